@@ -1,0 +1,40 @@
+# Needs make and any python3; everything else lands in .venv and .tools. `make help` lists targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean
+
+SHELL  := /bin/sh
+PYTHON := .venv/bin/python
+STAMP  := .venv/.stamp
+# Tests run side by side, each on one thread: threads of several would only fight for the cores.
+JOBS   ?= 2
+export OMP_NUM_THREADS ?= 1
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: $(STAMP)  ## build the environment in .venv (the others do it when needed)
+
+$(STAMP): pyproject.toml constraints.txt tools/setup.sh
+	@sh tools/setup.sh
+
+demo: $(STAMP)  ## the main job on real digits: train, compile, run on Lava, compare; runs/demo/report.html
+	$(PYTHON) -m ep_neuro demo --out runs/demo
+
+test: lint  ## lint, types and all tests but the slow ones
+	$(PYTHON) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+
+lint: $(STAMP)  ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+format: $(STAMP)  ## let ruff rewrite what it can
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench: $(STAMP)  ## measure settling on this machine
+	$(PYTHON) -m tests.benchmarks.bench_settle
+
+clean:  ## remove the environment, caches and runs
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

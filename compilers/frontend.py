@@ -1,0 +1,115 @@
+"""From a network to a graph: the last file of the compiler that knows torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compilers.ir import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
+from compilers.operators import apply
+from ep_neuro.network import Network
+from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
+
+STEPS = 64
+"""Steps of the free phase if nobody says otherwise; a nudged phase takes half."""
+
+BETA = 0.2
+"""Nudging factor if nobody says otherwise."""
+
+
+def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Graph:
+    """The graph of `network` in real units: couplings still symmetric, states graded.
+
+    Normalisation ``(x - mean) / std`` moves into the weights and biases of the populations that
+    the input reaches, so a target takes raw pixels. The bias is one per neuron for that: near a
+    border a kernel covers fewer pixels, hence less of the mean.
+
+    Parameters
+    ----------
+    network : Network
+        Its parameters are copied as float32.
+    provenance : mapping, optional
+        Notes to keep with the graph, beside the network's name and hash.
+    """
+    spec = network.spec
+    weights = {name: _numpy(network.weights[name]) for name in spec.weight_shapes}
+    biases = {p.name: _numpy(network.biases[p.name]) for p in spec.populations}
+    notes = {"model": spec.name, "model.sha256": _digest(spec, weights, biases)}
+    arrays: dict[str, np.ndarray] = {}
+    for p in spec.populations:
+        arrays[f"bias/{p.name}"] = _expand(biases[p.name], p.shape)
+    for c in spec.couplings:
+        if c.pre == INPUT:
+            weights[c.name], shift = _fold_normalisation(spec, c, weights[c.name])
+            arrays[f"bias/{c.post}"] = arrays[f"bias/{c.post}"] + shift
+        arrays[f"weight/{c.name}"] = weights[c.name]
+    return Graph(
+        name=spec.name,
+        populations=_populations(spec),
+        couplings=tuple(
+            Coupling(c.pre, c.post, _operator(c), f"weight/{c.name}") for c in spec.couplings
+        ),
+        phases=_phases(STEPS, STEPS // 2, BETA),
+        output=spec.output,
+        provenance={**notes, **(provenance or {})},
+        arrays={k: np.ascontiguousarray(a, np.float32) for k, a in arrays.items()},
+    )
+
+
+def _populations(spec: NetworkSpec) -> tuple[Population, ...]:
+    neurons = (
+        Population(p.name, p.shape, Graded(), p.box, f"bias/{p.name}") for p in spec.populations
+    )
+    return (Population(INPUT, spec.input.shape, Source()), *neurons)
+
+
+def _phases(steps: int, nudged_steps: int, beta: float) -> tuple[Phase, ...]:
+    return (
+        Phase("free", steps),
+        Phase("nudged+", nudged_steps, beta, "free", 1),
+        Phase("nudged-", nudged_steps, -beta, "free", -1),
+    )
+
+
+def _operator(c: CouplingSpec) -> Dense | Conv:
+    return Dense() if c.kind == "dense" else Conv(c.stride, c.padding)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float32).numpy().copy()
+
+
+def _expand(per_channel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """One value a channel as a float64 array of the full `shape`."""
+    column = per_channel.astype(np.float64).reshape(-1, *[1] * (len(shape) - 1))
+    return np.broadcast_to(column, shape)
+
+
+def _fold_normalisation(
+    spec: NetworkSpec, c: CouplingSpec, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight for raw pixels, and what the mean adds to the bias: (W / std, - W * (mean / std))."""
+    channels, shape = spec.input.shape[0], spec.input.shape
+    mean = np.asarray(spec.input.mean or [0.0] * channels)
+    std = np.asarray(spec.input.std or [1.0] * channels)
+    w = weight.astype(np.float64)
+    centre = _expand(mean / std, shape)[None]
+    post = spec.shapes[c.post]
+    shift = -apply(_operator(c), w, centre, post)[0]
+    if c.kind == "dense":
+        return w / _expand(std, shape).reshape(1, -1), shift
+    return w / std.reshape(1, -1, 1, 1), shift
+
+
+def _digest(
+    spec: NetworkSpec, weights: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]
+) -> str:
+    sha = hashlib.sha256(spec.to_yaml().encode())
+    for table in (weights, biases):
+        for name in sorted(table):
+            sha.update(name.encode() + table[name].tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,169 @@
+"""Hardware as data: limits and energy constants with their sources, and violations of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ep_neuro.errors import ConfigError
+from ep_neuro.yaml_io import load_yaml
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number, its unit, and where it was published or how it was assumed."""
+
+    value: float
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True)
+class EnergyModel:
+    """Energy and time of the events that a chip is made of.
+
+    Attributes
+    ----------
+    event : Quantity, joule
+        One message that leaves a neuron.
+    synaptic_operation : Quantity, joule
+        One message that meets one synapse.
+    active_update, idle_update : Quantity, joule
+        One step of a neuron that changes, and of one that does not.
+    synaptic_operation_time, active_update_time, idle_update_time : Quantity, second
+        The same for one core, which works through them one after another.
+    """
+
+    event: Quantity
+    synaptic_operation: Quantity
+    active_update: Quantity
+    idle_update: Quantity
+    synaptic_operation_time: Quantity
+    active_update_time: Quantity
+    idle_update_time: Quantity
+
+    @property
+    def source(self) -> str:
+        """Sources of all constants, each once."""
+        return "; ".join(dict.fromkeys(q.source for q in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A limit that a graph breaks."""
+
+    subject: str
+    value: float
+    limit: float
+    remedy: str
+    unit: str = ""
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        value, limit = (f"{v:,.12g}" for v in (self.value, self.limit))
+        return f"{self.subject}: {value}{unit} exceed the limit of {limit}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class HardwareLimits:
+    """Limits of one machine by name, each with its source; an unnamed one is unlimited."""
+
+    name: str
+    limits: Mapping[str, Quantity] = field(default_factory=dict)
+    energy: EnergyModel | None = None
+
+    def violation(self, limit: str, subject: str, value: float, remedy: str) -> Violation | None:
+        """The violation if `value` exceeds the limit called `limit`, else None."""
+        bound = self.limits.get(limit)
+        if bound is None or value <= bound.value:
+            return None
+        return Violation(subject, value, bound.value, remedy, bound.unit)
+
+
+def estimate(
+    model: EnergyModel,
+    events: float,
+    synops: float,
+    neuron_updates: float,
+    idle_updates: float = 0.0,
+) -> float:
+    """Energy in joule of so many messages, synaptic operations and neuron updates.
+
+    Static power, host traffic and hops between tiles are left out: a lower bound.
+    """
+    return (
+        model.event.value * events
+        + model.synaptic_operation.value * synops
+        + model.active_update.value * neuron_updates
+        + model.idle_update.value * idle_updates
+    )
+
+
+def estimate_seconds(
+    model: EnergyModel,
+    synops: float,
+    neuron_updates: float,
+    idle_updates: float = 0.0,
+    cores: int = 1,
+) -> float:
+    """Time in seconds of so much work, spread evenly over `cores`; barriers are left out."""
+    work = (
+        model.synaptic_operation_time.value * synops
+        + model.active_update_time.value * neuron_updates
+        + model.idle_update_time.value * idle_updates
+    )
+    return work / cores
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def load_hardware(path: str | Path) -> HardwareLimits:
+    """Read ``name``, ``limits`` and ``energy`` of a machine from a YAML file.
+
+    Every number is a mapping ``{value, unit, source}``; `ConfigError` names one that is not.
+    """
+    data = load_yaml(path)
+    unknown = sorted(set(data) - {"name", "limits", "energy"})
+    if unknown or not isinstance(data.get("name"), str):
+        problem = f"unknown key '{unknown[0]}'" if unknown else "key 'name' is missing"
+        raise ConfigError(str(path), problem, "give name, limits and energy")
+    limits = _quantities(data.get("limits"), f"{path}: limits")
+    energy = _quantities(data.get("energy"), f"{path}: energy")
+    return HardwareLimits(data["name"], limits, _energy_model(energy, path) if energy else None)
+
+
+def _energy_model(constants: Mapping[str, Quantity], path: str | Path) -> EnergyModel:
+    names = {f.name for f in dataclasses.fields(EnergyModel)}
+    for problem, wrong in (
+        ("unknown constant", set(constants) - names),
+        ("missing constant", names - set(constants)),
+    ):
+        if wrong:
+            remedy = f"give {', '.join(sorted(names))}"
+            raise ConfigError(f"{path}: energy", f"{problem} '{min(wrong)}'", remedy)
+    return EnergyModel(**constants)
+
+
+def _quantities(data: Any, where: str) -> dict[str, Quantity]:
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise ConfigError(where, "is not a mapping", "write `name: {value, unit, source}` lines")
+    return {str(name): _quantity(item, f"{where}.{name}") for name, item in data.items()}
+
+
+def _quantity(item: Any, where: str) -> Quantity:
+    if not isinstance(item, Mapping) or set(item) != {"value", "unit", "source"}:
+        raise ConfigError(where, "is not {value, unit, source}", "give exactly these three")
+    value, unit, source = item["value"], item["unit"], item["source"]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise ConfigError(where, f"value {value!r} is no finite number >= 0", "correct it")
+    if not isinstance(source, str) or not source.strip():
+        raise ConfigError(where, "has no source", "say where the number comes from")
+    return Quantity(float(value), str(unit), source)

@@ -1,0 +1,19 @@
+"""expand_couplings: each symmetric coupling becomes projections of one tied weight."""
+
+from __future__ import annotations
+
+from compilers.ir import Graph, Projection, Source
+from compilers.operators import adjoint
+
+
+def expand_couplings(graph: Graph) -> Graph:
+    """Turn every coupling into a forward and a feedback projection that share its weight.
+
+    A clamped source takes no feedback, so a coupling that starts there has a forward half only.
+    """
+    halves: list[Projection] = []
+    for c in graph.couplings:
+        halves.append(Projection(c.pre, c.post, c.operator, c.weight))
+        if not isinstance(graph.population(c.pre).dynamics, Source):
+            halves.append(Projection(c.post, c.pre, adjoint(c.operator), c.weight))
+    return graph.with_arrays(couplings=(), projections=(*graph.projections, *halves))

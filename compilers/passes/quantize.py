@@ -1,0 +1,192 @@
+"""quantize: integer weights, biases and leaks, with powers of two wherever they suffice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from compilers.ir import (
+    LEAK_BITS,
+    FixedPoint,
+    Graph,
+    Population,
+    Projection,
+    Rescale,
+    Source,
+    Spiking,
+)
+from ep_neuro.errors import GraphError
+
+MULTIPLIER_BITS = 15
+"""Bits of a gain that is no power of two; its relative error stays below 2**-15."""
+
+MAX_SHIFT = 8
+"""Largest shift between channels: finer channels would cost accumulator bits for nothing."""
+
+_SEARCH = 6
+_NOTE = "quantisation"
+
+
+def quantize(
+    graph: Graph,
+    bits: int = 8,
+    state: FixedPoint = FixedPoint(24, 16),  # noqa: B008 - frozen
+    message_frac: int = 8,
+    per_channel: bool | None = None,
+) -> Graph:
+    """Replace every number of `graph` by an integer; `compilers.ir` says how they compute.
+
+    Parameters
+    ----------
+    graph : Graph
+        Encoded, with boxes folded.
+    bits : int
+        Bits of a weight, sign included, 2 to 16; the range is symmetric.
+    state : FixedPoint
+        Format of membranes and drives.
+    message_frac : int
+        Fractional bits of graded messages; spikes are 0 or 1.
+    per_channel : bool, optional
+        One exponent per output channel instead of one per weight; None: below 5 bits.
+
+    Raises
+    ------
+    GraphError
+        If a format is impossible, a bias exceeds the state's range, or the graph is quantised
+        differently already.
+
+    Notes
+    -----
+    A weight is ``q * 2**E`` with the ``E`` of least squared error; clipping a few large weights
+    to represent the many small ones better is part of that choice.
+    """
+    _refuse_formats(bits, state, message_frac)
+    per_channel = bits < 5 if per_channel is None else per_channel
+    note = f"{bits} bits, state {state.bits}.{state.frac}, messages .{message_frac}"
+    note += ", per channel" if per_channel else ""
+    if graph.quantised:
+        if graph.provenance.get(_NOTE) == note:
+            return graph
+        found = graph.provenance.get(_NOTE, "an unknown format")
+        raise GraphError(
+            f"graph '{graph.name}'",
+            f"is quantised already ({found})",
+            "quantise the graph in floating point",
+        )
+    arrays = dict(graph.arrays)
+    populations = tuple(_quantized(p, state, message_frac, arrays) for p in graph.populations)
+    exponents: dict[str, int] = {}
+    for weight in graph.ties:
+        arrays[weight], exponents[weight], shifts = quantize_weight(
+            graph.arrays[weight], bits, per_channel
+        )
+        if shifts is not None:
+            arrays[f"exponent/{weight}"] = shifts
+    formats = {p.name: p.message for p in populations}
+    projections = tuple(
+        _rescaled(p, exponents[p.weight], formats[p.pre], state, arrays) for p in graph.projections
+    )
+    return graph.with_arrays(
+        populations=populations,
+        projections=projections,
+        arrays=arrays,
+        provenance={**graph.provenance, _NOTE: note},
+    )
+
+
+def _refuse_formats(bits: int, state: FixedPoint, message_frac: int) -> None:
+    if not 2 <= bits <= 16:
+        raise GraphError("weight bits", f"{bits} is not in 2 to 16", "give 8, for instance")
+    if not 0 <= message_frac < state.frac < state.bits - 1 or state.bits > 32:
+        raise GraphError(
+            "number formats",
+            f"messages with {message_frac} fractional bits, state {state.bits}.{state.frac}",
+            "keep 0 <= message_frac < state.frac < state.bits - 1, and at most 32 state bits",
+        )
+
+
+def _quantized(
+    p: Population, state: FixedPoint, message_frac: int, arrays: dict[str, np.ndarray]
+) -> Population:
+    graded = FixedPoint(state.bits - state.frac + message_frac, message_frac)
+    if isinstance(p.dynamics, Source):
+        return replace(p, message=graded)
+    if p.bias is not None:
+        arrays[p.bias] = _quantized_bias(p, arrays[p.bias], state)
+    leak = max(1, round(p.dynamics.leak * (1 << LEAK_BITS))) / (1 << LEAK_BITS)
+    message = FixedPoint(2, 0) if isinstance(p.dynamics, Spiking) else graded
+    dynamics = replace(p.dynamics, leak=leak)
+    return replace(p, dynamics=dynamics, state=state, message=message)
+
+
+def _quantized_bias(p: Population, bias: np.ndarray, state: FixedPoint) -> np.ndarray:
+    values = np.rint(bias.astype(np.float64) * state.one)
+    low, high = state.range
+    if values.size and not (low <= values.min() and values.max() <= high):
+        raise GraphError(
+            f"bias of population '{p.name}'",
+            f"{np.abs(bias).max():g} exceeds the state's range of {high / state.one:g}",
+            "use fewer fractional bits of state",
+        )
+    return values.astype(np.int32)
+
+
+def _rescaled(
+    p: Projection,
+    exponent: int,
+    message: FixedPoint | None,
+    state: FixedPoint,
+    arrays: dict[str, np.ndarray],
+) -> Projection:
+    assert message is not None
+    gain = p.scale * 2.0 ** (exponent - message.frac + state.frac)
+    shifts = f"exponent/{p.weight}"
+    return replace(p, rescale=rescale_of(gain), exponent=shifts if shifts in arrays else None)
+
+
+def rescale_of(gain: float) -> Rescale:
+    """The integer gain nearest to `gain`; its multiplier is 1 for a power of two."""
+    mantissa, exponent = math.frexp(gain)
+    multiplier, shift = round(mantissa * (1 << MULTIPLIER_BITS)), exponent - MULTIPLIER_BITS
+    while multiplier and multiplier % 2 == 0:
+        multiplier, shift = multiplier // 2, shift + 1
+    return Rescale(multiplier, shift if multiplier else 0)
+
+
+def quantize_weight(
+    weight: np.ndarray, bits: int, per_channel: bool
+) -> tuple[np.ndarray, int, np.ndarray | None]:
+    """Integers ``q``, exponent ``E`` and shifts ``e`` with ``weight ~ (q << e) * 2**E``.
+
+    ``q`` is int32 of the weight's shape; ``e`` is int32 with one value per output channel
+    (axis 0), or None when all are zero.
+    """
+    w = weight.astype(np.float64).reshape(len(weight), -1)
+    groups = w if per_channel else w.reshape(1, -1)
+    exponents = _best_exponents(groups, (1 << (bits - 1)) - 1)
+    used = exponents[np.abs(groups).max(1) > 0]
+    if not used.size:
+        return np.zeros(weight.shape, np.int32), 0, None
+    exponents = np.clip(exponents, max(used.min(), used.max() - MAX_SHIFT), used.max())
+    top = (1 << (bits - 1)) - 1
+    q = np.clip(np.rint(groups / 2.0 ** exponents[:, None]), -top, top)
+    base = int(exponents.min())
+    shifts = (exponents - base).astype(np.int32)
+    return q.reshape(weight.shape).astype(np.int32), base, shifts if shifts.any() else None
+
+
+def _best_exponents(groups: np.ndarray, top: int) -> np.ndarray:
+    """Power-of-two exponent of least squared error for each row, int64."""
+    largest = np.abs(groups).max(1)
+    covering = np.ceil(np.log2(np.maximum(largest, np.finfo(np.float64).tiny) / top))
+    best, error = covering.astype(np.int64), np.full(len(groups), np.inf)
+    for finer in range(_SEARCH):
+        candidate = covering.astype(np.int64) - finer
+        step = 2.0 ** candidate[:, None]
+        rounded = np.clip(np.rint(groups / step), -top, top) * step
+        squared = ((groups - rounded) ** 2).sum(1)
+        # A coarser grid wins ties: it needs fewer bits.
+        best, error = np.where(squared < error, candidate, best), np.minimum(squared, error)
+    return best

@@ -1,0 +1,191 @@
+"""validate: refuses a graph that is inconsistent, and changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from compilers.ir import (
+    Conv,
+    Coupling,
+    Dense,
+    Graded,
+    Graph,
+    Population,
+    Projection,
+    SigmaDelta,
+    Source,
+    Spiking,
+)
+from compilers.operators import adjoint, misfit
+from ep_neuro.errors import GraphError
+
+_CODES = {Graded: "graded", SigmaDelta: "sigma-delta", Spiking: "spike"}
+
+
+def validate(graph: Graph) -> Graph:
+    """Return `graph` as it is.
+
+    Raises
+    ------
+    GraphError
+        At the first name that repeats or does not exist, operator that does not fit its
+        populations, array that is missing, of another shape or not finite, tied projections
+        that disagree, dynamics out of range, or phase that starts from a later one.
+    """
+    for kind, names in _names(graph).items():
+        _refuse_repeats(kind, names)
+    for population in graph.populations:
+        _check_population(graph, population)
+    for coupling in graph.couplings:
+        _check_edge(graph, coupling)
+    for projection in graph.projections:
+        _check_edge(graph, projection)
+        _check_projection(graph, projection)
+    _check_ties(graph)
+    _check_output(graph)
+    _check_phases(graph)
+    return graph
+
+
+def _names(graph: Graph) -> dict[str, list[str]]:
+    return {
+        "population": [p.name for p in graph.populations],
+        "coupling": [f"{c.pre}->{c.post}" for c in graph.couplings],
+        "projection": [p.name for p in graph.projections],
+        "phase": [p.name for p in graph.phases],
+    }
+
+
+def _refuse_repeats(kind: str, names: Iterable[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise GraphError(f"{kind} '{name}'", f"the name stands {count} times", "rename one")
+
+
+# --- populations -------------------------------------------------------------------------------
+
+
+def _check_population(graph: Graph, p: Population) -> None:
+    subject = f"population '{p.name}'"
+    if not p.shape or min(p.shape) < 1:
+        raise GraphError(subject, f"shape {p.shape} has no neurons", "give sizes of at least 1")
+    if p.box is not None and not (all(map(math.isfinite, p.box)) and p.box[0] < p.box[1]):
+        raise GraphError(subject, f"box {p.box} is no finite interval", "give (lo, hi), lo < hi")
+    if p.bias is not None:
+        _check_array(graph, p.bias, f"bias of {subject}", p.shape)
+    if isinstance(p.dynamics, Source):
+        return
+    if _CODES[type(p.dynamics)] != graph.encoding:
+        found = type(p.dynamics).__name__
+        raise GraphError(subject, f"{found} neurons in a '{graph.encoding}' graph", "run encode")
+    _check_dynamics(subject, p.dynamics)
+    if (p.state is None) != (p.message is None):
+        raise GraphError(subject, "has only one of two number formats", "run quantize")
+
+
+def _check_dynamics(subject: str, d: Graded | SigmaDelta | Spiking) -> None:
+    limits = {"leak": (d.leak, 0 < d.leak <= 1, "in (0, 1]")}
+    if isinstance(d, SigmaDelta):
+        limits["start"] = (d.start, 0 <= d.start < math.inf, "finite and >= 0")
+        limits["end"] = (d.end, 0 <= d.end < math.inf, "finite and >= 0")
+        limits["decay"] = (d.decay, 0 < d.decay <= 1, "in (0, 1]")
+    if isinstance(d, Spiking):
+        limits["bound"] = (d.bound, 0 <= d.bound < math.inf, "finite and >= 0")
+    for name, (value, holds, wanted) in limits.items():
+        if not holds:
+            raise GraphError(subject, f"{name} {value} is not {wanted}", "correct it")
+
+
+def _check_array(graph: Graph, name: str, subject: str, shape: tuple[int, ...] | None) -> None:
+    array = graph.arrays.get(name)
+    if array is None:
+        raise GraphError(subject, f"array '{name}' is missing", "add it to the graph's arrays")
+    if shape is not None and array.shape != shape:
+        raise GraphError(subject, f"array '{name}' is {array.shape}, not {shape}", "reshape it")
+    if not np.isfinite(array).all():
+        remedy = "train with a smaller learning rate, or mend the file"
+        raise GraphError(subject, f"array '{name}' holds NaN or infinity", remedy)
+
+
+# --- edges -------------------------------------------------------------------------------------
+
+
+def _check_edge(graph: Graph, edge: Coupling | Projection) -> None:
+    kind = "coupling" if isinstance(edge, Coupling) else "projection"
+    subject = f"{kind} '{edge.pre}->{edge.post}'"
+    names = {p.name for p in graph.populations}
+    for end in (edge.pre, edge.post):
+        if end not in names:
+            remedy = f"choose from {', '.join(sorted(names))}"
+            raise GraphError(subject, f"population '{end}' does not exist", remedy)
+    pre, post = graph.population(edge.pre), graph.population(edge.post)
+    if isinstance(post.dynamics, Source):
+        raise GraphError(subject, f"'{post.name}' is clamped", "let it lead to a neuron")
+    _check_array(graph, edge.weight, subject, None)
+    problem = misfit(edge.operator, graph.arrays[edge.weight].shape, pre.shape, post.shape)
+    if problem is not None:
+        raise GraphError(subject, problem, "change the operator, the weight or a population")
+
+
+def _check_projection(graph: Graph, p: Projection) -> None:
+    subject = f"projection '{p.name}'"
+    if p.delay < 1:
+        raise GraphError(subject, f"delay {p.delay} is below 1 step", "give at least 1")
+    if not math.isfinite(p.scale):
+        raise GraphError(subject, f"scale {p.scale} is not finite", "correct it")
+    if graph.population(p.post).state is not None and (
+        p.rescale is None or not np.issubdtype(graph.arrays[p.weight].dtype, np.integer)
+    ):
+        raise GraphError(subject, "it is in floating point and its post not", "run quantize")
+    if p.exponent is not None:
+        _check_array(graph, p.exponent, subject, graph.arrays[p.weight].shape[:1])
+
+
+def _check_ties(graph: Graph) -> None:
+    first: dict[str, Projection] = {}
+    for p in graph.projections:
+        other = first.setdefault(p.weight, p)
+        back = (p.pre, p.post) == (other.post, other.pre)
+        allowed = [adjoint(other.operator)] if back else [other.operator, adjoint(other.operator)]
+        if p.operator not in allowed:
+            problem = f"{p.operator} and {other.operator} of '{other.name}' share '{p.weight}'"
+            raise GraphError(f"projection '{p.name}'", problem, "use adjoint operators")
+        if p.exponent != other.exponent:
+            problem = f"its exponent is not that of '{other.name}', which shares '{p.weight}'"
+            raise GraphError(f"projection '{p.name}'", problem, "quantise tied weights once")
+    for c in graph.couplings:
+        if not isinstance(c.operator, Dense | Conv):
+            problem = f"{c.operator} is the backward half of a coupling"
+            raise GraphError(f"coupling '{c.pre}->{c.post}'", problem, "give the forward half")
+
+
+# --- the whole ---------------------------------------------------------------------------------
+
+
+def _check_output(graph: Graph) -> None:
+    if graph.output not in {p.name for p in graph.neurons}:
+        remedy = f"choose from {', '.join(p.name for p in graph.neurons)}"
+        raise GraphError(f"output '{graph.output}'", "no population of neurons", remedy)
+    if not 0 < graph.timestep < math.inf:
+        raise GraphError("timestep", f"{graph.timestep} s is not above 0", "give 0.001")
+
+
+def _check_phases(graph: Graph) -> None:
+    if not graph.phases:
+        raise GraphError(f"graph '{graph.name}'", "has no phase", "add a free phase")
+    earlier: list[str] = []
+    for p in graph.phases:
+        subject = f"phase '{p.name}'"
+        if p.steps < 1:
+            raise GraphError(subject, f"{p.steps} steps are too few", "give at least 1")
+        if not math.isfinite(p.nudge):
+            raise GraphError(subject, f"nudge {p.nudge} is not finite", "correct it")
+        if p.sign not in (-1, 0, 1):
+            raise GraphError(subject, f"sign {p.sign} is none of -1, 0, 1", "correct it")
+        if p.start is not None and p.start not in earlier:
+            raise GraphError(subject, f"starts from '{p.start}', not an earlier phase", "reorder")
+        earlier.append(p.name)

@@ -1,0 +1,209 @@
+"""Ordered passes, the trace of every stage, and the way from a network to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from compilers.artifact import Program, versions
+from compilers.ir import Graph
+from compilers.limits import Violation
+from compilers.passes.choose_leak import choose_leak
+from compilers.passes.encode import encode
+from compilers.passes.expand_couplings import expand_couplings
+from compilers.passes.fold_boxes import fold_boxes
+from compilers.passes.quantize import quantize
+from compilers.passes.validate import validate
+from ep_neuro.errors import CheckFailed, GraphError
+
+if TYPE_CHECKING:
+    from ep_neuro.network import Network
+
+FRONTEND = "frontend"
+"""Name of the stage that comes before every pass."""
+
+MAX_LEAK = 0.5
+"""Largest leak if nobody says otherwise."""
+
+Observer = Callable[[str, Graph], None]
+"""Called with the name and the result of each stage as it ends."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A named pure function ``Graph -> Graph`` that leaves its input as it is."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The graph after each stage, in order, as (name, graph); the first is what came in."""
+
+    stages: tuple[tuple[str, Graph], ...]
+
+    @property
+    def final(self) -> Graph:
+        """The graph after the last pass."""
+        return self.stages[-1][1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(name for name, _ in self.stages)
+
+    def after(self, name: str) -> Graph:
+        """The graph after stage `name`; `GraphError` if there was none."""
+        for stage, graph in self.stages:
+            if stage == name:
+                return graph
+        raise GraphError(f"pass '{name}'", "did not run", f"choose from {', '.join(self.names)}")
+
+
+class Emitter(Protocol):
+    """What the pipeline needs of a backend; `targets.base.Backend` is one."""
+
+    name: str
+
+    def passes(self, options: Mapping[str, Any]) -> Sequence[Pass]:
+        """Passes after the common ones."""
+        ...
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """Every limit that `graph` breaks."""
+        ...
+
+    def emit(self, graph: Graph) -> Program:
+        """The program of `graph`."""
+        ...
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass], observer: Observer | None = None) -> Trace:
+    """Apply `passes` in order and keep every stage."""
+    stages = [(FRONTEND, graph)]
+    if observer is not None:
+        observer(*stages[0])
+    for step in passes:
+        stages.append((step.name, step.run(stages[-1][1])))
+        if observer is not None:
+            observer(*stages[-1])
+    return Trace(tuple(stages))
+
+
+def common_passes(
+    code: str = "graded",
+    *,
+    bits: int | None = None,
+    leak: float = MAX_LEAK,
+    steps: int | None = None,
+    nudged_steps: int | None = None,
+    beta: float | None = None,
+    parameters: Mapping[str, float] | None = None,
+) -> list[Pass]:
+    """The passes that every target shares, in order.
+
+    Parameters
+    ----------
+    code : str
+        Encoding.
+    bits : int, optional
+        Bits of a weight; None stays in floating point.
+    leak : float
+        Largest leak; stability may call for a smaller one.
+    steps, nudged_steps, beta
+        Of the phases; see `encode`.
+    parameters : mapping, optional
+        Further fields of the neurons' dynamics; see `encode`.
+    """
+
+    def encoded(graph: Graph) -> Graph:
+        return encode(
+            graph, code, steps=steps, nudged_steps=nudged_steps, beta=beta, **(parameters or {})
+        )
+
+    passes = [
+        Pass("validate", validate),
+        Pass("expand_couplings", expand_couplings),
+        Pass("choose_leak", lambda graph: choose_leak(graph, leak)),
+        Pass("fold_boxes", fold_boxes),
+        Pass("encode", encoded),
+    ]
+    if bits is not None:
+        passes.append(Pass("quantize", lambda graph: quantize(graph, bits)))
+    return passes
+
+
+def compile_network(
+    network: Network,
+    backend: Emitter,
+    *,
+    code: str = "graded",
+    bits: int | None = None,
+    leak: float = MAX_LEAK,
+    steps: int | None = None,
+    nudged_steps: int | None = None,
+    beta: float | None = None,
+    parameters: Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, str] | None = None,
+    observer: Observer | None = None,
+    check: bool = True,
+) -> Program:
+    """Lower `network`, run the common passes and the backend's own, and emit a program.
+
+    Parameters
+    ----------
+    network : Network
+        Spec and parameters.
+    backend : Emitter
+        The target.
+    code, bits, leak, steps, nudged_steps, beta, parameters
+        See `common_passes`.
+    options : mapping, optional
+        Options of the backend; JSON values.
+    provenance : mapping, optional
+        Notes to keep with the program.
+    observer : callable, optional
+        Sees every stage, ``observer(name, graph)``.
+    check : bool
+        Whether a broken limit is an error; with False, ask ``backend.check`` yourself.
+
+    Raises
+    ------
+    GraphError
+        If an option does not fit the network.
+    CheckFailed
+        If the graph breaks a limit of the backend; names the first, counts the rest.
+    """
+    from compilers.frontend import lower  # here: importing the compiler shall not import torch
+
+    options = dict(options or {})
+    passes = common_passes(
+        code,
+        bits=bits,
+        leak=leak,
+        steps=steps,
+        nudged_steps=nudged_steps,
+        beta=beta,
+        parameters=parameters,
+    )
+    passes += backend.passes(options)
+    passes.append(Pass("verify", validate))
+    trace = run_passes(lower(network, provenance), passes, observer)
+    if check:
+        _refuse_violations(backend, trace.final)
+    program = backend.emit(trace.final)
+    notes = {**trace.final.provenance, **versions(), "passes": ", ".join(trace.names)}
+    return replace(program, options=options, provenance={**notes, **program.provenance})
+
+
+def _refuse_violations(backend: Emitter, graph: Graph) -> None:
+    violations = backend.check(graph)
+    if violations:
+        first, more = violations[0], len(violations) - 1
+        subject, _, rest = str(first).partition(": ")
+        problem, _, remedy = rest.rpartition("; ")
+        also = f" (and {more} more)" if more else ""
+        raise CheckFailed(f"target '{backend.name}', {subject}", f"{problem}{also}", remedy)

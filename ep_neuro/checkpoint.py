@@ -1,0 +1,179 @@
+"""Models and training states on disk: YAML, JSON and safetensors, written atomically, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ep_neuro.errors import EPNeuroError, ModelError
+from ep_neuro.files import replace_directory
+from ep_neuro.network import Network, parameter_names
+from ep_neuro.spec import NetworkSpec
+from ep_neuro.zoo import zoo
+
+SPEC, WEIGHTS, METADATA = "spec.yaml", "weights.safetensors", "metadata.json"
+STATE_TENSORS, STATE = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and where it comes from (data, seed, accuracy, versions: free-form JSON)."""
+
+    network: Network
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of spec and parameters."""
+        sha = hashlib.sha256(self.network.spec.to_yaml().encode())
+        for name, value in sorted(parameter_names(self.network).items()):
+            sha.update(name.encode())
+            sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+
+def save_model(
+    model: Model, path: str | Path, state: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a model directory, replacing one of ours as a whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+        What to write.
+    path : path
+        The directory.
+    state : mapping, optional
+        Training state to keep beside it: nested mappings and lists of numbers, strings and
+        tensors, as from ``state_dict()``.
+
+    Raises
+    ------
+    ModelError
+        If `path` holds something else, or the disk refuses.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in parameter_names(model.network).items()}
+    with replace_directory(path, marker=SPEC, error=ModelError) as folder:
+        (folder / SPEC).write_text(model.network.spec.to_yaml(), encoding="utf-8")
+        (folder / WEIGHTS).write_bytes(save(tensors))
+        metadata = {**model.metadata, "sha256": model.digest}
+        (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        if state is not None:
+            found: dict[str, Tensor] = {}
+            tree = _take_tensors(state, "", found)
+            (folder / STATE_TENSORS).write_bytes(save(found))
+            (folder / STATE).write_text(json.dumps(tree) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model directory; `ModelError` if it is missing, truncated or inconsistent."""
+    path = Path(path)
+    if not (path / SPEC).is_file():
+        raise ModelError(
+            f"model '{path}'", f"there is no {SPEC}", "give a directory that `ep-neuro train` wrote"
+        )
+    network = Network(NetworkSpec.from_yaml(path / SPEC))
+    tensors = _read_tensors(path / WEIGHTS)
+    expected = parameter_names(network)
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected:
+            state = "is missing" if name in expected else "is not in the spec"
+            raise ModelError(str(path / WEIGHTS), f"tensor '{name}' {state}", "restore the file")
+        if tensors[name].shape != expected[name].shape:
+            raise ModelError(
+                str(path / WEIGHTS),
+                f"tensor '{name}' is {list(tensors[name].shape)}, "
+                f"the spec says {list(expected[name].shape)}",
+                "restore the file that belongs to the spec",
+            )
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(tensors[name])
+    return Model(network, _read_json(path / METADATA))
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read the training state beside a model; `ModelError` if it is missing or damaged."""
+    path = Path(path)
+    tree = _read_json(path / STATE)
+    restored = _put_tensors(tree, _read_tensors(path / STATE_TENSORS))
+    assert isinstance(restored, dict)
+    return restored
+
+
+def open_model(name: str, seed: int = 0) -> Model:
+    """A model by what a user may call it: a directory, a spec in YAML, or ``zoo:NAME``.
+
+    A spec or zoo network gets fresh weights from `seed`.
+    """
+    if name.startswith("zoo:"):
+        return Model(Network(zoo(name[4:]), seed), {"seed": seed})
+    path = Path(name)
+    if path.is_dir():
+        return load_model(path)
+    if path.is_file():
+        return Model(Network(NetworkSpec.from_yaml(path), seed), {"seed": seed})
+    raise ModelError(
+        f"model '{name}'",
+        "no such directory or file",
+        "give a model directory, a spec in YAML, or zoo:NAME",
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise ModelError(str(path), "the file is missing", "restore it or train again") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(
+            str(path), f"the file is truncated or damaged ({error})", "restore it or train again"
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict):
+            return data
+        reason = "it holds no object"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise ModelError(str(path), f"cannot be read ({reason})", "restore it or train again")
+
+
+def _take_tensors(tree: Any, at: str, found: dict[str, Tensor]) -> Any:
+    """Copy of `tree` in JSON types; each tensor moves to `found` and leaves its key."""
+    if isinstance(tree, Tensor):
+        found[at] = tree.detach().cpu().contiguous().clone()
+        return {"tensor": at}
+    if isinstance(tree, Mapping):
+        # Optimisers key their state by integers, which JSON would turn into strings.
+        return {
+            "items": [[k, _take_tensors(v, f"{at}/{k}", found)] for k, v in tree.items()]
+        }
+    if isinstance(tree, list | tuple):
+        return [_take_tensors(v, f"{at}/{i}", found) for i, v in enumerate(tree)]
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise EPNeuroError(f"training state {at}", f"is a {type(tree).__name__}", "keep plain values")
+
+
+def _put_tensors(tree: Any, found: Mapping[str, Tensor]) -> Any:
+    if isinstance(tree, dict) and "tensor" in tree:
+        return found[tree["tensor"]]
+    if isinstance(tree, dict):
+        return {k: _put_tensors(v, found) for k, v in tree["items"]}
+    if isinstance(tree, list):
+        return [_put_tensors(v, found) for v in tree]
+    return tree

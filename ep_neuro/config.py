@@ -1,0 +1,159 @@
+"""The training configuration: YAML, overrides from the command line, and bundled recipes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ep_neuro.baselines import Backprop
+from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.estimators import Centered
+from ep_neuro.settle import Schedule
+from ep_neuro.spec import NetworkSpec
+from ep_neuro.yaml_io import dump_yaml, first_problem, load_yaml, parse_value
+from ep_neuro.zoo import zoo
+
+RECIPES = Path(__file__).parent / "recipes"
+"""Bundled configurations, each named after its network."""
+
+
+class Optimiser(BaseModel):
+    """Adam with decoupled weight decay, or SGD with Nesterov momentum (torch.optim).
+
+    Attributes
+    ----------
+    kind : {"adam", "sgd"}
+    lr : float
+        Learning rate after the warm-up; a cosine brings it to zero at the last step.
+    weight_decay : float
+        Decay of the weights, not of the biases, per unit of learning rate.
+    momentum : float
+        Momentum of SGD, first beta of Adam.
+    warmup : float
+        Share of all steps in which the rate rises linearly.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["adam", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 0.003
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainConfig(BaseModel):
+    """Everything that a training run depends on.
+
+    Attributes
+    ----------
+    network : str or mapping
+        ``zoo:NAME``, the path of a spec in YAML, or a spec written in place.
+    data : str
+        Name of a data set (`ep_neuro.data.load`).
+    data_root : str, optional
+        Where its files lie.
+    estimator : Centered or Backprop
+        Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
+    optimiser : Optimiser
+    epochs, batch : int
+        Passes over the training split, samples a step.
+    average : float
+        Decay of the running average of the parameters that is validated and saved; 0 for none.
+    evaluation : Schedule
+        Settling at validation and test.
+    seed : int
+        Seed of the weights and of the order of samples.
+    threads : int
+        Torch threads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: str | dict[str, Any]
+    data: str = "digits"
+    data_root: str | None = None
+    estimator: Annotated[Centered | Backprop, Field(discriminator="kind")] = Centered()
+    optimiser: Optimiser = Optimiser()
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch: Annotated[int, Field(ge=1)] = 64
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluation: Schedule = Schedule(sweeps=200)
+    seed: int = 0
+    threads: Annotated[int, Field(ge=1)] = 1
+
+    def spec(self) -> NetworkSpec:
+        """The network to train; raises `SpecError` or `ConfigError`."""
+        if isinstance(self.network, dict):
+            return NetworkSpec.from_dict(self.network, where="network")
+        if self.network.startswith("zoo:"):
+            return zoo(self.network[4:])
+        return NetworkSpec.from_yaml(self.network)
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, defaults included."""
+        return dump_yaml(self.model_dump(mode="json"))
+
+
+def read_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration and apply ``a.b=value`` overrides.
+
+    Parameters
+    ----------
+    name : str
+        A YAML file, or ``zoo:NAME`` for the bundled recipe of a zoo network.
+    overrides : sequence of str
+        In YAML syntax on the right, e.g. ``optimiser.lr=0.01``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, a wrong value or a missing file.
+    """
+    data = load_yaml(_recipe(name[4:]) if name.startswith("zoo:") else name)
+    for override in overrides:
+        _apply(data, override)
+    return build_config(data, where=name)
+
+
+def build_config(data: Mapping[str, Any], where: str = "config") -> TrainConfig:
+    """A configuration from plain data; `where` names its origin in errors."""
+    try:
+        config = TrainConfig.model_validate(data)
+        config.spec()
+        return config
+    except ValidationError as error:
+        raise ConfigError(where, *first_problem(error, TrainConfig)) from None
+    except EPNeuroError as error:
+        raise type(error)(f"{where}: {error.subject}", error.problem, error.remedy) from None
+
+
+def recipes() -> list[str]:
+    """Names of the bundled recipes."""
+    return sorted(p.stem for p in RECIPES.glob("*.yaml"))
+
+
+def _recipe(name: str) -> Path:
+    path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, recipes(), n=1)
+        hint = f"did you mean 'zoo:{near[0]}'?" if near else f"there are {', '.join(recipes())}"
+        raise ConfigError(f"recipe 'zoo:{name}'", "there is none of this name", hint)
+    return path
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    keys, equals, value = override.partition("=")
+    if not equals or not all(keys.split(".")):
+        raise ConfigError(f"--set {override}", "is not KEY=VALUE", "write --set optimiser.lr=0.01")
+    *path, last = keys.split(".")
+    here = data
+    for key in path:
+        here = here.setdefault(key, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"--set {override}", f"'{key}' holds a value, not keys", "see --help")
+    here[last] = parse_value(value)

@@ -1,0 +1,382 @@
+"""Data sets as arrays: digits, MNIST, Fashion-MNIST, CIFAR, image folders, npz; fixed splits."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+import socket
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from ep_neuro import image_folder
+from ep_neuro.errors import DataError
+from ep_neuro.spec import NetworkSpec
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+DEFAULT_ROOT = Path("~/.cache/ep-neuro")
+"""Where downloaded files lie unless a data root is given."""
+
+SPLIT_SEED = 20221
+"""Seed of every split; changing it changes which samples are held out."""
+
+DOWNLOAD_TIMEOUT = 30.0
+"""Seconds without an answer after which a download has failed."""
+
+_TORCHVISION = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
+
+NAMES = ("digits", *_TORCHVISION, "folder:PATH", "npz:PATH")
+"""What `load` takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Samples and their labels.
+
+    Attributes
+    ----------
+    x : ndarray of float32, (N, channels, height, width)
+        Raw pixels, 0 to 1.
+    y : ndarray of int64, (N,)
+        Index of the class.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def head(self, count: int | None) -> Split:
+        """The first `count` samples; all of them if None."""
+        return Split(self.x[:count], self.y[:count])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named data set in three disjoint splits; `classes` names the labels in order."""
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.train.x.shape[1:]
+
+    def split(self, name: SplitName) -> Split:
+        """The split called `name`."""
+        return cast(Split, getattr(self, name))
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+def parse(text: str) -> tuple[str, SplitName | None]:
+    """Take ``NAME[:split]`` apart, e.g. ``"digits:test"`` or ``"folder:/tmp/x:val"``.
+
+    Raises
+    ------
+    DataError
+        If what follows the name of a built-in set is not a split.
+    """
+    head, colon, last = text.rpartition(":")
+    if colon and last in SPLITS:
+        return head, last
+    # The path of a folder may hold a colon itself; the name of a built-in set may not.
+    if colon and not text.startswith(("folder:", "npz:")):
+        raise DataError(
+            f"data '{text}'", f"'{last}' is not a split", f"choose from {', '.join(SPLITS)}"
+        )
+    return text, None
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    download: bool = True,
+    shape: Sequence[int] | None = None,
+) -> Dataset:
+    """Load a data set with its fixed splits.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`, without a split (see `parse`).
+    root : path, optional
+        Where the public files of MNIST, Fashion-MNIST and CIFAR lie, in torchvision's layout;
+        `DEFAULT_ROOT` by default.
+    download : bool
+        Whether absent files may be fetched.
+    shape : (channels, height, width), optional
+        Of a folder only: convert and resize every image to this. Without it, sizes must agree.
+
+    Notes
+    -----
+    The 1797 digits are split into 1257, 180 and 360; MNIST and the like keep their published test
+    set, and a tenth of train, at most 5000, is held out for validation; one folder or npz file is
+    split 70/10/20. All of these are stratified, and the same on every machine.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown, or files are missing, damaged or of different sizes.
+    """
+    kind, _, path = name.partition(":")
+    if kind == "digits" and not path:
+        return _digits()
+    if kind in _TORCHVISION and not path:
+        return _torchvision(name, Path(root or DEFAULT_ROOT).expanduser(), download)
+    if kind == "folder" and path:
+        return _folder(name, Path(path).expanduser(), shape)
+    if kind == "npz" and path:
+        return _npz(name, Path(path).expanduser())
+    near = difflib.get_close_matches(kind, [n.partition(":")[0] for n in NAMES], n=1)
+    hint = [n for n in NAMES if near and n.partition(":")[0] == near[0]]
+    remedy = f"did you mean '{hint[0]}'?" if hint else f"choose from {', '.join(NAMES)}"
+    raise DataError(f"data '{name}'", "there is no data set of this name", remedy)
+
+
+# --- fitting a network -------------------------------------------------------------------------
+
+
+def check_fits(dataset: Dataset, spec: NetworkSpec) -> None:
+    """Raise `DataError` unless `spec` can take the samples and has an output for each class.
+
+    A network with a flat input takes images of as many pixels.
+    """
+    takes, has = tuple(spec.input.shape), tuple(dataset.shape)
+    if takes != has and not (len(takes) == 1 and takes[0] == math.prod(has)):
+        raise DataError(
+            f"data '{dataset.name}'",
+            f"samples are {list(has)}, network '{spec.name}' takes {list(takes)}",
+            f"give the network's input the shape {list(has)}, or choose other data",
+        )
+    if spec.classes != len(dataset.classes):
+        raise DataError(
+            f"data '{dataset.name}'",
+            f"{len(dataset.classes)} classes, network '{spec.name}' has {spec.classes} outputs",
+            f"give population '{spec.output}' {len(dataset.classes)} neurons, or choose other data",
+        )
+
+
+def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:
+    """`dataset` with samples in exactly the input shape of `spec`, flattened if that is flat."""
+    check_fits(dataset, spec)
+    splits = {n: dataset.split(n) for n in SPLITS}
+    shaped = {
+        n: Split(s.x.reshape(len(s), *spec.input.shape), s.y)  # a view
+        for n, s in splits.items()
+    }
+    return replace(dataset, **cast(Any, shaped))
+
+
+# --- splitting ---------------------------------------------------------------------------------
+
+
+def split_indices(
+    y: np.ndarray, val: int, test: int, seed: int = SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of train, `val` and `test` samples; disjoint, stratified by `y`, shuffled.
+
+    Samples are sorted by class, at random within a class, and every n-th is held out (systematic
+    sampling), which gives exact sizes and each class its share to within one sample a step. The
+    random numbers are raw words of PCG64, whose stream NumPy guarantees between versions.
+    """
+    key = np.random.PCG64(seed).random_raw(len(y))
+    rest, test_indices = _every_nth(np.lexsort((key, y)), test)
+    train, val_indices = _every_nth(rest, val)
+    train, val_indices, test_indices = (
+        i[np.argsort(key[i], kind="stable")] for i in (train, val_indices, test_indices)
+    )
+    return train, val_indices, test_indices
+
+
+def _every_nth(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part `order` into what stays and `count` evenly spaced elements."""
+    dealt = np.arange(1, len(order) + 1) * count // max(1, len(order))
+    out = np.diff(dealt, prepend=0) > 0
+    return order[~out], order[out]
+
+
+def _split_all(name: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> Dataset:
+    """One set of samples, split 70/10/20."""
+    n = len(y)
+    val, test = round(n / 10), round(n / 5)
+    if min(val, test) < 1:
+        raise DataError(f"data '{name}'", f"{n} samples are too few to split", "give at least 10")
+    parts = split_indices(y, val, test)
+    return _checked(name, [(x[i], y[i]) for i in parts], classes)
+
+
+def _split_train(
+    name: str,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    classes: Any,
+) -> Dataset:
+    """A training and a test set; validation is held out of training."""
+    x, y = train
+    if len(y) < 10:
+        raise DataError(
+            f"data '{name}'",
+            f"{len(y)} training samples are too few to hold some out",
+            "give at least 10",
+        )
+    keep, val, _ = split_indices(y, min(5000, len(y) // 10), 0)
+    return _checked(name, [(x[keep], y[keep]), (x[val], y[val]), test], classes)
+
+
+def _checked(
+    name: str, parts: Sequence[tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
+) -> Dataset:
+    """The data set of three (x, y), after a look at every value."""
+    for split, (x, y) in zip(SPLITS, parts, strict=True):
+        problem = None
+        if not len(y):
+            problem = "it is empty"
+        elif x.shape[1:] != parts[0][0].shape[1:]:
+            problem = f"samples are {list(x.shape[1:])}, in train {list(parts[0][0].shape[1:])}"
+        elif y.min() < 0 or y.max() >= len(classes):
+            problem = f"labels {y.min()} to {y.max()}, but {len(classes)} classes"
+        elif not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+            problem = f"pixels {x.min():g} to {x.max():g} are not all in 0 to 1"
+        if problem:
+            raise DataError(f"data '{name}:{split}'", problem, "correct the data")
+    train, val, test = (Split(x, y.astype(np.int64)) for x, y in parts)
+    return Dataset(name, train, val, test, tuple(classes))
+
+
+def _to_unit(raw: np.ndarray) -> np.ndarray:
+    """Pixels as float32; bytes become 0 to 1."""
+    return raw.astype(np.float32) / np.float32(255 if raw.dtype == np.uint8 else 1)
+
+
+# --- sources -----------------------------------------------------------------------------------
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = (bunch.images[:, None] / 16).astype(np.float32)
+    y = bunch.target.astype(np.int64)
+    parts = [(x[i], y[i]) for i in split_indices(y, val=180, test=360)]
+    return _checked("digits", parts, [str(c) for c in bunch.target_names])
+
+
+def _torchvision(name: str, root: Path, download: bool) -> Dataset:
+    from torchvision import datasets
+
+    source = getattr(datasets, _TORCHVISION[name])
+    train, test = (_public_files(name, source, root, part, download) for part in (True, False))
+    # MNIST calls its classes "0 - zero"; the digit is the name.
+    classes = [c.partition(" - ")[0] for c in train.classes]
+    arrays = []
+    for part in (train, test):
+        raw, y = np.asarray(part.data), np.asarray(part.targets, dtype=np.int64)
+        if len(raw) != len(y):
+            raise _damaged(name, root, f"{len(raw)} images, {len(y)} labels")
+        stacked = raw[:, None] if raw.ndim == 3 else raw.transpose(0, 3, 1, 2)
+        arrays.append((_to_unit(stacked), y))
+    return _split_train(name, arrays[0], arrays[1], classes)
+
+
+def _public_files(
+    name: str, source: Callable[..., Any], root: Path, train: bool, download: bool
+) -> Any:
+    """Read one part with torchvision, which unpickles CIFAR only if its published MD5 agrees."""
+    try:
+        with _patience(DOWNLOAD_TIMEOUT), contextlib.redirect_stdout(sys.stderr):
+            return source(str(root), train=train, download=download)
+    except (OSError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if not download and "not found" in reason:
+            raise DataError(
+                f"data '{name}'",
+                f"its files are not in {root}, or damaged",
+                "allow the download, or name another data root",
+            ) from error
+        if isinstance(error, OSError) or "Error downloading" in str(error):
+            raise DataError(
+                f"data '{name}'",
+                f"the download failed ({reason})",
+                f"check the network and {root}, or put the public files there",
+            ) from error
+        raise _damaged(name, root, reason) from error
+    except (AssertionError, EOFError, IndexError, KeyError, TypeError, ValueError) as error:
+        # What torchvision's readers raise on a file that is too short or of another format.
+        raise _damaged(name, root, str(error) or "a file has the wrong format") from error
+
+
+def _damaged(name: str, root: Path, reason: str) -> DataError:
+    remedy = "delete them and let them be downloaded again"
+    return DataError(f"data '{name}'", f"its files in {root} are damaged ({reason})", remedy)
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Let sockets that set no time limit of their own, as torchvision's, fail after `seconds`."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _npz(name: str, path: Path) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {k: file[k] for k in ("x", "y", "classes") if k in file}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is not an npz file of plain arrays, or cut"
+        raise DataError(
+            f"data '{name}'", f"cannot be read ({reason})", "write it again with numpy.savez"
+        ) from error
+    for key in ("x", "y"):
+        if key not in arrays:
+            raise DataError(f"data '{name}'", f"it holds no array '{key}'", "store x and y in it")
+    x, y = arrays["x"], arrays["y"]
+    if not 2 <= x.ndim <= 4 or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        raise DataError(
+            f"data '{name}'",
+            f"x is {x.dtype} {list(x.shape)}, y is {y.dtype} {list(y.shape)}",
+            "give x (N, channels, height, width) and y (N,) of integers",
+        )
+    x = x.reshape(len(x), *(1,) * (4 - x.ndim), *x.shape[1:])
+    names = arrays.get("classes", np.arange(int(y.max()) + 1 if len(y) else 0))
+    return _split_all(name, _to_unit(x), y, [str(c) for c in names])
+
+
+def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
+    if not path.is_dir():
+        raise DataError(f"data '{name}'", f"{path} is not a folder", "give a folder of images")
+    parts = {s: path / s for s in SPLITS if (path / s).is_dir()}
+    if not {"train", "test"} <= parts.keys():
+        parts = {"train": path}
+    classes = image_folder.class_names(parts["train"])
+    raw = image_folder.read(list(parts.values()), classes, shape)
+    arrays = [(_to_unit(x), y) for x, y in raw]
+    if len(arrays) == 1:
+        return _split_all(name, *arrays[0], classes)
+    if len(arrays) == 2:
+        return _split_train(name, arrays[0], arrays[1], classes)
+    return _checked(name, arrays, classes)

@@ -1,0 +1,52 @@
+"""The report: plain rows and arrays in, figures and one self-contained HTML page out."""
+
+from __future__ import annotations
+
+from ep_neuro.report.data import (
+    Activity,
+    Answers,
+    EncodingActivity,
+    LearningCurve,
+    ReportData,
+    RunInfo,
+    SettlingCurve,
+    TargetRow,
+    Tradeoff,
+    event_ratio,
+    graded_base,
+)
+from ep_neuro.report.figures import (
+    plot_energy,
+    plot_events,
+    plot_learning,
+    plot_raster,
+    plot_residual,
+    plot_settling,
+    plot_tradeoff,
+    save_figure,
+)
+from ep_neuro.report.page import render_report, write_report
+
+__all__ = [
+    "Activity",
+    "Answers",
+    "EncodingActivity",
+    "LearningCurve",
+    "ReportData",
+    "RunInfo",
+    "SettlingCurve",
+    "TargetRow",
+    "Tradeoff",
+    "event_ratio",
+    "graded_base",
+    "plot_energy",
+    "plot_events",
+    "plot_learning",
+    "plot_raster",
+    "plot_residual",
+    "plot_settling",
+    "plot_tradeoff",
+    "render_report",
+    "save_figure",
+    "write_report",
+]

@@ -1,0 +1,205 @@
+"""Settling: which populations move together, how far, and when to stop."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ep_neuro.costs import Nudge, squared_error
+from ep_neuro.network import Landscape, State
+from ep_neuro.spec import INPUT, NetworkSpec
+
+
+class Schedule(BaseModel):
+    """How to settle.
+
+    Attributes
+    ----------
+    method : {"coloured", "synchronous", "even-odd"}
+        Which populations move together. ``coloured``: independent sets of a graph colouring, each
+        an exact block minimisation; ``synchronous``: all at once, as hardware does; ``even-odd``:
+        the published order, by depth of the population in the spec.
+    sweeps : int
+        Largest number of sweeps; every population moves once a sweep.
+    relaxation : float
+        Step ``w`` in ``z <- clip(z + w (I - z))``. Coloured sweeps descend the energy for
+        ``0 < w < 2``; synchronous ones need ``w < 2 / (1 - lambda_min)``.
+    tolerance : float
+        Stop once the residual of every sample is at most this, in units of the state.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["coloured", "synchronous", "even-odd"] = "coloured"
+    sweeps: Annotated[int, Field(ge=1)] = 100
+    relaxation: Annotated[float, Field(gt=0, lt=2)] = 1.5
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+
+    def groups(self, spec: NetworkSpec) -> list[list[str]]:
+        """Populations that move together, in the order of a sweep."""
+        names = [p.name for p in spec.populations]
+        if self.method == "synchronous":
+            return [names]
+        if self.method == "even-odd":
+            return [names[1::2], names[0::2]] if len(names) > 1 else [names]
+        return colouring(spec)
+
+
+class Status(enum.Enum):
+    """How settling ended; the value says what to do about it."""
+
+    SETTLED = "settled"
+    NOT_SETTLED = (
+        "not settled: the residual is above the tolerance; give more sweeps, use method "
+        "'coloured', lower the relaxation, or scale the weights down"
+    )
+    DIVERGED = (
+        "not settled: the states are not finite; use method 'coloured', lower the relaxation, "
+        "bound the populations with a box, or scale the weights down"
+    )
+
+
+@dataclass(frozen=True)
+class SettleResult:
+    """Where settling ended, and whether that is an equilibrium.
+
+    Attributes
+    ----------
+    state : dict of Tensor, (N, *population shape)
+        States by population.
+    status : Status
+        ``SETTLED`` only if every sample met the tolerance.
+    residual : Tensor, (N,)
+        Largest ``|clip(I) - z|`` over all neurons in the last sweep, in units of the state.
+    sweeps : int
+        Sweeps done.
+    residuals, energies : list of float
+        Largest residual and mean energy (``beta C`` included) by sweep, if recorded.
+    """
+
+    state: State
+    status: Status
+    residual: Tensor
+    sweeps: int
+    residuals: list[float] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every sample met the tolerance."""
+        return self.status is Status.SETTLED
+
+    @property
+    def message(self) -> str:
+        """The status, the residual and the remedy in one line."""
+        if self.settled:
+            return f"settled in {self.sweeps} sweeps, residual {self.residual.max():.2g}"
+        state, remedy = self.status.value.split(": ", 1)
+        return f"{state} after {self.sweeps} sweeps, residual {self.residual.max():.2g}: {remedy}"
+
+
+def settle(
+    landscape: Landscape,
+    schedule: Schedule,
+    state: State | None = None,
+    nudge: Nudge | None = None,
+    *,
+    record: bool = False,
+    on_sweep: Callable[[int, State], None] | None = None,
+) -> SettleResult:
+    """Minimise the energy of `landscape`, plus ``beta C`` under a `nudge`, over the box.
+
+    Parameters
+    ----------
+    landscape : Landscape
+        The energy of one batch.
+    schedule : Schedule
+        Order, step and stopping rule.
+    state : State, optional
+        Where to start; at rest by default. Not modified.
+    nudge : Nudge, optional
+        Target and nudging factor of a nudged phase.
+    record : bool
+        Keep residual and energy of every sweep (costs an energy a sweep).
+    on_sweep : callable, optional
+        Called with (sweep, state) after each sweep.
+    """
+    z = dict(landscape.rest() if state is None else state)
+    groups = schedule.groups(landscape.spec)
+    residuals: list[float] = []
+    energies: list[float] = []
+    residual = torch.zeros(landscape.size)
+    sweep = 0
+    with torch.no_grad():
+        for sweep in range(1, schedule.sweeps + 1):
+            residual = _sweep(landscape, groups, schedule.relaxation, z, nudge)
+            worst = float(residual.max())
+            if record:
+                residuals.append(worst)
+                energies.append(float(nudged_energy(landscape, z, nudge).mean()))
+            if on_sweep is not None:
+                on_sweep(sweep, z)
+            if worst <= schedule.tolerance or worst != worst:
+                break
+    finite = all(bool(torch.isfinite(v).all()) for v in z.values())
+    settled = bool((residual <= schedule.tolerance).all())
+    status = Status.SETTLED if settled else Status.NOT_SETTLED
+    return SettleResult(
+        z, status if finite else Status.DIVERGED, residual, sweep, residuals, energies
+    )
+
+
+def _sweep(
+    landscape: Landscape,
+    groups: list[list[str]],
+    relaxation: float,
+    z: State,
+    nudge: Nudge | None,
+) -> Tensor:
+    """Move every population of `z` once, in place; return the residual of each sample."""
+    residual: Tensor | None = None
+    for group in groups:
+        moved = {}
+        for name in group:
+            target = landscape.drive(z, name)
+            if nudge is not None and name == landscape.spec.output:
+                target = nudge.minimise(target)
+            step = target - z[name]
+            moved[name] = landscape.clip(name, z[name] + relaxation * step)
+            change = (landscape.clip(name, target) - z[name]).abs().flatten(1).amax(1)
+            residual = change if residual is None else torch.maximum(residual, change)
+        z.update(moved)
+    assert residual is not None
+    return residual
+
+
+def nudged_energy(landscape: Landscape, z: State, nudge: Nudge | None) -> Tensor:
+    """``E + beta C`` of each sample, (N,)."""
+    energy = landscape.energy(z)
+    if nudge is None:
+        return energy
+    return energy + nudge.beta * squared_error(z[landscape.spec.output], nudge.y)
+
+
+def colouring(spec: NetworkSpec) -> list[list[str]]:
+    """Independent sets of populations: no coupling joins two of one set.
+
+    Greedy in the order of the spec, which gives two sets for a chain and three for a
+    Hopfield-ResNet. Moving a whole set is then an exact block minimisation of the energy.
+    """
+    neighbours: dict[str, set[str]] = {p.name: set() for p in spec.populations}
+    for c in spec.couplings:
+        if c.pre != INPUT:
+            neighbours[c.pre].add(c.post)
+            neighbours[c.post].add(c.pre)
+    colours: dict[str, int] = {}
+    for name, near in neighbours.items():
+        taken = {colours[n] for n in near if n in colours}
+        colours[name] = next(i for i in range(len(neighbours)) if i not in taken)
+    return [[n for n, c in colours.items() if c == i] for i in range(max(colours.values()) + 1)]

@@ -1,0 +1,161 @@
+"""Checks of a network: EP against the exact gradient and finite differences, energy descent."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ep_neuro.baselines import implicit_gradient
+from ep_neuro.costs import squared_error
+from ep_neuro.estimators import Centered, Gradient
+from ep_neuro.network import Landscape, Network, parameter_names
+from ep_neuro.settle import Schedule, settle
+
+SMALL = 2_000
+"""Largest number of parameters for which finite differences are taken."""
+
+TIGHT = Schedule(method="coloured", sweeps=5000, relaxation=1.5, tolerance=1e-11)
+"""Settling to the last digits of float64."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What `check_network` found.
+
+    Attributes
+    ----------
+    gradient_cosine : float
+        Cosine of the EP gradient to the gradient by implicit differentiation, all parameters.
+    worst_tensor, worst_cosine : str, float
+        The parameter that agrees least.
+    finite_difference : float or None
+        Largest relative deviation of the implicit gradient from central differences of the settled
+        cost along random directions; None for networks above `SMALL` parameters.
+    energy_rises : int
+        Sweeps of the free phase after which the energy was higher, beyond rounding.
+    residual : float
+        Largest residual of the free phase, in units of the state.
+    settled : bool
+        Whether every phase met its tolerance.
+    curvature : float
+        Least curvature of the energy met at the equilibrium; at zero or below there is no gradient.
+    message : str
+        How the free phase ended.
+    """
+
+    gradient_cosine: float
+    worst_tensor: str
+    worst_cosine: float
+    finite_difference: float | None
+    energy_rises: int
+    residual: float
+    settled: bool
+    curvature: float
+    message: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the network settles, its energy falls and EP gives the exact gradient."""
+        small = self.finite_difference is None or self.finite_difference < 1e-3
+        return self.settled and self.energy_rises == 0 and self.gradient_cosine > 0.9999 and small
+
+
+def check_network(
+    network: Network, x: Tensor, y: Tensor, *, beta: float = 1e-3, schedule: Schedule = TIGHT
+) -> CheckResult:
+    """Compare centered EP with the exact gradient on one batch, in float64.
+
+    Parameters
+    ----------
+    network : Network
+        Copied, not changed.
+    x, y : Tensor, (N, *input shape), (N, *output shape)
+        Inputs and targets.
+    beta : float
+        Nudging factor; EP is exact as it goes to zero.
+    schedule : Schedule
+        Of all phases.
+    """
+    network = copy.deepcopy(network).double()
+    x, y = x.double(), y.double()
+    exact = implicit_gradient(network, x, y, schedule)
+    estimate = Centered(beta=beta, free=schedule, nudged=schedule)(network, x, y)
+    cosines = {
+        name: cosine({name: estimate.gradient[name]}, {name: value})
+        for name, value in exact.gradient.items()
+        if float(value.norm()) > 0
+    }
+    worst = min(cosines, key=lambda name: cosines[name]) if cosines else "none"
+    small = network.spec.parameters <= SMALL
+    phases = (estimate.free, *estimate.nudged)
+    return CheckResult(
+        gradient_cosine=cosine(estimate.gradient, exact.gradient),
+        worst_tensor=worst,
+        worst_cosine=cosines.get(worst, 0.0),
+        finite_difference=_deviation(network, x, y, exact.gradient, schedule) if small else None,
+        energy_rises=energy_rises(network, x, schedule),
+        residual=float(estimate.free.residual.max()),
+        settled=all(phase.settled for phase in phases),
+        curvature=exact.curvature,
+        message=exact.free.message,
+    )
+
+
+def cosine(a: Gradient, b: Gradient) -> float:
+    """Cosine of two gradients over all their tensors; 0 if either vanishes."""
+    product = sum(float((a[k] * b[k]).sum()) for k in b)
+    norms = [sum(float(g[k].square().sum()) for k in b) ** 0.5 for g in (a, b)]
+    return product / (norms[0] * norms[1]) if norms[0] and norms[1] else 0.0
+
+
+def energy_rises(network: Network, x: Tensor, schedule: Schedule) -> int:
+    """Sweeps of a free phase from rest after which any sample's energy was higher."""
+    landscape = Landscape(network, x)
+    energies: list[Tensor] = []
+    with torch.no_grad():
+        energies.append(landscape.energy(landscape.rest()))
+        settle(landscape, schedule, on_sweep=lambda _, z: energies.append(landscape.energy(z)))
+    steps = torch.stack(energies)
+    rounding = 1e-10 * steps.abs().amax(0).clamp_min(1)
+    return int((steps.diff(dim=0) > rounding).any(1).sum())
+
+
+def _deviation(
+    network: Network, x: Tensor, y: Tensor, gradient: Gradient, schedule: Schedule
+) -> float:
+    """Largest relative error of `gradient` along five random directions."""
+    generator = torch.Generator().manual_seed(0)
+    step, worst = 1e-6, 0.0
+    parameters = parameter_names(network)
+    scale = sum(float(g.square().sum()) for g in gradient.values()) ** 0.5
+    for _ in range(5):
+        direction = {
+            k: torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            for k, p in parameters.items()
+        }
+        slope = (
+            _cost_at(network, x, y, direction, step, schedule)
+            - _cost_at(network, x, y, direction, -step, schedule)
+        ) / (2 * step)
+        predicted = sum(float((gradient[k] * direction[k]).sum()) for k in gradient)
+        worst = max(worst, abs(slope - predicted) / max(scale, 1e-300))
+    return worst
+
+
+def _cost_at(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    direction: Gradient,
+    step: float,
+    schedule: Schedule,
+) -> float:
+    moved = copy.deepcopy(network)
+    with torch.no_grad():
+        for name, parameter in parameter_names(moved).items():
+            parameter += step * direction[name]
+        state = settle(Landscape(moved, x), schedule).state
+        return float(squared_error(state[network.spec.output], y).mean())

@@ -1,0 +1,166 @@
+"""Named networks: the published ones, their plain twins, and small ones for digits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from ep_neuro.errors import ConfigError
+from ep_neuro.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+
+OUTPUT_BOX = (-0.5, 1.5)
+"""Room on both sides of the targets 0 and 1: clipping at the targets can kill a class."""
+
+RELU6 = (0.0, 6.0)
+"""Clipped ReLU of the published networks."""
+
+
+def zoo(name: str) -> NetworkSpec:
+    """The network called `name`; `ConfigError` lists what there is."""
+    if name not in ZOO:
+        near = difflib.get_close_matches(name, ZOO, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(ZOO)}"
+        raise ConfigError(f"network '{name}'", "the zoo has none of this name", hint)
+    return ZOO[name]()
+
+
+def digits_dense() -> NetworkSpec:
+    """64-128-10 for 8x8 digits: 9,610 parameters."""
+    return NetworkSpec(
+        name="digits_dense",
+        input=InputSpec(shape=(64,)),
+        populations=(
+            PopulationSpec(name="h1", shape=(128,)),
+            PopulationSpec(name="output", shape=(10,), box=OUTPUT_BOX),
+        ),
+        couplings=(
+            CouplingSpec(pre=INPUT, post="h1", gain=0.5),
+            CouplingSpec(pre="h1", post="output", gain=0.5),
+        ),
+    )
+
+
+def digits_residual() -> NetworkSpec:
+    """Two residual blocks for 8x8 digits, wired like Hopfield-Resnet13."""
+    return hopfield_resnet(
+        "digits_residual",
+        image=(1, 8, 8),
+        channels=(16, 32, 32, 64),
+        classes=10,
+        box=(0.0, 1.0),
+        output_box=OUTPUT_BOX,
+        gain=0.5,
+    )
+
+
+def hopfield_resnet13() -> NetworkSpec:
+    """Hopfield-Resnet13 as published: 13 couplings, 9.7 M parameters, 32x32 images."""
+    return hopfield_resnet(
+        "hopfield_resnet13",
+        image=(3, 32, 32),
+        channels=(128, 128, 256, 256, 512, 512, 512, 512),
+        classes=10,
+        box=RELU6,
+        output_box=None,
+        gain=0.5,
+    )
+
+
+def plain13() -> NetworkSpec:
+    """Hopfield-Resnet13 without its skip couplings."""
+    return without_skips(hopfield_resnet13(), "plain13")
+
+
+def vgg5() -> NetworkSpec:
+    """VGG5 of Laborieux 2021 with strides instead of pooling: 3x32x32, four 3x3 convolutions."""
+    shapes = ((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2))
+    names = [INPUT, *(f"h{i}" for i in range(1, 5))]
+    return NetworkSpec(
+        name="vgg5",
+        input=InputSpec(shape=(3, 32, 32)),
+        populations=(
+            *(
+                PopulationSpec(name=n, shape=s)
+                for n, s in zip(names[1:], shapes, strict=True)
+            ),
+            PopulationSpec(name="output", shape=(10,), box=OUTPUT_BOX),
+        ),
+        couplings=(
+            *(
+                CouplingSpec(
+                    pre=a, post=b, kind="conv", kernel=3, stride=2, padding=1, gain=0.5
+                )
+                for a, b in zip(names, names[1:], strict=False)
+            ),
+            CouplingSpec(pre="h4", post="output", gain=0.5),
+        ),
+    )
+
+
+def hopfield_resnet(
+    name: str,
+    *,
+    image: tuple[int, int, int],
+    channels: tuple[int, ...],
+    classes: int,
+    box: tuple[float, float],
+    output_box: tuple[float, float] | None,
+    gain: float,
+) -> NetworkSpec:
+    """A Hopfield-ResNet: blocks of two 3x3 couplings, the second of stride 2, and a 1x1 skip.
+
+    Parameters
+    ----------
+    image : (channels, height, width)
+        Input shape; each block halves height and width, rounding up.
+    channels : tuple of int
+        Channels of every hidden population, two a block.
+    classes : int
+        Size of the output.
+    box, output_box : (lo, hi) or None
+        Boxes of the hidden populations and of the output.
+    gain : float
+        Gain of the initial weights.
+    """
+    if len(channels) % 2:
+        raise ConfigError(f"network '{name}'", f"{len(channels)} channels", "give two a block")
+    populations: list[PopulationSpec] = []
+    couplings: list[CouplingSpec] = []
+    start, size = INPUT, image[1:]
+    for block in range(0, len(channels), 2):
+        middle, end = f"h{block + 1}", f"h{block + 2}"
+        half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        populations += [
+            PopulationSpec(name=middle, shape=(channels[block], *size), box=box),
+            PopulationSpec(name=end, shape=(channels[block + 1], *half), box=box),
+        ]
+        conv: dict[str, Any] = dict(kind="conv", gain=gain)
+        couplings += [
+            CouplingSpec(pre=start, post=middle, kernel=3, padding=1, **conv),
+            CouplingSpec(pre=middle, post=end, kernel=3, stride=2, padding=1, **conv),
+            CouplingSpec(pre=start, post=end, kernel=1, stride=2, **conv),
+        ]
+        start, size = end, half
+    populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
+    couplings.append(CouplingSpec(pre=start, post="output", gain=gain))
+    return NetworkSpec(
+        name=name,
+        input=InputSpec(shape=image),
+        populations=tuple(populations),
+        couplings=tuple(couplings),
+    )
+
+
+def without_skips(spec: NetworkSpec, name: str) -> NetworkSpec:
+    """`spec` without the couplings that jump over a population: its plain twin."""
+    order = [INPUT, *(p.name for p in spec.populations)]
+    kept = tuple(c for c in spec.couplings if order.index(c.post) == order.index(c.pre) + 1)
+    return NetworkSpec(
+        name=name, input=spec.input, populations=spec.populations, couplings=kept
+    )
+
+
+ZOO: dict[str, Callable[[], NetworkSpec]] = {
+    f.__name__: f for f in (digits_dense, digits_residual, hopfield_resnet13, plain13, vgg5)
+}

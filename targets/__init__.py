@@ -1,0 +1,95 @@
+"""Targets, found by discovery: a module or package in here that holds ``BACKEND`` is one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ep_neuro.errors import TargetError
+from targets.base import Backend, Session
+from targets.broken import BrokenBackend
+
+if TYPE_CHECKING:
+    from compilers.artifact import Program
+
+__all__ = ["backends", "get", "names", "open"]
+
+
+@cache
+def _discover() -> dict[str, Backend]:
+    return discover(__name__, __path__)
+
+
+def discover(package: str, path: list[str]) -> dict[str, Backend]:
+    """Every backend in the folders `path` of `package`, by name.
+
+    A module that cannot be imported becomes a `BrokenBackend` that says why, so that one broken
+    target neither hides nor takes the others with it.
+    """
+    found: dict[str, Backend] = {}
+    for module in sorted(pkgutil.iter_modules(path), key=lambda m: m.name):
+        backend = _backend_in(f"{package}.{module.name}", module.name)
+        if backend is None:
+            continue
+        if backend.name in found:
+            problem = f"module '{module.name}' holds a second target called '{backend.name}'"
+            backend = BrokenBackend(module.name, problem, "rename one of them")
+        found[backend.name] = backend
+    return found
+
+
+def _backend_in(path: str, name: str) -> Backend | None:
+    # Whatever a third party's module raises on import is that target's reason, not our end.
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:
+        problem = f"importing {path} failed ({type(error).__name__}: {error})"
+        return BrokenBackend(name, problem, "correct the module, or remove it")
+    backend = getattr(module, "BACKEND", None)
+    if backend is None or isinstance(backend, Backend):
+        return backend
+    problem = f"{path}.BACKEND is a {type(backend).__name__} without the methods of Backend"
+    return BrokenBackend(name, problem, "implement targets.base.Backend")
+
+
+def backends() -> tuple[Backend, ...]:
+    """All backends, available or not, ordered by name."""
+    found = _discover()
+    return tuple(found[name] for name in sorted(found))
+
+
+def names() -> tuple[str, ...]:
+    """Names of all backends, ordered."""
+    return tuple(sorted(_discover()))
+
+
+def get(name: str) -> Backend:
+    """The backend called `name`; `TargetError` with the nearest name if there is none."""
+    found = _discover()
+    if name in found:
+        return found[name]
+    near = difflib.get_close_matches(name, found, n=1)
+    remedy = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names())}"
+    raise TargetError(f"target '{name}'", "there is none of this name", remedy)
+
+
+def open(program: Program) -> Session:
+    """Load `program` on the target that it was compiled for.
+
+    Raises
+    ------
+    TargetError
+        If that target is unknown, cannot run here, or lacks a feature the program needs.
+    """
+    backend = get(program.target)
+    state = backend.available()
+    if not state.available:
+        raise TargetError(
+            f"target '{backend.name}'",
+            f"it cannot run here: {state.reason}",
+            "install what is missing, or compile for another target",
+        )
+    return backend.open(program)

@@ -1,0 +1,194 @@
+"""What a target is: the Backend and Session protocols, and the records that they exchange."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from compilers.artifact import Program
+from compilers.ir import Graph
+from compilers.limits import HardwareLimits, Violation
+from compilers.pipeline import Pass
+
+Options = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+class Feature(enum.Enum):
+    """What a target may or may not be able to do."""
+
+    GRADED = "graded"
+    SIGMA_DELTA = "sigma-delta"
+    SPIKE = "spike"
+    FIXED_POINT = "fixed point"
+    NUDGED_PHASE = "nudged phase"
+    PROBES = "probes"
+    LEARNING = "learning"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a target can run here; if not, `reason` says what is missing and how to get it."""
+
+    available: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What one phase did, for N samples over T steps.
+
+    Attributes
+    ----------
+    outputs : ndarray, (N, *output shape)
+        Readout of the output population in real units.
+    events : dict of ndarray, (T, N)
+        Messages sent, by population.
+    synops : dict of ndarray, (T, N)
+        Synaptic operations that those messages caused, by sending population.
+    probes : dict of ndarray, (T, N, *shape)
+        Probed variables, keyed ``"population.variable"``; graph units (integers if quantised).
+        Variables: ``v`` (membrane), ``z`` (clipped state), ``message``, and ``u`` (filtered
+        current) of spiking populations; ``z`` of a spiking population does not exist.
+    saturations : dict of int
+        Values that met the end of their number format, by population; empty in floating point.
+    """
+
+    outputs: np.ndarray
+    events: Mapping[str, np.ndarray]
+    synops: Mapping[str, np.ndarray]
+    probes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    saturations: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Phases by name, in the order they ran; `seconds` is the wall time of all samples."""
+
+    phases: Mapping[str, PhaseResult]
+    seconds: float
+
+    @property
+    def free(self) -> PhaseResult:
+        """The first phase."""
+        return next(iter(self.phases.values()))
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class with the largest output after the free phase, (N,)."""
+        return self.free.outputs.reshape(len(self.free.outputs), -1).argmax(1)
+
+    @property
+    def events_per_sample(self) -> float:
+        """Messages of the free phase, all populations, mean over samples."""
+        return float(sum(e.sum(0) for e in self.free.events.values()).mean())
+
+    @property
+    def synops_per_sample(self) -> float:
+        """Synaptic operations of the free phase, all populations, mean over samples."""
+        return float(sum(e.sum(0) for e in self.free.synops.values()).mean())
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """An estimate, with where its constants come from.
+
+    Attributes
+    ----------
+    energy_joule : float
+        Energy of one inference (free phase).
+    seconds : float
+        Time of one inference on the modelled hardware.
+    source : str
+        Origin of the constants.
+    """
+
+    energy_joule: float
+    seconds: float
+    source: str
+
+
+class Session(Protocol):
+    """A program that is loaded and ready; a context manager that frees what it holds."""
+
+    def settle(
+        self,
+        x: np.ndarray,
+        y: np.ndarray | None = None,
+        *,
+        steps: int | None = None,
+        probes: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> RunResult:
+        """Settle inputs `x` (N, *input shape), in raw units; every sample starts at rest.
+
+        Without `y` only the first (free) phase runs; with labels `y` (N,) or targets
+        (N, classes) in real units, every phase of the program does. `steps` replaces the length
+        of each phase. Each name in `probes` is ``population.variable``.
+        """
+        ...
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Current weights by id, as the target holds them."""
+        ...
+
+    def close(self) -> None:
+        """Free processes, memory and files; closing twice is harmless."""
+        ...
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One target. A module or package of `targets` that holds a ``BACKEND`` is discovered.
+
+    ``tolerance`` is the largest difference to the reference in any probed state at any step;
+    ``unsupported`` maps each `Feature` that the target lacks to the reason.
+    """
+
+    name: str
+    summary: str
+    tolerance: float
+    unsupported: Mapping[Feature, str]
+
+    def available(self) -> Availability:
+        """Whether it can run here, and if not, what is missing and how to get it."""
+        ...
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """The hardware's limits, each with its source."""
+        ...
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """Passes that the target adds after the common ones."""
+        ...
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """Every limit that `graph` breaks, all at once; pure."""
+        ...
+
+    def emit(self, graph: Graph) -> Program:
+        """The program of `graph`: inspectable and serialisable."""
+        ...
+
+    def open(self, program: Program) -> Session:
+        """Load `program`; `TargetError` if the target is unavailable or lacks a feature."""
+        ...
+
+    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
+        """Energy and time of one inference, estimated from the events of `result`."""
+        ...

@@ -1,0 +1,134 @@
+"""From a plan to a network of connected Lava Processes; runs in the supervisor.
+
+One Process for each population and one for each symmetric coupling, so that a weight lives in one
+place. Projections without a partner have a Process of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from lava.magma.core.model.model import AbstractProcessModel
+from lava.magma.core.process.process import AbstractProcess
+
+from compilers.ir import Graded, Population, Projection, SigmaDelta, Spiking
+from targets.lava.board import Board
+from targets.lava.path import Path
+from targets.lava.plan import Plan, fan_out, partners
+from targets.lava.processes.neurons import (
+    GradedNeurons,
+    Neurons,
+    PyGradedNeurons,
+    PySigmaDeltaNeurons,
+    PySpikingNeurons,
+    SigmaDeltaNeurons,
+    SpikingNeurons,
+)
+from targets.lava.processes.source import InputSource, PyInputSource
+from targets.lava.processes.synapses import (
+    Coupling,
+    FromInput,
+    OneWay,
+    PyCoupling,
+    PyFromInput,
+    PyOneWay,
+)
+from targets.lava.recorder import Recorder
+
+NEURONS: Mapping[type, type[Neurons]] = {
+    Graded: GradedNeurons,
+    SigmaDelta: SigmaDeltaNeurons,
+    Spiking: SpikingNeurons,
+}
+"""The Process of each dynamics."""
+
+MODELS: Mapping[type[AbstractProcess], type[AbstractProcessModel]] = {
+    model.implements_process: model
+    for model in (
+        *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
+        *(PyCoupling, PyOneWay, PyFromInput),
+    )
+}
+"""The ProcessModel of each Process."""
+
+
+def build(plan: Plan) -> dict[AbstractProcess, type[AbstractProcessModel]]:
+    """All processes of `plan`, connected, with their models."""
+    builder = _Builder(plan)
+    sources = {p.name: builder.source(p) for p in plan.graph.sources}
+    neurons = {p.name: builder.neurons(p) for p in plan.graph.neurons}
+    synapses: list[AbstractProcess] = [
+        builder.from_input(p, sources[p.pre], neurons[p.post])
+        for p in plan.graph.projections
+        if p.pre in sources
+    ]
+    for forward, backward in partners(plan.graph):
+        pre, post = neurons[forward.pre], neurons[forward.post]
+        if backward is None:
+            synapses.append(builder.one_way(forward, pre, post))
+        else:
+            synapses.append(builder.coupling(forward, backward, pre, post))
+    processes = (*sources.values(), *neurons.values(), *synapses)
+    return {process: MODELS[type(process)] for process in processes}
+
+
+class _Builder:
+    """Makes processes that share a board; each method connects what it makes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.graph = plan, plan.graph
+        self.board = Board(plan.fd, plan.layout)
+        self.weights = {
+            name: np.ascontiguousarray(self.graph.arrays[name], np.float64)
+            for name in self.graph.ties
+        }
+
+    def source(self, population: Population) -> InputSource:
+        return InputSource(**self._place(population))
+
+    def neurons(self, population: Population) -> Neurons:
+        bias = 0.0 if population.bias is None else self.graph.arrays[population.bias]
+        return NEURONS[type(population.dynamics)](
+            **self._place(population),
+            population=population,
+            bias=np.asarray(bias, np.float64),
+            is_output=population.name == self.graph.output,
+        )
+
+    def from_input(self, p: Projection, pre: InputSource, post: Neurons) -> FromInput:
+        process = FromInput(**self._between(p, p.name), path=self._path(p))
+        pre.s_out.connect(process.s_pre)
+        process.a_post.connect(post.x_in)
+        return process
+
+    def one_way(self, p: Projection, pre: Neurons, post: Neurons) -> OneWay:
+        process = OneWay(**self._between(p, p.name), path=self._path(p))
+        pre.s_out.connect(process.s_pre)
+        process.a_post.connect(post.a_in)
+        return process
+
+    def coupling(self, p: Projection, back: Projection, pre: Neurons, post: Neurons) -> Coupling:
+        between = self._between(p, f"{p.pre}<->{p.post}")
+        process = Coupling(**between, forward=self._path(p), backward=self._path(back))
+        pre.s_out.connect(process.s_pre)
+        post.s_out.connect(process.s_post)
+        process.a_post.connect(post.a_in)
+        process.a_pre.connect(pre.a_in)
+        return process
+
+    def _place(self, population: Population) -> dict[str, Any]:
+        name = population.name
+        counts, probes = fan_out(self.graph, population), self.plan.probed(name)
+        recorder = Recorder(self.board, name, counts, probes)
+        shape = self.plan.shape(name)
+        return {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
+
+    def _between(self, p: Projection, name: str) -> dict[str, Any]:
+        ends = {"pre_shape": self.plan.shape(p.pre), "post_shape": self.plan.shape(p.post)}
+        return {"name": name, "board": self.board, **ends}
+
+    def _path(self, p: Projection) -> Path:
+        adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
+        return Path(p, self.weights[p.weight], self.plan.shape(p.post), adds_up=adds_up)

@@ -1,0 +1,49 @@
+"""Records of one population, written to the board by the process that steps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from targets.lava.board import Board
+from targets.lava.plan import events_field, probe_field, synops_field
+
+
+class Recorder:
+    """Counts events and synaptic operations of one population, and copies probed variables.
+
+    Parameters
+    ----------
+    board : Board
+        Where the records go.
+    population : str
+        Whose they are.
+    fanout : ndarray, (neurons,)
+        Synapses that an event of each neuron meets.
+    probes : sequence of str
+        Names of the probed variables.
+    """
+
+    def __init__(
+        self, board: Board, population: str, fanout: np.ndarray, probes: Sequence[str] = ()
+    ) -> None:
+        self._events = board[events_field(population)]
+        self._synops = board[synops_field(population)]
+        self._probes = {name: board[probe_field(population, name)] for name in probes}
+        # One matrix product yields both counts; in float64 they are exact.
+        self._weights = np.stack([np.ones(fanout.size), fanout.ravel()], axis=1)
+
+    def count(self, step: int, message: np.ndarray | None) -> None:
+        """Count `message` (batch, *shape), or silence, as what was sent in `step` (from 1)."""
+        if message is None:
+            counts = np.zeros((self._events.shape[1], 2))
+        else:
+            counts = (message.reshape(len(message), -1) != 0).astype(np.float64) @ self._weights
+        self._events[step - 1], self._synops[step - 1] = counts.T
+
+    def probe(self, step: int, model: Any) -> None:
+        """Copy the probed attributes of `model` after `step`."""
+        for name, trace in self._probes.items():
+            trace[step - 1] = getattr(model, name)

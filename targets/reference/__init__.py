@@ -1,0 +1,9 @@
+"""The reference target: the oracle that executes a graph exactly as `compilers.ir` defines it."""
+
+from __future__ import annotations
+
+from targets.reference.backend import ReferenceBackend
+
+__all__ = ["BACKEND"]
+
+BACKEND = ReferenceBackend()

@@ -1,0 +1,205 @@
+"""Runs the phases of a graph on one batch of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from compilers.ir import Graph, Phase, Population, Projection, SigmaDelta, Spiking
+from compilers.operators import apply, fanout
+from ep_neuro.errors import RunError
+from targets.base import PhaseResult
+from targets.inputs import Job
+from targets.reference.arithmetic import Arithmetic, Floating, Integer
+from targets.reference.dynamics import State, advance, at_rest
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everything that a later phase needs in order to start from here.
+
+    Attributes
+    ----------
+    t : int
+        Steps made since rest.
+    states : dict of State
+        By population.
+    flight : tuple of dict
+        Messages of the last steps by population, the newest first, as far back as the longest
+        delay; a missing message is zero.
+    sums : dict of ndarray
+        Operator results of all messages so far, by projection from a sigma-delta population.
+    """
+
+    t: int
+    states: Mapping[str, State]
+    flight: tuple[Mapping[str, np.ndarray], ...]
+    sums: Mapping[str, np.ndarray]
+
+
+class Engine:
+    """A graph made ready: weights in float64, fan-outs counted."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.numbers: Arithmetic = Integer() if graph.quantised else Floating()
+        self.shapes = {p.name: p.shape for p in graph.populations}
+        self.weights = {p.name: self.numbers.weight(p, graph.arrays) for p in graph.projections}
+        self.fanouts = {p.name: self._fanout(p) for p in graph.populations}
+        names = {p.name for p in graph.sources}
+        self.recurrent = [p for p in graph.projections if p.pre not in names]
+        self.feedforward = [p for p in graph.projections if p.pre in names]
+        self.depth = max((p.delay for p in self.recurrent), default=1)
+
+    def run(self, job: Job) -> dict[str, PhaseResult]:
+        """All phases of `job`, from rest, as one batch."""
+        self.numbers.saturations.clear()
+        (source,) = self.graph.sources
+        x = self.numbers.message(source, job.x)
+        constant = self._constant_drive(x)
+        ends: dict[str | None, Moment] = {None: self._rest(len(x))}
+        results: dict[str, PhaseResult] = {}
+        for phase in job.phases:
+            before = dict(self.numbers.saturations)
+            recorder = _Recorder(self, job, phase)
+            if not results:
+                recorder.input_event(source, x)
+            moment = ends[phase.start]
+            # A network that diverges is reported once, as an error; not by NumPy, at every step.
+            with np.errstate(over="ignore", invalid="ignore"):
+                for _ in range(phase.steps):
+                    moment = self._step(moment, constant, phase, job.y)
+                    recorder.record(moment)
+            ends[phase.name] = moment
+            results[phase.name] = recorder.result(moment, before if results else {})
+        return results
+
+    def _rest(self, samples: int) -> Moment:
+        states = {p.name: at_rest(self.numbers, p, samples) for p in self.graph.neurons}
+        return Moment(t=0, states=states, flight=({},) * self.depth, sums={})
+
+    def _step(
+        self,
+        before: Moment,
+        constant: Mapping[str, np.ndarray],
+        phase: Phase,
+        y: np.ndarray | None,
+    ) -> Moment:
+        sums = self._deliver(before)
+        drives = dict(constant)
+        for p in self.recurrent:
+            if p.name in sums:
+                drives[p.post] = drives[p.post] + self.numbers.gain(p, sums[p.name])
+        if phase.nudge and y is not None:
+            output = self.graph.population(self.graph.output)
+            shown = before.states[output.name].z
+            nudge = self.numbers.nudge(output, phase.nudge, y, shown)
+            drives[output.name] = drives[output.name] + nudge
+        states = {
+            p.name: advance(
+                p.dynamics, self.numbers, p, before.states[p.name], drives[p.name], before.t + 1
+            )
+            for p in self.graph.neurons
+        }
+        messages = {name: state.message for name, state in states.items()}
+        flight = (messages, *before.flight[:-1])
+        return Moment(t=before.t + 1, states=states, flight=flight, sums=sums)
+
+    def _deliver(self, before: Moment) -> dict[str, np.ndarray]:
+        """Operator results of what arrives now; messages that are all zero cost nothing."""
+        sums: dict[str, np.ndarray] = {}
+        for p in self.recurrent:
+            adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
+            total = before.sums.get(p.name) if adds_up else None
+            message = before.flight[p.delay - 1].get(p.pre)
+            if message is not None and message.any():
+                fresh = self._apply(p, message)
+                total = fresh if total is None else total + fresh
+            if total is not None:
+                sums[p.name] = total
+        return sums
+
+    def _constant_drive(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        drives = {p.name: self._bias(p, len(x)) for p in self.graph.neurons}
+        for p in self.feedforward:
+            drives[p.post] = drives[p.post] + self.numbers.gain(p, self._apply(p, x))
+        return drives
+
+    def _bias(self, population: Population, samples: int) -> np.ndarray:
+        drive = np.zeros((samples, *population.shape), self.numbers.dtype)
+        return drive if population.bias is None else drive + self.graph.arrays[population.bias]
+
+    def _apply(self, p: Projection, message: np.ndarray) -> np.ndarray:
+        x = message.astype(np.float64, copy=False)
+        return apply(p.operator, self.weights[p.name], x, self.shapes[p.post])
+
+    def _fanout(self, population: Population) -> np.ndarray:
+        counts = np.zeros(population.size, np.int64)
+        for p in self.graph.out_of(population.name):
+            shape = self.graph.arrays[p.weight].shape
+            counts += fanout(p.operator, shape, population.shape, self.shapes[p.post]).ravel()
+        return counts
+
+
+class _Recorder:
+    """Collects what one phase did; arrays grow step by step."""
+
+    def __init__(self, engine: Engine, job: Job, phase: Phase) -> None:
+        self.engine, self.phase, self.probes = engine, phase, job.probes
+        samples = len(job.x)
+        names = engine.shapes
+        self.events = {name: np.zeros((phase.steps, samples), np.int64) for name in names}
+        self.synops = {name: np.zeros((phase.steps, samples), np.int64) for name in names}
+        self.traces: dict[str, list[np.ndarray]] = {probe.name: [] for probe in job.probes}
+        self.spikes: np.ndarray | float = 0.0
+        self.step = 0
+
+    def input_event(self, source: Population, x: np.ndarray) -> None:
+        """The input speaks once, at the start of a sample."""
+        self._count(source.name, x)
+
+    def record(self, moment: Moment) -> None:
+        for name, state in moment.states.items():
+            self._count(name, state.message)
+        for probe in self.probes:
+            state = moment.states[probe.population]
+            self.traces[probe.name].append(getattr(state, probe.variable))
+        self.step += 1
+        if self.step > self.phase.steps // 2:
+            self.spikes = self.spikes + moment.states[self.engine.graph.output].message
+
+    def _count(self, name: str, message: np.ndarray) -> None:
+        sent = message.reshape(len(message), -1) != 0
+        self.events[name][self.step] = sent.sum(1)
+        self.synops[name][self.step] = sent @ self.engine.fanouts[name]
+
+    def result(self, last: Moment, saturated_before: Mapping[str, int]) -> PhaseResult:
+        graph, numbers = self.engine.graph, self.engine.numbers
+        saturations = {
+            name: numbers.saturations[name] - saturated_before.get(name, 0)
+            for name in (self.engine.shapes if graph.quantised else ())
+        }
+        return PhaseResult(
+            outputs=self._outputs(last),
+            events=self.events,
+            synops=self.synops,
+            probes={name: np.stack(trace) for name, trace in self.traces.items()},
+            saturations=saturations,
+        )
+
+    def _outputs(self, last: Moment) -> np.ndarray:
+        output = self.engine.graph.population(self.engine.graph.output)
+        if isinstance(output.dynamics, Spiking):
+            steps = self.phase.steps - self.phase.steps // 2
+            shown = np.asarray(self.spikes) / steps
+        else:
+            shown = self.engine.numbers.real(output, last.states[output.name].z)
+        if not np.isfinite(shown).all():
+            raise RunError(
+                f"phase '{self.phase.name}'",
+                f"the output is not finite after {self.phase.steps} steps",
+                "lower the leak, or bound the populations",
+            )
+        return output.readout.offset + output.readout.gain * shown

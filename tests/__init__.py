@@ -1,0 +1,1 @@
+"""Tests: unit, conformance, golden, examples, browser, and what they share in `helpers`."""

@@ -1,0 +1,1 @@
+"""Measurements: `make bench` runs them, the tests only see that they run."""

@@ -1,0 +1,91 @@
+"""The cases of the conformance suite: each backend, each encoding, in float and in integers."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import targets
+from compilers import Program, compile_network
+from compilers.ir import Encoding, Graph
+from compilers.passes.choose_leak import LeakWarning
+from ep_neuro.network import Network
+from ep_neuro.spec import NetworkSpec
+from targets.base import Backend, Feature, RunResult
+from targets.inputs import variables
+
+FEATURES: dict[Encoding, Feature] = {
+    "graded": Feature.GRADED,
+    "sigma-delta": Feature.SIGMA_DELTA,
+    "spike": Feature.SPIKE,
+}
+
+HALF = 6
+"""Steps of the shorter phases of `detour`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend with what it is asked to do; `bits` None is floating point."""
+
+    backend: Backend
+    code: Encoding
+    bits: int | None
+
+    def __str__(self) -> str:
+        return f"{self.backend.name}-{self.code}-{f'int{self.bits}' if self.bits else 'float'}"
+
+    def need(self, *features: Feature) -> None:
+        """Skip the test for the backend's own reason if it lacks one of `features`."""
+        state = self.backend.available()
+        if not state.available:
+            pytest.skip(f"{self.backend.name}: {state.reason}")
+        for feature in features:
+            if feature in self.backend.unsupported:
+                reason = self.backend.unsupported[feature]
+                pytest.skip(f"{self.backend.name} has no {feature.value}: {reason}")
+
+    def compile(self, spec: NetworkSpec, steps: int = 16, seed: int = 0) -> Program:
+        """A program of `spec` with random weights and biases, nudged by 0.5."""
+        network = Network(spec, seed)
+        generator = torch.Generator().manual_seed(seed + 1)
+        with torch.no_grad():
+            for bias in network.biases.values():
+                bias.copy_(0.1 + 0.2 * torch.randn(bias.shape, generator=generator))
+        parameters = {"decay": 0.8} if self.code == "sigma-delta" else None
+        with warnings.catch_warnings():
+            # Random networks need not settle to one point; targets have to agree all the same.
+            warnings.simplefilter("ignore", LeakWarning)
+            return compile_network(
+                network,
+                self.backend,
+                code=self.code,
+                bits=self.bits,
+                steps=steps,
+                beta=0.5,
+                parameters=parameters,
+            )
+
+    def run(self, graph: Graph, x: np.ndarray, y: np.ndarray) -> RunResult:
+        """Run `graph` with every probe on a session of its own."""
+        with self.backend.open(self.backend.emit(graph)) as session:
+            return session.settle(x, y, probes=every_probe(graph))
+
+
+def every_probe(graph: Graph) -> list[str]:
+    """All variables of all populations."""
+    return [f"{p.name}.{v}" for p in graph.populations for v in variables(p)]
+
+
+def cases() -> list[Case]:
+    """Every backend with every encoding in floating point and in 8-bit integers."""
+    return [
+        Case(backend, code, bits)
+        for backend in targets.backends()
+        for code in FEATURES
+        for bits in (None, 8)
+    ]

@@ -1,0 +1,73 @@
+"""Fixtures of the conformance suite: one program and one session a case, shared by its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import targets
+from compilers import Program
+from compilers.ir import Phase
+from ep_neuro.spec import NetworkSpec
+from targets.base import Feature, RunResult, Session
+from tests.conformance.cases import FEATURES, HALF, Case, cases, every_probe
+from tests.helpers.graphs import random_residual_spec, samples
+
+
+@pytest.fixture(scope="module", params=cases(), ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    """One case; skipped with the backend's own reason."""
+    case: Case = request.param
+    number = [Feature.FIXED_POINT] if case.bits else []
+    case.need(FEATURES[case.code], *number)
+    return case
+
+
+@pytest.fixture(scope="module")
+def spec() -> NetworkSpec:
+    """The small residual network of all claims but the equality of states."""
+    return random_residual_spec(1)
+
+
+@pytest.fixture(scope="module")
+def program(case: Case, spec: NetworkSpec) -> Program:
+    """`spec` compiled for the case."""
+    return case.compile(spec)
+
+
+@pytest.fixture(scope="module")
+def session(case: Case, program: Program) -> Iterator[Session]:
+    """One open session of `program`; tests must not close it."""
+    with targets.open(program) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def data(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Five inputs and labels."""
+    return samples(spec, 5, seed=7)
+
+
+@pytest.fixture(scope="module")
+def result(
+    case: Case, program: Program, session: Session, data: tuple[np.ndarray, np.ndarray]
+) -> RunResult:
+    """All phases of `data` with all probes; recorded once a case."""
+    case.need(Feature.PROBES, Feature.NUDGED_PHASE)
+    return session.settle(*data, probes=every_probe(program.graph))
+
+
+@pytest.fixture(scope="module")
+def detour(case: Case, program: Program, data: tuple[np.ndarray, np.ndarray]) -> RunResult:
+    """`program` with its phases replaced by other ways through the same states."""
+    case.need(Feature.PROBES, Feature.NUDGED_PHASE)
+    phases = (
+        Phase("free", HALF),
+        Phase("more", HALF, start="free"),
+        Phase("minus", HALF, nudge=-0.5, start="free"),
+        Phase("whole", 2 * HALF),
+    )
+    return case.run(replace(program.graph, phases=phases), *data)

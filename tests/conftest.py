@@ -1,0 +1,30 @@
+"""What all tests share: one thread each, no window, no download, hypothesis without a deadline."""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy and torch start their thread pools: tests run side by side, one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+# A deadline measures the machine's load, not the code. CI repeats the same examples every time.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile(
+    "ci", hypothesis.settings.get_profile("default"), derandomize=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True)
+def _home_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep tests out of the user's data and caches."""
+    monkeypatch.setattr("ep_neuro.data.DEFAULT_ROOT", tmp_path_factory.getbasetemp() / "data-root")

@@ -1,0 +1,1 @@
+"""What tests share: generators of networks, and a plain second reading of the IR."""

@@ -1,0 +1,1 @@
+"""Lava Processes that fail on purpose; a folder of its own, as Lava executes what lies beside."""

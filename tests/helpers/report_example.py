@@ -1,0 +1,150 @@
+"""A report with every part, made of arrays that behave like those of a digits network."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from ep_neuro.report import (
+    Activity,
+    Answers,
+    EncodingActivity,
+    LearningCurve,
+    ReportData,
+    RunInfo,
+    SettlingCurve,
+    TargetRow,
+    Tradeoff,
+)
+
+POPULATIONS = {
+    "input": (1, 8, 8),
+    "h1": (16, 8, 8),
+    "h2": (32, 4, 4),
+    "h3": (32, 4, 4),
+    "out": (10,),
+}
+CODES = {"graded": 16, "sigma-delta": 64, "spike": 32}
+SECTIONS = ("targets", "tradeoff", "settling", "activity", "answers", "learning", "reproduce")
+
+
+def example_report(seed: int = 0) -> ReportData:
+    """Every part filled; the same `seed` gives the same data."""
+    rng = np.random.default_rng(seed)
+    digits = load_digits()
+    images, labels = digits.images[:360] / 16, digits.target[:360]
+    return ReportData(
+        run=_run(),
+        rows=_rows(),
+        settling=_settling(),
+        activity=Activity([_activity(rng, c, t) for c, t in CODES.items()], images[7], "a seven"),
+        tradeoffs=_tradeoffs(),
+        answers=Answers(images, labels, _answers(rng, labels)),
+        learning=_learning(rng),
+        notes=["Energy is computed from event counts; nothing here was measured on a chip."],
+    )
+
+
+def _run() -> RunInfo:
+    return RunInfo(
+        model="digits_residual",
+        test_accuracy=0.9778,
+        data="digits (scikit-learn), test split",
+        samples=360,
+        steps="graded 16, sigma-delta 64, spike 32",
+        seed=0,
+        date="2025-06-01 12:00 UTC",
+        versions={"ep-neuro": "0.1.0", "torch": "2.12.0", "lava-nc": "0.10.0", "numpy": "1.26.4"},
+        commands=[
+            "ep-neuro train zoo:digits_residual --set training.epochs=30 --out runs/digits",
+            "ep-neuro compare runs/digits --with reference:graded --with lava:sigma-delta",
+        ],
+        details={"Parameters": "70 282", "Training": "30 epochs, 52 s"},
+    )
+
+
+def _rows() -> list[TargetRow]:
+    return [
+        TargetRow("torch", "rate", None, 0.9778, 1.0, ms_per_sample=1.83),
+        TargetRow("reference", "graded", None, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.41),
+        TargetRow("lava", "graded", None, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.86),
+        TargetRow("lava", "sigma-delta", None, 0.9750, 0.9944, 2124, 1.71e5, 4.1e-6, 3.5),
+        TargetRow("lava", "spike", None, 0.9722, 0.9917, 8230, 6.6e5, 1.6e-5, 1.7),
+        TargetRow("reference", "sigma-delta", 8, 0.9722, 0.9889, 2201, 1.77e5, 4.2e-6, 1.1),
+    ]
+
+
+def _settling() -> list[SettlingCurve]:
+    def phase(name: str, start: int, sweeps: int, first: float, low: float) -> SettlingCurve:
+        sweep = np.arange(sweeps)
+        fall = np.exp(-0.28 * sweep)
+        residual = first * fall * (1 + 0.25 * np.sin(1.3 * sweep))
+        return SettlingCurve(name, residual, low + 9 * first * fall**1.5, start)
+
+    return [
+        phase("free", 0, 40, 0.9, -14.2),
+        phase("nudged +", 40, 20, 0.05, -14.35),
+        phase("nudged −", 40, 20, 0.055, -14.05),
+    ]
+
+
+def _activity(rng: np.random.Generator, code: str, steps: int) -> EncodingActivity:
+    decay = {"graded": 0.0, "sigma-delta": 0.12, "spike": 0.0}[code]
+    messages, events = {}, {}
+    time = np.arange(steps)[:, None]
+    for name, shape in POPULATIONS.items():
+        size = int(np.prod(shape))
+        level = np.where(rng.random(size) < 0.4, rng.random(size), 0.0)
+        chance = np.where(level > 0, 1.0, 0.0) if code == "graded" else 0.5 * level
+        raster = rng.random((steps, size)) < chance * np.exp(-decay * time)
+        if name == "input":
+            raster[1:] = False
+        sign = np.where(rng.random((steps, size)) < 0.3, -1, 1) if code == "sigma-delta" else 1
+        messages[name] = (raster * sign).reshape(steps, *shape)
+        events[name] = raster.sum(1) * (0.9 + 0.1 * rng.random(steps))
+    return EncodingActivity(code, events, messages)
+
+
+def _tradeoffs() -> list[Tradeoff]:
+    series = []
+    for code, top, scale, tau in (
+        ("graded", 0.978, 1100, 1.4),
+        ("sigma-delta", 0.975, 620, 5.0),
+        ("spike", 0.972, 255, 4.0),
+    ):
+        steps = np.array([2, 4, 8, 16, 32, 64])
+        spent = np.log(steps + 1) * scale if code == "sigma-delta" else steps * scale
+        series.append(Tradeoff(code, steps, spent, top - 0.85 * np.exp(-steps / tau)))
+    return series
+
+
+def _answers(rng: np.random.Generator, labels: np.ndarray) -> dict[str, np.ndarray]:
+    rate = labels.copy()
+    rate[rng.choice(len(labels), 8, replace=False)] = 3
+    found = {"torch rate": rate, "lava graded": rate}
+    for name, changed in (("lava sigma-delta", 4), ("lava spike", 6)):
+        answers = rate.copy()
+        answers[rng.choice(len(labels), changed, replace=False)] = 8
+        found[name] = answers
+    return found
+
+
+def _learning(rng: np.random.Generator) -> list[LearningCurve]:
+    epochs = np.arange(1, 31)
+    rise = 1 - np.exp(-epochs / 4)
+    noise = 0.004 * rng.standard_normal((2, 30))
+    samples = np.arange(0, 3001, 250)
+    return [
+        LearningCurve(
+            "Training",
+            epochs,
+            accuracy={"training": 0.98 * rise, "validation": 0.965 * rise + noise[0]},
+            loss={"training": 0.45 * np.exp(-epochs / 5) + 0.02 + 0.1 * abs(noise[1])},
+        ),
+        LearningCurve(
+            "On-chip learning",
+            samples,
+            unit="samples",
+            accuracy={"test": 0.1 + 0.87 * (1 - np.exp(-samples / 500))},
+        ),
+    ]

@@ -1,0 +1,397 @@
+"""Claims about the data sets: fixed splits, pixels in 0 to 1, one-line errors."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ep_neuro import data
+from ep_neuro.data import SPLITS, check_fits, fitted, load, parse, split_indices
+from ep_neuro.errors import DataError
+from ep_neuro.spec import NetworkSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def spec_of(shape: list[int], classes: int) -> NetworkSpec:
+    return NetworkSpec.from_dict(
+        {
+            "name": "tiny",
+            "input": {"shape": shape},
+            "populations": [{"name": "out", "shape": [classes]}],
+            "couplings": [{"pre": "input", "post": "out"}],
+        }
+    )
+
+
+def write_image(
+    path: Path, size: tuple[int, int] = (5, 4), mode: str = "L", value: int = 51
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, 0, 255)).save(path)
+
+
+def write_folder(root: Path, counts: dict[str, int], **image: object) -> None:
+    for name, count in counts.items():
+        for i in range(count):
+            write_image(root / name / f"{i:03}.png", **image)  # type: ignore[arg-type]
+
+
+def write_idx(path: Path, array: np.ndarray, cut: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    body = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(body[: len(body) - cut])
+
+
+def write_mnist(root: Path, folder: str = "MNIST", cut: int = 0) -> np.ndarray:
+    """An idx set of 40 training and 7 test images; return the training images."""
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    raw = root / folder / "raw"
+    write_idx(raw / "train-images-idx3-ubyte", images, cut)
+    write_idx(raw / "train-labels-idx1-ubyte", np.arange(40) % 10)
+    write_idx(raw / "t10k-images-idx3-ubyte", images[:7])
+    write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(7))
+    return images
+
+
+# --- digits ------------------------------------------------------------------------------------
+
+
+def test_digits_split_into_1257_180_and_360() -> None:
+    digits = load("digits")
+    assert [len(digits.split(s)) for s in SPLITS] == [1257, 180, 360]
+    assert digits.shape == (1, 8, 8)
+    assert digits.classes == tuple("0123456789")
+
+
+def test_the_digits_split_never_changes() -> None:
+    digits, sha = load("digits"), hashlib.sha256()
+    for s in SPLITS:
+        sha.update(digits.split(s).x.astype("<f4").tobytes())
+        sha.update(digits.split(s).y.astype("<i8").tobytes())
+    assert sha.hexdigest() == "06986a5e2c3b32344ee38110ac4789285120e478f4019f66db77e4ca9209d4db"
+
+
+def test_digits_are_whole_sixteenths() -> None:
+    x = load("digits").train.x
+    assert x.dtype == np.float32
+    assert (x.min(), x.max()) == (0, 1)
+    assert np.array_equal(x * 16, np.round(x * 16))
+
+
+def test_digits_need_no_torchvision() -> None:
+    code = "import sys, ep_neuro.data as d; d.load('digits'); print('torchvision' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "False", done.stderr
+
+
+# --- splitting ---------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.integers(0, 2**32), st.data())
+def test_a_split_has_exact_sizes_and_loses_nothing(
+    labels: list[int], seed: int, draw: st.DataObject
+) -> None:
+    test = draw.draw(st.integers(0, len(labels)))
+    val = draw.draw(st.integers(0, len(labels) - test))
+    parts = split_indices(np.array(labels), val, test, seed)
+    assert [len(p) for p in parts] == [len(labels) - val - test, val, test]
+    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
+
+
+@given(st.lists(st.integers(0, 4), min_size=10, max_size=200))
+def test_each_class_has_its_share_of_the_held_out_samples(labels: list[int]) -> None:
+    y = np.array(labels)
+    count = len(y) // 5
+    _, _, test = split_indices(y, 0, count)
+    for c in np.unique(y):
+        share = (y == c).sum() * count / len(y)
+        assert abs((y[test] == c).sum() - share) <= 1
+
+
+def test_another_seed_splits_otherwise() -> None:
+    y = np.zeros(100, dtype=np.int64)
+    first, second = (split_indices(y, 10, 20, seed)[2] for seed in (0, 1))
+    assert set(first) != set(second)
+
+
+def test_head_takes_the_first_samples() -> None:
+    train = load("digits").train
+    assert np.array_equal(train.head(3).x, train.x[:3])
+    assert len(train.head(None)) == len(train)
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("digits", ("digits", None)),
+        ("digits:test", ("digits", "test")),
+        ("folder:/a/b", ("folder:/a/b", None)),
+        ("folder:/a:b:val", ("folder:/a:b", "val")),
+        ("npz:x.npz:train", ("npz:x.npz", "train")),
+    ],
+)
+def test_a_name_may_end_in_a_split(text: str, expected: tuple[str, str | None]) -> None:
+    assert parse(text) == expected
+
+
+def test_a_wrong_split_is_refused() -> None:
+    with pytest.raises(DataError, match="'tset' is not a split; choose from train, val, test"):
+        parse("digits:tset")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("fasion-mnist", "did you mean 'fashion-mnist'?"),
+        ("foldr:/tmp", "did you mean 'folder:PATH'?"),
+        ("imagenet", "choose from digits, mnist"),
+        ("folder:", "did you mean 'folder:PATH'?"),
+    ],
+)
+def test_an_unknown_name_meets_the_nearest_one(name: str, remedy: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load(name)
+    assert remedy in str(caught.value)
+
+
+# --- public files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")]
+)
+def test_idx_files_are_read_and_a_tenth_is_held_out(tmp_path: Path, name: str, folder: str) -> None:
+    images = write_mnist(tmp_path, folder)
+    mnist = load(name, tmp_path, download=False)
+    assert [len(mnist.split(s)) for s in SPLITS] == [36, 4, 7]
+    assert mnist.shape == (1, 28, 28)
+    assert np.array_equal(mnist.test.y, np.arange(7))
+    assert np.allclose(mnist.test.x[:, 0] * 255, images[:7], atol=1e-4)
+    held = {x.tobytes() for x in mnist.val.x}
+    assert held.isdisjoint(x.tobytes() for x in mnist.train.x)
+
+
+def test_mnist_names_its_classes_by_digit(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    assert load("mnist", tmp_path, download=False).classes == tuple("0123456789")
+
+
+def test_a_truncated_idx_file_is_damaged(tmp_path: Path) -> None:
+    write_mnist(tmp_path, cut=100)
+    with pytest.raises(DataError, match=r"data 'mnist': its files in .* are damaged"):
+        load("mnist", tmp_path, download=False)
+
+
+def test_an_empty_idx_file_is_damaged(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="damaged"):
+        load("mnist", tmp_path, download=False)
+
+
+def test_more_images_than_labels_are_damaged(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    write_idx(tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte", np.arange(39) % 10)
+    with pytest.raises(DataError, match="40 images, 39 labels"):
+        load("mnist", tmp_path, download=False)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
+def test_absent_files_are_not_fetched_without_leave(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="allow the download, or name another data root"):
+        load(name, tmp_path, download=False)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_failed_download_is_one_line(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    with pytest.raises(DataError, match=r"the download failed .*no route to host") as caught:
+        load(name, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+# --- image folders -----------------------------------------------------------------------------
+
+
+def test_one_folder_splits_70_10_20(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat": 10, "dog": 10})
+    pets = load(f"folder:{tmp_path}")
+    assert [len(pets.split(s)) for s in SPLITS] == [14, 2, 4]
+    assert pets.classes == ("cat", "dog")
+    assert pets.shape == (1, 4, 5)
+    assert np.allclose(pets.train.x, 0.2)
+    assert sorted(pets.test.y) == [0, 0, 1, 1]
+
+
+def test_subfolders_are_the_splits(tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("val", 2), ("test", 3)):
+        write_folder(tmp_path / part, {"a": count, "b": count}, mode="RGB")
+    pets = load(f"folder:{tmp_path}")
+    assert [len(pets.split(s)) for s in SPLITS] == [12, 4, 6]
+    assert pets.shape == (3, 4, 5)
+    assert np.allclose(pets.train.x[0, :, 0, 0], [0.2, 0, 1])
+
+
+def test_without_val_a_tenth_of_train_is_held_out(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", {"a": 10, "b": 10})
+    write_folder(tmp_path / "test", {"a": 3, "b": 3})
+    assert [len(load(f"folder:{tmp_path}").split(s)) for s in SPLITS] == [18, 2, 6]
+
+
+def test_one_coloured_image_makes_all_of_them_coloured(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 10, "b": 9})
+    write_image(tmp_path / "b" / "last.png", mode="RGB")
+    assert load(f"folder:{tmp_path}").shape == (3, 4, 5)
+
+
+def test_sizes_that_disagree_are_refused_unless_a_shape_is_given(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 10, "b": 10})
+    write_image(tmp_path / "b" / "wide.png", size=(9, 4))
+    with pytest.raises(DataError, match=r"wide\.png: it is 9 x 4 pixels, .* is 5 x 4"):
+        load(f"folder:{tmp_path}")
+    assert load(f"folder:{tmp_path}", shape=(3, 8, 6)).shape == (3, 8, 6)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    with pytest.raises(DataError, match="no class folders with images; put the images"):
+        load(f"folder:{tmp_path}")
+
+
+def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder"):
+        load(f"folder:{tmp_path / 'nowhere'}")
+
+
+def test_a_class_without_images_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat": 10})
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(DataError, match=r"class folder .*dog: it holds no images"):
+        load(f"folder:{tmp_path}")
+
+
+def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", {"a": 10})
+    write_folder(tmp_path / "test", {"a": 3, "b": 3})
+    with pytest.raises(DataError, match="training has no class of this name; choose from a"):
+        load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("keep", [0, 40])
+def test_a_truncated_image_is_named(tmp_path: Path, keep: int) -> None:
+    write_folder(tmp_path, {"a": 10, "b": 10})
+    broken = tmp_path / "a" / "003.png"
+    broken.write_bytes(broken.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"003\.png: cannot be read"):
+        load(f"folder:{tmp_path}")
+
+
+def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 10})
+    Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "a" / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png: pixels of mode I;16 are not 8 bits"):
+        load(f"folder:{tmp_path}")
+
+
+# --- npz ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "sample"), [((20, 6), (1, 1, 6)), ((20, 3, 2), (1, 3, 2)), ((20, 2, 3, 2), (2, 3, 2))]
+)
+def test_npz_arrays_of_any_rank_are_images(
+    tmp_path: Path, shape: tuple[int, ...], sample: tuple[int, ...]
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.full(shape, 51, np.uint8), y=np.arange(20) % 3)
+    found = load(f"npz:{tmp_path / 'a.npz'}")
+    assert found.shape == sample
+    assert found.classes == ("0", "1", "2")
+    assert np.allclose(found.train.x, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"x": np.zeros((20, 4))}, "no array 'y'"),
+        ({"x": np.zeros((20, 4)), "y": np.zeros(19, int)}, "y is int64 [19]"),
+        ({"x": np.zeros((20, 4)), "y": np.zeros(20)}, "y is float64 [20]"),
+        (
+            {"x": np.full((20, 4), 7.0), "y": np.zeros(20, int)},
+            "pixels 7 to 7 are not all in 0 to 1",
+        ),
+        ({"x": np.full((20, 4), np.nan), "y": np.zeros(20, int)}, "not all in 0 to 1"),
+        ({"x": np.zeros((20, 4)), "y": np.full(20, -1)}, "labels -1 to -1"),
+        ({"x": np.zeros((3, 4)), "y": np.zeros(3, int)}, "3 samples are too few"),
+        ({"x": np.array([{}] * 20), "y": np.zeros(20, int)}, "not an npz file of plain arrays"),
+    ],
+)
+def test_bad_arrays_are_refused(
+    tmp_path: Path, arrays: dict[str, np.ndarray], problem: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DataError) as caught:
+        load(f"npz:{tmp_path / 'a.npz'}")
+    assert problem in str(caught.value)
+
+
+def test_a_truncated_npz_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros((20, 4)), y=np.zeros(20, int))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="cannot be read"):
+        load(f"npz:{path}")
+
+
+# --- fitting a network -------------------------------------------------------------------------
+
+
+def test_digits_fit_a_network_of_their_shape_and_a_flat_one() -> None:
+    digits = load("digits")
+    for shape in ([1, 8, 8], [64]):
+        spec = spec_of(shape, 10)
+        check_fits(digits, spec)
+        assert fitted(digits, spec).test.x.shape == (360, *shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "problem"),
+    [
+        ([1, 28, 28], 10, "samples are [1, 8, 8], network 'tiny' takes [1, 28, 28]"),
+        ([63], 10, "samples are [1, 8, 8], network 'tiny' takes [63]"),
+        ([8, 1, 8], 10, "takes [8, 1, 8]"),
+        ([64], 9, "10 classes, network 'tiny' has 9 outputs"),
+    ],
+)
+def test_a_network_of_another_shape_is_refused(
+    shape: list[int], classes: int, problem: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        check_fits(load("digits"), spec_of(shape, classes))
+    assert problem in str(caught.value)
+
+
+def test_the_default_root_is_not_the_users_in_tests() -> None:
+    assert "~" not in str(data.DEFAULT_ROOT)
