@@ -180,4 +180,4 @@ class Backprop(BaseModel):
         passed = SettleResult(
             {network.spec.output: output.detach()}, Status.SETTLED, torch.zeros(len(x)), 1
         )
-        return Estimate(gradient, passed, ())
+        return Estimate(gradient, passed, None)

@@ -15,18 +15,31 @@ class Nudge:
 
     Parameters
     ----------
-    beta : float
-        Nudging factor, of either sign, above -1 (below it the nudged energy has no minimum).
+    beta : float or Tensor, (N, 1, ...)
+        Nudging factor, of either sign, above -1 (below it the nudged energy has no minimum); one
+        for all samples, or one for each.
     y : Tensor, (N, *output shape)
         Target, in the units of the output state.
     """
 
-    beta: float
+    beta: float | Tensor
     y: Tensor
+
+    @classmethod
+    def both(cls, beta: float, y: Tensor) -> Nudge:
+        """``+beta`` for the first half and ``-beta`` for the second half of a doubled batch."""
+        signs = torch.ones_like(y[:, :1])
+        return cls(beta * torch.cat([signs, -signs]), torch.cat([y, y]))
 
     def minimise(self, drive: Tensor) -> Tensor:
         """Output state that minimises ``E + beta C`` under `drive`: ``(I + beta y) / (1 + beta)``."""
         return (drive + self.beta * self.y) / (1 + self.beta)
+
+
+    def cost(self, z: Tensor) -> Tensor:
+        """``beta C`` of each sample, (N,)."""
+        beta = self.beta.flatten() if isinstance(self.beta, Tensor) else self.beta
+        return beta * squared_error(z, self.y)
 
 
 def squared_error(z: Tensor, y: Tensor) -> Tensor:

@@ -19,11 +19,14 @@ Gradient = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A gradient of the mean cost over a batch, with the phases that it came from."""
+    """A gradient of the mean cost over a batch, with the phases that it came from.
+
+    ``nudged`` holds every nudged phase in one batch; None where there was none.
+    """
 
     gradient: Gradient
     free: SettleResult
-    nudged: tuple[SettleResult, ...]
+    nudged: SettleResult | None
 
 
 class Centered(BaseModel):
@@ -45,12 +48,14 @@ class Centered(BaseModel):
         with torch.no_grad():
             landscape = Landscape(network, x)
             free = settle(landscape, self.free)
-            plus, minus = (
-                settle(landscape, self.nudged, free.state, Nudge(sign * self.beta, y))
-                for sign in (1, -1)
-            )
-        gradient = contrast(network, x, plus.state, minus.state, 2 * self.beta)
-        return Estimate(gradient, free, (plus, minus))
+            # Both nudged phases settle as one batch of twice the size.
+            start = {p: torch.cat([v, v]) for p, v in free.state.items()}
+            nudge = Nudge.both(self.beta, y)
+            nudged = settle(landscape.doubled(), self.nudged, start, nudge)
+            plus, minus = ({p: v[part] for p, v in nudged.state.items()}
+                           for part in (slice(None, len(x)), slice(len(x), None)))
+        gradient = contrast(network, x, plus, minus, 2 * self.beta)
+        return Estimate(gradient, free, nudged)
 
 
 def contrast(network: Network, x: Tensor, plus: State, minus: State, width: float) -> Gradient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -84,6 +85,7 @@ class Landscape:
 
     def __init__(self, network: Network, x: Tensor) -> None:
         self.network, self.spec = network, network.spec
+        self._adjoints: dict[str, Tensor] = {}
         self.boxes = self.spec.boxes
         self.shapes = self.spec.shapes
         self.into: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
@@ -105,6 +107,14 @@ class Landscape:
     def _forward(self, c: CouplingSpec, z: Tensor) -> Tensor:
         return forward(c, self.network.weights[c.name], z, self.shapes[c.post])
 
+    def _adjoint(self, c: CouplingSpec, z: Tensor) -> Tensor:
+        weight = self.network.weights[c.name]
+        if not flips(c, weight):
+            return adjoint(c, weight, z, self.shapes[c.pre])
+        if c.name not in self._adjoints:
+            self._adjoints[c.name] = flipped(weight)
+        return F.conv2d(z, self._adjoints[c.name], padding=weight.shape[-1] - 1 - c.padding)
+
     def rest(self) -> State:
         """Every population at zero, or at the end of its box that is nearest to zero."""
         like = next(iter(self.constant.values()))
@@ -121,8 +131,15 @@ class Landscape:
         for c in self.into[name]:
             total = total + self._forward(c, z[c.pre])
         for c in self.out_of[name]:
-            total = total + adjoint(c, self.network.weights[c.name], z[c.post], self.shapes[name])
+            total = total + self._adjoint(c, z[c.post])
         return total
+
+    def doubled(self) -> Landscape:
+        """The landscape of the batch twice over, as both nudged phases in one need it."""
+        twice = copy.copy(self)
+        twice.size = 2 * self.size
+        twice.constant = {p: torch.cat([v, v]) for p, v in self.constant.items()}
+        return twice
 
     def energy(self, z: State) -> Tensor:
         """``E = sum_l (|z_l|^2 / 2 - <b_l, z_l>) - sum_(i->j) <z_j, W * z_i>``, (N,)."""
@@ -146,10 +163,6 @@ def adjoint(c: CouplingSpec, weight: Tensor, z: Tensor, pre: tuple[int, ...]) ->
     """``W^T * z_post``, (N, *pre): the transposed convolution is the *same* weight."""
     if c.kind == "dense":
         return F.linear(z.flatten(1), weight.t()).unflatten(1, pre)
-    if c.stride == 1 and c.padding < weight.shape[-1]:
-        # At stride 1 the adjoint is a plain convolution with the flipped kernel: faster.
-        kernel = weight.flip(2, 3).transpose(0, 1)
-        return F.conv2d(z, kernel, padding=weight.shape[-1] - 1 - c.padding)
     rows, cols = (
         n - ((m - 1) * c.stride - 2 * c.padding + weight.shape[-1])
         for n, m in zip(pre[1:], z.shape[2:], strict=True)
@@ -157,6 +170,16 @@ def adjoint(c: CouplingSpec, weight: Tensor, z: Tensor, pre: tuple[int, ...]) ->
     return F.conv_transpose2d(
         z, weight, stride=c.stride, padding=c.padding, output_padding=(rows, cols)
     )
+
+
+def flips(c: CouplingSpec, weight: Tensor) -> bool:
+    """Whether the adjoint is a plain convolution with the flipped kernel, which is faster."""
+    return c.kind == "conv" and c.stride == 1 and c.padding < weight.shape[-1]
+
+
+def flipped(weight: Tensor) -> Tensor:
+    """Kernel of the adjoint at stride 1, (pre channels, post channels, kernel, kernel)."""
+    return weight.flip(2, 3).transpose(0, 1).contiguous()
 
 
 def _per_channel(values: Tensor, dims: int) -> Tensor:

@@ -11,9 +11,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.costs import Nudge, squared_error
+from ep_neuro.costs import Nudge
 from ep_neuro.network import Landscape, State
 from ep_neuro.spec import INPUT, NetworkSpec
+
+CHECK_EVERY = 3
+"""Sweeps from one look at the residual to the next: a look costs a third of a small sweep."""
 
 
 class Schedule(BaseModel):
@@ -138,13 +141,16 @@ def settle(
     sweep = 0
     with torch.no_grad():
         for sweep in range(1, schedule.sweeps + 1):
-            residual = _sweep(landscape, groups, schedule.relaxation, z, nudge)
-            worst = float(residual.max())
+            measured = record or sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
+            found = _sweep(landscape, groups, schedule.relaxation, z, nudge, measured)
+            if on_sweep is not None:
+                on_sweep(sweep, z)
+            if found is None:
+                continue
+            residual, worst = found, float(found.max())
             if record:
                 residuals.append(worst)
                 energies.append(float(nudged_energy(landscape, z, nudge).mean()))
-            if on_sweep is not None:
-                on_sweep(sweep, z)
             if worst <= schedule.tolerance or worst != worst:
                 break
     finite = all(bool(torch.isfinite(v).all()) for v in z.values())
@@ -161,8 +167,9 @@ def _sweep(
     relaxation: float,
     z: State,
     nudge: Nudge | None,
-) -> Tensor:
-    """Move every population of `z` once, in place; return the residual of each sample."""
+    measured: bool,
+) -> Tensor | None:
+    """Move every population of `z` once; the residual of each sample if `measured`."""
     residual: Tensor | None = None
     for group in groups:
         moved = {}
@@ -170,21 +177,18 @@ def _sweep(
             target = landscape.drive(z, name)
             if nudge is not None and name == landscape.spec.output:
                 target = nudge.minimise(target)
-            step = target - z[name]
-            moved[name] = landscape.clip(name, z[name] + relaxation * step)
-            change = (landscape.clip(name, target) - z[name]).abs().flatten(1).amax(1)
-            residual = change if residual is None else torch.maximum(residual, change)
+            moved[name] = landscape.clip(name, torch.lerp(z[name], target, relaxation))
+            if measured:
+                change = (landscape.clip(name, target) - z[name]).abs().flatten(1).amax(1)
+                residual = change if residual is None else torch.maximum(residual, change)
         z.update(moved)
-    assert residual is not None
     return residual
 
 
 def nudged_energy(landscape: Landscape, z: State, nudge: Nudge | None) -> Tensor:
     """``E + beta C`` of each sample, (N,)."""
     energy = landscape.energy(z)
-    if nudge is None:
-        return energy
-    return energy + nudge.beta * squared_error(z[landscape.spec.output], nudge.y)
+    return energy if nudge is None else energy + nudge.cost(z[landscape.spec.output])
 
 
 def colouring(spec: NetworkSpec) -> list[list[str]]:

@@ -255,7 +255,7 @@ class _Run:
             "residual": float(estimate.free.residual.mean()),
             "unsettled": float((estimate.free.residual > tolerance).float().mean()),
             "sweeps_free": float(estimate.free.sweeps),
-            "sweeps_nudged": float(sum(phase.sweeps for phase in estimate.nudged)),
+            "sweeps_nudged": float(estimate.nudged.sweeps if estimate.nudged else 0),
         }
 
     def _evaluate(self, network: Network, split: Split) -> Evaluation:

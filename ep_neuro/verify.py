@@ -90,7 +90,6 @@ def check_network(
     }
     worst = min(cosines, key=lambda name: cosines[name]) if cosines else "none"
     small = network.spec.parameters <= SMALL
-    phases = (estimate.free, *estimate.nudged)
     return CheckResult(
         gradient_cosine=cosine(estimate.gradient, exact.gradient),
         worst_tensor=worst,
@@ -98,7 +97,7 @@ def check_network(
         finite_difference=_deviation(network, x, y, exact.gradient, schedule) if small else None,
         energy_rises=energy_rises(network, x, schedule),
         residual=float(estimate.free.residual.max()),
-        settled=all(phase.settled for phase in phases),
+        settled=estimate.free.settled and (estimate.nudged is None or estimate.nudged.settled),
         curvature=exact.curvature,
         message=exact.free.message,
     )

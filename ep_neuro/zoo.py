@@ -26,10 +26,10 @@ def zoo(name: str) -> NetworkSpec:
 
 
 def digits_dense() -> NetworkSpec:
-    """64-128-10 for 8x8 digits: 9,610 parameters."""
+    """64-128-10 for 8x8 digits."""
     return NetworkSpec(
         name="digits_dense",
-        input=InputSpec(shape=(64,)),
+        input=InputSpec(shape=(1, 8, 8)),
         populations=(
             PopulationSpec(name="h1", shape=(128,)),
             PopulationSpec(name="output", shape=(10,), box=OUTPUT_BOX),

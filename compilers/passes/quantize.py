@@ -92,7 +92,7 @@ def quantize(
         populations=populations,
         projections=projections,
         arrays=arrays,
-        provenance={**graph.provenance, _NOTE: note},
+        provenance={**graph.provenance, _NOTE: note, "bits": str(bits)},
     )
 
 

@@ -8,6 +8,7 @@ and breaks the wait with the cause.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
@@ -20,6 +21,9 @@ from typing import Any
 
 CHECK_SECONDS = 0.1
 """Time between two looks at the processes."""
+
+PR_SET_PDEATHSIG = 1
+"""``<linux/prctl.h>``: the signal that a process gets when its parent ends."""
 
 STOP_SECONDS = 5.0
 """Time that Lava has to stop in good order."""
@@ -84,7 +88,7 @@ class Supervisor:
         while True:
             try:
                 command = self.connection.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the session's program has ended
                 command = Stop()
             if isinstance(command, Stop):
                 return self.stop()
@@ -240,11 +244,29 @@ def how_it_ended(code: int) -> str:
 def main(fd: int) -> None:
     """Serve the connection `fd`, then leave without the finalisers that would wait for Lava."""
     code = 0
+    supervisor = Supervisor(Connection(fd))
+    os.register_at_fork(after_in_child=_die_with(os.getpid()))
     try:
-        Supervisor(Connection(fd)).serve()
+        supervisor.serve()
     except BaseException:
         traceback.print_exc()
         code = 1
+    finally:
+        supervisor.kill()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """What a child does first on Linux, so that it ends with `parent`, however that ends."""
+    if sys.platform != "linux":
+        return lambda: None
+    library = ctypes.CDLL(None)
+
+    def bind() -> None:
+        library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return bind

@@ -154,13 +154,13 @@ SCRIPT = """
     from targets.lava.guard import Guard
     guard = Guard({builder!r}, ({how!r}, 5))
     print(guard.pid, flush=True)
-    guard.run(10, 60.0, "a test")
+    guard.run({steps}, 60.0, "a test")
 """
 
 
-def program(how: str) -> tuple[subprocess.Popen[str], int]:
+def program(how: str, steps: int = 10) -> tuple[subprocess.Popen[str], int]:
     """A program that runs a network and never closes it; with the id of the group."""
-    text = textwrap.dedent(SCRIPT).format(root=str(ROOT), builder=BUILDER, how=how)
+    text = textwrap.dedent(SCRIPT).format(root=str(ROOT), builder=BUILDER, how=how, steps=steps)
     process = subprocess.Popen(
         [sys.executable, "-c", text],
         stdout=subprocess.PIPE,
@@ -199,6 +199,28 @@ def test_an_interrupted_program_leaves_nothing() -> None:
 def test_a_killed_program_leaves_nothing() -> None:
     process, group = program("sleep")
     memory = shared_memory(group)
+    process.kill()
+    with process:
+        process.wait(10)
+    wait_until_gone(group, memory)
+
+
+def test_a_program_killed_together_with_its_supervisor_leaves_nothing() -> None:
+    process, group = program("sleep")
+    memory = shared_memory(group)
+    process.send_signal(signal.SIGSTOP)
+    os.kill(group, signal.SIGKILL)
+    process.kill()
+    with process:
+        process.wait(10)
+    wait_until_gone(group, memory)
+
+
+def test_a_program_killed_before_it_reads_an_answer_leaves_nothing() -> None:
+    process, group = program("never", steps=2000)
+    memory = shared_memory(group)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(3.0)
     process.kill()
     with process:
         process.wait(10)
