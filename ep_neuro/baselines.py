@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ep_neuro.costs import squared_error
-from ep_neuro.errors import CheckFailed
+from ep_neuro.errors import CheckFailed, SpecError
 from ep_neuro.estimators import Estimate, Gradient
 from ep_neuro.network import Landscape, Network, State, forward, parameter_names
 from ep_neuro.settle import Schedule, SettleResult, Status, settle
@@ -139,10 +139,23 @@ class FeedForwardTwin(nn.Module):
     """The network without feedback: one pass in the order of the spec, trained by backprop.
 
     Same couplings, biases and boxes; ``z_l = clip(sum_in W * z_pre + b_l)``.
+
+    Raises
+    ------
+    SpecError
+        If a coupling leads back to an earlier population, which one pass cannot follow.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
+        order = list(network.spec.shapes)
+        for c in network.spec.couplings:
+            if order.index(c.pre) > order.index(c.post):
+                raise SpecError(
+                    f"feed-forward twin of '{network.spec.name}', coupling '{c.name}'",
+                    f"'{c.pre}' stands after '{c.post}', and one pass follows the order of the spec",
+                    f"list '{c.pre}' before '{c.post}', or swap pre and post",
+                )
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:

@@ -41,9 +41,7 @@ class Model:
         return sha.hexdigest()
 
 
-def save_model(
-    model: Model, path: str | Path, state: Mapping[str, Any] | None = None
-) -> Path:
+def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None = None) -> Path:
     """Write a model directory, replacing one of ours as a whole or not at all.
 
     Parameters
@@ -105,17 +103,23 @@ def load_model(path: str | Path) -> Model:
 def load_state(path: str | Path) -> dict[str, Any]:
     """Read the training state beside a model; `ModelError` if it is missing or damaged."""
     path = Path(path)
-    tree = _read_json(path / STATE)
-    restored = _put_tensors(tree, _read_tensors(path / STATE_TENSORS))
-    assert isinstance(restored, dict)
-    return restored
+    tree, tensors = _read_json(path / STATE), _read_tensors(path / STATE_TENSORS)
+    try:
+        return {key: _put_tensors(value, tensors) for key, value in tree["items"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            str(path / STATE),
+            f"does not fit {STATE_TENSORS} ({type(error).__name__}: {error})",
+            "restore both files, or train again without --resume",
+        ) from None
 
 
-def open_model(name: str, seed: int = 0) -> Model:
+def open_model(name: str | Path, seed: int = 0) -> Model:
     """A model by what a user may call it: a directory, a spec in YAML, or ``zoo:NAME``.
 
     A spec or zoo network gets fresh weights from `seed`.
     """
+    name = str(name)
     if name.startswith("zoo:"):
         return Model(Network(zoo(name[4:]), seed), {"seed": seed})
     path = Path(name)
@@ -155,13 +159,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _take_tensors(tree: Any, at: str, found: dict[str, Tensor]) -> Any:
     """Copy of `tree` in JSON types; each tensor moves to `found` and leaves its key."""
     if isinstance(tree, Tensor):
-        found[at] = tree.detach().cpu().contiguous().clone()
-        return {"tensor": at}
+        # Numbered, because a key may itself hold a slash: two paths must not meet.
+        key = f"{len(found)}{at}"
+        found[key] = tree.detach().cpu().contiguous().clone()
+        return {"tensor": key}
     if isinstance(tree, Mapping):
         # Optimisers key their state by integers, which JSON would turn into strings.
-        return {
-            "items": [[k, _take_tensors(v, f"{at}/{k}", found)] for k, v in tree.items()]
-        }
+        return {"items": [[k, _take_tensors(v, f"{at}/{k}", found)] for k, v in tree.items()]}
     if isinstance(tree, list | tuple):
         return [_take_tensors(v, f"{at}/{i}", found) for i, v in enumerate(tree)]
     if tree is None or isinstance(tree, bool | int | float | str):

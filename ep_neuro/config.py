@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ep_neuro.baselines import Backprop
 from ep_neuro.errors import ConfigError, EPNeuroError
@@ -33,6 +33,9 @@ class Optimiser(BaseModel):
         Decay of the weights, not of the biases, per unit of learning rate.
     momentum : float
         Momentum of SGD, first beta of Adam.
+    relative : bool
+        Multiply the rate of each weight by its initial standard deviation, and that of each bias
+        by a tenth of the box height, so that populations of different scales learn alike.
     warmup : float
         Share of all steps in which the rate rises linearly.
     """
@@ -43,6 +46,7 @@ class Optimiser(BaseModel):
     lr: Annotated[float, Field(gt=0)] = 0.003
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    relative: bool = False
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -85,6 +89,11 @@ class TrainConfig(BaseModel):
     evaluation: Schedule = Schedule(sweeps=200)
     seed: int = 0
     threads: Annotated[int, Field(ge=1)] = 1
+
+    @field_validator("estimator", mode="before")
+    @classmethod
+    def _estimator_is_centered_unless_it_says_otherwise(cls, value: Any) -> Any:
+        return {"kind": "centered", **value} if isinstance(value, dict) else value
 
     def spec(self) -> NetworkSpec:
         """The network to train; raises `SpecError` or `ConfigError`."""
@@ -155,5 +164,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for key in path:
         here = here.setdefault(key, {})
         if not isinstance(here, dict):
-            raise ConfigError(f"--set {override}", f"'{key}' holds a value, not keys", "see --help")
+            raise ConfigError(
+                f"--set {override}",
+                f"'{key}' holds a single value, not keys",
+                f"set '{key}' as a whole, or write its keys in the file",
+            )
     here[last] = parse_value(value)

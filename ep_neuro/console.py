@@ -1,14 +1,20 @@
-"""What every command shares: one JSON object on stdout, the rest on stderr, one-line errors."""
+"""What every command shares: stdout for answers only, progress on stderr, errors as one line."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
+import typer
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,57 +26,110 @@ from rich.progress import (
 )
 from rich.table import Table
 
-OUT = Console(soft_wrap=True, highlight=False)
+from ep_neuro.errors import ConfigError, EPNeuroError
+
 LOG = Console(stderr=True, soft_wrap=True, highlight=False)
 
-Advance = Callable[[int, int], None]
-"""Called with (done, all)."""
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit codes of Ctrl-C and of a reader that left: 128 plus the signal, as a shell gives them."""
+
+LINE_EVERY = 10.0
+"""Seconds from one line of progress to the next where stderr is no terminal."""
+
+PIPE_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
+# Typer carries its own copy of click since 0.26; the class is the same one in both worlds.
+_UsageError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
+
+_answers: TextIO | None = None
+"""Where `emit` writes while `own_stdout` holds; None is `sys.stdout`."""
 
 
-def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | None = None) -> None:
-    """Print `data` as exactly one JSON object, or `text` for people."""
-    if as_json:
-        sys.stdout.write(json.dumps(data, default=float) + "\n")
-    elif text is not None:
-        OUT.print(text, markup=False) if isinstance(text, str) else OUT.print(text)
-
-
-def log(text: str) -> None:
-    """A line for the person at the terminal, on stderr."""
-    LOG.print(text, markup=False)
+# --- answers -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with an estimate of the time left; call it with (done, all, [note])."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=LOG,
-    )
-    with bar:
-        task = bar.add_task(what, total=None, note="")
-
-        def advance(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
-
-        yield advance
+def own_stdout() -> Iterator[None]:
+    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr."""
+    global _answers
+    before, stdout = _answers, sys.stdout
+    with contextlib.ExitStack() as stack:
+        if _is_descriptor_1(stdout):
+            stdout.flush()
+            _answers = stack.enter_context(_moved_descriptor(stdout))
+        else:
+            _answers = stdout
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        try:
+            yield
+        finally:
+            _answers = before
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Table:
+def _is_descriptor_1(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 1
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _moved_descriptor(stdout: TextIO) -> Iterator[TextIO]:
+    """The real stdout under another number, while descriptor 1 leads to stderr."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    stream = os.fdopen(os.dup(kept), "w", encoding=stdout.encoding, errors=stdout.errors)
+    try:
+        yield stream
+    finally:
+        # Closing flushes, and fails again where the flush of `emit` already did.
+        with contextlib.suppress(OSError):
+            stream.close()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | None = None) -> None:
+    """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
+    out = _answers or sys.stdout
+    if as_json:
+        out.write(json.dumps(data, default=float) + "\n")
+    elif isinstance(text, Table):
+        width = None if out.isatty() else PIPE_WIDTH
+        Console(file=out, highlight=False, width=width).print(text)
+    else:
+        out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
+    out.flush()
+
+
+def lines(data: Mapping[str, Any]) -> str:
+    """``key: value``, a line each; the items of a list below each other."""
+    found: list[str] = []
+    for key, value in data.items():
+        if isinstance(value, list):
+            found += [f"{key}: {len(value)}", *(f"  {item}" for item in value)]
+        else:
+            found.append(f"{key}: {_cell(value)}")
+    return "\n".join(found)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table for people; numbers to the right, None as a dash."""
-    drawn = Table(title=title or None, title_justify="left")
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], int | float | None) for row in rows)
         drawn.add_column(column, justify="right" if numeric else "left")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
     return drawn
+
+
+def records(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of rows that all have the same keys."""
+    return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _cell(value: Any) -> str:
@@ -81,13 +140,92 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+# --- what happens meanwhile ---------------------------------------------------------------------
+
+
+def log(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    LOG.print(text, markup=False)
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[..., None]]:
+    """Progress with an estimate of the time left; call it with (done, all, [note]).
+
+    A bar on a terminal; elsewhere a line every `LINE_EVERY` seconds.
+    """
+    if not LOG.is_terminal:
+        yield _line_writer(what)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=LOG,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield advance
+
+
+def _line_writer(what: str) -> Callable[..., None]:
+    started = latest = time.monotonic()
+
+    def advance(done: int, total: int, note: str = "") -> None:
+        nonlocal latest
+        now = time.monotonic()
+        if now - latest >= LINE_EVERY:
+            latest = now
+            left = (now - started) * (total - done) / max(done, 1)
+            log(f"{what}: {done} of {total}, {left:.0f} s left" + (f", {note}" if note else ""))
+
+    return advance
+
+
+def health(latest: Mapping[str, float]) -> str:
+    """The metrics of an epoch in one line."""
+    if "loss" not in latest:
+        return f"epoch {latest.get('epoch', 1):.0f}"
+    return (
+        f"epoch {latest['epoch']:.0f}, loss {latest['loss']:.3g}, "
+        f"validation {latest['val_accuracy']:.1%}, residual {latest['residual']:.1g}, "
+        f"unsettled {latest['unsettled']:.1%}"
+    )
+
+
+def row_printer(advance: Callable[..., None], total: int) -> Callable[[Any], None]:
+    """Tells of each row of the comparison as it comes."""
+    started, done = time.monotonic(), 0
+
+    def tell(compared: Any) -> None:
+        nonlocal done
+        done += 1
+        row = compared.row
+        name = ":".join(str(part) for part in (row.target, row.code, row.bits) if part)
+        events = "" if row.events is None else f", {row.events:,.0f} events a sample"
+        seconds = time.monotonic() - started
+        log(f"{name}: {row.accuracy:.2%} right{events} ({seconds:.0f} s)")
+        advance(done, total, name)
+
+    return tell
+
+
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show each warning once, as one line on stderr without its place in the code."""
     shown: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        text = f"warning: {message}"
+        text = " ".join(f"warning: {message}".split())
         if text not in shown:
             shown.add(text)
             log(text)
@@ -95,3 +233,79 @@ def plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def check_place(path: Path, *, directory: bool = True) -> None:
+    """Refuse a place that cannot be written, before the work that it is for.
+
+    Raises
+    ------
+    ConfigError
+        If `path` is of the other kind, or its nearest existing parent is no writable folder.
+    """
+    here = path
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    if here == path and path.is_dir() != directory:
+        problem = "is a file, not a folder" if directory else "is a folder, not a file"
+    elif here != path and not here.is_dir():
+        problem = f"cannot be written: {here} is a file, not a folder"
+    elif not os.access(here, os.W_OK):
+        problem = f"cannot be written: no permission to write {here}"
+    else:
+        return
+    raise ConfigError(str(path), problem, "choose another place")
+
+
+def exit_code(work: Callable[[], Any], *, debug: bool) -> int:
+    """Do `work`; an error becomes one line on stderr, with its traceback if `debug`."""
+    try:
+        code = work()
+        code = code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        _discard_stdout()
+        return PIPE_CLOSED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        text, code = _explained(error)
+        log(f"error: {' '.join(text.split())}")
+    if code == INTERRUPTED:
+        log("error: interrupted; files written so far are whole")
+    return code
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to tell about `error`, and the exit code."""
+    if isinstance(error, EPNeuroError):
+        return str(error), error.exit_code
+    if isinstance(error, _UsageError):
+        command = getattr(getattr(error, "ctx", None), "command_path", "ep-neuro")
+        return f"{command}: {_complaint(error)}; see `{command} --help`", 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
+    what = f"{type(error).__name__}: {error}"
+    return f"unforeseen {what}; run with --debug and report the traceback", 1
+
+
+def _complaint(error: Any) -> str:
+    """What click says, with the value at fault, which it leaves out."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for here, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        name, equals, value = here.partition("=")
+        if name in names and (equals or following):
+            return f"{name} {value if equals else following}: {error.message.rstrip('.')}"
+    return str(error.format_message()).strip().rstrip(".")
+
+
+def _discard_stdout() -> None:
+    # Python flushes stdout once more on its way out and would complain about the closed pipe.
+    if _is_descriptor_1(sys.stdout):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,8 @@ INPUT = "input"
 
 Size = Annotated[int, Field(ge=1)]
 Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=3)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
@@ -33,8 +35,8 @@ class InputSpec(_Record):
     """
 
     shape: Shape
-    mean: tuple[float, ...] | None = None
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    mean: tuple[Finite, ...] | None = None
+    std: tuple[Positive, ...] | None = None
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> InputSpec:
@@ -89,7 +91,7 @@ class CouplingSpec(_Record):
     kernel: Annotated[int, Field(ge=1)] | None = None
     stride: Annotated[int, Field(ge=1)] = 1
     padding: Annotated[int, Field(ge=0)] = 0
-    gain: Annotated[float, Field(gt=0)] = 1.0
+    gain: Positive = 1.0
 
     @property
     def name(self) -> str:
@@ -155,8 +157,9 @@ class NetworkSpec(_Record):
     @model_validator(mode="before")
     @classmethod
     def _last_population_is_the_output(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and not data.get("output"):
-            last = (data.get("populations") or [None])[-1]
+        populations = data.get("populations") if isinstance(data, Mapping) else None
+        if isinstance(populations, Sequence) and populations and not data.get("output"):
+            last = populations[-1]
             name = last.get("name") if isinstance(last, Mapping) else getattr(last, "name", None)
             if name:
                 return {**data, "output": name}
@@ -192,21 +195,20 @@ class NetworkSpec(_Record):
         return self
 
     def _refuse_islands(self) -> None:
-        reached, frontier = {INPUT}, [INPUT]
-        while frontier:
-            here = frontier.pop()
-            for c in self.couplings:
-                for a, b in ((c.pre, c.post), (c.post, c.pre)):
-                    if a == here and b not in reached:
-                        reached.add(b)
-                        frontier.append(b)
-        for p in self.populations:
-            if p.name not in reached:
-                raise SpecError(
-                    f"population '{p.name}'",
-                    "no chain of couplings joins it to the input",
-                    "add a coupling or remove the population",
-                )
+        # The input is clamped: nothing that happens on one side of it is felt on the other.
+        free = [(c.pre, c.post) for c in self.couplings if c.pre != INPUT]
+        ends = {
+            "output": _reached(self.output, free),
+            "input": _reached(INPUT, [(c.pre, c.post) for c in self.couplings]),
+        }
+        for end, reached in ends.items():
+            for p in self.populations:
+                if p.name not in reached:
+                    raise SpecError(
+                        f"population '{p.name}'",
+                        f"no chain of couplings joins it to the {end}",
+                        "add a coupling or remove the population",
+                    )
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -257,6 +259,20 @@ class NetworkSpec(_Record):
     def to_yaml(self) -> str:
         """YAML text that `from_yaml` reads back."""
         return dump_yaml(self.to_dict())
+
+
+def _reached(start: str, edges: Iterable[tuple[str, str]]) -> set[str]:
+    """Everything that a chain of `edges`, walked either way, joins to `start`."""
+    near: dict[str, set[str]] = {}
+    for a, b in edges:
+        near.setdefault(a, set()).add(b)
+        near.setdefault(b, set()).add(a)
+    reached, frontier = {start}, [start]
+    while frontier:
+        fresh = near.get(frontier.pop(), set()) - reached
+        reached |= fresh
+        frontier += fresh
+    return reached
 
 
 def _refuse_repeats(kind: str, names: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ from ep_neuro.settle import Schedule, settle
 
 Record = dict[str, float]
 """The metrics of one epoch, a line of ``metrics.jsonl``."""
+
+BIAS_SHARE = 0.1
+"""Scale of a bias, as a share of the box height, in relative learning rates."""
 
 Monitor = Callable[[int, int, Record], None]
 """Progress: called with (steps done, steps in all, the latest metrics)."""
@@ -331,11 +335,20 @@ class _Run:
 
 
 def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer:
-    """The torch optimiser of `config`; biases do not decay."""
-    groups = [
-        {"params": list(network.weights.values()), "weight_decay": config.weight_decay},
-        {"params": list(network.biases.values()), "weight_decay": 0.0},
-    ]
+    """The torch optimiser of `config`: one group a tensor, biases without decay."""
+    spec = network.spec
+    groups = []
+    for c in spec.couplings:
+        std = c.gain / math.sqrt(math.prod(spec.weight_shapes[c.name][1:]))
+        rate = config.lr * (std if config.relative else 1.0)
+        decay = config.weight_decay * (config.lr / rate)
+        groups.append(
+            {"params": [network.weights[c.name]], "lr": rate, "weight_decay": decay}
+        )
+    for p in spec.populations:
+        height = 1.0 if p.box is None else p.box[1] - p.box[0]
+        rate = config.lr * (BIAS_SHARE * height if config.relative else 1.0)
+        groups.append({"params": [network.biases[p.name]], "lr": rate, "weight_decay": 0.0})
     if config.kind == "sgd":
         return torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0

@@ -155,6 +155,6 @@ def _cost_at(
     moved = copy.deepcopy(network)
     with torch.no_grad():
         for name, parameter in parameter_names(moved).items():
-            parameter += step * direction[name]
+            parameter.add_(direction[name], alpha=step)
         state = settle(Landscape(moved, x), schedule).state
         return float(squared_error(state[network.spec.output], y).mean())

@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ep_neuro.errors import ConfigError
+
+_UNREADABLE = (YAMLError, ValueError, RecursionError)
+"""What ruamel raises: a ValueError for ``2001-99-99``, which looks like a date and is none."""
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -29,14 +32,14 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Parse one YAML mapping; `where` names its origin in errors."""
     try:
         data = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except _UNREADABLE as error:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it does not parse"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         raise ConfigError(f"{where}{line}", f"not YAML: {problem}", "correct the line") from None
     if not isinstance(data, dict):
-        kind = type(data).__name__
-        raise ConfigError(where, f"holds a {kind}, not a mapping", "write `key: value` lines")
+        problem = "is empty" if data is None else f"holds a {type(data).__name__}, not a mapping"
+        raise ConfigError(where, problem, "write `key: value` lines")
     return data
 
 
@@ -44,7 +47,7 @@ def parse_value(text: str) -> Any:
     """Read a single YAML value, as in ``--set a.b=value``."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+    except _UNREADABLE:
         return text
 
 
@@ -61,10 +64,10 @@ def dump_yaml(data: dict[str, Any]) -> str:
 def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The first of pydantic's complaints as (problem, remedy)."""
     item = error.errors(include_url=False)[0]
-    at = ".".join(str(part) for part in item["loc"]) or "the whole"
+    path, known = _place(model, item["loc"])
+    at = ".".join(path) or "the whole"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(model, item["loc"])
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key '{at}'", hint
     if item["type"] == "missing":
@@ -74,20 +77,37 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, 
     return f"{at} = {value}: {item['msg']}", "correct the value"
 
 
-def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    here: Any = model
-    for part in loc[:-1]:
-        field = getattr(here, "model_fields", {}).get(part)
-        if field is not None:
-            here = _model_within(field.annotation)
-    return list(getattr(here, "model_fields", {}))
+def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Keys that lead to `loc` as a user writes them, and the keys known beside the last one.
+
+    Pydantic's location also names the member of a union that it tried, which no file contains.
+    """
+    path: list[str] = []
+    models, known = [model], list(model.model_fields)
+    for depth, part in enumerate(loc, 1):
+        owner = next((m for m in models if part in m.model_fields), None)
+        if owner is not None:
+            known = list(owner.model_fields)
+            models = _models_within(owner.model_fields[str(part)].annotation)
+        elif isinstance(part, str) and path and (chosen := _tagged(models, part)):
+            models = chosen
+            continue
+        elif depth == len(loc):
+            known = [key for m in models for key in m.model_fields]
+            if isinstance(part, str) and path and not models:
+                continue
+        path.append(str(part))
+    return path, known
 
 
-def _model_within(annotation: Any) -> Any:
+def _tagged(models: list[type[BaseModel]], tag: str) -> list[type[BaseModel]]:
+    """Those of `models` with a field that may only be `tag`."""
+    return [
+        m for m in models if any(get_args(f.annotation) == (tag,) for f in m.model_fields.values())
+    ]
+
+
+def _models_within(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _model_within(inner)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [m for inner in get_args(annotation) for m in _models_within(inner)]

@@ -1,0 +1,107 @@
+"""What the words of the command line stand for: options of several commands, models, data."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ep_neuro.checkpoint import Model
+    from ep_neuro.config import TrainConfig
+    from ep_neuro.data import Split
+    from ep_neuro.spec import NetworkSpec
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Seed = Annotated[int, typer.Option(help="Seed of fresh weights (spec or zoo).")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA[:SPLIT]",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH, with "
+        ":train, :val or :test; the test split of what the model was trained on by default, "
+        "else digits.",
+    ),
+]
+Root = Annotated[
+    Path | None, typer.Option("--data-root", metavar="DIR", help="Where data files lie.")
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Use the first N samples only.")
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, metavar="T", help="Length of the free phase in steps.")
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="What `train` wrote, a spec in YAML, or zoo:NAME (the last two: fresh weights).",
+    ),
+]
+
+
+def open_named(name: str, seed: int) -> "Model":
+    """A model; the run directory of `train` stands for its best one."""
+    from ep_neuro.checkpoint import SPEC, open_model
+
+    best = Path(name) / "best"
+    return open_model(str(best) if (best / SPEC).is_file() else name, seed)
+
+
+def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
+    """The data to use: what was asked for, else what the model was trained on, else digits."""
+    return asked or notes.get("data") or "digits"
+
+
+def samples(
+    data: str, root: Path | None, limit: int | None, shape: "NetworkSpec | tuple[int, ...]"
+) -> "Split":
+    """The chosen split, in the input shape of a network or a program."""
+    from ep_neuro import data as datasets
+
+    name, part = datasets.parse(data)
+    pixels = shape if isinstance(shape, tuple) else shape.input.shape
+    # Only a folder's images may be resized, and only if the network takes images.
+    resize = pixels if name.startswith("folder:") and len(pixels) == 3 else None
+    dataset = datasets.load(name, root, shape=resize)
+    if not isinstance(shape, tuple):
+        dataset = datasets.fitted(dataset, shape)
+    return dataset.split(part or "test").head(limit)
+
+
+def config_in(name: str) -> "TrainConfig | None":
+    """The training configuration in file `name`, or None if it is none."""
+    from ep_neuro.config import build_config
+    from ep_neuro.yaml_io import load_yaml
+
+    if not Path(name).is_file():
+        return None
+    data = load_yaml(name)
+    return build_config(data, name) if "network" in data else None
+
+
+def model_facts(name: str) -> dict[str, Any]:
+    """What there is to say of a configuration, a spec or a model."""
+    config = config_in(name)
+    if config is not None:
+        return {
+            "kind": "config",
+            "config": config.model_dump(mode="json"),
+            "yaml": config.to_yaml(),
+        }
+    opened = open_named(name, 0)
+    spec = opened.network.spec
+    text = f"# {spec.name}: {spec.parameters:,} parameters\n{spec.to_yaml()}"
+    facts: dict[str, Any] = {
+        "kind": "spec",
+        "spec": spec.to_dict(),
+        "parameters": spec.parameters,
+        "yaml": text,
+    }
+    if Path(name).is_dir():
+        facts |= {"kind": "model", "metadata": dict(opened.metadata)}
+        facts["yaml"] += f"# {json.dumps(facts['metadata'])}\n"
+    return facts

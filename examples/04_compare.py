@@ -1,0 +1,53 @@
+"""Compare rate, graded, sigma-delta and spikes on one trained network, and write a page about it.
+
+    python examples/04_compare.py [DIRECTORY]
+
+The reference target runs everywhere; the same choices with `lava` in place of `reference` run the
+Lava process graph. Writes DIRECTORY/report.html (runs/examples by default).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ep_neuro as ep
+from ep_neuro import data
+from ep_neuro.config import read_config
+from targets.compare import Choice, Compared, compare
+from targets.pages import comparison_page
+
+OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
+CHOICES = (
+    "reference:graded",
+    "reference:sigma-delta",
+    "reference:sigma-delta:8",
+    "reference:spike",
+)
+
+
+def show(one: Compared) -> None:
+    """Print a row as it comes."""
+    row = one.row
+    sent = "" if row.events is None else f"{row.events:8.0f} events"
+    bits = "float" if row.bits is None else f"{row.bits} bit"
+    print(f"{row.target:>10} {row.code:<12}{bits:>6} {row.accuracy:8.1%} {sent}")
+
+
+def main() -> None:
+    trained = ep.train(read_config("zoo:digits_dense", ["epochs=5"]))
+    test = data.load("digits").test.head(120)
+    rows = compare(
+        trained.model.network,
+        test,
+        [Choice.parse(text) for text in CHOICES],
+        schedule=ep.Schedule(sweeps=300),
+        on_row=show,
+    )
+    command = "python examples/04_compare.py"
+    page = comparison_page(trained.model, test, "digits, test split", rows, [command], OUT)
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    main()

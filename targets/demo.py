@@ -1,0 +1,95 @@
+"""The main job on the bundled digits: train by EP, compile, run on targets, compare, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ep_neuro import data as datasets
+from ep_neuro.config import TrainConfig, read_config
+from ep_neuro.report import LearningCurve
+from ep_neuro.training import TrainResult, train
+from targets.compare import DEFAULT_CHOICES, Choice, Compared, compare
+from targets.pages import comparison_page
+
+RECIPE = "zoo:digits_residual"
+
+Log = Callable[[str], None]
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Opens a progress bar under a title; the bar is called with (done, all, note)."""
+
+
+def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
+    """Run everything into the directory `out`; the fields of ``ep-neuro demo --json``."""
+    started = time.perf_counter()
+    config = read_config(RECIPE)
+    dataset = datasets.load(config.data)
+    log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
+    trained = _train(config, out, progress)
+    log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
+    choices = [Choice.parse(text) for text in DEFAULT_CHOICES]
+    with progress("comparing") as advance:
+        done: list[Compared] = []
+
+        def count(one: Compared) -> None:
+            done.append(one)
+            advance(len(done), 1 + len(choices), f"{one.row.target} {one.row.code}")
+
+        rows = compare(
+            trained.model.network,
+            dataset.test,
+            choices,
+            schedule=config.evaluation,
+            on_row=count,
+        )
+    log("drawing the report")
+    report = comparison_page(
+        trained.model,
+        dataset.test,
+        f"{config.data}, test split",
+        rows,
+        ["make demo", f"ep-neuro train {RECIPE}", "ep-neuro compare runs/demo/model/best"],
+        out,
+        learning=[training_curve(trained)],
+        details={"Training": _in_words(trained)},
+    )
+    return {
+        "test_accuracy": trained.test.accuracy,
+        "rows": [c.row.to_dict() for c in rows],
+        "report": str(report),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
+    with progress("training") as advance:
+
+        def monitor(done: int, total: int, latest: dict[str, float]) -> None:
+            note = f"epoch {latest['epoch']:.0f}"
+            if "val_accuracy" in latest:
+                note += f", validation {latest['val_accuracy']:.1%}"
+            advance(done, total, note)
+
+        return train(config, out / "model", monitor=monitor)
+
+
+def training_curve(trained: TrainResult) -> LearningCurve:
+    """Accuracy and loss by epoch."""
+    history = trained.history
+    return LearningCurve(
+        title="Training by equilibrium propagation",
+        at=[r["epoch"] for r in history],
+        accuracy={
+            "training": [r["train_accuracy"] for r in history],
+            "validation": [r["val_accuracy"] for r in history],
+        },
+        loss={"training": [r["loss"] for r in history]},
+    )
+
+
+def _in_words(trained: TrainResult) -> str:
+    seconds = sum(r["seconds"] for r in trained.history)
+    return f"{len(trained.history)} epochs, {seconds:.0f} s on one core"

@@ -1,0 +1,90 @@
+"""Claims about the examples: each runs as a script from a fresh clone, in seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import targets
+from compilers import load_program
+from ep_neuro.checkpoint import load_model
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+LONGEST = 60
+"""Lines that an example may have."""
+
+
+def run(name: str, out: Path) -> str:
+    """What example `name` prints when it writes to `out`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    script = ROOT / "examples" / name
+    done = subprocess.run(
+        [sys.executable, str(script), str(out)],
+        cwd=out,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def percent(text: str, before: str) -> float:
+    """The percentage that follows `before` in `text`."""
+    found = re.search(re.escape(before) + r"\s+([\d.]+)\s*%", text)
+    assert found, f"no percentage after '{before}' in:\n{text}"
+    return float(found[1])
+
+
+def test_training_by_ep_gets_most_digits_right_within_a_few_epochs(tmp_path: Path) -> None:
+    printed = run("01_train.py", tmp_path)
+    assert percent(printed, "test accuracy") > 90
+    assert load_model(tmp_path / "digits" / "best").metadata["epochs"] >= 1
+
+
+def test_a_network_specified_by_hand_compiles_stage_by_stage(tmp_path: Path) -> None:
+    printed = run("02_compile.py", tmp_path)
+    stages = re.findall(r"^after (\w+)", printed, re.MULTILINE)
+    assert stages[0] == "frontend"
+    assert stages.index("expand_couplings") < stages.index("encode") < stages.index("quantize")
+    assert load_program(tmp_path / "by_hand.program").graph.quantised
+
+
+def test_lava_runs_the_network_and_sends_less_as_it_settles(tmp_path: Path) -> None:
+    state = targets.get("lava").available()
+    if not state.available:
+        pytest.skip(state.reason)
+    printed = run("03_run_on_lava.py", tmp_path)
+    assert percent(printed, "Lava") > 85
+    counts = re.findall(r"([\d.]+) events in the first 4 steps,\s+([\d.]+) in the last", printed)
+    first, last = (sum(map(float, column)) for column in zip(*counts, strict=True))
+    assert last < first / 4
+    assert np.load(tmp_path / "output.npy").shape[1:] == (100, 10)
+
+
+def test_the_comparison_prints_every_row_and_writes_its_page(tmp_path: Path) -> None:
+    printed = run("04_compare.py", tmp_path)
+    assert [line.split()[1] for line in printed.splitlines()[:5]] == [
+        *("rate", "graded", "sigma-delta", "sigma-delta", "spike")
+    ]
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST
+    assert f"python examples/{path.name}" in text
+
+
+def test_the_examples_are_numbered_without_a_gap() -> None:
+    assert [path.name[:2] for path in EXAMPLES] == ["01", "02", "03", "04"]

@@ -1,0 +1,44 @@
+"""Claims about what importing the packages costs and which names it gives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import ep_neuro
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str) -> str:
+    """What `code` prints in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_packages_imports_no_torch() -> None:
+    heavy = "[m for m in ('torch', 'torchvision', 'lava', 'brian2', 'matplotlib') if m in s.modules]"
+    assert python(f"import sys as s, ep_neuro, compilers, targets; print({heavy})") == "[]"
+
+
+def test_public_names_stay_functions_after_their_submodules_load() -> None:
+    code = (
+        "import ep_neuro.settle, ep_neuro.zoo, ep_neuro as ep\n"
+        "print(callable(ep.settle), ep.zoo('digits_dense').name)"
+    )
+    assert python(code) == "True digits_dense"
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    assert set(ep_neuro.__all__) == set(ep_neuro._HOMES)
+    assert set(ep_neuro.__all__) <= set(dir(ep_neuro))
+    for name in ep_neuro.__all__:
+        assert getattr(ep_neuro, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(ep_neuro, "sette")
