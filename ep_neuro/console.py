@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -96,13 +97,25 @@ def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | None = None
     """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
     out = _answers or sys.stdout
     if as_json:
-        out.write(json.dumps(data, default=float) + "\n")
+        out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
     elif isinstance(text, Table):
         width = None if out.isatty() else PIPE_WIDTH
         Console(file=out, highlight=False, width=width).print(text)
     else:
         out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
     out.flush()
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types; what is not finite, for which JSON has no word, is null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def lines(data: Mapping[str, Any]) -> str:

@@ -35,7 +35,6 @@ class Nudge:
         """Output state that minimises ``E + beta C`` under `drive`: ``(I + beta y) / (1 + beta)``."""
         return (drive + self.beta * self.y) / (1 + self.beta)
 
-
     def cost(self, z: Tensor) -> Tensor:
         """``beta C`` of each sample, (N,)."""
         beta = self.beta.flatten() if isinstance(self.beta, Tensor) else self.beta

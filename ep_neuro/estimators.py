@@ -52,8 +52,10 @@ class Centered(BaseModel):
             start = {p: torch.cat([v, v]) for p, v in free.state.items()}
             nudge = Nudge.both(self.beta, y)
             nudged = settle(landscape.doubled(), self.nudged, start, nudge)
-            plus, minus = ({p: v[part] for p, v in nudged.state.items()}
-                           for part in (slice(None, len(x)), slice(len(x), None)))
+            plus, minus = (
+                {p: v[part] for p, v in nudged.state.items()}
+                for part in (slice(None, len(x)), slice(len(x), None))
+            )
         gradient = contrast(network, x, plus, minus, 2 * self.beta)
         return Estimate(gradient, free, nudged)
 

@@ -342,9 +342,7 @@ def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer
         std = c.gain / math.sqrt(math.prod(spec.weight_shapes[c.name][1:]))
         rate = config.lr * (std if config.relative else 1.0)
         decay = config.weight_decay * (config.lr / rate)
-        groups.append(
-            {"params": [network.weights[c.name]], "lr": rate, "weight_decay": decay}
-        )
+        groups.append({"params": [network.weights[c.name]], "lr": rate, "weight_decay": decay})
     for p in spec.populations:
         height = 1.0 if p.box is None else p.box[1] - p.box[0]
         rate = config.lr * (BIAS_SHARE * height if config.relative else 1.0)

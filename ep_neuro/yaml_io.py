@@ -62,8 +62,10 @@ def dump_yaml(data: dict[str, Any]) -> str:
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
-    """The first of pydantic's complaints as (problem, remedy)."""
-    item = error.errors(include_url=False)[0]
+    """The first of pydantic's complaints as (problem, remedy); an unknown key before all others."""
+    items = error.errors(include_url=False)
+    # A misspelt key is also a missing one, and its own name is what helps.
+    item = next((i for i in items if i["type"] == "extra_forbidden"), items[0])
     path, known = _place(model, item["loc"])
     at = ".".join(path) or "the whole"
     if item["type"] == "extra_forbidden":

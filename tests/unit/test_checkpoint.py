@@ -45,9 +45,7 @@ def same_parameters(a: Network, b: Network) -> bool:
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=10)
-def test_a_model_reads_back_exactly(
-    seed: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_model_reads_back_exactly(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     saved = Model(Network(random_residual_spec(seed), seed), {"note": "é", "accuracy": 0.5})
     path = save_model(saved, tmp_path_factory.mktemp("models") / "model")
     found = load_model(path)
@@ -170,8 +168,12 @@ TREES = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False)
     | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.integers(0, 9) | st.text("a/tensoritems", max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.integers(0, 9) | st.text("a/tensoritems", max_size=6), inner, max_size=3
+        )
+    ),
     max_leaves=8,
 )
 

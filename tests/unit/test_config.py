@@ -48,7 +48,9 @@ def test_the_last_of_two_overrides_counts() -> None:
 
 
 def test_estimators_are_chosen_by_kind_and_centered_by_default() -> None:
-    assert isinstance(build_config({**PLAIN, "estimator": {"kind": "backprop"}}).estimator, Backprop)
+    assert isinstance(
+        build_config({**PLAIN, "estimator": {"kind": "backprop"}}).estimator, Backprop
+    )
     assert build_config({**PLAIN, "estimator": {"beta": 0.5}}).estimator == Centered(beta=0.5)
 
 

@@ -21,7 +21,9 @@ def python(code: str) -> str:
 
 
 def test_importing_the_packages_imports_no_torch() -> None:
-    heavy = "[m for m in ('torch', 'torchvision', 'lava', 'brian2', 'matplotlib') if m in s.modules]"
+    heavy = (
+        "[m for m in ('torch', 'torchvision', 'lava', 'brian2', 'matplotlib') if m in s.modules]"
+    )
     assert python(f"import sys as s, ep_neuro, compilers, targets; print({heavy})") == "[]"
 
 

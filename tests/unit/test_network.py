@@ -32,9 +32,7 @@ def random_landscape(seed: int, count: int = 3) -> Landscape:
 def random_state(landscape: Landscape, seed: int) -> State:
     generator = torch.Generator().manual_seed(seed + 1)
     shapes = {p: (landscape.size, *landscape.shapes[p]) for p in landscape.boxes}
-    return {
-        p: torch.randn(s, generator=generator, dtype=torch.float64) for p, s in shapes.items()
-    }
+    return {p: torch.randn(s, generator=generator, dtype=torch.float64) for p, s in shapes.items()}
 
 
 @given(SEEDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ep_neuro.errors import EPNeuroError, SpecError
+from ep_neuro.errors import SpecError
 from ep_neuro.spec import CouplingSpec, NetworkSpec
 from ep_neuro.yaml_io import parse_yaml
 from ep_neuro.zoo import ZOO, zoo
@@ -224,7 +225,5 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*PLAIN, "output", "other"]), JSON, min_size=1))
 def test_no_data_whatever_raises_anything_but_our_errors(changes: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(SpecError):
         NetworkSpec.from_dict({**PLAIN, **changes})
-    except EPNeuroError as error:
-        assert "\n" not in str(error)

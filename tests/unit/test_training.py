@@ -24,12 +24,12 @@ NETWORK: dict[str, Any] = {
     "input": {"shape": [6]},
     "populations": [
         {"name": "h", "shape": [8]},
-        {"name": "output", "shape": [3], "box": [-0.5, 1.5]},
+        {"name": "output", "shape": [3], "box": None},
     ],
     "couplings": [
-        {"pre": "input", "post": "h"},
-        {"pre": "h", "post": "output"},
-        {"pre": "input", "post": "output"},
+        {"pre": "input", "post": "h", "gain": 0.5},
+        {"pre": "h", "post": "output", "gain": 0.5},
+        {"pre": "input", "post": "output", "gain": 0.5},
     ],
 }
 SCHEDULE = {"sweeps": 60, "relaxation": 1.2, "tolerance": 1e-4}
@@ -82,7 +82,7 @@ def test_a_tiny_network_learns_three_clusters(estimator: str) -> None:
     chosen: dict[str, Any] = {"kind": estimator}
     if estimator == "centered":
         chosen.update(free=SCHEDULE, nudged=SCHEDULE)
-    result = train(config(estimator=chosen, epochs=12), dataset=clusters())
+    result = train(config(estimator=chosen, epochs=15), dataset=clusters())
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     assert result.test.accuracy == 1
     assert result.images_per_second > 0
@@ -176,14 +176,10 @@ def test_the_run_directory_holds_what_its_readers_need(tmp_path: Path) -> None:
     assert [r["epoch"] for r in result.history] == [1, 2]
 
 
-class Interrupted(Exception):
-    """What stops a run in the tests below."""
-
-
 def interrupt_at(step: int) -> training.Monitor:
     def monitor(done: int, total: int, latest: dict[str, float]) -> None:
         if done == step:
-            raise Interrupted
+            raise KeyboardInterrupt
 
     return monitor
 
@@ -194,7 +190,7 @@ def test_resuming_ends_in_bit_identical_weights(tmp_path: Path, kind: str, step:
     chosen = config(optimiser={"kind": kind, "lr": 0.05, "warmup": 0.3, "weight_decay": 0.1})
     whole = train(chosen, tmp_path / "whole", dataset=clusters())
     broken = tmp_path / "broken"
-    with pytest.raises(Interrupted):
+    with pytest.raises(KeyboardInterrupt):
         train(chosen, broken, dataset=clusters(), monitor=interrupt_at(step))
     assert len(load_state(broken / "last")["history"]) == (step - 1) // 3
     resumed = train(chosen, broken, dataset=clusters(), resume=True)
@@ -300,8 +296,9 @@ def test_without_a_warm_up_the_first_step_has_the_full_rate() -> None:
     assert rates(Optimiser(lr=0.4), 10)[0] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("kind", ["adam", "sgd"])
-def test_weights_decay_and_biases_do_not(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "factor"), [("adam", 0.95), ("sgd", 0.905)])
+def test_weights_decay_and_biases_do_not(kind: str, factor: float) -> None:
+    # Without a gradient: Adam decays by lr * decay, Nesterov's first step looks 0.9 further ahead.
     chosen = Optimiser.model_validate({"kind": kind, "lr": 0.1, "weight_decay": 0.5})
     network = Network(config().spec())
     with torch.no_grad():
@@ -312,5 +309,5 @@ def test_weights_decay_and_biases_do_not(kind: str) -> None:
         parameter.grad = torch.zeros_like(parameter)
     make_optimiser(chosen, network).step()
     for name, parameter in parameter_names(network).items():
-        factor = 0.95 if name.startswith("weight/") else 1.0
-        torch.testing.assert_close(parameter, factor * before[name])
+        expected = before[name] * (factor if name.startswith("weight/") else 1)
+        torch.testing.assert_close(parameter.detach(), expected)

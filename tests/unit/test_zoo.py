@@ -82,9 +82,10 @@ def test_a_hopfield_resnet_takes_images_of_any_size(
         image=(channels, height, width),
         channels=(2, 3) * blocks,
         classes=4,
-        box=(0.0, 1.0),
+        heights=(6.0, 2.0) * blocks,
         output_box=None,
         gain=0.5,
+        input_gain=0.5,
     )
     assert len(spec.couplings) == 3 * blocks + 1
     assert len(without_skips(spec, "plain").couplings) == 2 * blocks + 1
@@ -92,15 +93,16 @@ def test_a_hopfield_resnet_takes_images_of_any_size(
 
 
 def test_half_a_block_is_refused() -> None:
-    with pytest.raises(ConfigError, match="3 values, which are no pairs; give two a block"):
+    with pytest.raises(ConfigError, match="3 channels and 3 heights make no blocks of two"):
         hopfield_resnet(
             "net",
             image=(1, 8, 8),
             channels=(2, 3, 4),
             classes=4,
-            box=(0.0, 1.0),
+            heights=(1.0,) * 3,
             output_box=None,
             gain=0.5,
+            input_gain=0.5,
         )
 
 

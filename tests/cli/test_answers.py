@@ -1,0 +1,243 @@
+"""Claims about answers: every command gives its JSON fields, and people a readable text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import targets
+from compilers import load_program
+from compilers.limits import Violation
+from ep_neuro.checkpoint import load_model
+from targets.base import Availability
+from tests.cli.conftest import Cli
+
+ROW = {
+    *("target", "code", "bits", "accuracy", "agreement"),
+    *("events", "synops", "energy_joule", "ms_per_sample"),
+}
+FRESH = "zoo:digits_dense"
+
+UNSTABLE = """\
+name: unstable
+input: {shape: [6]}
+populations:
+- {name: a, shape: [12], box: null}
+- {name: b, shape: [12], box: null}
+- {name: output, shape: [3], box: null}
+couplings:
+- {pre: input, post: a}
+- {pre: a, post: b, gain: 40}
+- {pre: b, post: output, gain: 40}
+"""
+
+
+def test_demo_answers_with_what_the_main_job_found(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dict.fromkeys(ROW, 0.5)
+
+    def run_demo(out: Path, **_: Any) -> dict[str, Any]:
+        found = {"test_accuracy": 0.98, "rows": [row], "seconds": 1.0}
+        return {**found, "report": str(out / "report.html")}
+
+    monkeypatch.setattr("targets.demo.run_demo", run_demo)
+    answer = cli("demo", "--out", "here", "--json").answer
+    assert answer["report"] == "here/report.html"
+    assert answer["rows"] == [row]
+    assert answer.keys() == {"test_accuracy", "rows", "report", "seconds"}
+
+
+def test_train_says_where_its_model_is_and_the_other_commands_take_it(cli: Cli) -> None:
+    done = cli("train", FRESH, "--set", "epochs=1", "--out", "run", "--json").answer
+    assert done.keys() >= {
+        *("model", "test_accuracy", "val_accuracy", "epochs", "images_per_second")
+    }
+    assert done["epochs"] == 1
+    # Its own directory and the run around it name the same model.
+    for name in (done["model"], "run"):
+        found = cli("evaluate", name, "--json").answer
+        assert found["accuracy"] == pytest.approx(done["test_accuracy"], abs=0.01)
+    compiled = cli("compile", "run", "--target", "reference", "--out", "p", "--json").answer
+    noted = load_program(compiled["program"]).graph.provenance
+    assert noted["model.sha256"] == load_model(done["model"]).digest
+    rows = cli("compare", "run", "--with", "reference", "--limit", 40, "--json").answer["rows"]
+    assert rows[1]["agreement"] > 0.9
+
+
+def test_training_goes_on_where_it_was_told_to_stop(cli: Cli) -> None:
+    cli("train", FRESH, "--set", "epochs=1", "--out", "run")
+    done = cli("train", FRESH, "--set", "epochs=2", "--out", "run", "--resume", "--json")
+    assert done.answer["epochs"] == 2
+    metrics = Path("run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in metrics] == [1, 2]
+
+
+def test_evaluate_reports_how_well_the_network_settled(cli: Cli) -> None:
+    found = cli("evaluate", FRESH, "--limit", 10, "--json").answer
+    assert found.keys() >= {"accuracy", "residual", "sweeps"}
+    assert found["samples"] == 10
+    assert found["residual"] < 1e-3
+
+
+def test_the_data_of_training_is_the_data_of_the_evaluation(cli: Cli, model: Path) -> None:
+    assert cli("evaluate", model, "--json").answer["samples"] == 180
+    assert cli("evaluate", model, "--data", "digits:test", "--json").answer["samples"] == 360
+
+
+def test_an_unsettled_network_is_never_reported_in_silence(cli: Cli) -> None:
+    Path("unstable.yaml").write_text(UNSTABLE.replace("[6]", "[1, 8, 8]").replace("[3]", "[10]"))
+    found = cli("evaluate", "unstable.yaml", "--limit", 5, "--json")
+    assert found.answer["unsettled"] > 0
+    assert "did not settle" in found.err
+
+
+def test_check_confirms_that_ep_gives_the_gradient(cli: Cli) -> None:
+    found = cli("check", FRESH, "--json").answer
+    assert found.keys() >= {"gradient_cosine", "worst_tensor", "energy_rises"}
+    assert found["gradient_cosine"] > 0.9999
+
+
+def test_check_takes_a_training_configuration(cli: Cli) -> None:
+    Path("config.yaml").write_text("network: zoo:digits_dense\n")
+    assert cli("check", "config.yaml", "--json").answer["holds"]
+
+
+def test_a_check_that_fails_exits_1_and_still_answers(cli: Cli) -> None:
+    Path("unstable.yaml").write_text(UNSTABLE)
+    found = cli("check", "unstable.yaml", "--json")
+    assert found.code == 1
+    assert not found.answer["holds"]
+    assert "error: network 'unstable'" in found.err
+
+
+def test_compile_reports_what_the_program_takes(cli: Cli) -> None:
+    found = cli("compile", FRESH, "--target", "reference", "--out", "p", "--json").answer
+    assert found == {
+        "program": "p",
+        "cores": None,
+        "neurons": 138,
+        # The input drives h1; h1 and the output drive each other.
+        "synapses": 64 * 128 + 2 * 128 * 10,
+        "weight_bytes": 4 * (64 * 128 + 128 * 10),
+        "violations": [],
+    }
+
+
+def test_fewer_bits_take_fewer_bytes(cli: Cli) -> None:
+    words = ("compile", FRESH, "--target", "reference", "--out", "p", "--bits", 8, "--json")
+    assert cli(*words).answer["weight_bytes"] == 64 * 128 + 128 * 10
+
+
+def test_compile_lists_every_broken_limit_and_writes_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [Violation(f"core {i}", 9000.0, 8192.0, "narrow the layer") for i in (1, 2)]
+    monkeypatch.setattr(targets.get("reference"), "check", lambda graph: broken)
+    found = cli("compile", FRESH, "--target", "reference", "--out", "p", "--json")
+    assert found.code == 1
+    assert found.answer["program"] is None
+    assert found.answer["violations"] == [str(v) for v in broken]
+    assert found.err == (
+        "error: target 'reference': 2 limits are broken; follow the remedies of the violations\n"
+    )
+    assert not Path("p").exists()
+    text = cli("compile", FRESH, "--target", "reference", "--out", "p").out
+    assert all(str(v) in text for v in broken)
+
+
+def test_lava_refuses_integers_by_exit_1(cli: Cli) -> None:
+    found = cli("compile", FRESH, "--target", "lava", "--bits", 8, "--json")
+    assert found.code == 1
+    assert "compile without bits" in found.answer["violations"][0]
+
+
+@pytest.mark.parametrize(("stage", "count"), [("encode", 1), ("all", 7)])
+def test_stages_are_printed_on_request(cli: Cli, stage: str, count: int) -> None:
+    words = ("compile", FRESH, "--target", "reference", "--out", "p", "--print-after", stage)
+    found = cli(*words, "--json")
+    assert found.err.count("# after ") == count
+    assert found.answer["program"] == "p"
+
+
+def test_inspect_tells_spec_config_model_program_and_graph_apart(
+    cli: Cli, model: Path, program: Path
+) -> None:
+    Path("config.yaml").write_text("network: zoo:digits_dense\n")
+    names = {
+        FRESH: "spec",
+        model / "spec.yaml": "spec",
+        "config.yaml": "config",
+        model: "model",
+        program: "program",
+        program / "graph.txt": "program",
+    }
+    assert {n: cli("inspect", n, "--json").answer["kind"] for n in names} == names
+    text = cli("inspect", program).out
+    Path("stage.txt").write_text(f"# after verify\n{text}")
+    graph = cli("inspect", "stage.txt", "--json").answer
+    assert graph["kind"] == "graph"
+    assert graph["graph"].splitlines()[0] == text.splitlines()[0]
+
+
+def test_what_inspect_prints_of_a_spec_is_that_spec(cli: Cli) -> None:
+    Path("again.yaml").write_text(cli("inspect", FRESH).out)
+    assert (
+        cli("inspect", "again.yaml", "--json").answer["spec"]
+        == cli("inspect", FRESH, "--json").answer["spec"]
+    )
+
+
+def test_run_reports_accuracy_and_cost(cli: Cli, program: Path) -> None:
+    found = cli("run", program, "--limit", 6, "--json").answer
+    assert found.keys() >= {
+        *("accuracy", "events_per_sample", "synops_per_sample", "ms_per_sample")
+    }
+    assert found["samples"] == 6
+    shorter = cli("run", program, "--limit", 6, "--steps", 2, "--json").answer
+    assert 0 < shorter["events_per_sample"] < found["events_per_sample"]
+
+
+def test_compare_gives_the_contracts_fields_and_tells_rows_as_they_come(cli: Cli) -> None:
+    chosen = ("--with", "reference", "--with", "reference:spike:8")
+    found = cli("compare", FRESH, *chosen, "--steps", 8, "--limit", 5, "--json")
+    assert found.answer.keys() == {"rows"}
+    assert all(row.keys() == ROW for row in found.answer["rows"])
+    ran = [(r["target"], r["code"], r["bits"]) for r in found.answer["rows"]]
+    assert ran == [
+        ("torch", "rate", None),
+        ("reference", "graded", None),
+        ("reference", "spike", 8),
+    ]
+    assert [line.partition(":")[0] for line in found.err.splitlines()] == [r[0] for r in ran]
+
+
+def test_compare_writes_a_page_that_says_how_to_repeat_it(cli: Cli) -> None:
+    words = ("compare", FRESH, "--with", "reference", "--limit", "6", "--steps", "8")
+    page = cli(*words, "--out", "page", "--json").answer["report"]
+    assert page == "page/report.html"
+    assert f"ep-neuro {' '.join(words)} --out page" in Path(page).read_text()
+
+
+def test_targets_that_cannot_run_come_with_their_install_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, program: Path
+) -> None:
+    absent = Availability(False, "it is not installed; `pip install it`")
+    monkeypatch.setattr(targets.get("reference"), "available", lambda: absent)
+    found = {t["name"]: t for t in cli("targets", "--json").answer["targets"]}
+    assert found["reference"]["available"] is False
+    assert "pip install it" in found["reference"]["reason"]
+    assert "spike" in found["reference"]["features"]
+    assert "pip install it" in cli("targets").out
+    refused = cli("run", program)
+    assert refused.code == 2
+    assert "pip install it" in refused.err
+
+
+def test_without_json_each_field_is_a_line(cli: Cli) -> None:
+    found = cli("evaluate", FRESH, "--limit", 4)
+    fields = [line.partition(":")[0] for line in found.out.splitlines()]
+    assert fields == ["accuracy", "residual", "sweeps", "unsettled", "samples"]
