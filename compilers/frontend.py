@@ -11,8 +11,9 @@ from torch import Tensor
 
 from compilers.ir import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
 from compilers.operators import apply
+from ep_neuro.errors import GraphError
 from ep_neuro.network import Network
-from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
+from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 
 STEPS = 64
 """Steps of the free phase if nobody says otherwise; a nudged phase takes half."""
@@ -34,9 +35,15 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
         Its parameters are copied as float32.
     provenance : mapping, optional
         Notes to keep with the graph, beside the network's name and hash.
+
+    Raises
+    ------
+    GraphError
+        For what a graph cannot say: smooth activations, max-pools, untied couplings, a readout.
     """
     spec = network.spec
-    weights = {name: _numpy(network.weights[name]) for name in spec.weight_shapes}
+    refuse_unlowerable(spec)
+    weights = {c.name: _kernel(c, _numpy(network.weights[c.name])) for c in spec.couplings}
     biases = {p.name: _numpy(network.biases[p.name]) for p in spec.populations}
     notes = {"model": spec.name, "model.sha256": _digest(spec, weights, biases)}
     arrays: dict[str, np.ndarray] = {}
@@ -75,8 +82,56 @@ def _phases(steps: int, nudged_steps: int, beta: float) -> tuple[Phase, ...]:
     )
 
 
+def refuse_unlowerable(spec: NetworkSpec) -> None:
+    """Raise `GraphError` for the first thing in `spec` that a graph cannot say."""
+    for p in spec.populations:
+        if p.activation != "clip":
+            raise GraphError(
+                f"population '{p.name}'",
+                f"activation {p.activation} has no neuron on hardware, which clips",
+                "train with activation: clip",
+            )
+    for c in spec.couplings:
+        if c.pool == "max":
+            raise GraphError(
+                f"coupling '{c.name}'",
+                "a max-pool is not linear, and synapses are",
+                "train with pool: avg, or with a stride in place of the pool",
+            )
+        if c.untied:
+            raise GraphError(
+                f"coupling '{c.name}'",
+                "its way back has a weight of its own, and a graph has one for both ways",
+                "train without untied",
+            )
+    if spec.readout is not None:
+        raise GraphError(
+            f"readout of '{spec.name}'",
+            "a softmax layer outside the dynamics does not run on hardware",
+            "train with the squared error on an output population",
+        )
+
+
 def _operator(c: CouplingSpec) -> Dense | Conv:
-    return Dense() if c.kind == "dense" else Conv(c.stride, c.padding)
+    if c.kind == "dense":
+        return Dense()
+    return Conv(c.stride * POOL if c.pool else c.stride, c.padding)
+
+
+def _kernel(c: CouplingSpec, weight: np.ndarray) -> np.ndarray:
+    """The weight of the operator: a mean of shifted kernels where the coupling pools.
+
+    A 2x2 mean of a convolution of stride s is one convolution of stride 2 s, whose kernel is wider
+    by s.
+    """
+    if c.pool is None:
+        return weight
+    rows, cols = weight.shape[2:]
+    wide = np.zeros((*weight.shape[:2], rows + c.stride, cols + c.stride), weight.dtype)
+    for i, j in np.ndindex(POOL, POOL):
+        down, right = i * c.stride, j * c.stride
+        wide[:, :, down : down + rows, right : right + cols] += weight / POOL**2
+    return wide
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

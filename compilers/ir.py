@@ -116,8 +116,9 @@ class DenseTranspose:
 
 @dataclass(frozen=True)
 class Conv:
-    """``y[o, i, j] = sum_(c,k,l) W[o, c, k, l] x[c, stride i + k - padding, stride j + l - padding]``.
+    """``y[o, i, j] = sum_(c,k,l) W[o, c, k, l] x[c, S i + k - P, S j + l - P]``, ``S`` the stride.
 
+    ``P`` is the padding, with zeros.
     ``W`` is (post channels, pre channels, kernel, kernel).
     """
 
@@ -250,12 +251,39 @@ class Phase:
     sign: int = 0
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A box of one population's neurons on one neuro-core, as half-open ranges of its shape.
+
+    A population that is no (channels, height, width) map counts as that many channels of one
+    neuron. `core` counts through the whole machine, `chip` is the one that holds it.
+    """
+
+    population: str
+    core: int
+    chip: int
+    channels: tuple[int, int]
+    rows: tuple[int, int] = (0, 1)
+    columns: tuple[int, int] = (0, 1)
+
+    @property
+    def positions(self) -> int:
+        """Number of places in the plane."""
+        return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return (self.channels[1] - self.channels[0]) * self.positions
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A network as a directed graph; see the module's docstring for what it computes.
 
     `arrays` holds weights and biases by id (float32, or int32 once quantised), `timestep` is the
-    duration of a step in seconds, `provenance` names what the graph was made from.
+    duration of a step in seconds, `provenance` names what the graph was made from. `placement`
+    is empty until `map_to_cores` lays the populations out on a machine.
     """
 
     name: str
@@ -268,6 +296,7 @@ class Graph:
     timestep: float = 1e-3
     provenance: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    placement: tuple[Tile, ...] = ()
 
     def population(self, name: str) -> Population:
         """The population called `name`; `GraphError` if there is none."""

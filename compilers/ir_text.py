@@ -21,6 +21,7 @@ RECORDS: dict[str, tuple[type, int]] = {
     "coupling": (ir.Coupling, 2),
     "projection": (ir.Projection, 2),
     "phase": (ir.Phase, 1),
+    "tile": (ir.Tile, 1),
 }
 """Class of each kind of record, and how many of its fields stand without their name."""
 
@@ -65,6 +66,7 @@ def _items(graph: Graph, kind: str) -> tuple[Any, ...]:
         "coupling": graph.couplings,
         "projection": graph.projections,
         "phase": graph.phases,
+        "tile": graph.placement,
     }[kind]
 
 
@@ -139,6 +141,7 @@ def parse_graph(text: str, arrays: Mapping[str, np.ndarray]) -> Graph:
         couplings=tuple(found["coupling"]),
         projections=tuple(found["projection"]),
         phases=tuple(found["phase"]),
+        placement=tuple(found["tile"]),
         provenance=dict(found["provenance"]),
         arrays=dict(arrays),
         **header,

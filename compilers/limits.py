@@ -22,6 +22,10 @@ class Quantity:
     source: str
 
 
+UNPUBLISHED = Quantity(0.0, "J", "not published")
+"""Stands for a constant that a hardware file may leave out."""
+
+
 @dataclass(frozen=True)
 class EnergyModel:
     """Energy and time of the events that a chip is made of.
@@ -36,6 +40,10 @@ class EnergyModel:
         One step of a neuron that changes, and of one that does not.
     synaptic_operation_time, active_update_time, idle_update_time : Quantity, second
         The same for one core, which works through them one after another.
+    hop : Quantity, joule
+        One message on its way from a router to the next; zero where none is published.
+    weight_update : Quantity, joule
+        One change of one weight on the chip; zero where none is published.
     """
 
     event: Quantity
@@ -45,11 +53,14 @@ class EnergyModel:
     synaptic_operation_time: Quantity
     active_update_time: Quantity
     idle_update_time: Quantity
+    hop: Quantity = UNPUBLISHED
+    weight_update: Quantity = UNPUBLISHED
 
     @property
     def source(self) -> str:
         """Sources of all constants, each once."""
-        return "; ".join(dict.fromkeys(q.source for q in vars(self).values()))
+        known = (q for q in vars(self).values() if q != UNPUBLISHED)
+        return "; ".join(dict.fromkeys(q.source for q in known))
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,26 @@ class Violation:
 
 @dataclass(frozen=True)
 class HardwareLimits:
-    """Limits of one machine by name, each with its source; an unnamed one is unlimited."""
+    """Limits of one machine by name, each with its source; an unnamed one is unlimited.
+
+    `parameters` are facts about the machine that bound nothing by themselves. `target` says what
+    runs programs on it: summary, module (of the vendor's software) and missing (how to get it),
+    and whether ``lava`` is that software, so that a program holds a script for it.
+    """
 
     name: str
     limits: Mapping[str, Quantity] = field(default_factory=dict)
     energy: EnergyModel | None = None
+    parameters: Mapping[str, Quantity] = field(default_factory=dict)
+    target: Mapping[str, str] = field(default_factory=dict)
+
+    def limit(self, name: str) -> float:
+        """The limit called `name`; infinity if there is none."""
+        return self.limits[name].value if name in self.limits else math.inf
+
+    def parameter(self, name: str, default: float) -> float:
+        """The parameter called `name`, or `default`."""
+        return self.parameters[name].value if name in self.parameters else default
 
     def violation(self, limit: str, subject: str, value: float, remedy: str) -> Violation | None:
         """The violation if `value` exceeds the limit called `limit`, else None."""
@@ -122,26 +148,58 @@ def estimate_seconds(
 # --- reading -----------------------------------------------------------------------------------
 
 
+TARGET_KEYS = ("summary", "module", "missing")
+"""What a hardware file says of the software that drives the machine; ``script`` may be added."""
+
+SCRIPTS = ("lava",)
+"""Software for which a program can hold a script."""
+
+_SECTIONS = ("name", "target", "limits", "parameters", "energy")
+
+
 def load_hardware(path: str | Path) -> HardwareLimits:
-    """Read ``name``, ``limits`` and ``energy`` of a machine from a YAML file.
+    """Read ``name``, ``target``, ``limits``, ``parameters`` and ``energy`` from a YAML file.
 
     Every number is a mapping ``{value, unit, source}``; `ConfigError` names one that is not.
     """
     data = load_yaml(path)
-    unknown = sorted(set(data) - {"name", "limits", "energy"})
+    unknown = sorted(set(data) - set(_SECTIONS))
     if unknown or not isinstance(data.get("name"), str):
         problem = f"unknown key '{unknown[0]}'" if unknown else "key 'name' is missing"
-        raise ConfigError(str(path), problem, "give name, limits and energy")
-    limits = _quantities(data.get("limits"), f"{path}: limits")
-    energy = _quantities(data.get("energy"), f"{path}: energy")
-    return HardwareLimits(data["name"], limits, _energy_model(energy, path) if energy else None)
+        raise ConfigError(str(path), problem, f"give {', '.join(_SECTIONS)}")
+    limits, parameters, energy = (
+        _quantities(data.get(section), f"{path}: {section}")
+        for section in ("limits", "parameters", "energy")
+    )
+    return HardwareLimits(
+        name=data["name"],
+        limits=limits,
+        energy=_energy_model(energy, path) if energy else None,
+        parameters=parameters,
+        target=_target(data.get("target"), f"{path}: target"),
+    )
+
+
+def _target(data: Any, where: str) -> dict[str, str]:
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping) or set(data) - {"script"} != set(TARGET_KEYS):
+        raise ConfigError(where, "is not complete", f"give {', '.join(TARGET_KEYS)}")
+    if any(not isinstance(v, str) or not v.strip() for v in data.values()):
+        raise ConfigError(where, "holds an empty value", "write a line of text for each")
+    if data.get("script", SCRIPTS[0]) not in SCRIPTS:
+        problem = f"script '{data['script']}' is unknown"
+        raise ConfigError(where, problem, f"choose from {', '.join(SCRIPTS)}, or leave it out")
+    return {str(key): " ".join(text.split()) for key, text in data.items()}
 
 
 def _energy_model(constants: Mapping[str, Quantity], path: str | Path) -> EnergyModel:
-    names = {f.name for f in dataclasses.fields(EnergyModel)}
+    fields = dataclasses.fields(EnergyModel)
+    names = {f.name for f in fields}
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING}
     for problem, wrong in (
         ("unknown constant", set(constants) - names),
-        ("missing constant", names - set(constants)),
+        ("missing constant", needed - set(constants)),
     ):
         if wrong:
             remedy = f"give {', '.join(sorted(names))}"

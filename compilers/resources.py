@@ -6,9 +6,7 @@ from typing import Any
 
 from compilers.ir import Graph
 from compilers.operators import fanout
-
-FLOAT_BITS = 32
-"""Bits of a weight that is not quantised."""
+from compilers.placement import chips_used, cores_used, weight_bits
 
 
 def resources(graph: Graph) -> dict[str, Any]:
@@ -17,18 +15,20 @@ def resources(graph: Graph) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``cores`` (None before a target maps the graph), ``neurons``, ``synapses`` (connections of
-        every directed projection, unshared) and ``weight_bytes`` (each tied weight once).
+        ``cores`` and ``chips`` (None before a target maps the graph), ``neurons``, ``synapses``
+        (connections of every directed projection, unshared) and ``weight_bytes`` (each tied
+        weight once).
     """
     shapes = {p.name: p.shape for p in graph.populations}
     synapses = sum(
         int(fanout(p.operator, graph.arrays[p.weight].shape, shapes[p.pre], shapes[p.post]).sum())
         for p in graph.projections
     )
-    bits = int(graph.provenance.get("bits", FLOAT_BITS))
+    bits = weight_bits(graph)
     weights = sum(graph.arrays[name].size for name in graph.ties)
     return {
-        "cores": None,
+        "cores": cores_used(graph) if graph.placement else None,
+        "chips": chips_used(graph) if graph.placement else None,
         "neurons": sum(p.size for p in graph.neurons),
         "synapses": synapses,
         "weight_bytes": -(-weights * bits // 8),

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model, load_model, open_model, save_model
     from ep_neuro.config import TrainConfig
     from ep_neuro.costs import Nudge
-    from ep_neuro.estimators import Centered
+    from ep_neuro.estimators import Centered, FrozenMean, Holomorphic, OneSided, RandomSign
+    from ep_neuro.initialisation import keep_alive
     from ep_neuro.network import Landscape, Network
     from ep_neuro.settle import Schedule, SettleResult, Status, settle
-    from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+    from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, ReadoutSpec
     from ep_neuro.training import evaluate, train
     from ep_neuro.zoo import zoo
 
@@ -28,19 +29,25 @@ _HOMES = {
     "Centered": "estimators",
     "CouplingSpec": "spec",
     "FeedForwardTwin": "baselines",
+    "FrozenMean": "estimators",
+    "Holomorphic": "estimators",
     "InputSpec": "spec",
     "Landscape": "network",
     "Model": "checkpoint",
     "Network": "network",
     "NetworkSpec": "spec",
     "Nudge": "costs",
+    "OneSided": "estimators",
     "PopulationSpec": "spec",
+    "RandomSign": "estimators",
+    "ReadoutSpec": "spec",
     "Schedule": "settle",
     "SettleResult": "settle",
     "Status": "settle",
     "TrainConfig": "config",
     "evaluate": "training",
     "implicit_gradient": "baselines",
+    "keep_alive": "initialisation",
     "load_model": "checkpoint",
     "open_model": "checkpoint",
     "save_model": "checkpoint",
@@ -53,19 +60,25 @@ __all__ = [
     "Centered",
     "CouplingSpec",
     "FeedForwardTwin",
+    "FrozenMean",
+    "Holomorphic",
     "InputSpec",
     "Landscape",
     "Model",
     "Network",
     "NetworkSpec",
     "Nudge",
+    "OneSided",
     "PopulationSpec",
+    "RandomSign",
+    "ReadoutSpec",
     "Schedule",
     "SettleResult",
     "Status",
     "TrainConfig",
     "evaluate",
     "implicit_gradient",
+    "keep_alive",
     "load_model",
     "open_model",
     "save_model",

@@ -1,4 +1,4 @@
-"""What the words of the command line stand for: options of several commands, models, data."""
+"""What the words of the command line stand for: options, models, data."""
 
 import json
 from collections.abc import Mapping
@@ -40,6 +40,14 @@ ModelName = Annotated[
         metavar="MODEL",
         help="What `train` wrote, a spec in YAML, or zoo:NAME (the last two: fresh weights).",
     ),
+]
+Target = Annotated[str, typer.Option(metavar="T", help="Target; see `ep-neuro targets`.")]
+Code = Annotated[str, typer.Option(metavar="graded|sigma-delta|spike", help="What neurons send.")]
+Bits = Annotated[int | None, typer.Option(metavar="B", help="Bits of a weight; float if left out.")]
+Leak = Annotated[float, typer.Option(metavar="A", help="Largest leak; stability may need less.")]
+PrintAfter = Annotated[
+    str | None,
+    typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),
 ]
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ep_neuro.costs import squared_error
+from ep_neuro.costs import cost, slope
 from ep_neuro.errors import CheckFailed, SpecError
-from ep_neuro.estimators import Estimate, Gradient
-from ep_neuro.network import Landscape, Network, State, forward, parameter_names
+from ep_neuro.estimators.contrast import Estimate, Gradient, energy_gradient, readout_gradient
+from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import Schedule, SettleResult, Status, settle
-from ep_neuro.spec import INPUT
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,14 @@ def implicit_gradient(
     *,
     iterations: int = 500,
     tolerance: float = 1e-10,
+    start: State | None = None,
 ) -> ImplicitGradient:
-    """Gradient of the mean squared error at the free equilibrium by implicit differentiation.
+    """Gradient of the mean cost at the free equilibrium by implicit differentiation.
 
     At ``z = clip(I(z))`` the neurons ``F`` inside their box obey ``(1 - J_FF) dz_F = dI_F``, where
     ``J`` is the symmetric linear part of the drive, so ``dC/dtheta = lambda^T dI_F/dtheta`` with
-    ``(1 - J_FF) lambda = dC/dz_F``, solved by conjugate gradients, all samples at once.
+    ``(1 - J_FF) lambda = dC/dz_F``, solved by conjugate gradients, all samples at once. With a
+    smooth activation of slope ``S`` it is ``(1 - S^1/2 J S^1/2) S^-1/2 lambda = S^1/2 dC/dz``.
 
     Parameters
     ----------
@@ -60,42 +62,43 @@ def implicit_gradient(
     Raises
     ------
     CheckFailed
-        If conjugate gradients do not reach `tolerance`.
+        If conjugate gradients do not reach `tolerance`, or a coupling is untied.
     """
+    _refuse_untied(network)
     with torch.no_grad():
         landscape = Landscape(network, x)
-        free = settle(landscape, schedule)
+        free = settle(landscape, schedule, start)
         z, output = free.state, landscape.spec.output
-        inside = {p: _inside(v, landscape.boxes[p]) for p, v in z.items()}
+        # dz/dI, its root on both sides, so that the matrix stays symmetric; 0 and 1 in a box.
+        root = {p: landscape.activations[p].slope(v).sqrt() for p, v in z.items()}
         rhs = {p: torch.zeros_like(v) for p, v in z.items()}
-        rhs[output] = inside[output] * (z[output] - y)
+        rhs[output] = root[output] * slope(z[output], y, network.readout)
+        affine = landscape.pinned(z)
 
         def hessian(v: State) -> State:
-            return {
-                p: v[p] - inside[p] * (landscape.drive(v, p) - landscape.constant[p]) for p in v
-            }
+            wide = {p: root[p] * v[p] for p in v}
+            return {p: v[p] - root[p] * affine.linear_drive(wide, p) for p in v}
 
-        adjoint, residual, curvature = _conjugate_gradients(hessian, rhs, iterations, tolerance)
+        found, residual, curvature = _conjugate_gradients(hessian, rhs, iterations, tolerance)
+        adjoint = {p: root[p] * v for p, v in found.items()}
     if curvature > 0 and residual > tolerance:
         raise CheckFailed(
             f"implicit gradient of '{network.spec.name}'",
             f"relative residual {residual:.1e} above {tolerance:.0e} after {iterations} iterations",
             "the equilibrium is nearly flat: scale the weights down or give more iterations",
         )
-    # E is quadratic in z, so this central difference is the exact directional derivative.
-    ahead = {p: z[p] + adjoint[p] for p in z}
-    behind = {p: z[p] - adjoint[p] for p in z}
-    energies = Landscape(network, x)
-    slope = (energies.energy(behind) - energies.energy(ahead)).mean() / 2
-    parameters = parameter_names(network)
-    values = torch.autograd.grad(slope, list(parameters.values()))
-    return ImplicitGradient(dict(zip(parameters, values, strict=True)), free, residual, curvature)
+    tilt = Landscape(network, x).pinned(z).tilt(z, adjoint).mean()
+    gradient = energy_gradient(network, -tilt) | readout_gradient(network, z, y)
+    return ImplicitGradient(gradient, free, residual, curvature)
 
 
-def _inside(z: Tensor, box: tuple[float, float] | None) -> Tensor:
-    if box is None:
-        return torch.ones_like(z)
-    return ((z > box[0]) & (z < box[1])).to(z.dtype)
+def _refuse_untied(network: Network) -> None:
+    for name in network.feedback:
+        raise CheckFailed(
+            f"implicit gradient of '{network.spec.name}', coupling '{name}'",
+            "its way back is untied, so there is no energy and no symmetric Hessian",
+            "take the estimator bptt as the reference, or tie the coupling",
+        )
 
 
 def _conjugate_gradients(
@@ -153,7 +156,7 @@ class FeedForwardTwin(nn.Module):
             if order.index(c.pre) > order.index(c.post):
                 raise SpecError(
                     f"feed-forward twin of '{network.spec.name}', coupling '{c.name}'",
-                    f"'{c.pre}' stands after '{c.post}', and one pass follows the order of the spec",
+                    f"'{c.pre}' stands after '{c.post}', and one pass keeps the order of the spec",
                     f"list '{c.pre}' before '{c.post}', or swap pre and post",
                 )
         self.network = network
@@ -164,11 +167,9 @@ class FeedForwardTwin(nn.Module):
         z: State = {}
         for name in landscape.boxes:
             drive = landscape.constant[name]
-            for c in self.network.spec.couplings:
-                if c.post == name and c.pre != INPUT:
-                    weight = self.network.weights[c.name]
-                    drive = drive + forward(c, weight, z[c.pre], landscape.shapes[name])
-            z[name] = landscape.clip(name, drive)
+            for c in landscape.into[name]:
+                drive = drive + landscape.operators.forward(c, z[c.pre])
+            z[name] = landscape.activations[name](drive)
         return z[self.network.spec.output]
 
 
@@ -179,18 +180,108 @@ class Backprop(BaseModel):
 
     kind: Literal["backprop"] = "backprop"
 
-    def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
+    def __call__(
+        self, network: Network, x: Tensor, y: Tensor, start: State | None = None
+    ) -> Estimate:
         """Gradient for inputs `x` (N, ...) and targets `y` (N, *output shape)."""
         output = FeedForwardTwin(network)(x)
-        parameters = parameter_names(network)
-        values = torch.autograd.grad(
-            squared_error(output, y).mean(), list(parameters.values()), allow_unused=True
-        )
-        gradient = {
-            k: torch.zeros_like(p) if g is None else g
-            for (k, p), g in zip(parameters.items(), values, strict=True)
-        }
+        gradient = _backward(network, output, y)
         passed = SettleResult(
             {network.spec.output: output.detach()}, Status.SETTLED, torch.zeros(len(x)), 1
         )
         return Estimate(gradient, passed, None)
+
+
+class Implicit(BaseModel):
+    """The exact gradient at the free equilibrium (`implicit_gradient`), in float64: a reference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["implicit"] = "implicit"
+    free: Schedule = Schedule(sweeps=500, tolerance=1e-8)
+    iterations: Annotated[int, Field(ge=1)] = 500
+    tolerance: Annotated[float, Field(gt=0)] = 1e-8
+
+    def __call__(
+        self, network: Network, x: Tensor, y: Tensor, start: State | None = None
+    ) -> Estimate:
+        """Gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
+
+        The free phase begins at `start`, at rest by default.
+
+        Raises
+        ------
+        CheckFailed
+            If an equilibrium is no strict minimum of the energy: it then has no gradient.
+        """
+        exact = implicit_gradient(
+            copy.deepcopy(network).double(),
+            x.double(),
+            y.double(),
+            self.free,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+            start=None if start is None else {p: v.double() for p, v in start.items()},
+        )
+        if exact.curvature <= 0:
+            raise CheckFailed(
+                f"implicit gradient of '{network.spec.name}'",
+                f"curvature {exact.curvature:.2g} at an equilibrium is not above 0",
+                "give more sweeps, or scale the weights down",
+            )
+        parameters = parameter_names(network)
+        gradient = {k: g.to(parameters[k]) for k, g in exact.gradient.items()}
+        return Estimate(gradient, exact.free, None)
+
+
+class Unrolled(BaseModel):
+    """Backpropagation through time: autograd through the sweeps of the free phase, a reference.
+
+    Attributes
+    ----------
+    free : Schedule
+    last : int, optional
+        Differentiate through so many more sweeps from the equilibrium, whose gradient tends to the
+        implicit one as they grow in number (Ernoult 2019); by default through all, from rest.
+        Memory grows with the sweeps.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["bptt"] = "bptt"
+    free: Schedule = Schedule()
+    last: Annotated[int, Field(ge=1)] | None = None
+
+    def __call__(
+        self, network: Network, x: Tensor, y: Tensor, start: State | None = None
+    ) -> Estimate:
+        """Gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
+
+        The sweeps begin at `start`, at rest by default.
+        """
+        with torch.no_grad():
+            free = settle(Landscape(network, x), self.free, start)
+        landscape = Landscape(network, x)
+        groups = self.free.groups(network.spec)
+        first = landscape.rest() if start is None else start
+        z = dict(first if self.last is None else free.state)
+        for _ in range(self.last or free.sweeps):
+            for group in groups:
+                z |= {
+                    p: landscape.activations[p].relax(
+                        z[p], landscape.drive(z, p), self.free.relaxation
+                    )
+                    for p in group
+                }
+        return Estimate(_backward(network, z[network.spec.output], y), free, None)
+
+
+def _backward(network: Network, output: Tensor, y: Tensor) -> Gradient:
+    """Gradient of the mean cost at `output` by autograd; zero where nothing depends."""
+    parameters = parameter_names(network)
+    loss = cost(output, y, network.readout).mean()
+    values = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {
+        k: torch.zeros_like(p) if g is None else g
+        for (k, p), g in zip(parameters.items(), values, strict=True)
+    }

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ep_neuro.baselines import Backprop
+from ep_neuro.augment import Augmentation
+from ep_neuro.baselines import Backprop, Implicit, Unrolled
 from ep_neuro.errors import ConfigError, EPNeuroError
-from ep_neuro.estimators import Centered
+from ep_neuro.estimators import Centered, FrozenMean, Holomorphic, OneSided, RandomSign
 from ep_neuro.settle import Schedule
 from ep_neuro.spec import NetworkSpec
 from ep_neuro.yaml_io import dump_yaml, first_problem, load_yaml, parse_value
@@ -19,6 +20,12 @@ from ep_neuro.zoo import zoo
 
 RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
+
+
+Estimator = (
+    Centered | Backprop | FrozenMean | Holomorphic | OneSided | RandomSign | Implicit | Unrolled
+)
+"""What may stand under ``estimator``, chosen by ``kind``."""
 
 
 class Optimiser(BaseModel):
@@ -38,6 +45,13 @@ class Optimiser(BaseModel):
         by a tenth of the box height, so that populations of different scales learn alike.
     warmup : float
         Share of all steps in which the rate rises linearly.
+    rates : mapping
+        Factor of the rate by coupling (its weight), population (its bias) or ``readout``; 1 where
+        none is given.
+    decay_biases : bool
+        Let biases decay like weights.
+    clip_norm : float, optional
+        Largest norm of the gradient over all parameters; a longer one is scaled down to it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +62,24 @@ class Optimiser(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     relative: bool = False
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rates: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    decay_biases: bool = False
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+    def check_names(self, spec: NetworkSpec) -> None:
+        """Raise `ConfigError` if `rates` names what `spec` does not have."""
+        known = [*(c.name for c in spec.couplings), *(p.name for p in spec.populations)]
+        known += [] if spec.readout is None else ["readout"]
+        for name in self.rates:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ConfigError(
+                    f"optimiser.rates '{name}'",
+                    f"network '{spec.name}' has no coupling or population of this name",
+                    f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}",
+                )
 
 
 class TrainConfig(BaseModel):
@@ -61,7 +93,7 @@ class TrainConfig(BaseModel):
         Name of a data set (`ep_neuro.data.load`).
     data_root : str, optional
         Where its files lie.
-    estimator : Centered or Backprop
+    estimator : Estimator
         Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
     optimiser : Optimiser
     epochs, batch : int
@@ -74,6 +106,21 @@ class TrainConfig(BaseModel):
         Seed of the weights and of the order of samples.
     threads : int
         Torch threads.
+    augment : sequence of Augmentation
+        Steps that training images go through, in order, each chosen by ``kind``: ``flip``,
+        ``crop``, ``affine``, ``randaugment``.
+    carry_states : bool
+        Start each free phase at the free equilibrium of the batch before, not at rest.
+    on_unsettled : {"continue", "more-sweeps", "stop"}
+        What to do with a batch of which more than `unsettled_limit` of the samples end the free
+        phase above the tolerance: use it, estimate again with twice and then four times the
+        sweeps, or save and stop. The share is in the metrics in any case.
+    unsettled_limit : float
+        Share of a batch.
+    save_minutes : float
+        Save within an epoch after this many minutes; 0 saves at the end of epochs alone.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute; ``auto`` takes a GPU if there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,7 +128,7 @@ class TrainConfig(BaseModel):
     network: str | dict[str, Any]
     data: str = "digits"
     data_root: str | None = None
-    estimator: Annotated[Centered | Backprop, Field(discriminator="kind")] = Centered()
+    estimator: Annotated[Estimator, Field(discriminator="kind")] = Centered()
     optimiser: Optimiser = Optimiser()
     epochs: Annotated[int, Field(ge=1)] = 20
     batch: Annotated[int, Field(ge=1)] = 64
@@ -89,6 +136,12 @@ class TrainConfig(BaseModel):
     evaluation: Schedule = Schedule(sweeps=200)
     seed: int = 0
     threads: Annotated[int, Field(ge=1)] = 1
+    augment: tuple[Augmentation, ...] = ()
+    carry_states: bool = False
+    on_unsettled: Literal["continue", "more-sweeps", "stop"] = "continue"
+    unsettled_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
+    save_minutes: Annotated[float, Field(ge=0)] = 10.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @field_validator("estimator", mode="before")
     @classmethod
@@ -102,6 +155,21 @@ class TrainConfig(BaseModel):
         if self.network.startswith("zoo:"):
             return zoo(self.network[4:])
         return NetworkSpec.from_yaml(self.network)
+
+    def check(self, spec: NetworkSpec) -> None:
+        """Raise `ConfigError` if an option asks for what network or estimator cannot do."""
+        if self.augment and len(spec.input.shape) != 3:
+            raise ConfigError(
+                "augment",
+                f"network '{spec.name}' takes {list(spec.input.shape)}, not images",
+                "give its input the shape [channels, height, width], or augment: []",
+            )
+        if self.carry_states and isinstance(self.estimator, Backprop):
+            raise ConfigError(
+                "carry_states: true",
+                "estimator 'backprop' has no free phase",
+                "set carry_states: false, or take estimator.kind: centered",
+            )
 
     def to_yaml(self) -> str:
         """The resolved configuration, defaults included."""
@@ -133,7 +201,9 @@ def build_config(data: Mapping[str, Any], where: str = "config") -> TrainConfig:
     """A configuration from plain data; `where` names its origin in errors."""
     try:
         config = TrainConfig.model_validate(data)
-        config.spec()
+        spec = config.spec()
+        config.optimiser.check_names(spec)
+        config.check(spec)
         return config
     except ValidationError as error:
         raise ConfigError(where, *first_problem(error, TrainConfig)) from None

@@ -96,14 +96,18 @@ def _moved_descriptor(stdout: TextIO) -> Iterator[TextIO]:
 def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | None = None) -> None:
     """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
     out = _answers or sys.stdout
-    if as_json:
-        out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
-    elif isinstance(text, Table):
-        width = None if out.isatty() else PIPE_WIDTH
-        Console(file=out, highlight=False, width=width).print(text)
-    else:
-        out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
-    out.flush()
+    try:
+        if as_json:
+            out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
+        elif isinstance(text, Table):
+            width = None if out.isatty() else PIPE_WIDTH
+            Console(file=out, highlight=False, width=width).print(text)
+        else:
+            out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
+        out.flush()
+    except BrokenPipeError:
+        # Typer would make a closed pipe an error of its own.
+        raise typer.Exit(PIPE_CLOSED) from None
 
 
 def _plain(value: Any) -> Any:
@@ -191,14 +195,18 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
 
 
 def _line_writer(what: str) -> Callable[..., None]:
-    started = latest = time.monotonic()
+    origin: tuple[float, int] | None = None
+    latest = 0.0
 
     def advance(done: int, total: int, note: str = "") -> None:
-        nonlocal latest
+        nonlocal origin, latest
         now = time.monotonic()
+        # The first step pays for all that is loaded lazily, and would spoil the estimate.
+        origin = origin or (now, done)
+        latest = latest or now
         if now - latest >= LINE_EVERY:
             latest = now
-            left = (now - started) * (total - done) / max(done, 1)
+            left = (now - origin[0]) * (total - done) / max(done - origin[1], 1)
             log(f"{what}: {done} of {total}, {left:.0f} s left" + (f", {note}" if note else ""))
 
     return advance
@@ -208,10 +216,12 @@ def health(latest: Mapping[str, float]) -> str:
     """The metrics of an epoch in one line."""
     if "loss" not in latest:
         return f"epoch {latest.get('epoch', 1):.0f}"
+    radius = latest.get("spectral_radius")
     return (
         f"epoch {latest['epoch']:.0f}, loss {latest['loss']:.3g}, "
         f"validation {latest['val_accuracy']:.1%}, residual {latest['residual']:.1g}, "
         f"unsettled {latest['unsettled']:.1%}"
+        + ("" if radius is None else f", spectral radius {radius:.2f}")
     )
 
 
@@ -280,9 +290,6 @@ def exit_code(work: Callable[[], Any], *, debug: bool) -> int:
         code = code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        _discard_stdout()
-        return PIPE_CLOSED
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -314,11 +321,3 @@ def _complaint(error: Any) -> str:
         if name in names and (equals or following):
             return f"{name} {value if equals else following}: {error.message.rstrip('.')}"
     return str(error.format_message()).strip().rstrip(".")
-
-
-def _discard_stdout() -> None:
-    # Python flushes stdout once more on its way out and would complain about the closed pipe.
-    if _is_descriptor_1(sys.stdout):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)

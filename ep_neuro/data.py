@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from ep_neuro import image_folder
+from ep_neuro import image_folder, packed_images
 from ep_neuro.errors import DataError
 from ep_neuro.spec import NetworkSpec
 
@@ -49,21 +49,26 @@ class Split:
 
     Attributes
     ----------
-    x : ndarray of float32, (N, channels, height, width)
-        Raw pixels, 0 to 1.
+    pixels : ndarray of uint8 or float32, (N, channels, height, width)
+        As stored: bytes 0 to 255, or numbers 0 to 1. Bytes take a quarter of the memory.
     y : ndarray of int64, (N,)
         Index of the class.
     """
 
-    x: np.ndarray
+    pixels: np.ndarray
     y: np.ndarray
+
+    @property
+    def x(self) -> np.ndarray:
+        """Raw pixels, 0 to 1, float32; bytes are converted anew at each access."""
+        return _to_unit(self.pixels)
 
     def __len__(self) -> int:
         return len(self.y)
 
     def head(self, count: int | None) -> Split:
         """The first `count` samples; all of them if None."""
-        return Split(self.x[:count], self.y[:count])
+        return Split(self.pixels[:count], self.y[:count])
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +84,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
-        return self.train.x.shape[1:]
+        return self.train.pixels.shape[1:]
 
     def split(self, name: SplitName) -> Split:
         """The split called `name`."""
@@ -182,7 +187,7 @@ def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:
     check_fits(dataset, spec)
     splits = {n: dataset.split(n) for n in SPLITS}
     shaped = {
-        n: Split(s.x.reshape(len(s), *spec.input.shape), s.y)  # a view
+        n: Split(s.pixels.reshape(len(s), *spec.input.shape), s.y)  # a view
         for n, s in splits.items()
     }
     return replace(dataset, **cast(Any, shaped))
@@ -256,7 +261,7 @@ def _checked(
             problem = f"samples are {list(x.shape[1:])}, in train {list(parts[0][0].shape[1:])}"
         elif y.min() < 0 or y.max() >= len(classes):
             problem = f"labels {y.min()} to {y.max()}, but {len(classes)} classes"
-        elif not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        elif x.dtype != np.uint8 and not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
             problem = f"pixels {x.min():g} to {x.max():g} are not all in 0 to 1"
         if problem:
             raise DataError(f"data '{name}:{split}'", problem, "correct the data")
@@ -266,7 +271,14 @@ def _checked(
 
 def _to_unit(raw: np.ndarray) -> np.ndarray:
     """Pixels as float32; bytes become 0 to 1."""
-    return raw.astype(np.float32) / np.float32(255 if raw.dtype == np.uint8 else 1)
+    if raw.dtype == np.uint8:
+        return raw.astype(np.float32) / np.float32(255)
+    return raw.astype(np.float32, copy=False)
+
+
+def _stored(raw: np.ndarray) -> np.ndarray:
+    """Pixels as they are kept in memory: bytes stay bytes."""
+    return raw if raw.dtype == np.uint8 else _to_unit(raw)
 
 
 # --- sources -----------------------------------------------------------------------------------
@@ -295,7 +307,7 @@ def _torchvision(name: str, root: Path, download: bool) -> Dataset:
         if len(raw) != len(y):
             raise _damaged(name, root, f"{len(raw)} images, {len(y)} labels")
         stacked = raw[:, None] if raw.ndim == 3 else raw.transpose(0, 3, 1, 2)
-        arrays.append((_to_unit(stacked), y))
+        arrays.append((_stored(stacked), y))
     return _split_train(name, arrays[0], arrays[1], classes)
 
 
@@ -345,6 +357,8 @@ def _patience(seconds: float) -> Iterator[None]:
 def _npz(name: str, path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as file:
+            if packed_images.is_packed(file.files):
+                return _given(name, *packed_images.read(path))
             arrays = {k: file[k] for k in ("x", "y", "classes") if k in file}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not an npz file of plain arrays, or cut"
@@ -363,7 +377,16 @@ def _npz(name: str, path: Path) -> Dataset:
         )
     x = x.reshape(len(x), *(1,) * (4 - x.ndim), *x.shape[1:])
     names = arrays.get("classes", np.arange(int(y.max()) + 1 if len(y) else 0))
-    return _split_all(name, _to_unit(x), y, [str(c) for c in names])
+    return _split_all(name, _stored(x), y, [str(c) for c in names])
+
+
+def _given(
+    name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
+) -> Dataset:
+    """Splits that came as such; validation is held out of training if there is none."""
+    if "val" in parts:
+        return _checked(name, [parts[split] for split in SPLITS], classes)
+    return _split_train(name, parts["train"], parts["test"], classes)
 
 
 def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
@@ -374,9 +397,7 @@ def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
         parts = {"train": path}
     classes = image_folder.class_names(parts["train"])
     raw = image_folder.read(list(parts.values()), classes, shape)
-    arrays = [(_to_unit(x), y) for x, y in raw]
+    arrays = [(_stored(x), y) for x, y in raw]
     if len(arrays) == 1:
         return _split_all(name, *arrays[0], classes)
-    if len(arrays) == 2:
-        return _split_train(name, arrays[0], arrays[1], classes)
-    return _checked(name, arrays, classes)
+    return _given(name, dict(zip(parts, arrays, strict=True)), classes)

@@ -79,6 +79,18 @@ def replace_directory(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what a process that was killed while it wrote left in `folder` under temporary names.
+
+    For a folder into which one process writes at a time.
+    """
+    for path in Path(folder).glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _refuse_foreign(path: Path, marker: str, error: type[EPNeuroError]) -> None:
     if path.is_dir():
         if (path / marker).is_file() or not any(path.iterdir()):

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ep_neuro.activations import activation
 from ep_neuro.errors import DataError
+from ep_neuro.operators import Operators, arranged
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 
 State = dict[str, Tensor]
@@ -31,8 +32,10 @@ class Network(nn.Module):
     ----------
     weights : mapping of Parameter
         By coupling name ``pre->post``; shapes as in `NetworkSpec.weight_shapes`.
-    biases : mapping of Parameter
-        By population name; one value a channel.
+    feedback : mapping of Parameter
+        Weights of the way back of untied couplings, by coupling name.
+    readout : Linear or None
+        From the output population to the classes, outside the dynamics.
     """
 
     def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
@@ -40,13 +43,36 @@ class Network(nn.Module):
         self.spec = spec
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
+        self.feedback = nn.ParameterDict()
         for c in spec.couplings:
             shape = spec.weight_shapes[c.name]
             std = c.gain / math.sqrt(math.prod(shape[1:]))
             self.weights[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
-        self.biases = nn.ParameterDict(
-            {p.name: nn.Parameter(torch.zeros(p.shape[0])) for p in spec.populations}
+            if c.untied:
+                self.feedback[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
+        # The slash keeps a population called `half` or `copy` apart from the module's own names.
+        self._biases = nn.ParameterDict(
+            {f"bias/{p.name}": nn.Parameter(torch.zeros(p.shape[0])) for p in spec.populations}
         )
+        self.readout: nn.Linear | None = None
+        if spec.readout is not None:
+            size = math.prod(spec.shapes[spec.output])
+            with torch.random.fork_rng(devices=[]):
+                self.readout = nn.Linear(size, spec.readout.classes)
+            std = spec.readout.gain / math.sqrt(size)
+            with torch.no_grad():
+                self.readout.weight.normal_(0, std, generator=generator)
+                self.readout.bias.zero_()
+
+    @property
+    def biases(self) -> dict[str, nn.Parameter]:
+        """Biases by population."""
+        return {p.name: self._biases[f"bias/{p.name}"] for p in self.spec.populations}
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Scores of the classes (N, classes) at output `z`: its values, or the readout's logits."""
+        flat = z.flatten(1)
+        return flat if self.readout is None else self.readout(flat)
 
     def normalise(self, x: Tensor) -> Tensor:
         """Clamped input of raw pixels `x` (N, *input shape); `DataError` if the shape differs."""
@@ -76,6 +102,8 @@ class Landscape:
         Its parameters are read, not copied; gradients flow to them unless under ``no_grad``.
     x : Tensor, (N, *input shape)
         Raw input.
+    precision : dtype, optional
+        Type in which weights multiply states (see `Operators`); the input's drive stays exact.
 
     Raises
     ------
@@ -83,42 +111,38 @@ class Landscape:
         If `x` does not fit the network.
     """
 
-    def __init__(self, network: Network, x: Tensor) -> None:
+    def __init__(self, network: Network, x: Tensor, precision: torch.dtype | None = None) -> None:
         self.network, self.spec = network, network.spec
-        self._adjoints: dict[str, Tensor] = {}
         self.boxes = self.spec.boxes
+        self.activations = {p.name: activation(p) for p in self.spec.populations}
         self.shapes = self.spec.shapes
+        weights, feedback = dict(network.weights.items()), dict(network.feedback.items())
+        self.operators = Operators(weights, self.shapes, precision, feedback)
         self.into: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
         self.out_of: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
         self.size = len(x)
         clamped = network.normalise(x)
+        exact = Operators(weights, self.shapes)
         self.constant = {p: self._bias(p) for p in self.boxes}
         for c in self.spec.couplings:
             if c.pre == INPUT:
-                self.constant[c.post] = self.constant[c.post] + self._forward(c, clamped)
+                self.constant[c.post] = self.constant[c.post] + exact.forward(c, clamped)
             else:
                 self.into[c.post].append(c)
                 self.out_of[c.pre].append(c)
+        self.constant = {p: arranged(v) for p, v in self.constant.items()}
 
     def _bias(self, name: str) -> Tensor:
         shape = self.shapes[name]
         return _per_channel(self.network.biases[name], len(shape)).expand(self.size, *shape)
 
-    def _forward(self, c: CouplingSpec, z: Tensor) -> Tensor:
-        return forward(c, self.network.weights[c.name], z, self.shapes[c.post])
-
-    def _adjoint(self, c: CouplingSpec, z: Tensor) -> Tensor:
-        weight = self.network.weights[c.name]
-        if not flips(c, weight):
-            return adjoint(c, weight, z, self.shapes[c.pre])
-        if c.name not in self._adjoints:
-            self._adjoints[c.name] = flipped(weight)
-        return F.conv2d(z, self._adjoints[c.name], padding=weight.shape[-1] - 1 - c.padding)
-
     def rest(self) -> State:
         """Every population at zero, or at the end of its box that is nearest to zero."""
         like = next(iter(self.constant.values()))
-        return {p: self.clip(p, like.new_zeros(self.size, *self.shapes[p])) for p in self.boxes}
+        return {
+            p: self.clip(p, arranged(like.new_zeros(self.size, *self.shapes[p])))
+            for p in self.boxes
+        }
 
     def clip(self, name: str, value: Tensor) -> Tensor:
         """`value` held in the box of population `name`."""
@@ -127,59 +151,75 @@ class Landscape:
 
     def drive(self, z: State, name: str) -> Tensor:
         """``I = sum_in W * z_pre + sum_out W^T * z_post + b`` of population `name`."""
-        total = self.constant[name]
+        return self._recurrent(z, name, self.constant[name])
+
+    def linear_drive(self, z: State, name: str) -> Tensor:
+        """The part of the drive that is linear in the states: ``drive(z) - drive(0)``."""
+        return self._recurrent(z, name, torch.zeros_like(self.constant[name]))
+
+    def _recurrent(self, z: State, name: str, total: Tensor) -> Tensor:
         for c in self.into[name]:
-            total = total + self._forward(c, z[c.pre])
+            total = total + self.operators.forward(c, z[c.pre])
         for c in self.out_of[name]:
-            total = total + self._adjoint(c, z[c.post])
+            total = total + self.operators.adjoint(c, z[c.post], z[name])
         return total
 
     def doubled(self) -> Landscape:
         """The landscape of the batch twice over, as both nudged phases in one need it."""
-        twice = copy.copy(self)
-        twice.size = 2 * self.size
-        twice.constant = {p: torch.cat([v, v]) for p, v in self.constant.items()}
-        return twice
+        return self.repeated(2)
+
+    def repeated(self, times: int) -> Landscape:
+        """The landscape of the batch several times over."""
+        return self._with({p: torch.cat([v] * times) for p, v in self.constant.items()})
+
+    def select(self, index: Tensor) -> Landscape:
+        """The landscape of the samples at `index`."""
+        return self._with({p: v[index] for p, v in self.constant.items()})
+
+    def _with(self, constant: State) -> Landscape:
+        other = copy.copy(self)
+        other.constant = constant
+        other.size = len(next(iter(constant.values())))
+        return other
+
+    def pinned(self, z: State) -> Landscape:
+        """The landscape with every max-pool choosing as it does at `z`: its drive is affine."""
+        pooled = [c for into in self.into.values() for c in into if c.pool == "max"]
+        if not pooled:
+            return self
+        other = copy.copy(self)
+        other.operators = self.operators.pinned(
+            {c.name: self.operators.places(c, z[c.pre]) for c in pooled}
+        )
+        return other
 
     def energy(self, z: State) -> Tensor:
-        """``E = sum_l (|z_l|^2 / 2 - <b_l, z_l>) - sum_(i->j) <z_j, W * z_i>``, (N,)."""
-        total = torch.zeros_like(next(iter(z.values())).flatten(1)[:, 0])
+        """``E = sum_l (Phi_l(z_l) - <b_l, z_l>) - sum_(i->j) <z_j, W * z_i>``, (N,).
+
+        ``Phi`` is ``|z|^2 / 2`` in a box, and as `Sigmoid` says where the activation is smooth.
+        With untied couplings, this is the energy of their forward weights, which no sweep descends.
+        """
+        total = self.pairing(z, z)
         for p, value in z.items():
-            force = value / 2 - self.constant[p]
-            for c in self.into[p]:
-                force = force - self._forward(c, z[c.pre])
-            total = total + (value * force).flatten(1).sum(1)
+            own = self.activations[p].potential(value) - value * self.constant[p]
+            total = total + own.flatten(1).sum(1)
         return total
 
+    def pairing(self, post: State, pre: State) -> Tensor:
+        """``- sum_(i->j) <post_j, W * pre_i>`` between free populations, (N,)."""
+        total = torch.zeros_like(next(iter(post.values())).flatten(1)[:, 0])
+        for p, value in post.items():
+            for c in self.into[p]:
+                image = self.operators.forward(c, pre[c.pre])
+                total = total - (value * image).flatten(1).sum(1)
+        return total
 
-def forward(c: CouplingSpec, weight: Tensor, z: Tensor, post: tuple[int, ...]) -> Tensor:
-    """``W * z_pre``, (N, *post)."""
-    if c.kind == "conv":
-        return F.conv2d(z, weight, stride=c.stride, padding=c.padding)
-    return F.linear(z.flatten(1), weight).unflatten(1, post)
-
-
-def adjoint(c: CouplingSpec, weight: Tensor, z: Tensor, pre: tuple[int, ...]) -> Tensor:
-    """``W^T * z_post``, (N, *pre): the transposed convolution is the *same* weight."""
-    if c.kind == "dense":
-        return F.linear(z.flatten(1), weight.t()).unflatten(1, pre)
-    rows, cols = (
-        n - ((m - 1) * c.stride - 2 * c.padding + weight.shape[-1])
-        for n, m in zip(pre[1:], z.shape[2:], strict=True)
-    )
-    return F.conv_transpose2d(
-        z, weight, stride=c.stride, padding=c.padding, output_padding=(rows, cols)
-    )
-
-
-def flips(c: CouplingSpec, weight: Tensor) -> bool:
-    """Whether the adjoint is a plain convolution with the flipped kernel, which is faster."""
-    return c.kind == "conv" and c.stride == 1 and c.padding < weight.shape[-1]
-
-
-def flipped(weight: Tensor) -> Tensor:
-    """Kernel of the adjoint at stride 1, (pre channels, post channels, kernel, kernel)."""
-    return weight.flip(2, 3).transpose(0, 1).contiguous()
+    def tilt(self, z: State, direction: State) -> Tensor:
+        """``<dE/dz, direction>`` at `z`, less the part of ``Phi``: it has no parameters; (N,)."""
+        total = self.pairing(direction, z) + self.pairing(z, direction)
+        for p, value in direction.items():
+            total = total - (value * self.constant[p]).flatten(1).sum(1)
+        return total
 
 
 def _per_channel(values: Tensor, dims: int) -> Tensor:
@@ -187,8 +227,15 @@ def _per_channel(values: Tensor, dims: int) -> Tensor:
 
 
 def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
-    """Parameters by the ids of the model file: ``weight/pre->post`` and ``bias/population``."""
+    """Parameters by the ids of the model file.
+
+    ``weight/pre->post``, ``bias/population``, and where the spec has them ``feedback/pre->post``,
+    ``readout/weight`` and ``readout/bias``.
+    """
+    readout = {} if network.readout is None else dict(network.readout.named_parameters())
     return {
         **{f"weight/{name}": w for name, w in network.weights.items()},
         **{f"bias/{name}": b for name, b in network.biases.items()},
+        **{f"feedback/{name}": w for name, w in network.feedback.items()},
+        **{f"readout/{name}": p for name, p in readout.items()},
     }

@@ -18,6 +18,9 @@ from ep_neuro.spec import INPUT, NetworkSpec
 CHECK_EVERY = 3
 """Sweeps from one look at the residual to the next: a look costs a third of a small sweep."""
 
+RETIRE_SHARE = 0.25
+"""Share of settled samples at which they leave the batch."""
+
 
 class Schedule(BaseModel):
     """How to settle.
@@ -54,6 +57,11 @@ class Schedule(BaseModel):
         return colouring(spec)
 
 
+PUBLISHED_FREE = Schedule(method="even-odd", sweeps=120, relaxation=1.0, tolerance=0.0)
+PUBLISHED_NUDGED = Schedule(method="even-odd", sweeps=50, relaxation=1.0, tolerance=0.0)
+"""The schedule of the published Hopfield-Resnet13: 120 free and twice 50 nudged sweeps."""
+
+
 class Status(enum.Enum):
     """How settling ended; the value says what to do about it."""
 
@@ -81,7 +89,9 @@ class SettleResult:
     residual : Tensor, (N,)
         Largest ``|clip(I) - z|`` over all neurons in the last sweep, in units of the state.
     sweeps : int
-        Sweeps done.
+        Sweeps done, until the last sample settled.
+    work : float
+        Sweeps a sample: those that settle early stop early.
     residuals, energies : list of float
         Largest residual and mean energy (``beta C`` included) by sweep, if recorded.
     """
@@ -90,6 +100,7 @@ class SettleResult:
     status: Status
     residual: Tensor
     sweeps: int
+    work: float = 0.0
     residuals: list[float] = field(default_factory=list)
     energies: list[float] = field(default_factory=list)
 
@@ -133,32 +144,84 @@ def settle(
     on_sweep : callable, optional
         Called with (sweep, state) after each sweep.
     """
-    z = dict(landscape.rest() if state is None else state)
     groups = schedule.groups(landscape.spec)
+    active = _Active(landscape, landscape.rest() if state is None else state, nudge)
+    compact = not record and on_sweep is None
     residuals: list[float] = []
     energies: list[float] = []
-    residual = torch.zeros(landscape.size)
-    sweep = 0
+    sweep = work = 0
     with torch.no_grad():
         for sweep in range(1, schedule.sweeps + 1):
             measured = record or sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
-            found = _sweep(landscape, groups, schedule.relaxation, z, nudge, measured)
+            found = active.sweep(groups, schedule.relaxation, measured)
+            work += active.landscape.size
             if on_sweep is not None:
-                on_sweep(sweep, z)
+                on_sweep(sweep, active.z)
             if found is None:
                 continue
-            residual, worst = found, float(found.max())
+            worst = float(found.max())
             if record:
                 residuals.append(worst)
-                energies.append(float(nudged_energy(landscape, z, nudge).mean()))
+                energies.append(float(nudged_energy(landscape, active.z, nudge).mean()))
             if worst <= schedule.tolerance or worst != worst:
                 break
+            if compact:
+                active.retire(found <= schedule.tolerance)
+    z, residual = active.everything()
     finite = all(bool(torch.isfinite(v).all()) for v in z.values())
     settled = bool((residual <= schedule.tolerance).all())
     status = Status.SETTLED if settled else Status.NOT_SETTLED
     return SettleResult(
-        z, status if finite else Status.DIVERGED, residual, sweep, residuals, energies
+        state=z,
+        status=status if finite else Status.DIVERGED,
+        residual=residual,
+        sweeps=sweep,
+        work=work / max(1, landscape.size),
+        residuals=residuals,
+        energies=energies,
     )
+
+
+class _Active:
+    """The samples that still move; those that have settled are set aside."""
+
+    def __init__(self, landscape: Landscape, z: State, nudge: Nudge | None) -> None:
+        self.landscape, self.z, self.nudge = landscape, dict(z), nudge
+        self._index: Tensor | None = None
+        self._resting: State = {}
+        self._residual = next(iter(z.values())).new_zeros(landscape.size)
+
+    def sweep(self, groups: list[list[str]], relaxation: float, measured: bool) -> Tensor | None:
+        """Move every population once; the residual of each active sample if `measured`."""
+        found = _sweep(self.landscape, groups, relaxation, self.z, self.nudge, measured)
+        if found is not None:
+            self._residual[slice(None) if self._index is None else self._index] = found
+        return found
+
+    def retire(self, settled: Tensor) -> None:
+        """Set `settled` samples aside once they are worth the copying."""
+        if float(settled.float().mean()) < RETIRE_SHARE:
+            return
+        if self._index is None:
+            self._index = torch.arange(len(settled), device=settled.device)
+            self._resting = {p: v.clone() for p, v in self.z.items()}
+        self._store()
+        keep = (~settled).nonzero().squeeze(1)
+        self._index = self._index[keep]
+        self.z = {p: v[keep] for p, v in self.z.items()}
+        self.landscape = self.landscape.select(keep)
+        self.nudge = None if self.nudge is None else self.nudge.select(keep)
+
+    def everything(self) -> tuple[State, Tensor]:
+        """States and residuals of all samples."""
+        if self._index is None:
+            return self.z, self._residual
+        self._store()
+        return self._resting, self._residual
+
+    def _store(self) -> None:
+        for p, v in self.z.items():
+            self._resting[p][self._index] = v
 
 
 def _sweep(
@@ -174,12 +237,13 @@ def _sweep(
     for group in groups:
         moved = {}
         for name in group:
+            activation = landscape.activations[name]
             target = landscape.drive(z, name)
             if nudge is not None and name == landscape.spec.output:
-                target = nudge.minimise(target)
-            moved[name] = landscape.clip(name, torch.lerp(z[name], target, relaxation))
+                target = nudge.minimise(target, z[name], activation)
+            moved[name] = activation.relax(z[name], target, relaxation)
             if measured:
-                change = (landscape.clip(name, target) - z[name]).abs().flatten(1).amax(1)
+                change = (activation(target) - z[name]).abs().flatten(1).amax(1)
                 residual = change if residual is None else torch.maximum(residual, change)
         z.update(moved)
     return residual

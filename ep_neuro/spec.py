@@ -16,6 +16,9 @@ from ep_neuro.yaml_io import dump_yaml, first_problem, load_yaml
 INPUT = "input"
 """Name of the clamped input population."""
 
+POOL = 2
+"""Side and stride of every pool."""
+
 Size = Annotated[int, Field(ge=1)]
 Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=3)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -54,12 +57,14 @@ class InputSpec(_Record):
 class PopulationSpec(_Record):
     """States ``z`` of one shape, held in the box ``[lo, hi]``; ``box: null`` is linear.
 
-    ``[0, c]`` is the clipped ReLU, ``[0, 1]`` the hard sigmoid.
+    ``[0, c]`` is the clipped ReLU, ``[0, 1]`` the hard sigmoid. ``activation: sigmoid`` is the
+    smooth twin of the box (`ep_neuro.activations.Sigmoid`).
     """
 
     name: Name
     shape: Shape
     box: tuple[float, float] | None = (0.0, 1.0)
+    activation: Literal["clip", "sigmoid"] = "clip"
 
     @model_validator(mode="after")
     def _box_is_ordered(self) -> PopulationSpec:
@@ -70,6 +75,12 @@ class PopulationSpec(_Record):
                 f"population '{self.name}'",
                 f"box {list(self.box)} is not a finite interval lo < hi",
                 "give [lo, hi], or null for a linear population",
+            )
+        if self.box is None and self.activation == "sigmoid":
+            raise SpecError(
+                f"population '{self.name}'",
+                "a sigmoid has two ends, and its box is null",
+                "give box: [lo, hi], or activation: clip for a linear population",
             )
         return self
 
@@ -83,6 +94,11 @@ class CouplingSpec(_Record):
     """A symmetric coupling ``- <z_post, W * z_pre>``: dense, or a convolution and its adjoint.
 
     ``gain`` scales the initial weights (standard deviation ``gain / sqrt(fan_in)``).
+    ``pool`` takes the maximum or the mean of 2x2 patches after the convolution,
+    ``- <z_post, P(W * z_pre)>`` (Laborieux 2021). ``untied`` gives the way back a
+    weight of its own, which learns by the same local rule: no weight is transported, but the
+    network then has no energy, sweeps descend nothing (over-relaxed ones may not settle: take
+    ``relaxation: 1``), and the gradient is an approximation until both weights have aligned.
     """
 
     pre: Name
@@ -91,6 +107,8 @@ class CouplingSpec(_Record):
     kernel: Annotated[int, Field(ge=1)] | None = None
     stride: Annotated[int, Field(ge=1)] = 1
     padding: Annotated[int, Field(ge=0)] = 0
+    pool: Literal["max", "avg"] | None = None
+    untied: bool = False
     gain: Positive = 1.0
 
     @property
@@ -105,14 +123,19 @@ class CouplingSpec(_Record):
         assert self.kernel is not None
         return (post[0], pre[0], self.kernel, self.kernel)
 
+    def sides(self, pre: Shape) -> tuple[int, ...]:
+        """Height and width of a convolution of `pre`, before any pool."""
+        assert self.kernel is not None
+        return tuple((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in pre[1:])
+
     def check_shapes(self, pre: Shape, post: Shape) -> None:
         """Raise `SpecError` unless ``W * z_pre`` has the shape of ``z_post``."""
         subject = f"coupling '{self.name}'"
         if self.kind == "dense":
-            if self.kernel is not None or self.stride != 1 or self.padding != 0:
+            if self.kernel is not None or self.stride != 1 or self.padding != 0 or self.pool:
                 raise SpecError(
                     subject,
-                    "kernel, stride and padding belong to kind: conv, and its kind is dense",
+                    "kernel, stride, padding and pool belong to kind: conv, and its kind is dense",
                     "remove them, or write kind: conv",
                 )
             return
@@ -125,14 +148,27 @@ class CouplingSpec(_Record):
                 "[channels, height, width]",
                 "use kind: dense",
             )
-        sides = [(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in pre[1:]]
+        sides = [n // POOL if self.pool else n for n in self.sides(pre)]
         if list(post[1:]) != sides or min(sides) < 1:
             raise SpecError(
                 subject,
-                f"kernel {self.kernel}, stride {self.stride}, padding {self.padding} on "
-                f"{list(pre)} gives {sides}, but '{self.post}' is {list(post[1:])}",
+                f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}"
+                f"{', a 2x2 pool' if self.pool else ''} on {list(pre)} gives {sides}, "
+                f"but '{self.post}' is {list(post[1:])}",
                 f"give '{self.post}' the shape {[post[0], *sides]}, or change the kernel",
             )
+
+
+class ReadoutSpec(_Record):
+    """A softmax layer behind the output, outside the dynamics (Laborieux 2021).
+
+    Its cross-entropy nudges the output in place of the squared error; it learns by its own
+    gradient. ``gain`` scales its initial weights as in a coupling.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    classes: Size
+    gain: Positive = 1.0
 
 
 class NetworkSpec(_Record):
@@ -153,6 +189,7 @@ class NetworkSpec(_Record):
     populations: Annotated[tuple[PopulationSpec, ...], Field(min_length=1)]
     couplings: Annotated[tuple[CouplingSpec, ...], Field(min_length=1)]
     output: Name = ""
+    readout: ReadoutSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +222,12 @@ class NetworkSpec(_Record):
                     if c.post == INPUT
                     else "it joins a population to itself",
                     "let it lead from one population to another, later one",
+                )
+            if c.untied and c.pre == INPUT:
+                raise SpecError(
+                    f"coupling '{c.name}'",
+                    "untied belongs to couplings with a way back, and the input is clamped",
+                    "remove untied",
                 )
             c.check_shapes(shapes[c.pre], shapes[c.post])
         if self.output not in shapes or self.output == INPUT:
@@ -221,9 +264,14 @@ class NetworkSpec(_Record):
         return {p.name: p.box for p in self.populations}
 
     @property
+    def target_shape(self) -> Shape:
+        """Shape of a target: that of the output, or (classes,) under a readout."""
+        return self.shapes[self.output] if self.readout is None else (self.readout.classes,)
+
+    @property
     def classes(self) -> int:
-        """Number of output neurons."""
-        return math.prod(self.shapes[self.output])
+        """Number of classes: output neurons, or those of the readout."""
+        return math.prod(self.target_shape)
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -234,8 +282,12 @@ class NetworkSpec(_Record):
     @property
     def parameters(self) -> int:
         """Number of weights and biases (one bias a channel, or a neuron in a flat population)."""
-        weights = sum(math.prod(s) for s in self.weight_shapes.values())
-        return weights + sum(p.shape[0] for p in self.populations)
+        shapes = self.weight_shapes
+        weights = sum(math.prod(shapes[c.name]) * (1 + c.untied) for c in self.couplings)
+        biases = sum(p.shape[0] for p in self.populations)
+        if self.readout is None:
+            return weights + biases
+        return weights + biases + self.classes * (math.prod(self.shapes[self.output]) + 1)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "spec") -> NetworkSpec:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ep_neuro.baselines import implicit_gradient
-from ep_neuro.costs import squared_error
+from ep_neuro.costs import cost
 from ep_neuro.estimators import Centered, Gradient
 from ep_neuro.network import Landscape, Network, parameter_names
 from ep_neuro.settle import Schedule, settle
@@ -157,4 +157,4 @@ def _cost_at(
         for name, parameter in parameter_names(moved).items():
             parameter.add_(direction[name], alpha=step)
         state = settle(Landscape(moved, x), schedule).state
-        return float(squared_error(state[network.spec.output], y).mean())
+        return float(cost(state[network.spec.output], y, moved.readout).mean())

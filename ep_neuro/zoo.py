@@ -5,10 +5,20 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from ep_neuro.errors import ConfigError
-from ep_neuro.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from ep_neuro.spec import (
+    INPUT,
+    CouplingSpec,
+    InputSpec,
+    NetworkSpec,
+    PopulationSpec,
+    ReadoutSpec,
+)
+
+TORCH_GAIN = 3**-0.5
+"""Gain of torch's own layers, which the published VGG5 starts from: variance 1 / (3 fan-in)."""
 
 OUTPUT_BOX = (-0.5, 1.5)
 """Room on both sides of the targets 0 and 1: clipping at the targets can kill a class."""
@@ -67,8 +77,9 @@ def hopfield_resnet13() -> NetworkSpec:
         classes=10,
         heights=(6.0,) * 8,
         output_box=None,
-        gain=0.5,
-        input_gain=0.5,
+        gain=0.6 * TORCH_GAIN,
+        skip_gain=0.7 * TORCH_GAIN,
+        head_gain=0.8 * TORCH_GAIN,
     )
 
 
@@ -78,23 +89,50 @@ def plain13() -> NetworkSpec:
 
 
 def vgg5() -> NetworkSpec:
-    """VGG5 of Laborieux 2021 with strides instead of pooling: 3x32x32, four 3x3 convolutions."""
-    shapes = ((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2))
+    """VGG5 as published (Laborieux 2021): four max-pooled 3x3 couplings, hard sigmoids, 32x32."""
+    return vgg("vgg5", "max")
+
+
+def vgg5_avg() -> NetworkSpec:
+    """VGG5 with average pools, which hardware can do."""
+    return vgg("vgg5_avg", "avg")
+
+
+def vgg5_softmax() -> NetworkSpec:
+    """VGG5 as published for the cross-entropy: a softmax readout in place of the output."""
+    return vgg("vgg5_softmax", "max", readout=True)
+
+
+def vgg(name: str, pool: Literal["max", "avg"], *, readout: bool = False) -> NetworkSpec:
+    """VGG5: 3x32x32 images, couplings of 128, 256, 512, 512 channels, each with a 2x2 `pool`.
+
+    The last coupling has no padding, so that its image is a single pixel. With `readout`, a softmax
+    layer reads that pixel; otherwise ten output neurons in [0, 1] belong to the dynamics.
+    """
+    shapes = ((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 1, 1))
     names = [INPUT, *(f"h{i}" for i in range(1, 5))]
+    populations = [PopulationSpec(name=n, shape=s) for n, s in zip(names[1:], shapes, strict=True)]
+    couplings = [
+        CouplingSpec(
+            pre=a,
+            post=b,
+            kind="conv",
+            kernel=3,
+            padding=0 if b == names[-1] else 1,
+            pool=pool,
+            gain=TORCH_GAIN,
+        )
+        for a, b in itertools.pairwise(names)
+    ]
+    if not readout:
+        populations.append(PopulationSpec(name="output", shape=(10,)))
+        couplings.append(CouplingSpec(pre=names[-1], post="output", gain=TORCH_GAIN))
     return NetworkSpec(
-        name="vgg5",
+        name=name,
         input=InputSpec(shape=(3, 32, 32)),
-        populations=(
-            *(PopulationSpec(name=n, shape=s) for n, s in zip(names[1:], shapes, strict=True)),
-            PopulationSpec(name="output", shape=(10,), box=OUTPUT_BOX),
-        ),
-        couplings=(
-            *(
-                CouplingSpec(pre=a, post=b, kind="conv", kernel=3, stride=2, padding=1, gain=0.5)
-                for a, b in itertools.pairwise(names)
-            ),
-            CouplingSpec(pre="h4", post="output", gain=0.5),
-        ),
+        populations=tuple(populations),
+        couplings=tuple(couplings),
+        readout=ReadoutSpec(classes=10, gain=TORCH_GAIN) if readout else None,
     )
 
 
@@ -107,7 +145,9 @@ def hopfield_resnet(
     heights: tuple[float, ...],
     output_box: tuple[float, float] | None,
     gain: float,
-    input_gain: float,
+    input_gain: float | None = None,
+    skip_gain: float | None = None,
+    head_gain: float | None = None,
 ) -> NetworkSpec:
     """A Hopfield-ResNet: blocks of two 3x3 couplings, the second of stride 2, and a 1x1 skip.
 
@@ -123,8 +163,10 @@ def hopfield_resnet(
         Height of the clipped ReLU of every hidden population.
     output_box : (lo, hi) or None
         Box of the output.
-    gain, input_gain : float
-        Gains of the initial weights between populations, and from the input.
+    gain : float
+        Gain of the initial weights.
+    input_gain, skip_gain, head_gain : float, optional
+        Other gains for the couplings from the input, the 1x1 skips, and the dense head.
     """
     if len(channels) % 2 or len(heights) != len(channels):
         raise ConfigError(
@@ -144,19 +186,18 @@ def hopfield_resnet(
                     name=population, shape=(channels[at], *shape), box=(0.0, heights[at])
                 )
             )
-        entering: dict[str, Any] = dict(
-            pre=start, kind="conv", gain=input_gain if start == INPUT else gain
-        )
+        first, skip = gain, skip_gain or gain
+        if start == INPUT and input_gain is not None:
+            first = skip = input_gain
+        conv: dict[str, Any] = dict(kind="conv")
         couplings += [
-            CouplingSpec(post=middle, kernel=3, padding=1, **entering),
-            CouplingSpec(
-                pre=middle, post=end, kind="conv", kernel=3, stride=2, padding=1, gain=gain
-            ),
-            CouplingSpec(post=end, kernel=1, stride=2, **entering),
+            CouplingSpec(pre=start, post=middle, kernel=3, padding=1, gain=first, **conv),
+            CouplingSpec(pre=middle, post=end, kernel=3, stride=2, padding=1, gain=gain, **conv),
+            CouplingSpec(pre=start, post=end, kernel=1, stride=2, gain=skip, **conv),
         ]
         start, size = end, half
     populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
-    couplings.append(CouplingSpec(pre=start, post="output", gain=gain))
+    couplings.append(CouplingSpec(pre=start, post="output", gain=head_gain or gain))
     return NetworkSpec(
         name=name,
         input=InputSpec(shape=image),
@@ -173,5 +214,14 @@ def without_skips(spec: NetworkSpec, name: str) -> NetworkSpec:
 
 
 ZOO: dict[str, Callable[[], NetworkSpec]] = {
-    f.__name__: f for f in (digits_dense, digits_residual, hopfield_resnet13, plain13, vgg5)
+    f.__name__: f
+    for f in (
+        digits_dense,
+        digits_residual,
+        hopfield_resnet13,
+        plain13,
+        vgg5,
+        vgg5_avg,
+        vgg5_softmax,
+    )
 }

@@ -14,8 +14,8 @@ from pathlib import Path
 import ep_neuro as ep
 from ep_neuro import data
 from ep_neuro.config import read_config
-from targets.compare import Choice, Compared, compare
-from targets.pages import comparison_page
+from targets.workflows.compare import Choice, Compared, compare
+from targets.workflows.pages import comparison_page
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 CHOICES = (

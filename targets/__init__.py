@@ -1,4 +1,7 @@
-"""Targets, found by discovery: a module or package in here that holds ``BACKEND`` is one."""
+"""Targets, found by discovery: a module or package in here that holds ``BACKEND`` is one.
+
+One that makes several, as from a folder of hardware files, holds them in ``BACKENDS``.
+"""
 
 from __future__ import annotations
 
@@ -31,25 +34,27 @@ def discover(package: str, path: list[str]) -> dict[str, Backend]:
     """
     found: dict[str, Backend] = {}
     for module in sorted(pkgutil.iter_modules(path), key=lambda m: m.name):
-        backend = _backend_in(f"{package}.{module.name}", module.name)
-        if backend is None:
-            continue
-        if backend.name in found:
-            problem = f"module '{module.name}' holds a second target called '{backend.name}'"
-            backend = BrokenBackend(module.name, problem, "rename one of them")
-        found[backend.name] = backend
+        for backend in _backends_in(f"{package}.{module.name}", module.name):
+            if backend.name in found:
+                problem = f"module '{module.name}' holds a second target called '{backend.name}'"
+                backend = BrokenBackend(module.name, problem, "rename one of them")
+            found[backend.name] = backend
     return found
 
 
-def _backend_in(path: str, name: str) -> Backend | None:
+def _backends_in(path: str, name: str) -> tuple[Backend, ...]:
     # Whatever a third party's module raises on import is that target's reason, not our end.
     try:
         module = importlib.import_module(path)
     except Exception as error:
         problem = f"importing {path} failed ({type(error).__name__}: {error})"
-        return BrokenBackend(name, problem, "correct the module, or remove it")
-    backend = getattr(module, "BACKEND", None)
-    if backend is None or isinstance(backend, Backend):
+        return (BrokenBackend(name, problem, "correct the module, or remove it"),)
+    held = (getattr(module, "BACKEND", None), *getattr(module, "BACKENDS", ()))
+    return tuple(_conforming(one, path, name) for one in held if one is not None)
+
+
+def _conforming(backend: object, path: str, name: str) -> Backend:
+    if isinstance(backend, Backend):
         return backend
     problem = f"{path}.BACKEND is a {type(backend).__name__} without the methods of Backend"
     return BrokenBackend(name, problem, "implement targets.base.Backend")

@@ -107,11 +107,21 @@ class CostEstimate:
         Time of one inference on the modelled hardware.
     source : str
         Origin of the constants.
+    parts : mapping of str to float
+        `energy_joule` by what it is spent on, in joule; empty where that is not known.
+    memory_bytes : float
+        Weights and states that one inference reads and writes.
+    learning_joule : float, optional
+        Energy of one learning step, all phases and the change of every weight; None where the run
+        had no nudged phase, or the hardware does not change weights.
     """
 
     energy_joule: float
     seconds: float
     source: str
+    parts: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: float = 0.0
+    learning_joule: float | None = None
 
 
 class Session(Protocol):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from compilers.artifact import Program
-from compilers.limits import estimate, estimate_seconds, load_hardware
-from targets.base import CostEstimate, RunResult
+from compilers.cost import Activity, learning_joule, phase_cost
+from compilers.ir import Graph
+from compilers.limits import HardwareLimits, load_hardware
+from targets.base import CostEstimate, PhaseResult, RunResult
 
 HARDWARE = Path(__file__).parent / "hardware" / "loihi.yaml"
 """Limits and energy constants of the first Loihi, each with its source."""
@@ -15,16 +18,41 @@ HARDWARE = Path(__file__).parent / "hardware" / "loihi.yaml"
 def estimate_on_loihi(program: Program, result: RunResult) -> CostEstimate:
     """Energy and time of the free phase on Loihi, from the counted events.
 
-    Every neuron is taken to be active at every step, as the steps of a leaky integrator are;
-    the time is that of one core that does all of it.
+    The time is that of one core that does all of it.
     """
-    hardware = load_hardware(HARDWARE)
+    return estimate_on(_loihi(), program.graph, result)
+
+
+def estimate_on(hardware: HardwareLimits, graph: Graph, result: RunResult) -> CostEstimate:
+    """Cost of one inference on `hardware`, and of one learning step if `result` has more phases.
+
+    Raises
+    ------
+    TargetError
+        If the hardware has no energy constants.
+    """
+    cost = phase_cost(graph, hardware, activity(result.free))
+    phases = [activity(phase) for phase in result.phases.values()]
     assert hardware.energy is not None
-    synops = result.synops_per_sample
-    steps = len(next(iter(result.free.events.values())))
-    updates = steps * sum(p.size for p in program.graph.neurons)
     return CostEstimate(
-        energy_joule=estimate(hardware.energy, result.events_per_sample, synops, updates),
-        seconds=estimate_seconds(hardware.energy, synops, updates),
+        energy_joule=cost.joule,
+        seconds=cost.seconds,
         source=f"{hardware.name}: {hardware.energy.source}",
+        parts=cost.parts,
+        memory_bytes=cost.memory_bytes,
+        learning_joule=learning_joule(graph, hardware, phases) if len(phases) > 1 else None,
     )
+
+
+def activity(phase: PhaseResult) -> Activity:
+    """What one sample did in `phase`, the mean over all samples."""
+    return Activity(
+        events={name: float(counts.sum(0).mean()) for name, counts in phase.events.items()},
+        synops={name: float(counts.sum(0).mean()) for name, counts in phase.synops.items()},
+        steps=len(next(iter(phase.events.values()))),
+    )
+
+
+@cache
+def _loihi() -> HardwareLimits:
+    return load_hardware(HARDWARE)

@@ -16,6 +16,7 @@ from ep_neuro.report.data import (
     graded_base,
 )
 from ep_neuro.report.figures import (
+    plot_curves,
     plot_energy,
     plot_events,
     plot_learning,
@@ -39,6 +40,7 @@ __all__ = [
     "Tradeoff",
     "event_ratio",
     "graded_base",
+    "plot_curves",
     "plot_energy",
     "plot_events",
     "plot_learning",

@@ -176,24 +176,16 @@ def plot_learning(curve: LearningCurve, quantity: str = "accuracy") -> Figure:
     `quantity` is ``accuracy`` or ``loss``.
     """
     figure, axes = _panel()
-    curves: Mapping[str, ArrayLike] = getattr(curve, quantity)
-    scale = 100 if quantity == "accuracy" else 1
-    for index, (name, values) in enumerate(curves.items()):
-        style = series_style(index)
-        axes.plot(
-            np.asarray(curve.at),
-            scale * np.asarray(values),
-            color=LIGHT[style.colour],
-            linestyle=style.dash,
-            marker=style.marker if np.size(values) == 1 else "",
-            label=name,
-        )
-    _whole_numbers(axes)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.compact(value)))
-    axes.set_xlabel(curve.unit)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.axis_number(value)))
-    axes.set_ylabel("accuracy (%)" if quantity == "accuracy" else "loss")
-    _legend(axes)
+    _draw_learning(axes, curve, quantity)
+    return figure
+
+
+@_styled
+def plot_curves(curve: LearningCurve) -> Figure:
+    """Accuracy and loss by epoch or sample, side by side."""
+    figure = Figure(figsize=(2 * WIDTH, HEIGHT))
+    for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        _draw_learning(axes, curve, quantity)
     return figure
 
 
@@ -251,6 +243,27 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
     axes.set_ylabel(
         "residual (units of the state)" if quantity == "residual" else "energy (dimensionless)"
     )
+    _legend(axes)
+
+
+def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
+    curves: Mapping[str, ArrayLike] = getattr(curve, quantity)
+    scale = 100 if quantity == "accuracy" else 1
+    for index, (name, values) in enumerate(curves.items()):
+        style = series_style(index)
+        axes.plot(
+            np.asarray(curve.at),
+            scale * np.asarray(values),
+            color=LIGHT[style.colour],
+            linestyle=style.dash,
+            marker=style.marker if np.size(values) == 1 else "",
+            label=name,
+        )
+    _whole_numbers(axes)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.compact(value)))
+    axes.set_xlabel(curve.unit)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.axis_number(value)))
+    axes.set_ylabel("accuracy (%)" if quantity == "accuracy" else "loss")
     _legend(axes)
 
 

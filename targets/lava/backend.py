@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compilers.artifact import Program, versions
+from compilers.exactness import HOST_WORDS, inexact
 from compilers.ir import Graph
 from compilers.limits import (
     HardwareLimits,
@@ -17,10 +18,11 @@ from compilers.limits import (
     load_hardware,
 )
 from compilers.pipeline import Pass
-from ep_neuro.errors import TargetError
+from ep_neuro.errors import ConfigError, TargetError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
-from targets.lava.plan import partners, unreached
+from targets.lava.plan import BATCHED, FAITHFUL, partners, unreached, without_format
 from targets.lava.session import LavaSession
+from targets.lava.stock import OWN, kind, misfit
 
 HARDWARE = Path(__file__).parents[1] / "hardware" / "loihi.yaml"
 """The nominal hardware of the estimate."""
@@ -28,18 +30,23 @@ HARDWARE = Path(__file__).parents[1] / "hardware" / "loihi.yaml"
 PYTHON = (3, 10)
 """The only Python that lava-nc 0.10 runs on."""
 
-PROCESSES = "processes.txt"
-"""Name of the program's file that lists the process graph."""
+PROCESSES, LAYERS = "processes.txt", "layers.txt"
+"""Names of the program's files that list the process graph of either lowering."""
 
 
 class LavaBackend:
-    """Executes a graph as Lava Processes on the CPU, batched, in floating point."""
+    """Executes a graph as Lava Processes on the CPU, in floating point or in integers.
+
+    The option ``lowering`` of a program chooses how. ``batched``, the default, settles many samples
+    at once and keeps each tied weight in one Process. ``faithful`` is the graph that moves to
+    hardware: a `HopfieldLayer` for each population, with one Process for each directed projection,
+    Lava's own Dense or Sparse wherever those compute the right thing.
+    """
 
     name = "lava"
-    summary = "Lava processes on the CPU, batched, in floating point (lava-nc)"
+    summary = "Lava processes on the CPU, floating or fixed point, batched or as on chip (lava-nc)"
     tolerance = 1e-9
     unsupported: Mapping[Feature, str] = {
-        Feature.FIXED_POINT: "its processes have floating-point models only",
         Feature.LEARNING: "its processes execute settling only; their weights are constant",
     }
 
@@ -55,29 +62,31 @@ class LavaBackend:
         return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:
-        """None: the CPU holds what its memory holds."""
-        return HardwareLimits(self.name)
+        """The word lengths within which integer arithmetic is exact; memory is the CPU's."""
+        return HardwareLimits(self.name, HOST_WORDS)
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """None: a graph runs as it is."""
         return ()
 
     def check(self, graph: Graph) -> Sequence[Violation]:
-        """Integers, undirected couplings, and what Lava cannot reach from one Process."""
-        integers = sum(p.state is not None or p.message is not None for p in graph.populations)
-        apart = unreached(graph)
+        """Undirected couplings, loops without a step of delay, what Lava cannot reach, overflow."""
+        apart, formless = unreached(graph), without_format(graph)
+        hasty = [p.name for p in graph.projections if p.delay < 1]
         counts = (
-            (integers, "populations with number formats", "compile without bits"),
+            (len(formless), "populations without a number format", "quantise the whole graph"),
             (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
+            (len(hasty), "feedback loops without a buffer", f"delay {', '.join(hasty)} by 1 step"),
             (len(apart), "unconnected populations", f"connect {', '.join(apart)}"),
             (max(0, len(graph.sources) - 1), "further inputs", "give it one Source population"),
         )
         subject = f"graph '{graph.name}'"
-        return tuple(Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n)
+        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n]
+        return (*found, *(() if formless else inexact(graph, self.limits({}))))
 
     def emit(self, graph: Graph) -> Program:
-        """The graph itself, with the list of processes that it becomes."""
-        files = {PROCESSES: process_list(graph)}
+        """The graph itself, with the lists of processes that it becomes."""
+        files = {PROCESSES: process_list(graph), LAYERS: layer_list(graph)}
         return Program(target=self.name, graph=graph, files=files, provenance=versions())
 
     def open(self, program: Program) -> LavaSession:
@@ -88,7 +97,7 @@ class LavaBackend:
         TargetError
             If Lava is not available, or `check` finds a violation.
         ConfigError
-            If an option of the program is out of range.
+            If an option of the program is out of range, or its lowering cannot take the graph.
         """
         state = self.available()
         if not state.available:
@@ -100,7 +109,14 @@ class LavaBackend:
             more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
             problem = f"{first.value:g} exceed {first.limit:g}{more}"
             raise TargetError(first.subject, problem, first.remedy)
-        return LavaSession(program)
+        session = LavaSession(program)
+        late = [p for p in program.graph.projections if p.delay > 1]
+        if session.lowering == FAITHFUL and late:
+            subject = f"projection '{late[0].name}', delay"
+            more = f" ({len(late)} projections in all)" if len(late) > 1 else ""
+            problem = f"{late[0].delay} steps exceed the 1 that a stock process holds back{more}"
+            raise ConfigError(subject, problem, f"use lowering {BATCHED}")
+        return session
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
         """Energy and time of the free phase on Loihi, from the counted events.
@@ -121,11 +137,27 @@ class LavaBackend:
 
 
 def process_list(graph: Graph) -> str:
-    """The Lava Processes of `graph`, one a line, with what they connect."""
+    """The Processes of the batched lowering of `graph`, one a line, with what they connect."""
     lines = [f"{type(p.dynamics).__name__:<12} {p.name} {list(p.shape)}" for p in graph.populations]
     sources = {p.name for p in graph.sources}
     lines += [f"{'FromInput':<12} {p.name}" for p in graph.projections if p.pre in sources]
     for p, mate in partners(graph):
         kind, arrow = ("OneWay", "->") if mate is None else ("Coupling", "<->")
         lines.append(f"{kind:<12} {p.pre}{arrow}{p.post}")
+    return "\n".join(lines) + "\n"
+
+
+def layer_list(graph: Graph) -> str:
+    """The Processes of the faithful lowering, those inside a layer indented, with the reasons why.
+
+    A projection says why it is no stock process where it is none.
+    """
+    lines = [f"{'Source':<16} {p.name} {list(p.shape)}" for p in graph.sources]
+    for population in graph.neurons:
+        lines.append(f"{'HopfieldLayer':<16} {population.name} {list(population.shape)}")
+        for p in graph.into(population.name):
+            name = kind(graph, p)
+            why = f": {misfit(graph, p)}" if name == OWN else ""
+            lines.append(f"  {name:<14} {p.name}{why}")
+    lines += [f"{'Nudge':<16} {graph.output}", f"{'PhaseController':<16} all"]
     return "\n".join(lines) + "\n"

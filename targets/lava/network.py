@@ -1,61 +1,68 @@
 """From a plan to a network of connected Lava Processes; runs in the supervisor.
 
-One Process for each population and one for each symmetric coupling, so that a weight lives in one
-place. Projections without a partner have a Process of their own.
+Batched: one Process for each population and one for each symmetric coupling, so that a weight
+lives in one place; projections without a partner have a Process of their own. The faithful network
+is built by `targets.lava.layers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from lava.magma.core.model.model import AbstractProcessModel
 from lava.magma.core.process.process import AbstractProcess
 
-from compilers.ir import Graded, Population, Projection, SigmaDelta, Spiking
+from compilers.ir import Population, Projection, SigmaDelta
+from compilers.operators import shift_channels
 from targets.lava.board import Board
+from targets.lava.models import NEURONS, by_process
 from targets.lava.path import Path
-from targets.lava.plan import Plan, fan_out, partners
-from targets.lava.processes.neurons import (
-    GradedNeurons,
-    Neurons,
+from targets.lava.plan import FAITHFUL, Plan, fan_out, partners
+from targets.lava.processes.batched import (
     PyGradedNeurons,
+    PyGradedNeuronsFixed,
     PySigmaDeltaNeurons,
+    PySigmaDeltaNeuronsFixed,
     PySpikingNeurons,
-    SigmaDeltaNeurons,
-    SpikingNeurons,
+    PySpikingNeuronsFixed,
 )
-from targets.lava.processes.source import InputSource, PyInputSource
+from targets.lava.processes.neurons import (
+    Neurons,
+)
+from targets.lava.processes.source import InputSource, PyInputSource, PyInputSourceFixed
 from targets.lava.processes.synapses import (
     Coupling,
     FromInput,
     OneWay,
     PyCoupling,
+    PyCouplingFixed,
     PyFromInput,
+    PyFromInputFixed,
     PyOneWay,
+    PyOneWayFixed,
 )
 from targets.lava.recorder import Recorder
 
-NEURONS: Mapping[type, type[Neurons]] = {
-    Graded: GradedNeurons,
-    SigmaDelta: SigmaDeltaNeurons,
-    Spiking: SpikingNeurons,
-}
-"""The Process of each dynamics."""
+FLOATING = by_process(
+    *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
+    *(PyCoupling, PyOneWay, PyFromInput),
+)
+"""The floating-point model of each Process."""
 
-MODELS: Mapping[type[AbstractProcess], type[AbstractProcessModel]] = {
-    model.implements_process: model
-    for model in (
-        *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
-        *(PyCoupling, PyOneWay, PyFromInput),
-    )
-}
-"""The ProcessModel of each Process."""
+FIXED = by_process(
+    *(PyInputSourceFixed, PyGradedNeuronsFixed, PySigmaDeltaNeuronsFixed, PySpikingNeuronsFixed),
+    *(PyCouplingFixed, PyOneWayFixed, PyFromInputFixed),
+)
+"""The fixed-point model of each Process."""
 
 
 def build(plan: Plan) -> dict[AbstractProcess, type[AbstractProcessModel]]:
     """All processes of `plan`, connected, with their models."""
+    if plan.lowering == FAITHFUL:
+        from targets.lava.layers import build_layers
+
+        return build_layers(plan)
     builder = _Builder(plan)
     sources = {p.name: builder.source(p) for p in plan.graph.sources}
     neurons = {p.name: builder.neurons(p) for p in plan.graph.neurons}
@@ -71,7 +78,8 @@ def build(plan: Plan) -> dict[AbstractProcess, type[AbstractProcessModel]]:
         else:
             synapses.append(builder.coupling(forward, backward, pre, post))
     processes = (*sources.values(), *neurons.values(), *synapses)
-    return {process: MODELS[type(process)] for process in processes}
+    models = FIXED if plan.graph.quantised else FLOATING
+    return {process: models[type(process)] for process in processes}
 
 
 class _Builder:
@@ -80,20 +88,17 @@ class _Builder:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.graph = plan, plan.graph
         self.board = Board(plan.fd, plan.layout)
-        self.weights = {
-            name: np.ascontiguousarray(self.graph.arrays[name], np.float64)
-            for name in self.graph.ties
-        }
+        self.weights: dict[tuple[str, str | None], np.ndarray] = {}
 
     def source(self, population: Population) -> InputSource:
-        return InputSource(**self._place(population))
+        return InputSource(**self._place(population), population=population)
 
     def neurons(self, population: Population) -> Neurons:
-        bias = 0.0 if population.bias is None else self.graph.arrays[population.bias]
+        bias = 0 if population.bias is None else self.graph.arrays[population.bias]
         return NEURONS[type(population.dynamics)](
             **self._place(population),
             population=population,
-            bias=np.asarray(bias, np.float64),
+            bias=bias,
             is_output=population.name == self.graph.output,
         )
 
@@ -123,7 +128,8 @@ class _Builder:
         counts, probes = fan_out(self.graph, population), self.plan.probed(name)
         recorder = Recorder(self.board, name, counts, probes)
         shape = self.plan.shape(name)
-        return {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
+        place = {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
+        return {**place, "rows": self.plan.batch}
 
     def _between(self, p: Projection, name: str) -> dict[str, Any]:
         ends = {"pre_shape": self.plan.shape(p.pre), "post_shape": self.plan.shape(p.post)}
@@ -131,4 +137,14 @@ class _Builder:
 
     def _path(self, p: Projection) -> Path:
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-        return Path(p, self.weights[p.weight], self.plan.shape(p.post), adds_up=adds_up)
+        return Path(p, self._weight(p), self.plan.shape(p.post), adds_up=adds_up)
+
+    def _weight(self, p: Projection) -> np.ndarray:
+        """The forward weight with its channels' shifts; tied projections share one array."""
+        key = (p.weight, p.exponent)
+        if key not in self.weights:
+            weight = self.graph.arrays[p.weight]
+            if p.exponent is not None:
+                weight = shift_channels(weight, self.graph.arrays[p.exponent])
+            self.weights[key] = np.ascontiguousarray(weight, np.float64)
+        return self.weights[key]

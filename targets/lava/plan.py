@@ -13,6 +13,9 @@ from compilers.operators import adjoint, fanout
 from targets.inputs import Probe
 from targets.lava.board import Layout
 
+BATCHED, FAITHFUL = "batched", "faithful"
+"""The two lowerings of a graph."""
+
 INPUT, TARGET, OUTPUT = "x", "y", "output"
 """Fields of the board: the input, the nudge's target and the readout, (batch, *shape)."""
 
@@ -32,6 +35,11 @@ def probe_field(population: str, variable: str) -> str:
     return f"probe/{population}.{variable}"
 
 
+def saturations_field(population: str) -> str:
+    """Field of the board with the values that met the end of their format, (batch,)."""
+    return f"saturations/{population}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the supervisor builds.
@@ -39,7 +47,7 @@ class Plan:
     Attributes
     ----------
     graph : Graph
-        In floating point, with one source.
+        Directed, with one source.
     batch : int
         Samples that settle at once; the first axis of every port.
     steps : int
@@ -48,6 +56,8 @@ class Plan:
         Variables that are recorded.
     fd : int
         File of the board.
+    lowering : str
+        ``batched``, or ``faithful``: one sample at a time, stock synapses.
     """
 
     graph: Graph
@@ -55,6 +65,12 @@ class Plan:
     steps: int
     probes: tuple[Probe, ...] = ()
     fd: int = -1
+    lowering: str = BATCHED
+
+    @property
+    def lead(self) -> int:
+        """Time steps before the first one of a phase: a faithful network loads its state."""
+        return int(self.lowering == FAITHFUL)
 
     def fits(self, batch: int, steps: int, probes: Sequence[Probe]) -> bool:
         """Whether what runs under this plan can do that job, too.
@@ -85,9 +101,12 @@ class Plan:
         for p in self.graph.populations:
             yield events_field(p.name), ("int64", (self.steps, self.batch))
             yield synops_field(p.name), ("int64", (self.steps, self.batch))
+            if self.graph.quantised:
+                yield saturations_field(p.name), ("int64", (self.batch,))
+        states = "int64" if self.graph.quantised else "float64"
         for q in self.probes:
             shape = (self.steps, *self.shape(q.population))
-            yield probe_field(q.population, q.variable), ("float64", shape)
+            yield probe_field(q.population, q.variable), (states, shape)
 
 
 def layout_bytes(layout: Layout) -> int:
@@ -141,3 +160,16 @@ def unreached(graph: Graph) -> list[str]:
         ends = {q for p in graph.projections for q in (p.pre, p.post) if {p.pre, p.post} & edge}
         edge = ends - reached
     return [p.name for p in graph.populations if p.name not in reached]
+
+
+def without_format(graph: Graph) -> list[str]:
+    """What an integer graph lacks to be one throughout: populations and projections by name."""
+    if not graph.quantised:
+        return []
+    neurons = {p.name for p in graph.neurons}
+    populations = [
+        p.name
+        for p in graph.populations
+        if p.message is None or (p.name in neurons and p.state is None)
+    ]
+    return populations + [p.name for p in graph.projections if p.rescale is None]

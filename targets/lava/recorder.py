@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from targets.lava.board import Board
-from targets.lava.plan import events_field, probe_field, synops_field
+from targets.lava.plan import events_field, probe_field, saturations_field, synops_field
 
 
 class Recorder:
@@ -31,19 +31,28 @@ class Recorder:
     ) -> None:
         self._events = board[events_field(population)]
         self._synops = board[synops_field(population)]
+        self._saturations: np.ndarray | None = None
+        if saturations_field(population) in board:
+            self._saturations = board[saturations_field(population)]
         self._probes = {name: board[probe_field(population, name)] for name in probes}
         # One matrix product yields both counts; in float64 they are exact.
         self._weights = np.stack([np.ones(fanout.size), fanout.ravel()], axis=1)
 
     def count(self, step: int, message: np.ndarray | None) -> None:
-        """Count `message` (batch, *shape), or silence, as what was sent in `step` (from 1)."""
+        """Count `message` of all samples, or silence, as what was sent in `step` (from 1)."""
+        rows = self._events.shape[1]
         if message is None:
-            counts = np.zeros((self._events.shape[1], 2))
+            counts = np.zeros((rows, 2))
         else:
-            counts = (message.reshape(len(message), -1) != 0).astype(np.float64) @ self._weights
+            counts = (message.reshape(rows, -1) != 0).astype(np.float64) @ self._weights
         self._events[step - 1], self._synops[step - 1] = counts.T
 
     def probe(self, step: int, model: Any) -> None:
         """Copy the probed attributes of `model` after `step`."""
         for name, trace in self._probes.items():
-            trace[step - 1] = getattr(model, name)
+            trace[step - 1] = getattr(model, name).reshape(trace.shape[1:])
+
+    def saturate(self, counts: np.ndarray) -> None:
+        """Note how many values of each sample saturated in this phase."""
+        if self._saturations is not None:
+            self._saturations[:] = counts

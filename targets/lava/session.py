@@ -19,6 +19,8 @@ from targets.inputs import Job, Probe, prepare
 from targets.lava.board import Board, Order
 from targets.lava.guard import Guard
 from targets.lava.plan import (
+    BATCHED,
+    FAITHFUL,
     INPUT,
     OUTPUT,
     TARGET,
@@ -26,13 +28,15 @@ from targets.lava.plan import (
     events_field,
     layout_bytes,
     probe_field,
+    saturations_field,
     synapses,
     synops_field,
 )
 
-OPTIONS = {"batch": 128, "start_limit": 60.0, "time_limit": None}
-"""Options of a program and their defaults: most samples that settle at once, seconds that Lava has
-to start, and seconds that a phase of one batch has to end (None: by its work)."""
+OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
+"""Options of a program and their defaults: most samples that settle at once (batched only), the
+lowering, seconds that Lava has to start, and seconds that a phase of one batch has to end (None: by
+its work)."""
 
 BOARD_BYTES = 256 << 20
 """Shared memory that the records of one batch may take; probes make batches smaller."""
@@ -58,6 +62,11 @@ class LavaSession:
         self._guard: Guard | None = None
         self._orders = 0
         self._closed = False
+
+    @property
+    def lowering(self) -> str:
+        """``batched`` or ``faithful``."""
+        return str(self._options["lowering"])
 
     def settle(
         self,
@@ -114,7 +123,7 @@ class LavaSession:
     # --- starting and stopping -----------------------------------------------------------------
 
     def _start(self, job: Job) -> None:
-        plan = make_plan(self._graph, job, self._options["batch"])
+        plan = make_plan(self._graph, job, self._options["batch"], self.lowering)
         running = self._guard is not None and self._guard.alive
         if running and self._plan and self._plan.fits(plan.batch, plan.steps, plan.probes):
             return
@@ -170,7 +179,8 @@ class LavaSession:
             operations = self._plan.batch * self._operations
             step = STEP_SECONDS + OPERATION_SECONDS * operations
             limit = math.ceil(SPARE_SECONDS + phase.steps * step)
-        self._guard.run(phase.steps, limit, f"{phase.steps} steps of phase {phase.name}")
+        steps = self._plan.lead + phase.steps
+        self._guard.run(steps, limit, f"{phase.steps} steps of phase {phase.name}")
 
     def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
         board = self._board
@@ -190,12 +200,18 @@ class LavaSession:
                 p.name: board[probe_field(p.population, p.variable)][:steps, :count].copy()
                 for p in probes
             },
+            saturations={
+                n: int(board[saturations_field(n)][:count].sum())
+                for n in (names if self._graph.quantised else ())
+            },
         )
 
 
-def make_plan(graph: Graph, job: Job, most: int) -> Plan:
+def make_plan(graph: Graph, job: Job, most: int, lowering: str = BATCHED) -> Plan:
     """The plan for `job`: batches of equal size, at most `most`, within the memory for records."""
     steps = max(p.steps for p in job.phases)
+    if lowering == FAITHFUL:
+        return Plan(graph, 1, steps, job.probes, lowering=lowering)
     one = layout_bytes(Plan(graph, 1, steps, job.probes).layout)
     most = max(1, min(most, BOARD_BYTES // one))
     batches = math.ceil(len(job.x) / most)
@@ -208,6 +224,10 @@ def read_options(given: Any) -> dict[str, Any]:
     batch = options["batch"]
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise ConfigError("option batch", f"{batch!r} is no count of samples", "give 1 or more")
+    lowering = options["lowering"]
+    if lowering not in (BATCHED, FAITHFUL):
+        how = f"choose {BATCHED} or {FAITHFUL}"
+        raise ConfigError("option lowering", f"{lowering!r} is no lowering", how)
     for name in ("start_limit", "time_limit"):
         value = options[name]
         unlimited = value is None and OPTIONS[name] is None
@@ -226,4 +246,5 @@ def _joined(parts: Sequence[PhaseResult]) -> PhaseResult:
         events=by_name("events"),
         synops=by_name("synops"),
         probes=by_name("probes"),
+        saturations={n: sum(part.saturations[n] for part in parts) for n in parts[0].saturations},
     )

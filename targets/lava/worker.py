@@ -47,7 +47,8 @@ class Fault:
 class Start:
     """Command: call ``module:function`` with `argument` and start what it returns.
 
-    That is a dictionary of connected Lava Processes with the ProcessModel of each.
+    That is a dictionary of connected Lava Processes with the ProcessModel of each; a class of
+    Processes may stand for those that are yet to come.
     """
 
     builder: str
@@ -64,6 +65,17 @@ class Run:
 @dataclass(frozen=True)
 class Stop:
     """Command: end all processes and leave."""
+
+
+class Choice(dict[Any, Any]):
+    """Models by Process, or else by class: those inside a layer exist only once Lava expands it."""
+
+    def __contains__(self, process: object) -> bool:
+        return super().__contains__(process) or super().__contains__(type(process))
+
+    def __getitem__(self, process: Any) -> Any:
+        found = super().get(process)
+        return super().__getitem__(type(process)) if found is None else found
 
 
 class FaultFound(BaseException):
@@ -107,15 +119,18 @@ class Supervisor:
         """Build the network and start its processes."""
         from lava.magma.core.run_configs import Loihi2SimCfg
 
+        from targets.lava.channels import direct_channels
+
         module, function = command.builder.split(":")
         models = getattr(importlib.import_module(module), function)(command.argument)
         self.root = next(iter(models))
         # Lava's search for models executes all modules of their folder again for each process,
         # and its channels of 64 slots would not fit the cache; no sender is ahead by over a step.
-        self.root.create_runtime(
-            run_cfg=Loihi2SimCfg(select_tag="floating_pt", exception_proc_model_map=models),
-            compile_config={"pypy_channel_size": 2},
-        )
+        with direct_channels():
+            self.root.create_runtime(
+                run_cfg=Loihi2SimCfg(exception_proc_model_map=Choice(models)),
+                compile_config={"pypy_channel_size": 2},
+            )
 
     def run(self, command: Run) -> None:
         """Run, and wait for the end."""

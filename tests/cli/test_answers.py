@@ -44,7 +44,7 @@ def test_demo_answers_with_what_the_main_job_found(
         found = {"test_accuracy": 0.98, "rows": [row], "seconds": 1.0}
         return {**found, "report": str(out / "report.html")}
 
-    monkeypatch.setattr("targets.demo.run_demo", run_demo)
+    monkeypatch.setattr("targets.workflows.demo.run_demo", run_demo)
     answer = cli("demo", "--out", "here", "--json").answer
     assert answer["report"] == "here/report.html"
     assert answer["rows"] == [row]
@@ -119,6 +119,7 @@ def test_compile_reports_what_the_program_takes(cli: Cli) -> None:
     assert found == {
         "program": "p",
         "cores": None,
+        "chips": None,
         "neurons": 138,
         # The input drives h1; h1 and the output drive each other.
         "synapses": 64 * 128 + 2 * 128 * 10,

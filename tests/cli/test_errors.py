@@ -170,8 +170,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
         raise AssertionError("the work began")
 
     for name in (
-        *("targets.demo.run_demo", "ep_neuro.training.train"),
-        *("compilers.compile_network", "targets.compare.compare"),
+        *("targets.workflows.demo.run_demo", "ep_neuro.training.train"),
+        *("compilers.compile_network", "targets.workflows.compare.compare"),
     ):
         monkeypatch.setattr(name, work)
     Path("file").write_text("in the way")

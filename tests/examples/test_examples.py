@@ -79,6 +79,16 @@ def test_the_comparison_prints_every_row_and_writes_its_page(tmp_path: Path) -> 
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_nir_file_comes_back_the_same_and_as_a_network(tmp_path: Path) -> None:
+    state = targets.get("nir").available()
+    if not state.available:
+        pytest.skip(state.reason)
+    printed = run("05_exchange_by_nir.py", tmp_path)
+    assert "read back: the same graph" in printed
+    assert percent(printed, "its nodes get") > 85
+    assert percent(printed, "a network that gets") > 85
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
@@ -87,4 +97,4 @@ def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
 
 
 def test_the_examples_are_numbered_without_a_gap() -> None:
-    assert [path.name[:2] for path in EXAMPLES] == ["01", "02", "03", "04"]
+    assert [int(path.name[:2]) for path in EXAMPLES] == list(range(1, len(EXAMPLES) + 1))

@@ -12,7 +12,6 @@ from ep_neuro.config import TrainConfig, build_config, read_config, recipes
 from ep_neuro.errors import ConfigError, EPNeuroError, SpecError
 from ep_neuro.estimators import Centered
 from ep_neuro.yaml_io import parse_yaml
-from ep_neuro.zoo import ZOO
 from tests.helpers.graphs import digits_like_dense
 
 PLAIN: dict[str, Any] = {"network": "zoo:digits_dense"}
@@ -21,8 +20,8 @@ PLAIN: dict[str, Any] = {"network": "zoo:digits_dense"}
 @pytest.mark.parametrize("name", recipes())
 def test_each_recipe_trains_the_network_of_its_name(name: str) -> None:
     config = read_config(f"zoo:{name}")
-    assert name in ZOO
     assert config.spec().name == name
+    assert isinstance(config.network, dict) or config.network == f"zoo:{name}"
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -11,11 +11,18 @@ from compilers.ir import Graph, Source
 from compilers.operators import apply
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.validate import validate
+from ep_neuro.errors import GraphError
 from ep_neuro.network import Landscape, Network
 from ep_neuro.spec import INPUT, NetworkSpec
 from tests.helpers.graphs import digits_like_dense, digits_like_residual, random_residual_spec
+from tests.helpers.problems import chain, pooled, smooth_chain
 
-SPECS = [digits_like_dense(), digits_like_residual(), *map(random_residual_spec, range(4))]
+SPECS = [
+    digits_like_dense(),
+    digits_like_residual(),
+    pooled("avg"),
+    *map(random_residual_spec, range(4)),
+]
 
 
 def network_of(spec: NetworkSpec) -> Network:
@@ -93,3 +100,22 @@ def test_later_training_does_not_reach_into_a_graph() -> None:
         for parameter in network.parameters():
             parameter.zero_()
     assert graph.digest() == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        (smooth_chain(), ["population 'h'", "activation sigmoid", "train with activation: clip"]),
+        (pooled("max"), ["coupling 'input->a'", "max-pool", "train with pool: avg"]),
+        (chain(untied=True), ["coupling 'h->g'", "train without untied"]),
+        (chain(readout=True), ["readout of 'chain'", "train with the squared error"]),
+    ],
+    ids=["sigmoid", "max-pool", "untied", "readout"],
+)
+def test_what_a_graph_cannot_say_is_refused_in_one_line(
+    spec: NetworkSpec, parts: list[str]
+) -> None:
+    with pytest.raises(GraphError) as caught:
+        lower(Network(spec))
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in parts)

@@ -116,6 +116,11 @@ def test_a_run_that_does_not_end_meets_the_time_limit(guards: list[Guard]) -> No
     assert "had not ended after 1 s, the limit 'time_limit'" in str(error)
 
 
+def test_a_feedback_loop_without_a_buffer_meets_the_time_limit(guards: list[Guard]) -> None:
+    error = failure(started(guards, "loop without a buffer"), limit=1.0)
+    assert "the limit 'time_limit'" in str(error)
+
+
 def test_stopped_processes_are_ended_too(guards: list[Guard]) -> None:
     guard = started(guards, "never")
     for pid in members(guard.pid):

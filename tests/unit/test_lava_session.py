@@ -237,7 +237,7 @@ def test_importing_the_target_imports_neither_lava_nor_torch() -> None:
 
 def test_it_is_a_backend_that_names_what_it_lacks() -> None:
     assert isinstance(BACKEND, Backend)
-    assert set(BACKEND.unsupported) == {Feature.FIXED_POINT, Feature.LEARNING}
+    assert set(BACKEND.unsupported) == {Feature.LEARNING}
 
 
 def test_another_python_and_a_missing_package_are_told_with_the_way_out(
@@ -254,19 +254,53 @@ def test_another_python_and_a_missing_package_are_told_with_the_way_out(
 
 
 def test_all_violations_are_found_at_once() -> None:
-    graph = small_graph(bits=8)
+    graph = small_graph()
+    graph = replace(graph, projections=(replace(graph.projections[-1], delay=0),))
     alone = replace(graph.neurons[0], name="alone", bias=None)
     graph = replace(graph, populations=(*graph.populations, alone))
     found = [str(v) for v in BACKEND.check(graph)]
     assert len(found) == 2
-    assert "with number formats" in found[0]
-    assert "connect alone" in found[1]
+    assert "feedback loops without a buffer" in found[0]
+    assert "alone" in found[1]
     with pytest.raises(TargetError, match="2 violations in all"):
         opened(graph)
 
 
+def test_a_feedback_loop_without_a_buffer_is_refused_before_anything_starts() -> None:
+    graph = small_graph()
+    *others, last = graph.projections
+    graph = replace(graph, projections=(*others, replace(last, delay=0)))
+    with pytest.raises(TargetError, match=f"delay {last.name} by 1 step") as caught:
+        opened(graph)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_that_is_quantised_in_part_is_refused() -> None:
+    graph = small_graph(bits=8)
+    _, *others = graph.populations
+    first, *rest = others
+    bare = replace(graph, populations=(graph.populations[0], replace(first, state=None), *rest))
+    assert [v.value for v in BACKEND.check(bare)] == [1]
+    assert "without a number format" in str(BACKEND.check(bare)[0])
+
+
+def test_integers_that_could_overflow_are_refused() -> None:
+    graph = small_graph(bits=8)
+    wide = {name: a * 2**40 for name, a in graph.arrays.items() if name in graph.ties}
+    violations = BACKEND.check(replace(graph, arrays={**graph.arrays, **wide}))
+    assert violations
+    assert all("exceed the limit" in str(v) for v in violations)
+
+
 @pytest.mark.parametrize(
-    "options", [{"batch": 0}, {"batch": 1.5}, {"time_limit": -1}, {"start_limit": "soon"}]
+    "options",
+    [
+        {"batch": 0},
+        {"batch": 1.5},
+        {"time_limit": -1},
+        {"start_limit": "soon"},
+        {"lowering": "slow"},
+    ],
 )
 def test_an_option_out_of_range_is_refused(options: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"option {next(iter(options))}"):
@@ -277,7 +311,7 @@ def test_a_program_lists_its_processes_one_for_each_coupling() -> None:
     program = BACKEND.emit(graph_of(digits_dense(), "spike"))
     lines = [line.split(maxsplit=1) for line in program.files["processes.txt"].splitlines()]
     assert lines == [
-        ["Source", "input [64]"],
+        ["Source", "input [1, 8, 8]"],
         ["Spiking", "h1 [128]"],
         ["Spiking", "output [10]"],
         ["FromInput", "input->h1"],

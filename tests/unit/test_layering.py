@@ -77,7 +77,7 @@ def target_of(module: str) -> str | None:
 
 
 def holds_backend(source: str) -> bool:
-    """Whether a module binds ``BACKEND`` at its top level, by assignment or import."""
+    """Whether a module binds ``BACKEND`` or ``BACKENDS`` at its top level, or imports it."""
     bound: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign):
@@ -86,7 +86,7 @@ def holds_backend(source: str) -> bool:
             bound.add(node.target.id)
         elif isinstance(node, ast.ImportFrom):
             bound |= {a.asname or a.name for a in node.names}
-    return "BACKEND" in bound
+    return bool(bound & {"BACKEND", "BACKENDS"})
 
 
 # --- the rules, each a list of offenders -------------------------------------------------------

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ep_neuro.errors import DataError
-from ep_neuro.network import Landscape, Network, State, adjoint, forward, parameter_names
+from ep_neuro.network import Landscape, Network, State, parameter_names
+from ep_neuro.operators import adjoint, forward
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 from tests.helpers.graphs import digits_like_residual, random_residual_spec
 
@@ -164,3 +165,16 @@ def test_parameter_ids_cover_every_parameter_once() -> None:
     named = parameter_names(network)
     assert {id(p) for p in named.values()} == {id(p) for p in network.parameters()}
     assert sum(p.numel() for p in named.values()) == network.spec.parameters
+
+
+@pytest.mark.parametrize("name", ["half", "copy", "keys", "train", "forward"])
+def test_a_population_may_bear_the_name_of_a_method_of_torch(name: str) -> None:
+    spec = NetworkSpec.from_dict(
+        {
+            "name": "net",
+            "input": {"shape": [3]},
+            "populations": [{"name": name, "shape": [2]}],
+            "couplings": [{"pre": "input", "post": name}],
+        }
+    )
+    assert Network(spec).biases[name].shape == (2,)

@@ -97,7 +97,9 @@ def test_the_nudged_update_is_the_exact_minimum_over_the_output(seed: int, beta:
     landscape = landscape_of(seed)
     nudge, output = nudge_of(landscape, beta), landscape.spec.output
     z = landscape.rest()
-    best = nudge.minimise(landscape.drive(z, output)).detach().requires_grad_()
+    activation = landscape.activations[output]
+    best = nudge.minimise(landscape.drive(z, output), z[output], activation)
+    best = best.detach().requires_grad_()
     energy = nudged_energy(landscape, {**z, output: best}, nudge).sum()
     (slope,) = torch.autograd.grad(energy, [best])
     assert float(slope.abs().max()) < 1e-9

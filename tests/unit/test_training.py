@@ -169,7 +169,13 @@ def test_data_that_do_not_fit_the_network_are_refused() -> None:
 
 def test_the_run_directory_holds_what_its_readers_need(tmp_path: Path) -> None:
     result = train(config(epochs=2), tmp_path, dataset=clusters())
-    assert {p.name for p in tmp_path.iterdir()} == {"best", "last", "config.yaml", "metrics.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "best",
+        "last",
+        "config.yaml",
+        "metrics.jsonl",
+        "curves.svg",
+    }
     assert read_config(str(tmp_path / "config.yaml")) == config(epochs=2)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.history

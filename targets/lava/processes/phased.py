@@ -37,15 +37,11 @@ class PhasedModel(PyLoihiProcessModel):
         """One time step; Lava calls this."""
         order = self.board.order
         if order.number != self.order.number:
-            self._begin(order)
-        self.step += 1
-        self.clock += 1
-        self.advance()
-        if order.keep and self.step == order.steps:
-            state = {name: copy.copy(getattr(self, name)) for name in (*self.memory, "clock")}
-            self._kept[order.phase] = state
+            self.begin(order)
+        self.make_step()
 
-    def _begin(self, order: Order) -> None:
+    def begin(self, order: Order) -> None:
+        """Begin the phase that `order` describes: at rest, or where an earlier phase ended."""
         self.order, self.step = order, 0
         if order.start < 0:
             self.clock = 0
@@ -53,6 +49,15 @@ class PhasedModel(PyLoihiProcessModel):
             return
         for name, value in self._kept[order.start].items():
             setattr(self, name, copy.copy(value))
+
+    def make_step(self) -> None:
+        """Advance, and keep the last state of a phase that another one continues."""
+        self.step += 1
+        self.clock += 1
+        self.advance()
+        if self.order.keep and self.step == self.order.steps:
+            state = {name: copy.copy(getattr(self, name)) for name in (*self.memory, "clock")}
+            self._kept[self.order.phase] = state
 
     def rest(self) -> None:
         """Put the state to rest."""

@@ -21,7 +21,7 @@ class Coupling(AbstractProcess):
     """A symmetric coupling: one weight that is used in both directions.
 
     Ports, all (batch, *shape): `s_pre` and `s_post` take the messages of the two populations,
-    `a_post` carries ``scale * op(W, s_pre)`` and `a_pre` the adjoint of `s_post`.
+    `a_post` carries ``gain(op(W, s_pre))`` and `a_pre` the adjoint of `s_post`.
     """
 
     def __init__(self, **params: Any) -> None:
@@ -124,3 +124,35 @@ class PyFromInput(PhasedModel):
         """Weigh the input as a sample begins."""
         if self.begins:
             self.a_post.send(self.path.weigh(self.s_pre.recv()))
+
+
+@implements(proc=Coupling, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyCouplingFixed(PyCoupling):
+    """Fixed-point model of `Coupling`: integers in, integers out; `Path` adds them exactly."""
+
+    s_pre: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    s_post: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    a_pre: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+    a_post: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+
+
+@implements(proc=OneWay, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyOneWayFixed(PyOneWay):
+    """Fixed-point model of `OneWay`: integers in, integers out; `Path` adds them exactly."""
+
+    s_pre: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    a_post: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+
+
+@implements(proc=FromInput, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyFromInputFixed(PyFromInput):
+    """Fixed-point model of `FromInput`: integers in, integers out; `Path` adds them exactly."""
+
+    s_pre: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    a_post: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)

@@ -1,4 +1,4 @@
-"""Two connected Lava Processes, the second of which fails the way it is told to."""
+"""Two connected Lava Processes that fail the way they are told to."""
 
 from __future__ import annotations
 
@@ -85,11 +85,36 @@ class PyFaulty(PyLoihiProcessModel):
             time.sleep(3600)
 
 
+class Echo(AbstractProcess):
+    """Sends what it receives in the same step: in a loop, each of two waits for the other."""
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.s_in = InPort(shape=(2,))
+        self.s_out = OutPort(shape=(2,))
+
+
+@implements(proc=Echo, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyEcho(PyLoihiProcessModel):
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
+
+    def run_spk(self) -> None:
+        self.s_out.send(self.s_in.recv())
+
+
 def build(arguments: tuple[str, int]) -> dict[AbstractProcess, type[PyLoihiProcessModel]]:
     """A steady and a faulty process; or a failure before there is any."""
     how, at = arguments
     if how == "raise while building":
         raise LookupError("nothing to build")
+    if how == "loop without a buffer":
+        one, other = Echo(name="one"), Echo(name="other")
+        one.s_out.connect(other.s_in)
+        other.s_out.connect(one.s_in)
+        return {one: PyEcho, other: PyEcho}
     steady, faulty = Steady(name="steady"), Faulty(name="faulty", how=how, at=at)
     steady.s_out.connect(faulty.s_in)
     return {steady: PySteady, faulty: PyFaulty}

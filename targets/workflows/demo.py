@@ -12,8 +12,8 @@ from ep_neuro import data as datasets
 from ep_neuro.config import TrainConfig, read_config
 from ep_neuro.report import LearningCurve
 from ep_neuro.training import TrainResult, train
-from targets.compare import DEFAULT_CHOICES, Choice, Compared, compare
-from targets.pages import comparison_page
+from targets.workflows.compare import DEFAULT_CHOICES, Choice, Compared, compare
+from targets.workflows.pages import comparison_page
 
 RECIPE = "zoo:digits_residual"
 

@@ -31,7 +31,7 @@ from ep_neuro.report import (
     write_report,
 )
 from ep_neuro.settle import Schedule, SettleResult, settle
-from targets.compare import Compared, fit
+from targets.workflows.compare import Compared, fit
 
 REPORT = "report.html"
 PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
@@ -101,7 +101,7 @@ def settling_curves(network: Network, split: Split, samples: int = 64) -> list[S
     x = torch.from_numpy(split.x[:samples])
     spec = network.spec
     y = one_hot(torch.from_numpy(split.y[:samples]), spec.shapes[spec.output], torch.float32)
-    schedule = Schedule(sweeps=60, tolerance=1e-6)
+    schedule = Schedule(sweeps=60, tolerance=1e-4)
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
@@ -117,13 +117,14 @@ def _curve(name: str, result: SettleResult, start: int) -> SettlingCurve:
 
 
 def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Activity | None:
-    """Events by step of every encoding, and the raster of the first sample that torch gets right."""
+    """Events by step of every encoding; the raster of the first sample that torch gets right."""
     if not runs:
         return None
     shown = int(np.argmax(expected == split.y))
     encodings = []
     for c in runs:
-        assert c.program is not None and c.result is not None
+        assert c.program is not None
+        assert c.result is not None
         graph = c.program.graph
         one = fit(Split(split.x[shown : shown + 1], split.y[shown : shown + 1]), graph)
         probes = [f"{p.name}.message" for p in graph.neurons]

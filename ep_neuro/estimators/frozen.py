@@ -1,0 +1,161 @@
+"""Centered EP with a frozen mean: both nudged phases for the price of one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ep_neuro.activations import Clip
+from ep_neuro.costs import slope
+from ep_neuro.estimators.contrast import Estimate, energy_gradient, readout_gradient
+from ep_neuro.network import Landscape, Network, State
+from ep_neuro.settle import CHECK_EVERY, Schedule, SettleResult, Status, settle
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+class FrozenMean(BaseModel):
+    """Centered EP whose nudged states are ``m +- h`` about a drive that stays the free one.
+
+    With ``I`` the drive at the free equilibrium, ``g = -beta dC/dz`` there and ``J`` the linear
+    part of the drive, the nudged states are ``clip(I +- (J h + g))`` and ``h`` is half their
+    difference: only ``h`` is convolved, and the gradient is ``-(m h^T + h m^T) / beta``.
+
+    What is approximated: ``g`` and the drive of ``m`` are those of the free state. Where no neuron
+    comes within reach of an end of its box, ``m`` *is* the free state, and the result is the
+    implicit gradient for any beta. Elsewhere one nudged state is clipped and the other is not,
+    ``m`` moves, and what it sends to others is left out. Smooth activations respond by their slope.
+
+    Attributes
+    ----------
+    beta : float
+        Nudging factor; it only matters near the ends of boxes.
+    free, nudged : Schedule
+        The tolerance of `nudged` is in units of the state, as everywhere; ``h`` is smaller than the
+        state by a factor beta, or more.
+    precision : {"float32", "bfloat16"}
+        Type in which weights multiply states in both phases; states and gradient keep theirs.
+        ``h`` is a tensor of its own and loses no digits to the mean.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["frozen-mean"] = "frozen-mean"
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    free: Schedule = Schedule()
+    nudged: Schedule = Schedule(sweeps=50)
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __call__(
+        self, network: Network, x: Tensor, y: Tensor, start: State | None = None
+    ) -> Estimate:
+        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
+
+        The free phase begins at `start`, at rest by default.
+        """
+        with torch.no_grad():
+            landscape = Landscape(network, x, PRECISIONS[self.precision])
+            free = settle(landscape, self.free, start)
+            output = network.spec.output
+            force = -self.beta * slope(free.state[output], y, network.readout)
+            pair = _Pair(landscape, free.state, force)
+            nudged = pair.settle(self.nudged)
+            mean, half = pair.mean(), pair.half()
+        tilt = Landscape(network, x).pinned(free.state).tilt(mean, half).mean() / self.beta
+        gradient = energy_gradient(network, tilt)
+        return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
+
+
+class _Pair:
+    """Two states ``I + up`` and ``I - down`` about the frozen drive ``I``."""
+
+    def __init__(self, landscape: Landscape, free: State, force: Tensor) -> None:
+        self.landscape = landscape.pinned(free)
+        self.free, self.force = free, force
+        self.drive = {p: landscape.drive(free, p) for p in free}
+        self.reach = {p: self._reach(p) for p in free}
+        self.up = {p: self._held(p, torch.zeros_like(v), 1) for p, v in free.items()}
+        self.down = {p: self._held(p, torch.zeros_like(v), -1) for p, v in free.items()}
+
+    def half(self) -> State:
+        """``h``, half the difference of the two states."""
+        return {p: self._half(p) for p in self.up}
+
+    def mean(self) -> State:
+        """``m``, the mean of the two states."""
+        return {
+            p: self.drive[p] + (self.up[p] - self.down[p]) / 2
+            if isinstance(self.landscape.activations[p], Clip)
+            else self.free[p]
+            for p in self.up
+        }
+
+    def settle(self, schedule: Schedule) -> SettleResult:
+        """Move until the response to the nudge rests; the states hold ``+`` first, then ``-``."""
+        groups = schedule.groups(self.landscape.spec)
+        half = self.half()
+        residual = self.force.new_zeros(len(self.force))
+        sweep = 0
+        for sweep in range(1, schedule.sweeps + 1):
+            measured = sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
+            changes = []
+            for group in groups:
+                moved = {p: self._move(p, half, schedule.relaxation, measured) for p in group}
+                changes += [change for change in moved.values() if change is not None]
+                half.update({p: self._half(p) for p in group})
+            if measured:
+                residual = torch.stack(changes).amax(0)
+                if not float(residual.max()) > schedule.tolerance:
+                    break
+        return self._result(half, residual, sweep, schedule.tolerance)
+
+    def _move(self, name: str, half: State, step: float, measured: bool) -> Tensor | None:
+        """Move the pair of population `name`; how far it was from rest, (N,), if `measured`."""
+        force = self.landscape.linear_drive(half, name)
+        if name == self.landscape.spec.output:
+            force = force + self.force
+        change = None
+        if measured:
+            change = (self._held(name, force, 1) - self.up[name]).abs().flatten(1).amax(1)
+        for side, sign in ((self.up, 1), (self.down, -1)):
+            side[name] = self._relaxed(name, side[name], force, sign, step)
+        return change
+
+    def _relaxed(self, name: str, value: Tensor, force: Tensor, sign: int, step: float) -> Tensor:
+        if isinstance(self.landscape.activations[name], Clip):
+            return self._held(name, torch.lerp(value, force, step), sign)
+        return torch.lerp(value, self._held(name, force, sign), step)
+
+    def _held(self, name: str, force: Tensor, sign: int) -> Tensor:
+        """`force` as far as the state can follow it from the frozen drive."""
+        activation = self.landscape.activations[name]
+        if not isinstance(activation, Clip):
+            return activation.slope(self.free[name]) * force
+        ends = self.reach[name]
+        if ends is None:
+            return force
+        return force.clamp(*ends) if sign > 0 else -(-force).clamp(*ends)
+
+    def _reach(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """From the frozen drive of population `name` to the ends of its box."""
+        activation = self.landscape.activations[name]
+        if not isinstance(activation, Clip) or activation.box is None:
+            return None
+        low, high = activation.box
+        return low - self.drive[name], high - self.drive[name]
+
+    def _half(self, name: str) -> Tensor:
+        return (self.up[name] + self.down[name]) / 2
+
+    def _result(self, half: State, residual: Tensor, sweeps: int, tolerance: float) -> SettleResult:
+        mean = self.mean()
+        state = {p: torch.cat([mean[p] + half[p], mean[p] - half[p]]) for p in half}
+        finite = all(bool(torch.isfinite(v).all()) for v in half.values())
+        settled = bool((residual <= tolerance).all())
+        status = Status.SETTLED if settled else Status.NOT_SETTLED
+        return SettleResult(
+            state, status if finite else Status.DIVERGED, residual, sweeps, float(sweeps)
+        )

@@ -1,0 +1,63 @@
+"""The torch optimiser and the schedule of its rate, as a configuration says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from ep_neuro.config import Optimiser
+from ep_neuro.network import Network
+
+BIAS_SHARE = 0.1
+"""Scale of a bias, as a share of the box height, in relative learning rates."""
+
+
+def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer:
+    """The torch optimiser of `config`: one group a tensor, its rate scaled as `config` says."""
+    spec = network.spec
+    groups = []
+    for c in spec.couplings:
+        std = c.gain / math.sqrt(math.prod(spec.weight_shapes[c.name][1:]))
+        groups.append(_group(config, network.weights[c.name], c.name, std, config.weight_decay))
+        if c.untied:
+            back = network.feedback[c.name]
+            groups.append(_group(config, back, c.name, std, config.weight_decay))
+    decay = config.weight_decay if config.decay_biases else 0.0
+    for p in spec.populations:
+        height = BIAS_SHARE * (1.0 if p.box is None else p.box[1] - p.box[0])
+        groups.append(_group(config, network.biases[p.name], p.name, height, decay))
+    if network.readout is not None and spec.readout is not None:
+        weight, bias = network.readout.weight, network.readout.bias
+        std = spec.readout.gain / math.sqrt(weight.shape[1])
+        groups.append(_group(config, weight, "readout", std, config.weight_decay))
+        groups.append(_group(config, bias, "readout", BIAS_SHARE, decay))
+    if config.kind == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
+        )
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.99))
+
+
+def _group(
+    config: Optimiser, parameter: torch.Tensor, name: str, scale: float, decay: float
+) -> dict[str, object]:
+    # A relative rate says how fast to learn, not how fast to forget: decay stays per unit of lr.
+    scale = scale if config.relative else 1.0
+    rate = config.lr * scale * config.rates.get(name, 1.0)
+    return {"params": [parameter], "lr": rate, "weight_decay": decay / scale}
+
+
+def make_scheduler(
+    config: Optimiser, optimiser: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then a cosine to zero after `steps`."""
+    warmup = round(config.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 + 0.5 * float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)

@@ -1,0 +1,163 @@
+"""A chip as a backend: maps a graph to its cores, checks every limit, writes what a host needs."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from compilers.artifact import Program, versions
+from compilers.capacity import violations
+from compilers.ir import Graph
+from compilers.limits import HardwareLimits, Violation, load_hardware
+from compilers.passes.map_to_cores import map_to_cores
+from compilers.passes.quantize import quantize
+from compilers.pipeline import Pass
+from compilers.placement_report import draw_placement, placement_text
+from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
+from targets.base import Availability, Backend, CostEstimate, Feature, Options, RunResult
+from targets.broken import BrokenBackend
+from targets.hardware.lava_script import lava_files, unwritable
+from targets.nominal import estimate_on
+
+WEIGHT_BITS = 8
+"""Bits of a weight where neither the user nor the hardware file says how many."""
+
+PLACEMENT, DRAWING = "placement.txt", "placement.svg"
+"""Files of a program that show where its neurons lie."""
+
+
+class HardwareBackend:
+    """Compiles for one machine, described by a hardware file; it runs nothing by itself.
+
+    Parameters
+    ----------
+    hardware : HardwareLimits
+        With a ``target`` section.
+    """
+
+    tolerance = 0.0
+
+    def __init__(self, hardware: HardwareLimits) -> None:
+        self.hardware = hardware
+        self.name = hardware.name
+        self.summary = hardware.target["summary"]
+        self.unsupported: Mapping[Feature, str] = _unsupported(hardware)
+        self._writes_script = hardware.target.get("script") == "lava"
+
+    def available(self) -> Availability:
+        """Never: a program runs on the host of the chip; says what is missing, or what to run."""
+        module = self.hardware.target["module"]
+        if _find(module):
+            how = "copy the program to the chip's host and run the script in its folder 'files'"
+            return Availability(False, f"ep-neuro does not drive the chip itself; {how}")
+        return Availability(False, self.hardware.target["missing"])
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """The hardware file."""
+        return self.hardware
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """`quantize` where the graph is not integer yet, then `map_to_cores`.
+
+        Options: ``chips``, the number of chips to use.
+        """
+        chips = _chips(self.name, options)
+        bits = int(self.hardware.parameter("default_weight_bits", WEIGHT_BITS))
+
+        def in_integers(graph: Graph) -> Graph:
+            return graph if graph.quantised else quantize(graph, bits)
+
+        place = partial(map_to_cores, hardware=self.hardware, chips=chips)
+        return (Pass("quantize_for_chip", in_integers), Pass("map_to_cores", place))
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """Every limit of the chip that `graph` breaks, and what its script cannot say."""
+        script = unwritable(graph) if self._writes_script else ()
+        return (*violations(graph, self.hardware), *script)
+
+    def emit(self, graph: Graph) -> Program:
+        """The graph, its placement as text and drawing, and a script where there is one to write.
+
+        Raises
+        ------
+        TargetError
+            If the graph is not placed or still holds floating-point numbers.
+        """
+        if not graph.placement or not graph.quantised:
+            problem = f"is not {'in integers' if graph.placement else 'placed on cores'}"
+            remedy = "compile it for this target"
+            raise TargetError(f"target '{self.name}', graph '{graph.name}'", problem, remedy)
+        files = {
+            PLACEMENT: placement_text(graph, self.hardware),
+            DRAWING: _drawing(graph, self.hardware),
+        }
+        if self._writes_script and not unwritable(graph):
+            files |= lava_files(graph)
+        return Program(target=self.name, graph=graph, files=files, provenance=versions())
+
+    def open(self, program: Program) -> NoReturn:
+        """Always `TargetError`: what is missing, and how one gets it."""
+        problem, _, remedy = self.available().reason.partition("; ")
+        raise TargetError(f"target '{self.name}'", problem, remedy)
+
+    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
+        """Energy and time on the placed cores, from events that another target counted."""
+        return estimate_on(self.hardware, program.graph, result)
+
+
+def hardware_backends(folder: Path) -> tuple[Backend, ...]:
+    """A backend for every hardware file in `folder` that has a ``target`` section.
+
+    One that cannot be read becomes a `BrokenBackend` of the file's name, which says why.
+    """
+    found: list[Backend] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            hardware = load_hardware(path)
+        except EPNeuroError as error:
+            found.append(BrokenBackend(path.stem, f"{path.name}: {error.problem}", error.remedy))
+            continue
+        if hardware.target:
+            found.append(HardwareBackend(hardware))
+    return tuple(found)
+
+
+def _unsupported(hardware: HardwareLimits) -> dict[Feature, str]:
+    reasons = {
+        Feature.LEARNING: "its programs settle only; ep-neuro writes no learning rule for it"
+    }
+    if hardware.limit("message_bits") < 2:
+        reason = "a message of the chip is a spike without a value"
+        reasons |= {Feature.GRADED: reason, Feature.SIGMA_DELTA: reason}
+    return reasons
+
+
+def _find(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _chips(target: str, options: Options) -> int | None:
+    unknown = sorted(set(options) - {"chips"})
+    if unknown:
+        raise ConfigError(f"target '{target}'", f"unknown option '{unknown[0]}'", "give chips only")
+    chips: Any = options.get("chips")
+    if chips is not None and (not isinstance(chips, int) or isinstance(chips, bool) or chips < 1):
+        raise ConfigError(f"target '{target}', chips", f"is {chips!r}", "give a number from 1 on")
+    return chips
+
+
+def _drawing(graph: Graph, hardware: HardwareLimits) -> str:
+    """The placement as SVG, the same text for the same graph."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": graph.name, "svg.fonttype": "none"}):
+        draw_placement(graph, hardware).savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

@@ -1,0 +1,134 @@
+"""From a plan to a faithful network: what moves to hardware as it is; runs in the supervisor.
+
+One Process for each population and one for each directed projection, joined to layers; one for the
+input, the nudge and the phase controller. One sample settles at a time. Projections are Lava's own
+Dense and Sparse wherever those compute the right thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lava.magma.core.model.model import AbstractProcessModel
+from lava.magma.core.process.process import AbstractProcess
+from lava.proc.dense.models import PyDenseModelBitAcc, PyDenseModelFloat
+from lava.proc.dense.process import Dense
+from lava.proc.sparse.models import PySparseModelBitAcc, PySparseModelFloat
+from lava.proc.sparse.process import Sparse
+from lava.utils.weightutils import SignMode
+
+from compilers.ir import Population, Projection, SigmaDelta, Source
+from targets.lava.board import Board
+from targets.lava.models import NEURONS, Models, by_process
+from targets.lava.plan import Plan, fan_out
+from targets.lava.processes.controlled import PhaseController, PyPhaseController
+from targets.lava.processes.layer import (
+    Afferent,
+    HopfieldLayer,
+    PyHopfieldLayer,
+    PySynapsesFixed,
+    Synapses,
+)
+from targets.lava.processes.nudge import Nudge, PyNudge, PyNudgeFixed
+from targets.lava.processes.single import (
+    PySingleGraded,
+    PySingleGradedFixed,
+    PySingleSigmaDelta,
+    PySingleSigmaDeltaFixed,
+    PySingleSource,
+    PySingleSourceFixed,
+    PySingleSpiking,
+    PySingleSpikingFixed,
+)
+from targets.lava.processes.source import InputSource
+from targets.lava.recorder import Recorder
+from targets.lava.stock import DENSE, OWN, SPARSE, kind, own_weights, parameters
+
+PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
+"""The Process of each kind of projection."""
+
+FLOATING: Models = by_process(
+    *(PyPhaseController, PyNudge, PyHopfieldLayer, PyDenseModelFloat, PySparseModelFloat),
+    *(PySingleSource, PySingleGraded, PySingleSigmaDelta, PySingleSpiking),
+)
+"""The floating-point model of each Process."""
+
+FIXED: Models = by_process(
+    *(PyPhaseController, PyNudgeFixed, PyHopfieldLayer, PyDenseModelBitAcc, PySparseModelBitAcc),
+    *(PySingleSourceFixed, PySingleGradedFixed, PySingleSigmaDeltaFixed, PySingleSpikingFixed),
+    PySynapsesFixed,
+)
+"""The fixed-point model of each Process."""
+
+
+def build_layers(plan: Plan) -> dict[Any, type[AbstractProcessModel]]:
+    """All processes of `plan`, connected, with their models; and models of those inside layers."""
+    builder, graph = _Builder(plan), plan.graph
+    controller = PhaseController(name="phase controller", board=builder.board)
+    senders: dict[str, AbstractProcess] = {p.name: builder.source(p) for p in graph.sources}
+    layers = {p.name: builder.layer(p) for p in graph.neurons}
+    senders |= layers
+    for name, layer in layers.items():
+        for k, p in enumerate(graph.into(name)):
+            senders[p.pre].s_out.connect(getattr(layer, f"s_in_{k}"))
+    output = graph.population(graph.output)
+    nudge = Nudge(**builder.common("nudge", output), population=output)
+    layers[output.name].z_out.connect(nudge.z_in)
+    nudge.a_out.connect(layers[output.name].a_in)
+    processes = (*senders.values(), nudge)
+    for process in processes:
+        controller.c_out.connect(process.c_in)
+    models = FIXED if graph.quantised else FLOATING
+    return {**{p: models[type(p)] for p in (controller, *processes)}, **models}
+
+
+class _Builder:
+    """Makes processes that share a board."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.graph = plan, plan.graph
+        self.board = Board(plan.fd, plan.layout)
+
+    def common(self, name: str, population: Population) -> dict[str, Any]:
+        return {"name": name, "board": self.board, "shape": (population.size,)}
+
+    def source(self, population: Population) -> InputSource:
+        return InputSource(**self._recorded(population))
+
+    def layer(self, population: Population) -> HopfieldLayer:
+        bias = 0 if population.bias is None else self.graph.arrays[population.bias].ravel()
+        is_output = population.name == self.graph.output
+        neurons = {**self._recorded(population), "bias": bias, "is_output": is_output}
+        return HopfieldLayer(
+            name=f"layer {population.name}",
+            neurons=(NEURONS[type(population.dynamics)], neurons),
+            afferents=[self._afferent(p) for p in self.graph.into(population.name)],
+            nudged=is_output,
+        )
+
+    def _recorded(self, population: Population) -> dict[str, Any]:
+        counts, probes = fan_out(self.graph, population), self.plan.probed(population.name)
+        recorder = Recorder(self.board, population.name, counts, probes)
+        common = self.common(population.name, population)
+        return {**common, "population": population, "recorder": recorder, "rows": 1}
+
+    def _afferent(self, p: Projection) -> Afferent:
+        pre, name = self.graph.population(p.pre), kind(self.graph, p)
+        adds_up = isinstance(pre.dynamics, SigmaDelta | Source)
+        if name == OWN:
+            params = self._own(p, adds_up=adds_up)
+        else:
+            params = {**parameters(self.graph, p), "sign_mode": SignMode.MIXED}
+        return Afferent(PROCESSES[name], {"name": p.name, **params}, pre.size, adds_up)
+
+    def _own(self, p: Projection, *, adds_up: bool) -> dict[str, Any]:
+        pre, post = self.graph.population(p.pre), self.graph.population(p.post)
+        return {
+            "board": self.board,
+            "projection": p,
+            "weights": own_weights(self.graph, p),
+            "adds_up": adds_up,
+            "inputs": pre.size,
+            "outputs": post.size,
+        }

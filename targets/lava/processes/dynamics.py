@@ -1,0 +1,153 @@
+"""The equations of the neurons, in either kind of numbers, whatever the ports deliver."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from compilers.ir import Population, Spiking
+from targets.lava.numbers import Floating, Integer, Numbers
+from targets.lava.plan import OUTPUT
+from targets.lava.processes.phased import PhasedModel
+from targets.lava.recorder import Recorder
+
+REMEMBERED = ("v", "message", "constant", "remainder")
+"""State that all neurons have: membrane, last message, held current, remainder of the leak."""
+
+
+class NeuronsModel(PhasedModel):
+    """What all populations share: the state at rest, the record of a step, the readout."""
+
+    integers: ClassVar[bool] = False
+
+    v: Any  # a LavaPyType until Lava builds the model
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.population: Population = proc_params["population"]
+        self.recorder: Recorder = proc_params["recorder"]
+        self.is_output: bool = proc_params["is_output"]
+        kind = Integer if self.integers else Floating
+        self.numbers: Numbers = kind(self.population, proc_params["rows"])
+        self.bias = np.asarray(proc_params["bias"], self.numbers.dtype)
+        self.silence = np.zeros(proc_params["shape"], self.numbers.dtype)
+
+    @property
+    @abstractmethod
+    def shown(self) -> np.ndarray:
+        """What the readout and the nudge see of the last step, in units of messages."""
+
+    def rest(self) -> None:
+        """Membrane at zero, nothing sent, nothing saturated."""
+        self.numbers.saturated[:] = 0
+        self.v = self.message = self.remainder = self.silence
+        self.constant = self.silence + self.bias
+
+    def step_under(self, drive: np.ndarray) -> None:
+        """One step under `drive`, recorded."""
+        if self.step == 1 and self.order.phase:
+            self.numbers.saturated[:] = 0
+        self.update(drive)
+        self.recorder.count(self.step, self.message)
+        self.recorder.probe(self.step, self)
+        self.recorder.saturate(self.numbers.saturated)
+        if self.is_output:
+            output = self.board[OUTPUT]
+            self.read_out(output.reshape(self.silence.shape))
+
+    @abstractmethod
+    def update(self, drive: np.ndarray) -> None:
+        """One step of the dynamics under `drive`."""
+
+    def read_out(self, output: np.ndarray) -> None:
+        """Write the readout; what the last step of a phase leaves there counts."""
+        output[:] = self.numbers.real(self.shown)
+
+
+class GradedModel(NeuronsModel):
+    """A leaky integrator that shows its clipped membrane."""
+
+    memory: ClassVar[tuple[str, ...]] = (*REMEMBERED, "z")
+
+    z: Any
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The clipped state."""
+        return self.z
+
+    def rest(self) -> None:
+        """The box may exclude 0, so the state at rest is clipped, too."""
+        super().rest()
+        self.z = self.numbers.clip(self.v)
+
+    def update(self, drive: np.ndarray) -> None:
+        """Integrate and clip."""
+        self.v, self.remainder = self.numbers.integrate(self.v, drive, self.remainder)
+        self.z = self.message = self.numbers.clip(self.v)
+
+
+class SigmaDeltaModel(GradedModel):
+    """A leaky integrator that stays silent while its change is below the threshold."""
+
+    memory: ClassVar[tuple[str, ...]] = (*REMEMBERED, "z", "sent")
+
+    sent: Any
+
+    def rest(self) -> None:
+        """The receivers know nothing yet."""
+        super().rest()
+        self.sent = self.silence
+
+    def update(self, drive: np.ndarray) -> None:
+        """Integrate, clip, and send what has changed enough."""
+        super().update(drive)
+        change = self.z - self.sent
+        large = np.abs(change) >= self.numbers.threshold(self.clock)
+        self.message = self.numbers.send(change * large)
+        self.sent = self.sent + self.message
+
+
+class SpikingModel(NeuronsModel):
+    """Integrate and fire on a filtered current; the reset subtracts, so the overshoot stays."""
+
+    memory: ClassVar[tuple[str, ...]] = (*REMEMBERED, "u")
+
+    u: Any
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        dynamics = self.population.dynamics
+        assert isinstance(dynamics, Spiking)
+        self.one = self.numbers.membrane(1.0)
+        self.low = self.numbers.membrane(-dynamics.bound)
+        self.high = self.numbers.membrane(1.0 + dynamics.bound)
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The spikes of the last step."""
+        return self.message
+
+    def rest(self) -> None:
+        """Half way to a spike, so that the mean rate carries no bias."""
+        super().rest()
+        self.u, self.v = self.silence, self.silence + self.numbers.membrane(0.5)
+
+    def update(self, drive: np.ndarray) -> None:
+        """Filter, integrate, fire."""
+        self.u, self.remainder = self.numbers.integrate(self.u, drive, self.remainder)
+        v = self.numbers.store(np.clip(self.v + self.u, self.low, self.high))
+        self.message = (v >= self.one).astype(self.numbers.dtype)
+        self.v = v - self.one * self.message
+
+    def read_out(self, output: np.ndarray) -> None:
+        """The mean of the messages over the last half of the phase."""
+        first = self.order.steps // 2
+        if self.step <= first:
+            return
+        if self.step == first + 1:
+            self.spikes = self.silence
+        self.spikes = self.spikes + self.message
+        output[:] = self.spikes / (self.step - first)

@@ -1,0 +1,257 @@
+"""From a graph to NIR: which nodes a population and a projection become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nir
+import numpy as np
+
+from compilers.ir import (
+    Conv,
+    Dense,
+    DenseTranspose,
+    Dynamics,
+    FixedPoint,
+    Graph,
+    Population,
+    Projection,
+    SigmaDelta,
+    Source,
+    Spiking,
+)
+from compilers.ir_text import print_graph
+from compilers.operators import apply, shift_channels
+from targets.nir.shapes import stays_convolution
+
+FORMAT = "ep-neuro graph 1"
+"""Name and version of the metadata that `targets.nir.files` reads back."""
+
+ROWS = 256
+"""Unit vectors that go through an operator at once when it is unrolled."""
+
+
+def to_nir(graph: Graph) -> nir.NIRGraph:
+    """The NIR graph of `graph`: nodes that any reader may run, and metadata that loses nothing.
+
+    Time constants are in steps: forward Euler with dt = 1, each edge reading the values of the
+    step before, is what the graph computes, up to what stands in the metadata alone.
+
+    ===================== ======================================================================
+    in the graph          in NIR
+    ===================== ======================================================================
+    `Source`              ``Input``
+    `Graded`              ``LI``, tau = 1 / leak; box in the metadata
+    `SigmaDelta`          the same; threshold in the metadata
+    `Spiking`             ``LI`` (the current; none if leak = 1), then ``IF`` with r = 1 and
+                          threshold 1; soft reset, start at 0.5 and bound in the metadata
+    projection            ``Affine``, or ``Conv2d`` and ``Flatten`` out of the input
+    bias                  bias of the first ``Affine`` of its population, else ``v_leak``
+    delay > 1             ``Delay`` of delay - 1
+    ===================== ======================================================================
+
+    ``Affine`` with a zero bias stands where ``Linear`` would do, because more tools read it.
+    Gains are folded into the weights, in float32; integers are written as the reals they stand for.
+
+    Raises
+    ------
+    ValueError
+        From NIR's own type check, if the graph is inconsistent.
+    """
+    return _Export(graph).build()
+
+
+class _Export:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        # Populations keep their names; what stands between them yields.
+        self.taken = {p.name for p in graph.populations}
+        self.entry: dict[str, str] = {}
+        self.flat: dict[str, str] = {}
+        self.bias = {p.name: _real_bias(graph, p) for p in graph.neurons}
+
+    def build(self) -> nir.NIRGraph:
+        hosts = {p.post: p.name for p in reversed(self.graph.projections) if self._matrix(p)}
+        for p in self.graph.populations:
+            self._population(p, p.name in hosts)
+        for q in self.graph.projections:
+            self._projection(q, hosts.get(q.post) == q.name)
+        output = self.graph.population(self.graph.output)
+        node = nir.Output(np.array([output.size]), metadata=_output_facts(output))
+        self._chain(output.name, self._fresh("output"), node)
+        return nir.NIRGraph(self.nodes, self.edges, metadata=_graph_facts(self.graph))
+
+    def _matrix(self, p: Projection) -> bool:
+        return not stays_convolution(self.graph, p)
+
+    def _fresh(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def _chain(self, before: str, name: str, node: nir.NIRNode) -> str:
+        self.nodes[name] = node
+        self.edges.append((before, name))
+        return name
+
+    def _population(self, p: Population, bias_elsewhere: bool) -> None:
+        facts = _population_facts(p)
+        if isinstance(p.dynamics, Source):
+            self.nodes[p.name] = nir.Input(np.array(self._written_shape(p)), metadata=facts)
+            return
+        ones = np.ones(p.size, np.float32)
+        bias = np.zeros_like(ones) if bias_elsewhere else self.bias[p.name]
+        tau = (ones / p.dynamics.leak).astype(np.float32)
+        if not isinstance(p.dynamics, Spiking):
+            self.nodes[p.name] = nir.LI(tau=tau, r=ones, v_leak=bias, metadata=facts)
+            self.entry[p.name] = p.name
+            return
+        spikes = nir.IF(r=ones, v_threshold=ones, v_reset=np.zeros_like(ones), metadata=facts)
+        if p.dynamics.leak == 1 and bias_elsewhere:
+            self.nodes[p.name] = spikes
+            self.entry[p.name] = p.name
+            return
+        current = self.entry[p.name] = self._fresh(f"{p.name}_current")
+        filters = {"population": p.name, "variable": "u"}
+        self.nodes[current] = nir.LI(tau=tau, r=ones, v_leak=bias, metadata=filters)
+        self._chain(current, p.name, spikes)
+
+    def _projection(self, p: Projection, carries_bias: bool) -> None:
+        graph, post = self.graph, self.graph.population(p.post)
+        name = self._fresh(f"{p.pre}_to_{p.post}")
+        weight, facts = real_weight(graph, p), _projection_facts(p)
+        if self._matrix(p):
+            bias = self.bias[p.post] if carries_bias else np.zeros(post.size, np.float32)
+            matrix = nir.Affine(unrolled(graph, p, weight), bias, metadata=facts)
+            last = self._chain(self._flattened(p.pre), name, matrix)
+        else:
+            last = self._chain(p.pre, name, _conv2d(graph, p, weight, facts))
+            last = self._flatten(last, post.shape)
+        if p.delay > 1:
+            delay = nir.Delay(np.full(post.size, p.delay - 1, np.float32))
+            last = self._chain(last, self._fresh(f"{name}_delay"), delay)
+        self.edges.append((last, self.entry[p.post]))
+
+    def _flattened(self, name: str) -> str:
+        """The node of population `name` whose output is one-dimensional."""
+        shape = self._written_shape(self.graph.population(name))
+        if len(shape) == 1:
+            return name
+        if name not in self.flat:
+            self.flat[name] = self._flatten(name, shape)
+        return self.flat[name]
+
+    def _written_shape(self, p: Population) -> tuple[int, ...]:
+        """Flat unless a convolution needs the shape: readers differ on what ``Flatten`` means."""
+        plane = any(not self._matrix(q) for q in self.graph.out_of(p.name))
+        return p.shape if plane else (p.size,)
+
+    def _flatten(self, before: str, shape: tuple[int, ...]) -> str:
+        node = nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
+        return self._chain(before, self._fresh(f"{before}_flat"), node)
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def real_weight(graph: Graph, p: Projection) -> np.ndarray:
+    """The weight of `p` with its gain, in real numbers, float64, in the weight's own shape."""
+    weight = graph.arrays[p.weight]
+    if p.rescale is None:
+        return weight.astype(np.float64) * p.scale
+    exponent = None if p.exponent is None else graph.arrays[p.exponent]
+    pre, post = graph.population(p.pre), graph.population(p.post)
+    power = p.rescale.shift + _frac(pre.message) - _frac(post.state)
+    integers = shift_channels(weight, exponent).astype(np.float64)
+    return integers * p.rescale.multiplier * 2.0**power
+
+
+def unrolled(graph: Graph, p: Projection, weight: np.ndarray) -> np.ndarray:
+    """The matrix (post size, pre size) of `p` with `weight`, float32."""
+    if isinstance(p.operator, Dense | DenseTranspose):
+        matrix = weight if isinstance(p.operator, Dense) else weight.T
+        return np.ascontiguousarray(matrix, np.float32)
+    pre, post = graph.population(p.pre), graph.population(p.post)
+    matrix = np.empty((post.size, pre.size), np.float32)
+    for first in range(0, pre.size, ROWS):
+        rows = min(ROWS, pre.size - first)
+        units = np.eye(rows, pre.size, first).reshape(rows, *pre.shape)
+        images = apply(p.operator, weight, units, post.shape)
+        matrix[:, first : first + rows] = images.reshape(rows, -1).T
+    return matrix
+
+
+def _conv2d(graph: Graph, p: Projection, weight: np.ndarray, facts: dict[str, Any]) -> nir.Conv2d:
+    assert isinstance(p.operator, Conv)
+    return nir.Conv2d(
+        input_shape=graph.population(p.pre).shape[1:],
+        weight=np.ascontiguousarray(weight, np.float32),
+        stride=p.operator.stride,
+        padding=p.operator.padding,
+        dilation=1,
+        groups=1,
+        bias=np.zeros(len(weight), np.float32),
+        metadata=facts,
+    )
+
+
+def _real_bias(graph: Graph, p: Population) -> np.ndarray:
+    if p.bias is None:
+        return np.zeros(p.size, np.float32)
+    bias = graph.arrays[p.bias].astype(np.float64).ravel()
+    return (bias * 2.0 ** -_frac(p.state)).astype(np.float32)
+
+
+def _frac(number: FixedPoint | None) -> int:
+    return 0 if number is None else number.frac
+
+
+# --- metadata ----------------------------------------------------------------------------------
+
+
+def _graph_facts(graph: Graph) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "encoding": graph.encoding,
+        "dt": 1.0,
+        "timestep": graph.timestep,
+        "records": print_graph(graph),
+        "arrays": dict(sorted(graph.arrays.items())),
+    }
+
+
+def _population_facts(p: Population) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "population": p.name,
+        "dynamics": type(p.dynamics).__name__,
+        "shape": np.array(p.shape),
+        **_dynamics_facts(p.dynamics),
+    }
+    if p.box is not None:
+        facts["box"] = np.array(p.box, np.float64)
+    for key, number in (("state_format", p.state), ("message_format", p.message)):
+        if number is not None:
+            facts[key] = np.array([number.bits, number.frac])
+    return facts
+
+
+def _dynamics_facts(d: Dynamics) -> dict[str, Any]:
+    if isinstance(d, SigmaDelta):
+        return {"threshold": np.array([d.start, d.end, d.decay])}
+    if isinstance(d, Spiking):
+        return {"reset": "subtract", "v_start": 0.5, "v_bounds": np.array([-d.bound, 1 + d.bound])}
+    return {}
+
+
+def _output_facts(p: Population) -> dict[str, Any]:
+    return {"readout": np.array([p.readout.offset, p.readout.gain])}
+
+
+def _projection_facts(p: Projection) -> dict[str, Any]:
+    return {"projection": p.name, "tie": p.weight, "operator": repr(p.operator)}
+
+
+__all__ = ["FORMAT", "real_weight", "to_nir", "unrolled"]

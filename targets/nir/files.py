@@ -1,0 +1,111 @@
+"""NIR files: written with the same bytes every time, and read back without loss."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from compilers.ir import Graph
+from compilers.ir_text import parse_graph
+from ep_neuro.errors import GraphError, ProgramError
+from ep_neuro.files import write_atomic
+from targets.nir.export import FORMAT, to_nir
+
+
+def nir_bytes(graph: Graph) -> bytes:
+    """Content of the NIR file of `graph`; equal graphs give equal bytes."""
+    buffer = io.BytesIO()
+    nir.write(buffer, to_nir(graph))
+    return buffer.getvalue()
+
+
+def save_nir(graph: Graph, path: str | Path) -> None:
+    """Write `graph` as the NIR file `path`, atomically.
+
+    Raises
+    ------
+    ProgramError
+        If the disk refuses.
+    """
+    content = nir_bytes(graph)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror or error})"
+        raise ProgramError(str(path), problem, "choose another place") from None
+
+
+def read_nir(path: str | Path) -> nir.NIRGraph:
+    """The NIR graph in file `path`, whoever wrote it, checked for types.
+
+    Raises
+    ------
+    ProgramError
+        If the file is missing or damaged, or fails NIR's own type check.
+    """
+    # The reader meets damage in the order of its own code, hence with whatever that raises.
+    try:
+        found = nir.read(Path(path), type_check=True)
+    except (OSError, KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
+        problem = f"is no readable NIR file ({error or type(error).__name__})"
+        raise ProgramError(str(path), problem, "export it again") from None
+    if not isinstance(found, nir.NIRGraph):
+        problem = f"holds a single {type(found).__name__}, no graph"
+        raise ProgramError(str(path), problem, "wrap it in a NIRGraph")
+    return found
+
+
+def load_nir(path: str | Path) -> Graph:
+    """The graph that `save_nir` wrote to `path`, equal to the last bit.
+
+    Raises
+    ------
+    ProgramError
+        If the file is damaged, was not written by `save_nir`, or its nodes were changed since.
+    """
+    found = read_nir(path)
+    if found.metadata.get("format") != FORMAT:
+        problem = f"holds no '{FORMAT}' in its metadata"
+        raise ProgramError(str(path), problem, "read a foreign file with targets.nir.foreign")
+    arrays = dict(_flattened(found.metadata.get("arrays", {})))
+    try:
+        graph = parse_graph(str(found.metadata.get("records", "")), arrays)
+    except GraphError as error:
+        problem = f"has damaged metadata ({error})"
+        raise ProgramError(str(path), problem, "export it again") from None
+    changed = first_difference(to_nir(graph), found)
+    if changed:
+        problem = f"{changed} is not what its metadata says: it was changed after export"
+        remedy = "export it again, or read the nodes with targets.nir.foreign"
+        raise ProgramError(str(path), problem, remedy)
+    return graph
+
+
+def first_difference(a: nir.NIRGraph, b: nir.NIRGraph) -> str | None:
+    """The first node or edge in which two graphs differ, metadata apart; None if they agree."""
+    if set(a.edges) != set(b.edges):
+        return f"edge {min(set(a.edges) ^ set(b.edges))}"
+    for name in sorted({*a.nodes, *b.nodes}):
+        if name not in a.nodes or name not in b.nodes or not _same(a.nodes[name], b.nodes[name]):
+            return f"node '{name}'"
+    return None
+
+
+def _same(a: nir.NIRNode, b: nir.NIRNode) -> bool:
+    mine, theirs = ({k: v for k, v in n.to_dict().items() if k != "metadata"} for n in (a, b))
+    return mine.keys() == theirs.keys() and all(np.array_equal(mine[k], theirs[k]) for k in mine)
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays by their id: HDF5 reads the slashes of an id as folders."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}/")
+        else:
+            yield prefix + key, np.asarray(value)
