@@ -32,8 +32,9 @@ format: $(STAMP)  ## let ruff rewrite what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: $(STAMP)  ## measure settling on this machine
+bench: $(STAMP)  ## measure settling and training on this machine; benchmarks.json
 	$(PYTHON) -m tests.benchmarks.bench_settle
+	$(PYTHON) -m tests.benchmarks.bench_training --out benchmarks.json
 
 clean:  ## remove the environment, caches and runs
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs

@@ -77,8 +77,8 @@ class SigmaDelta:
 
     leak: float = 1.0
     start: float = 0.5
-    end: float = 0.02
-    decay: float = 0.95
+    end: float = 0.01
+    decay: float = 0.92
 
     def threshold(self, t: int) -> float:
         """Threshold at step `t` (from 1), in units of the box height."""

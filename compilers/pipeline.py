@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 FRONTEND = "frontend"
 """Name of the stage that comes before every pass."""
 
-MAX_LEAK = 0.5
-"""Largest leak if nobody says otherwise."""
+MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
+"""Largest leak of each encoding if nobody says otherwise.
+
+States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
+"""
 
 Observer = Callable[[str, Graph], None]
 """Called with the name and the result of each stage as it ends."""
@@ -96,7 +99,7 @@ def common_passes(
     code: str = "graded",
     *,
     bits: int | None = None,
-    leak: float = MAX_LEAK,
+    leak: float | None = None,
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,
@@ -110,13 +113,15 @@ def common_passes(
         Encoding.
     bits : int, optional
         Bits of a weight; None stays in floating point.
-    leak : float
-        Largest leak; stability may call for a smaller one.
+    leak : float, optional
+        Largest leak; stability may call for a smaller one. None: that of `MAX_LEAKS`.
     steps, nudged_steps, beta
         Of the phases; see `encode`.
     parameters : mapping, optional
         Further fields of the neurons' dynamics; see `encode`.
     """
+
+    largest = MAX_LEAKS.get(code, min(MAX_LEAKS.values())) if leak is None else leak
 
     def encoded(graph: Graph) -> Graph:
         return encode(
@@ -126,7 +131,7 @@ def common_passes(
     passes = [
         Pass("validate", validate),
         Pass("expand_couplings", expand_couplings),
-        Pass("choose_leak", lambda graph: choose_leak(graph, leak)),
+        Pass("choose_leak", lambda graph: choose_leak(graph, largest)),
         Pass("fold_boxes", fold_boxes),
         Pass("encode", encoded),
     ]
@@ -141,7 +146,7 @@ def compile_network(
     *,
     code: str = "graded",
     bits: int | None = None,
-    leak: float = MAX_LEAK,
+    leak: float | None = None,
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,

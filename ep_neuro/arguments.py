@@ -44,7 +44,13 @@ ModelName = Annotated[
 Target = Annotated[str, typer.Option(metavar="T", help="Target; see `ep-neuro targets`.")]
 Code = Annotated[str, typer.Option(metavar="graded|sigma-delta|spike", help="What neurons send.")]
 Bits = Annotated[int | None, typer.Option(metavar="B", help="Bits of a weight; float if left out.")]
-Leak = Annotated[float, typer.Option(metavar="A", help="Largest leak; stability may need less.")]
+Leak = Annotated[
+    float | None,
+    typer.Option(
+        metavar="A",
+        help="Largest leak, 0.8 (spikes: 0.5) by default; stability may need less.",
+    ),
+]
 PrintAfter = Annotated[
     str | None,
     typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),

@@ -228,7 +228,7 @@ def compile(
     code: Code = "graded",
     bits: Bits = None,
     steps: Steps = None,
-    leak: Leak = 0.5,
+    leak: Leak = None,
     out: Annotated[
         Path | None,
         typer.Option(

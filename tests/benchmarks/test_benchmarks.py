@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from tests.benchmarks import bench_settle
+from tests.benchmarks import bench_settle, bench_training
 
 
 def test_each_schedule_is_measured() -> None:
@@ -18,3 +21,14 @@ def test_the_table_has_a_line_a_schedule(capsys: pytest.CaptureFixture[str]) -> 
     bench_settle.main(["--images", "2", "--repeats", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(bench_settle.SCHEDULES)
+
+
+def test_the_training_benchmark_writes_ratios_and_cosines(tmp_path: Path) -> None:
+    out = tmp_path / "benchmarks.json"
+    sizes = {"--batch": 2, "--repeats": 1, "--steps": 1, "--blocks": 1, "--width": 2}
+    words = [str(word) for pair in sizes.items() for word in pair]
+    bench_training.main([*words, "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["training_step_speedup"] > 0
+    assert found["gradient_cosine"] > 0.9
+    assert set(found["growth_seconds"]) == {"blocks", "width", "batch"}

@@ -150,10 +150,21 @@ def test_compile_lists_every_broken_limit_and_writes_nothing(
     assert all(str(v) in text for v in broken)
 
 
-def test_lava_refuses_integers_by_exit_1(cli: Cli) -> None:
-    found = cli("compile", FRESH, "--target", "lava", "--bits", 8, "--json")
+def test_a_network_that_does_not_fit_lists_every_limit_and_exits_1(
+    cli: Cli, tmp_path: Path
+) -> None:
+    spec = tmp_path / "wide.yaml"
+    spec.write_text(
+        "name: wide\ninput: {shape: [200000]}\n"
+        "populations: [{name: h1, shape: [2]}]\ncouplings: [{pre: input, post: h1}]\n"
+    )
+    found = cli("compile", spec, "--target", "loihi2", "--json")
     assert found.code == 1
-    assert "compile without bits" in found.answer["violations"][0]
+    assert found.answer["program"] is None
+    assert len(found.answer["violations"]) == 3
+    for violation in found.answer["violations"]:
+        assert "exceed the limit of" in violation
+        assert "; " in violation
 
 
 @pytest.mark.parametrize(("stage", "count"), [("encode", 1), ("all", 7)])

@@ -39,15 +39,26 @@ class Case:
     def __str__(self) -> str:
         return f"{self.backend.name}-{self.code}-{f'int{self.bits}' if self.bits else 'float'}"
 
-    def need(self, *features: Feature) -> None:
-        """Skip the test for the backend's own reason if it lacks one of `features`."""
+    @property
+    def lacking(self) -> str:
+        """The backend's own reason why the case cannot run here; empty if it can."""
         state = self.backend.available()
         if not state.available:
-            pytest.skip(f"{self.backend.name}: {state.reason}")
+            return f"{self.backend.name}: {state.reason}"
+        number = [Feature.FIXED_POINT] if self.bits else []
+        return self._without(FEATURES[self.code], *number)
+
+    def need(self, *features: Feature) -> None:
+        """Skip the test for the backend's own reason if it lacks one of `features`."""
+        if reason := self._without(*features):
+            pytest.skip(reason)
+
+    def _without(self, *features: Feature) -> str:
         for feature in features:
             if feature in self.backend.unsupported:
                 reason = self.backend.unsupported[feature]
-                pytest.skip(f"{self.backend.name} has no {feature.value}: {reason}")
+                return f"{self.backend.name} has no {feature.value}: {reason}"
+        return ""
 
     def compile(self, spec: NetworkSpec, steps: int = 16, seed: int = 0) -> Program:
         """A program of `spec` with random weights and biases, nudged by 0.5."""

@@ -17,7 +17,7 @@ from ep_neuro.spec import INPUT, NetworkSpec
 from ep_neuro.zoo import digits_dense, digits_residual
 from targets.base import Backend, Feature, RunResult, Session
 from targets.broken import BrokenBackend
-from tests.conformance.cases import HALF, Case, every_probe
+from tests.conformance.cases import HALF, Case, cases, every_probe
 from tests.helpers.graphs import (
     graph_of,
     random_residual_spec,
@@ -62,6 +62,11 @@ def test_every_target_of_the_project_loads_and_declares_itself(backend: Backend)
     assert state.available or state.reason
     for name, quantity in backend.limits({}).limits.items():
         assert quantity.source, name
+
+
+@pytest.mark.parametrize("absent", [c for c in cases() if c.lacking], ids=str)
+def test_what_cannot_run_here_has_its_reason(absent: Case) -> None:
+    pytest.skip(absent.lacking)
 
 
 # --- the same numbers --------------------------------------------------------------------------
