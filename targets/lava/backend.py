@@ -5,27 +5,18 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from compilers.artifact import Program, versions
 from compilers.exactness import HOST_WORDS, inexact
 from compilers.ir import Graph
-from compilers.limits import (
-    HardwareLimits,
-    Violation,
-    estimate,
-    estimate_seconds,
-    load_hardware,
-)
+from compilers.limits import HardwareLimits, Violation
 from compilers.pipeline import Pass
 from ep_neuro.errors import ConfigError, TargetError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.lava.plan import BATCHED, FAITHFUL, partners, unreached, without_format
 from targets.lava.session import LavaSession
 from targets.lava.stock import OWN, kind, misfit
-
-HARDWARE = Path(__file__).parents[1] / "hardware" / "loihi.yaml"
-"""The nominal hardware of the estimate."""
+from targets.nominal import estimate_on_loihi
 
 PYTHON = (3, 10)
 """The only Python that lava-nc 0.10 runs on."""
@@ -119,21 +110,8 @@ class LavaBackend:
         return session
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time of the free phase on Loihi, from the counted events.
-
-        Every neuron is taken to be active at every step, as the steps of a leaky integrator are;
-        the time is that of one core that does all of it.
-        """
-        hardware = load_hardware(HARDWARE)
-        assert hardware.energy is not None
-        events, synops = result.events_per_sample, result.synops_per_sample
-        steps = len(next(iter(result.free.events.values())))
-        updates = steps * sum(p.size for p in program.graph.neurons)
-        return CostEstimate(
-            energy_joule=estimate(hardware.energy, events, synops, updates),
-            seconds=estimate_seconds(hardware.energy, synops, updates),
-            source=f"{hardware.name}: {hardware.energy.source}",
-        )
+        """Energy and time on the nominal hardware; see `targets.nominal`."""
+        return estimate_on_loihi(program, result)
 
 
 def process_list(graph: Graph) -> str:
