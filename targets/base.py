@@ -66,6 +66,24 @@ class PhaseResult:
     probes: Mapping[str, np.ndarray] = field(default_factory=dict)
     saturations: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, parts: Sequence[PhaseResult]) -> PhaseResult:
+        """The result of the samples of all `parts`, one after another."""
+
+        def by_name(record: str) -> dict[str, np.ndarray]:
+            records = [getattr(part, record) for part in parts]
+            return {name: np.concatenate([r[name] for r in records], 1) for name in records[0]}
+
+        return cls(
+            outputs=np.concatenate([part.outputs for part in parts]),
+            events=by_name("events"),
+            synops=by_name("synops"),
+            probes=by_name("probes"),
+            saturations={
+                name: sum(part.saturations[name] for part in parts) for name in parts[0].saturations
+            },
+        )
+
 
 @dataclass(frozen=True)
 class RunResult:

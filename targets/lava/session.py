@@ -97,7 +97,7 @@ class LavaSession:
             parts.append(self._settle_batch(job, slice(first, last)))
             if progress is not None:
                 progress(last, samples)
-        phases = {p.name: _joined([part[p.name] for part in parts]) for p in job.phases}
+        phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
         return RunResult(phases, time.perf_counter() - began)
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -234,17 +234,3 @@ def read_options(given: Any) -> dict[str, Any]:
         if not unlimited and not (isinstance(value, int | float) and value > 0):
             raise ConfigError(f"option {name}", f"{value!r} is no time", "give seconds above 0")
     return options
-
-
-def _joined(parts: Sequence[PhaseResult]) -> PhaseResult:
-    def by_name(records: str) -> dict[str, np.ndarray]:
-        fields = [getattr(part, records) for part in parts]
-        return {name: np.concatenate([f[name] for f in fields], axis=1) for name in fields[0]}
-
-    return PhaseResult(
-        outputs=np.concatenate([part.outputs for part in parts]),
-        events=by_name("events"),
-        synops=by_name("synops"),
-        probes=by_name("probes"),
-        saturations={n: sum(part.saturations[n] for part in parts) for n in parts[0].saturations},
-    )

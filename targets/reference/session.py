@@ -48,7 +48,7 @@ class ReferenceSession:
             parts.append(engine.run(replace(job, x=job.x[chunk], y=targets)))
             if progress is not None:
                 progress(min(first + self._chunk, samples), samples)
-        phases = {p.name: _joined([part[p.name] for part in parts]) for p in job.phases}
+        phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
         return RunResult(phases, time.perf_counter() - began)
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -89,22 +89,3 @@ def bytes_per_sample(graph: Graph) -> int:
             places = math.prod(graph.population(coarse).shape[1:])
             unrolled = max(unrolled, fine_channels * math.prod(kernel) * places)
     return 8 * (states + sums + 2 * unrolled)
-
-
-def _joined(parts: Sequence[PhaseResult]) -> PhaseResult:
-    if len(parts) == 1:
-        return parts[0]
-
-    def by_name(field: str) -> dict[str, np.ndarray]:
-        records = [getattr(part, field) for part in parts]
-        return {name: np.concatenate([r[name] for r in records], 1) for name in records[0]}
-
-    return PhaseResult(
-        outputs=np.concatenate([part.outputs for part in parts]),
-        events=by_name("events"),
-        synops=by_name("synops"),
-        probes=by_name("probes"),
-        saturations={
-            name: sum(part.saturations[name] for part in parts) for name in parts[0].saturations
-        },
-    )
