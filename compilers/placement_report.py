@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -83,18 +84,21 @@ def draw_placement(graph: Graph, hardware: HardwareLimits) -> Figure:
     from matplotlib.patches import Patch
 
     held, chips = loads(graph, hardware), sorted({t.chip for t in graph.placement})
-    per_chip = int(min(hardware.limit("cores"), max(cores_used(graph), 1)))
+    most = hardware.limit("cores")
+    per_chip = int(min(most, max(cores_used(graph), 1)))
+    of = f" of {most:.0f}" if math.isfinite(most) else ""
     names = [p.name for p in graph.neurons]
     colour = {name: colormaps["tab20"](i % 20) for i, name in enumerate(names)}
-    figure = Figure(figsize=(4.2 * len(chips), 4.6), layout="constrained")
+    # Title and legend belong to the figure, and one chip alone is narrower than they are.
+    figure = Figure(figsize=(max(7.0, 4.2 * len(chips)), 4.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, max(len(chips), 1), squeeze=False)[0])
     for axes, chip in zip(panels, chips, strict=False):
         on_chip = [load for load in held if load.chip == chip]
         _draw_chip(axes, on_chip, colour, per_chip, hardware.limit("memory_bytes_per_core"))
-        axes.set_title(f"chip {chip}: {len(on_chip)} of {per_chip} cores")
+        axes.set_title(f"chip {chip}: {len(on_chip)}{of} cores")
     handles = [Patch(color=colour[name], label=name) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(names)))
-    figure.suptitle(f"{graph.name} on {hardware.name}: share of each core's memory in use")
+    figure.suptitle(f"{graph.name} on {hardware.name}\nshare of each core's memory in use")
     return figure
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from compilers import parse_graph, print_graph
 from compilers.capacity import violations
@@ -370,7 +371,19 @@ def test_the_drawing_has_a_panel_a_chip_and_a_square_a_core() -> None:
     placed = map_to_cores(residual(), toy)
     panels = draw_placement(placed, toy).axes
     assert len(panels) == chips_used(placed)
+    assert all(axes.get_title().endswith(" of 9 cores") for axes in panels)
     assert sum(len(axes.patches) for axes in panels) == 2 * cores_used(placed)
+
+
+def test_title_and_legend_of_the_drawing_stand_inside_it() -> None:
+    toy = machine(neurons_per_core=4096)
+    figure = draw_placement(map_to_cores(residual(), toy), toy)
+    FigureCanvasAgg(figure).draw()
+    assert figure._suptitle is not None
+    for part in (figure._suptitle, *figure.legends):
+        box = part.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.height
 
 
 def test_resources_count_cores_and_chips_once_a_graph_is_placed() -> None:
