@@ -16,6 +16,11 @@ class Clip:
 
     box: tuple[float, float] | None
 
+    @property
+    def height(self) -> float:
+        """``hi - lo``; 1 without a box."""
+        return 1.0 if self.box is None else self.box[1] - self.box[0]
+
     def __call__(self, drive: Tensor) -> Tensor:
         """State at rest under `drive`, same shape."""
         return drive if self.box is None else drive.clamp(*self.box)
@@ -78,6 +83,11 @@ class Sigmoid:
 
 
 Activation = Clip | Sigmoid
+
+
+def distance(activation: Activation, a: Tensor, b: Tensor) -> Tensor:
+    """Largest ``|a - b|`` of each sample (N,) in heights of the box, so that all boxes compare."""
+    return (a - b).abs().flatten(1).amax(1) / activation.height
 
 
 def activation(population: PopulationSpec) -> Activation:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ep_neuro.errors import SpecError
 from ep_neuro.network import Landscape, Network
 from ep_neuro.settle import Schedule, settle
-from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec, PopulationSpec
+from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 
 ROUNDS = 3
 """Measurements, one after the other: boxes that are set change what the next one sees."""
@@ -21,6 +21,9 @@ SWEEPS = 200
 
 SETTLED = 1e-12
 """Residual at its end, relative to the input drive: far below the signal of the last population."""
+
+OUT_OF_REACH = 1e30
+"""Height of a box before its population has been measured."""
 
 
 def keep_alive(
@@ -66,7 +69,7 @@ def keep_alive(
     spec = _with_full_gains(spec)
     boxes: dict[str, float] = {}
     for _ in range(ROUNDS):
-        sizes, output = _measure(_boxed(spec, boxes), x, seed)
+        sizes, output = _measure(_boxed(spec, boxes) if boxes else _unbounded(spec), x, seed)
         scale = spread / max(output, 1e-300)
         boxes = {name: headroom * size * scale for name, size in sizes.items()}
         spec = _scaled_input(spec, scale)
@@ -86,13 +89,14 @@ def _measure(spec: NetworkSpec, x: Tensor, seed: int) -> tuple[dict[str, float],
     with torch.no_grad():
         landscape = Landscape(network, x.double())
         start = max(float(v.abs().max()) for v in landscape.constant.values())
-        found = settle(landscape, Schedule(sweeps=SWEEPS, tolerance=SETTLED * start))
+        tallest = max(a.height for a in landscape.activations.values())
+        found = settle(landscape, Schedule(sweeps=SWEEPS, tolerance=SETTLED * start / tallest))
         drive = landscape.drive(found.state, spec.output)
     if not found.settled:
         raise SpecError(
             f"network '{spec.name}'",
             f"after {SWEEPS} sweeps from an input drive of {start:.1g} its states still move by "
-            f"{found.residual.max():.1g}",
+            f"{found.residual.max() * tallest:.1g}",
             "lower the gains between populations, to about 0.3 for 3x3 kernels",
         )
     sizes = {p: float(v.square().mean().sqrt()) for p, v in found.state.items()}
@@ -131,16 +135,19 @@ def _scaled_input(spec: NetworkSpec, scale: float) -> NetworkSpec:
 
 
 def _boxed(spec: NetworkSpec, heights: dict[str, float]) -> NetworkSpec:
-    """`spec` with boxes of `heights`, out of reach where none is given."""
-    populations = [
-        p if p.name == spec.output else _with_height(p, heights.get(p.name, 1e30))
-        for p in spec.populations
-    ]
+    """`spec` with boxes of `heights`; the output keeps its own."""
+    return _with_boxes(spec, {name: (0.0, height) for name, height in heights.items()})
+
+
+def _unbounded(spec: NetworkSpec) -> NetworkSpec:
+    """`spec` as nothing bounds it from above, nor its output from below."""
+    boxes = {p.name: (0.0, OUT_OF_REACH) for p in spec.populations}
+    return _with_boxes(spec, boxes | {spec.output: (-OUT_OF_REACH, OUT_OF_REACH)})
+
+
+def _with_boxes(spec: NetworkSpec, boxes: dict[str, tuple[float, float]]) -> NetworkSpec:
+    populations = [p.model_copy(update={"box": boxes.get(p.name, p.box)}) for p in spec.populations]
     return spec.model_copy(update={"populations": tuple(populations)})
-
-
-def _with_height(p: PopulationSpec, height: float) -> PopulationSpec:
-    return p.model_copy(update={"box": (0.0, height)})
 
 
 def _refuse_others(spec: NetworkSpec) -> None:

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ep_neuro.activations import distance
 from ep_neuro.costs import Nudge
 from ep_neuro.network import Landscape, State
 from ep_neuro.spec import INPUT, NetworkSpec
@@ -37,7 +38,7 @@ class Schedule(BaseModel):
         Step ``w`` in ``z <- clip(z + w (I - z))``. Coloured sweeps descend the energy for
         ``0 < w < 2``; synchronous ones need ``w < 2 / (1 - lambda_min)``.
     tolerance : float
-        Stop once the residual of every sample is at most this, in units of the state.
+        Stop once the residual of every sample is at most this, in heights of the box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +88,7 @@ class SettleResult:
     status : Status
         ``SETTLED`` only if every sample met the tolerance.
     residual : Tensor, (N,)
-        Largest ``|clip(I) - z|`` over all neurons in the last sweep, in units of the state.
+        Largest ``|clip(I) - z|`` over all neurons in the last sweep, in heights of their boxes.
     sweeps : int
         Sweeps done, until the last sample settled.
     work : float
@@ -243,7 +244,7 @@ def _sweep(
                 target = nudge.minimise(target, z[name], activation)
             moved[name] = activation.relax(z[name], target, relaxation)
             if measured:
-                change = (activation(target) - z[name]).abs().flatten(1).amax(1)
+                change = distance(activation, activation(target), z[name])
                 residual = change if residual is None else torch.maximum(residual, change)
         z.update(moved)
     return residual

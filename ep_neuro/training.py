@@ -60,7 +60,7 @@ class Evaluation:
         Share of samples whose largest output is their label.
     outputs : ndarray, (N, classes)
     residual : float
-        Largest residual of any sample, in units of the state.
+        Largest residual of any sample, in heights of the box.
     unsettled : float
         Share of samples above the tolerance.
     sweeps : float

@@ -37,7 +37,7 @@ class CheckResult:
     energy_rises : int
         Sweeps of the free phase after which the energy was higher, beyond rounding.
     residual : float
-        Largest residual of the free phase, in units of the state.
+        Largest residual of the free phase, in heights of the box.
     settled : bool
         Whether every phase met its tolerance.
     curvature : float

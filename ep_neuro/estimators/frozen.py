@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.activations import Clip
+from ep_neuro.activations import Clip, distance
 from ep_neuro.costs import slope
 from ep_neuro.estimators.contrast import Estimate, energy_gradient, readout_gradient
 from ep_neuro.network import Landscape, Network, State
@@ -34,8 +34,8 @@ class FrozenMean(BaseModel):
     beta : float
         Nudging factor; it only matters near the ends of boxes.
     free, nudged : Schedule
-        The tolerance of `nudged` is in units of the state, as everywhere; ``h`` is smaller than the
-        state by a factor beta, or more.
+        The tolerance of `nudged` is in heights of the box, as everywhere; ``h`` is smaller than
+        the state by a factor beta, or more.
     precision : {"float32", "bfloat16"}
         Type in which weights multiply states in both phases; states and gradient keep theirs.
         ``h`` is a tensor of its own and loses no digits to the mean.
@@ -119,7 +119,8 @@ class _Pair:
             force = force + self.force
         change = None
         if measured:
-            change = (self._held(name, force, 1) - self.up[name]).abs().flatten(1).amax(1)
+            rest = self._held(name, force, 1)
+            change = distance(self.landscape.activations[name], rest, self.up[name])
         for side, sign in ((self.up, 1), (self.down, -1)):
             side[name] = self._relaxed(name, side[name], force, sign, step)
         return change

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.activations import Clip
+from ep_neuro.activations import Clip, distance
 from ep_neuro.errors import ConfigError
 from ep_neuro.estimators.contrast import Estimate, energy_gradient
 from ep_neuro.network import Landscape, Network, State
@@ -132,7 +132,7 @@ class _Circle:
             for group in schedule.groups(self.landscape.spec):
                 moved = {p: self._at_rest(p) for p in group}
                 for p, rest in moved.items():
-                    changes.append((rest - self.z[p]).abs().flatten(1).amax(1))
+                    changes.append(distance(self.landscape.activations[p], rest, self.z[p]))
                     self.z[p] = self.z[p] + min(schedule.relaxation, 1.0) * (rest - self.z[p])
             residual = torch.stack(changes).amax(0)
             if not float(residual.max()) > schedule.tolerance:

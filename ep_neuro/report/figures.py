@@ -77,7 +77,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @_styled
 def plot_residual(curves: Sequence[SettlingCurve]) -> Figure:
-    """Residual (units of the state, log axis) by sweep, a line a phase."""
+    """Residual (box heights, log axis) by sweep, a line a phase."""
     figure, axes = _panel()
     _draw_settling(axes, curves, "residual")
     return figure
@@ -241,7 +241,7 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
     _whole_numbers(axes)
     axes.set_xlabel("sweep")
     axes.set_ylabel(
-        "residual (units of the state)" if quantity == "residual" else "energy (dimensionless)"
+        "residual (box heights)" if quantity == "residual" else "energy (dimensionless)"
     )
     _legend(axes)
 

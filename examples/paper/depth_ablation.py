@@ -58,8 +58,6 @@ def configuration(
     spec: NetworkSpec, method: str, options: argparse.Namespace, seed: int
 ) -> TrainConfig:
     """The same training for all but the estimator."""
-    # In units of the state. A plain network's first boxes are so tall that float32 does not resolve
-    # this tolerance; it then takes all its sweeps and counts as unsettled, which the rows tell.
     schedule = {"relaxation": 1.5}
     ep = {
         "kind": "centered",

@@ -17,7 +17,7 @@ from ep_neuro.settle import Schedule, settle
 from tests.helpers.graphs import digits_like_residual
 
 TOLERANCE = 1e-3
-"""Residual at which a sample counts as settled, in units of the state."""
+"""Residual at which a sample counts as settled, in heights of the box."""
 
 SCHEDULES = {
     f"{method}, w = {relaxation}": Schedule(

@@ -184,7 +184,7 @@ def test_figures_take_every_colour_from_the_page(page: str) -> None:
 
 
 def test_figures_keep_their_text_as_text_with_units(page: str) -> None:
-    for label in ("residual (units of the state)", "events per sample", "accuracy (%)", "sweep"):
+    for label in ("residual (box heights)", "events per sample", "accuracy (%)", "sweep"):
         assert f">{label}</text>" in page
 
 
