@@ -1,0 +1,23 @@
+"""The command line: thin commands over the library; the only part that looks up, and lazily."""
+
+import sys
+from typing import Any
+
+from ep_neuro._shadow import check_packages
+from ep_neuro.cli import network, program, targets  # in the order of the help
+from ep_neuro.cli.app import app
+from ep_neuro.console import exit_code, plain_warnings
+
+__all__ = ["app", "main", "network", "program", "targets"]
+
+
+def main() -> None:
+    """Run the command line; errors become one line on stderr and the exit code."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+
+    def work() -> Any:
+        check_packages()
+        with plain_warnings():
+            return app(arguments or ["--help"], standalone_mode=False, prog_name="ep-neuro")
+
+    sys.exit(exit_code(work, debug="--debug" in sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""The application that every command joins, and what commands share."""
+
+import functools
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ep_neuro.console import own_stdout
+
+app = typer.Typer(
+    name="ep-neuro",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Energy-based networks, from equilibrium propagation to neuromorphic hardware.",
+    epilog="Exit 0: done; 1: a check or a limit did not hold; 2: wrong usage, config or file.",
+)
+
+
+class _Command(TyperCommand):
+    """A command whose answer is alone on stdout, whatever the libraries below print."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with own_stdout():
+            return super().invoke(ctx)
+
+
+command = functools.partial(app.command, cls=_Command)
+
+SWEEPS = 300
+"""Most sweeps that `evaluate` and `compare` grant a batch; settled ones stop by themselves."""
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; any command takes it.")
+    ] = False,
+) -> None:
+    """Options of every command."""

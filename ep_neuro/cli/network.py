@@ -1,0 +1,166 @@
+"""Commands about a network itself: demo, train, evaluate, check."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ep_neuro.arguments import (
+    Data,
+    Json,
+    Limit,
+    ModelName,
+    Root,
+    Seed,
+    config_in,
+    data_name,
+    open_named,
+    samples,
+)
+from ep_neuro.cli.app import SWEEPS, command
+from ep_neuro.console import check_place, emit, health, log, progress, records
+from ep_neuro.errors import CheckFailed
+
+
+@command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results go.")] = Path(
+        "runs/demo"
+    ),
+    json_: Json = False,
+) -> None:
+    """Train on digits, compile, run on Lava, compare, report."""
+    from targets.workflows.demo import run_demo
+
+    check_place(out)
+    done = run_demo(out, log=log, progress=progress)
+    emit(done, json_, records(done["rows"]))
+    log(f"{done['seconds']:.0f} s; open {done['report']}")
+
+
+@command()
+def train(
+    config: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG", help="YAML file, or zoo:NAME for a bundled recipe."),
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=V", help="Override a key; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run directory; runs/NETWORK-SEED by default."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/last.")] = False,
+    data_root: Root = None,
+    json_: Json = False,
+) -> None:
+    """Train a network by equilibrium propagation, or by backprop."""
+    from ep_neuro.config import read_config
+    from ep_neuro.training import train as run
+
+    overrides = [*(set_ or []), *([f"data_root={data_root}"] if data_root else [])]
+    chosen = read_config(config, overrides)
+    place = out or Path("runs") / f"{chosen.spec().name}-{chosen.seed}"
+    check_place(place)
+    with progress("training") as advance:
+
+        def monitor(done: int, total: int, latest: dict[str, float]) -> None:
+            advance(done, total, health(latest))
+
+        result = run(chosen, place, resume=resume, monitor=monitor)
+    if int(os.environ.get("RANK", "0")):
+        return  # Under torchrun the first process answers for all.
+    fields = {
+        "model": str(place / "best"),
+        "test_accuracy": result.test.accuracy,
+        "val_accuracy": result.model.metadata["val_accuracy"],
+        "epochs": len(result.history),
+        "images_per_second": result.images_per_second,
+    }
+    emit(fields, json_)
+
+
+@command()
+def evaluate(
+    model: ModelName,
+    data: Data = None,
+    limit: Limit = None,
+    data_root: Root = None,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Settle a network freely and report its accuracy and residual."""
+    from ep_neuro.settle import Schedule
+    from ep_neuro.training import evaluate as run
+
+    opened = open_named(model, seed)
+    split = samples(data_name(data, opened.metadata), data_root, limit, opened.network.spec)
+    feedforward = opened.metadata.get("estimator") == "backprop"
+    schedule = Schedule(sweeps=SWEEPS)
+    with progress(f"settling {len(split)} samples"):
+        found = run(opened.network, split, schedule, feedforward=feedforward)
+    # Also true of a residual that is no number, which compares with nothing.
+    if not found.residual <= schedule.tolerance:
+        log(
+            f"warning: {found.unsettled:.1%} of the samples did not settle in {SWEEPS} sweeps "
+            f"(largest residual {found.residual:.2g}); scale the weights down"
+        )
+    fields = {
+        "accuracy": found.accuracy,
+        "residual": found.residual,
+        "sweeps": found.sweeps,
+        "unsettled": found.unsettled,
+        "samples": len(split),
+    }
+    emit(fields, json_)
+
+
+@command()
+def check(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_CONFIG", help="As for `evaluate`, or a training configuration."
+        ),
+    ],
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Random samples.")] = 2,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Compare the EP gradient with the exact one; watch the energy.
+
+    The exact gradient is by implicit differentiation, in float64. Exit 1 if the two disagree, the
+    energy rises in a sweep, or the network does not settle.
+    """
+    import torch
+
+    from ep_neuro.costs import one_hot
+    from ep_neuro.network import Network
+    from ep_neuro.verify import check_network
+
+    config = config_in(model)
+    network = open_named(model, seed).network if config is None else Network(config.spec(), seed)
+    spec = network.spec
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand((batch, *spec.input.shape), generator=generator)
+    labels = torch.randint(spec.classes, (batch,), generator=generator)
+    with progress("settling in float64"):
+        found = check_network(network, x, one_hot(labels, spec.target_shape, torch.float64))
+    emit({**vars(found), "holds": found.holds}, json_)
+    if not found.holds:
+        deviation = found.finite_difference or 0.0
+        claims = (
+            (found.settled, found.message.partition(":")[0]),
+            (found.gradient_cosine > 0.9999, f"gradient cosine {found.gradient_cosine:.6f}"),
+            (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
+            (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
+        )
+        raise CheckFailed(
+            f"network '{spec.name}'",
+            ", ".join(text for holds, text in claims if not holds)
+            + " (limits: cosine 0.9999, no rise, 0.001 from finite differences)",
+            "scale the weights down until the network settles",
+        )
