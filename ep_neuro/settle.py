@@ -118,6 +118,25 @@ class SettleResult:
         state, remedy = self.status.value.split(": ", 1)
         return f"{state} after {self.sweeps} sweeps, residual {self.residual.max():.2g}: {remedy}"
 
+    def replaced(self, late: Tensor, again: SettleResult, tolerance: float) -> SettleResult:
+        """Of two nudged phases in one batch, with the samples `late` (N,) as `again` has them.
+
+        States hold ``+beta`` first, then ``-beta``; the residual is the larger of the two.
+        """
+        state = {p: v.clone() for p, v in self.state.items()}
+        residual = self.residual.clone()
+        for p, v in again.state.items():
+            state[p][late.repeat(2)] = v
+        residual[late] = torch.maximum(*again.residual.chunk(2))
+        settled = bool((residual <= tolerance).all())
+        return SettleResult(
+            state=state,
+            status=Status.SETTLED if settled else Status.NOT_SETTLED,
+            residual=residual,
+            sweeps=self.sweeps + again.sweeps,
+            work=self.work + float(late.float().mean()) * again.work,
+        )
+
 
 def settle(
     landscape: Landscape,

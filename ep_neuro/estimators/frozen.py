@@ -9,8 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ep_neuro.activations import Clip, distance
-from ep_neuro.costs import slope
-from ep_neuro.estimators.contrast import Estimate, energy_gradient, readout_gradient
+from ep_neuro.costs import Nudge, slope
+from ep_neuro.deployed import Circuit
+from ep_neuro.estimators.contrast import (
+    Estimate,
+    Gradient,
+    contrast,
+    energy_gradient,
+    readout_gradient,
+)
+from ep_neuro.estimators.phases import both_phases
 from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import CHECK_EVERY, Schedule, SettleResult, Status, settle
 
@@ -39,6 +47,10 @@ class FrozenMean(BaseModel):
     precision : {"float32", "bfloat16"}
         Type in which weights multiply states in both phases; states and gradient keep theirs.
         ``h`` is a tensor of its own and loses no digits to the mean.
+    fallback : bool
+        Settle the samples whose response misses the tolerance of `nudged`, which happens where an
+        equilibrium is nearly flat, again as two phases of twice the sweeps (`Centered`), in full
+        precision.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +60,7 @@ class FrozenMean(BaseModel):
     free: Schedule = Schedule()
     nudged: Schedule = Schedule(sweeps=50)
     precision: Literal["float32", "bfloat16"] = "float32"
+    fallback: bool = True
 
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
@@ -61,18 +74,42 @@ class FrozenMean(BaseModel):
             free = settle(landscape, self.free, start)
             output = network.spec.output
             force = -self.beta * slope(free.state[output], y, network.readout)
-            pair = _Pair(landscape, free.state, force)
+            pair = Pair(landscape, free.state, force)
             nudged = pair.settle(self.nudged)
+            late = ~(nudged.residual <= self.nudged.tolerance)
             mean, half = pair.mean(), pair.half()
-        tilt = Landscape(network, x).pinned(free.state).tilt(mean, half).mean() / self.beta
-        gradient = energy_gradient(network, tilt)
+        tilts = Landscape(network, x).pinned(free.state).tilt(mean, half) / self.beta
+        if not (self.fallback and bool(late.any())):
+            gradient = energy_gradient(network, tilts.mean())
+        else:
+            gradient = energy_gradient(network, (tilts * ~late).mean())
+            again, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
+            gradient = {k: g + again[k] for k, g in gradient.items()}
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
 
+    def _in_two_phases(
+        self,
+        network: Network,
+        x: Tensor,
+        y: Tensor,
+        free: State,
+        nudged: SettleResult,
+        late: Tensor,
+    ) -> tuple[Gradient, SettleResult]:
+        """What the `late` samples give to the gradient of the batch; `nudged` with their phases."""
+        schedule = self.nudged.model_copy(update={"sweeps": 2 * self.nudged.sweeps})
+        start = {p: v[late] for p, v in free.items()}
+        nudge = Nudge.both(self.beta, y[late], network.readout)
+        result, plus, minus = both_phases(Landscape(network, x[late]), start, nudge, schedule)
+        share = float(late.float().mean())
+        gradient = contrast(network, x[late], plus, minus, 2 * self.beta / share)
+        return gradient, nudged.replaced(late, result, schedule.tolerance)
 
-class _Pair:
+
+class Pair:
     """Two states ``I + up`` and ``I - down`` about the frozen drive ``I``."""
 
-    def __init__(self, landscape: Landscape, free: State, force: Tensor) -> None:
+    def __init__(self, landscape: Landscape | Circuit, free: State, force: Tensor) -> None:
         self.landscape = landscape.pinned(free)
         self.free, self.force = free, force
         self.drive = {p: landscape.drive(free, p) for p in free}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ep_neuro.costs import Nudge
 from ep_neuro.estimators.contrast import Estimate, contrast, readout_gradient
 from ep_neuro.network import Landscape, Network, State
-from ep_neuro.settle import Schedule, settle
+from ep_neuro.settle import Schedule, SettleResult, settle
 
 Beta = Annotated[float, Field(gt=0, lt=1)]
 
@@ -106,16 +106,25 @@ class Centered(BaseModel):
         with torch.no_grad():
             landscape = Landscape(network, x)
             free = settle(landscape, self.free, start)
-            # Both nudged phases settle as one batch of twice the size.
-            start = {p: torch.cat([v, v]) for p, v in free.state.items()}
             nudge = Nudge.both(self.beta, y, network.readout)
-            nudged = settle(landscape.doubled(), self.nudged, start, nudge)
-            plus, minus = (
-                {p: v[part] for p, v in nudged.state.items()}
-                for part in (slice(None, len(x)), slice(len(x), None))
-            )
+            nudged, plus, minus = both_phases(landscape, free.state, nudge, self.nudged)
         gradient = contrast(network, x, plus, minus, 2 * self.beta)
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
+
+
+def both_phases(
+    landscape: Landscape, free: State, nudge: Nudge, schedule: Schedule
+) -> tuple[SettleResult, State, State]:
+    """The phases under ``+beta`` and ``-beta`` (`Nudge.both`) from `free`: together, and each."""
+    size = landscape.size
+    # They settle as one batch of twice the size.
+    start = {p: torch.cat([v, v]) for p, v in free.items()}
+    nudged = settle(landscape.doubled(), schedule, start, nudge)
+    plus, minus = (
+        {p: v[part] for p, v in nudged.state.items()}
+        for part in (slice(None, size), slice(size, None))
+    )
+    return nudged, plus, minus
 
 
 def _against_free(

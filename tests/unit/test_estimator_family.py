@@ -221,6 +221,50 @@ def test_holomorphic_ep_refuses_what_is_not_holomorphic(spec: Any, parts: list[s
     assert all(part in str(caught.value) for part in parts)
 
 
+# --- what frozen-mean does by itself where the response does not settle ------------------------
+
+
+def test_frozen_mean_settles_late_samples_again_as_two_phases_of_twice_the_sweeps() -> None:
+    network, x, y = problem(3)
+    estimate = FrozenMean(free=TIGHT, nudged=Schedule(sweeps=2, tolerance=1e-12))(network, x, y)
+    two = Centered(free=TIGHT, nudged=Schedule(sweeps=4, tolerance=1e-12))(network, x, y)
+    assert difference(estimate.gradient, two.gradient) < 1e-12
+    assert estimate.nudged.sweeps == 2 + 4
+
+
+def test_frozen_mean_keeps_its_response_for_the_samples_that_have_settled() -> None:
+    network, x, y = problem(3)
+    cut = FrozenMean(free=TIGHT, nudged=Schedule(sweeps=2, tolerance=0.0), fallback=False)
+    residual = cut(network, x, y).nudged.residual
+    tolerance = float(residual.median())
+    schedule = Schedule(sweeps=2, tolerance=tolerance)
+    late = residual > tolerance
+    assert 0 < int(late.sum()) < len(x)
+    whole = FrozenMean(free=TIGHT, nudged=schedule)(network, x, y)
+    kept = cut(network, x[~late], y[~late]).gradient
+    again = Centered(free=TIGHT, nudged=schedule.model_copy(update={"sweeps": 4}))
+    redone = again(network, x[late], y[late]).gradient
+    share = float(late.double().mean())
+    wanted = {k: (1 - share) * kept[k] + share * redone[k] for k in kept}
+    assert difference(whole.gradient, wanted) < 1e-12
+    assert (whole.nudged.residual[late] < residual[late]).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_falling_back_brings_the_gradient_nearer_to_the_implicit_one(seed: int) -> None:
+    network, x, y = problem(seed)
+    exact = implicit_gradient(network, x, y, TIGHT).gradient
+    schedule = Schedule(sweeps=3, tolerance=1e-3)
+    with_, without = (
+        cosine(
+            FrozenMean(beta=0.05, free=TIGHT, nudged=schedule, fallback=f)(network, x, y).gradient,
+            exact,
+        )
+        for f in (True, False)
+    )
+    assert with_ > without
+
+
 @pytest.mark.parametrize("kind", NUDGING)
 def test_a_phase_cut_short_is_reported(kind: Any) -> None:
     network, x, y = problem(0, smooth_chain())
