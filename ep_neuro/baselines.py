@@ -17,6 +17,12 @@ from ep_neuro.estimators.contrast import Estimate, Gradient, energy_gradient, re
 from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import Schedule, SettleResult, Status, settle
 
+CALIBRATION = 1024
+"""Training images over which batch norm takes its statistics before validation."""
+
+EPSILON = 1e-5
+"""Added to a variance, as in `torch.nn.BatchNorm2d`."""
+
 
 @dataclass(frozen=True)
 class ImplicitGradient:
@@ -143,13 +149,20 @@ class FeedForwardTwin(nn.Module):
 
     Same couplings, biases and boxes; ``z_l = clip(sum_in W * z_pre + b_l)``.
 
+    Parameters
+    ----------
+    network : Network
+    batch_norm : bool
+        Normalise the drive of each hidden channel over the batch, before its bias (Ioffe & Szegedy
+        2015); `folded` writes the statistics of some samples into the weights.
+
     Raises
     ------
     SpecError
         If a coupling leads back to an earlier population, which one pass cannot follow.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, batch_norm: bool = False) -> None:
         super().__init__()
         order = list(network.spec.shapes)
         for c in network.spec.couplings:
@@ -159,32 +172,71 @@ class FeedForwardTwin(nn.Module):
                     f"'{c.pre}' stands after '{c.post}', and one pass keeps the order of the spec",
                     f"list '{c.pre}' before '{c.post}', or swap pre and post",
                 )
-        self.network = network
+        self.network, self.batch_norm = network, batch_norm
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (N, *output shape) of raw inputs `x` (N, *input shape)."""
+        return self._pass(x)[0]
+
+    @torch.no_grad()
+    def folded(self, x: Tensor) -> Network:
+        """A network whose plain twin answers as this one does, normalised over the samples `x`."""
+        _, statistics = self._pass(x)
+        plain = copy.deepcopy(self.network)
+        for name, (mean, deviation) in statistics.items():
+            bias = plain.biases[name]
+            bias.sub_((mean / deviation).view_as(bias))
+            for c in plain.spec.couplings:
+                if c.post == name:
+                    weight = plain.weights[c.name]
+                    # Channels come first in a kernel, and first among the rows of a dense weight.
+                    weight.div_(
+                        deviation.repeat_interleave(len(weight) // len(deviation)).view(
+                            -1, *[1] * (weight.dim() - 1)
+                        )
+                    )
+        return plain
+
+    def _pass(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """The output, and mean and deviation of each normalised channel's drive, less its bias."""
+        statistics: dict[str, tuple[Tensor, Tensor]] = {}
         landscape = Landscape(self.network, x)
         z: State = {}
         for name in landscape.boxes:
             drive = landscape.constant[name]
             for c in landscape.into[name]:
                 drive = drive + landscape.operators.forward(c, z[c.pre])
+            if self.batch_norm and name != self.network.spec.output:
+                bias = self.network.biases[name].view(1, -1, *[1] * (drive.dim() - 2))
+                dims = [0, *range(2, drive.dim())]
+                variance, mean = torch.var_mean(drive - bias, dims, correction=0, keepdim=True)
+                deviation = (variance + EPSILON).sqrt()
+                drive = (drive - bias - mean) / deviation + bias
+                statistics[name] = (mean.flatten(), deviation.flatten())
             z[name] = landscape.activations[name](drive)
-        return z[self.network.spec.output]
+        return z[self.network.spec.output], statistics
 
 
 class Backprop(BaseModel):
-    """The exact gradient of the feed-forward twin: the baseline that EP is held against."""
+    """The exact gradient of the feed-forward twin: the baseline that EP is held against.
+
+    Attributes
+    ----------
+    batch_norm : bool
+        Normalise hidden channels over the batch. Validated and saved is the folded network, with
+        statistics of `CALIBRATION` training images.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["backprop"] = "backprop"
+    batch_norm: bool = False
 
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
         """Gradient for inputs `x` (N, ...) and targets `y` (N, *output shape)."""
-        output = FeedForwardTwin(network)(x)
+        output = FeedForwardTwin(network, self.batch_norm)(x)
         gradient = _backward(network, output, y)
         passed = SettleResult(
             {network.spec.output: output.detach()}, Status.SETTLED, torch.zeros(len(x)), 1

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from ep_neuro.baselines import Backprop, FeedForwardTwin, implicit_gradient
+from ep_neuro.checkpoint import load_model
+from ep_neuro.config import build_config
 from ep_neuro.costs import one_hot, squared_error
+from ep_neuro.data import load
 from ep_neuro.errors import CheckFailed, SpecError
 from ep_neuro.network import Landscape, Network, parameter_names
 from ep_neuro.settle import Schedule, Status, settle
 from ep_neuro.spec import NetworkSpec
+from ep_neuro.training import evaluate, train
 from ep_neuro.zoo import zoo
-from tests.helpers.graphs import digits_like_dense, random_residual_spec
+from tests.helpers.graphs import digits_like_dense, digits_like_residual, random_residual_spec
 
 TIGHT = Schedule(sweeps=3000, relaxation=1.3, tolerance=1e-12)
 
@@ -75,6 +81,50 @@ def test_backprop_reports_the_output_it_was_measured_at() -> None:
     assert estimate.free.status is Status.SETTLED
     output = estimate.free.state[network.spec.output]
     assert torch.equal(output, FeedForwardTwin(network)(x).detach())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_folded_batch_norm_answers_as_the_normalised_twin_did(seed: int) -> None:
+    network, x, _ = problem(seed)
+    twin = FeedForwardTwin(network, batch_norm=True)
+    with torch.no_grad():
+        torch.testing.assert_close(FeedForwardTwin(twin.folded(x))(x), twin(x))
+
+
+def test_batch_norm_gives_each_hidden_channel_mean_zero_and_variance_one() -> None:
+    data = digits_like_residual().to_dict()
+    for p in data["populations"]:
+        p["box"] = [-1e6, 1e6]
+    network = Network(NetworkSpec.from_dict(data)).double()
+    x = 30 * torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    folded = FeedForwardTwin(network, batch_norm=True).folded(x)
+    first = network.spec.populations[0].name
+    with torch.no_grad():
+        drive = Landscape(folded, x).constant[first]
+    torch.testing.assert_close(drive.mean((0, 2, 3)), torch.zeros(drive.shape[1]).double())
+    torch.testing.assert_close(
+        drive.var((0, 2, 3), correction=0), torch.ones(drive.shape[1]).double(), rtol=1e-3, atol=0
+    )
+
+
+def test_backprop_with_batch_norm_saves_a_network_that_needs_none(tmp_path: Path) -> None:
+    config = build_config(
+        {
+            "network": digits_like_residual().to_dict(),
+            "estimator": {"kind": "backprop", "batch_norm": True},
+            "optimiser": {"lr": 0.01},
+            "epochs": 4,
+        }
+    )
+    result = train(config, tmp_path)
+    assert result.test.accuracy > 0.8
+    again = evaluate(
+        load_model(tmp_path / "best").network,
+        load("digits").test,
+        config.evaluation,
+        feedforward=True,
+    )
+    assert again.accuracy == result.test.accuracy
 
 
 def test_a_coupling_that_leads_back_has_no_twin_and_says_so() -> None:
