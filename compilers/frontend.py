@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compilers.ir import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
 from compilers.operators import apply
-from ep_neuro.errors import GraphError
+from ep_neuro.lowering import refuse_unlowerable
 from ep_neuro.network import Network
 from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 
@@ -80,36 +80,6 @@ def _phases(steps: int, nudged_steps: int, beta: float) -> tuple[Phase, ...]:
         Phase("nudged+", nudged_steps, beta, "free", 1),
         Phase("nudged-", nudged_steps, -beta, "free", -1),
     )
-
-
-def refuse_unlowerable(spec: NetworkSpec) -> None:
-    """Raise `GraphError` for the first thing in `spec` that a graph cannot say."""
-    for p in spec.populations:
-        if p.activation != "clip":
-            raise GraphError(
-                f"population '{p.name}'",
-                f"activation {p.activation} has no neuron on hardware, which clips",
-                "train with activation: clip",
-            )
-    for c in spec.couplings:
-        if c.pool == "max":
-            raise GraphError(
-                f"coupling '{c.name}'",
-                "a max-pool is not linear, and synapses are",
-                "train with pool: avg, or with a stride in place of the pool",
-            )
-        if c.untied:
-            raise GraphError(
-                f"coupling '{c.name}'",
-                "its way back has a weight of its own, and a graph has one for both ways",
-                "train without untied",
-            )
-    if spec.readout is not None:
-        raise GraphError(
-            f"readout of '{spec.name}'",
-            "a softmax layer outside the dynamics does not run on hardware",
-            "train with the squared error on an output population",
-        )
 
 
 def _operator(c: CouplingSpec) -> Dense | Conv:

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model, load_model, open_model, save_model
     from ep_neuro.config import TrainConfig
     from ep_neuro.costs import Nudge
-    from ep_neuro.estimators import Centered, FrozenMean, Holomorphic, OneSided, RandomSign
+    from ep_neuro.estimators import (
+        Centered,
+        Deployed,
+        FrozenMean,
+        Holomorphic,
+        OneSided,
+        RandomSign,
+    )
     from ep_neuro.initialisation import keep_alive
     from ep_neuro.network import Landscape, Network
     from ep_neuro.settle import Schedule, SettleResult, Status, settle
@@ -28,6 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Centered": "estimators",
     "CouplingSpec": "spec",
+    "Deployed": "estimators",
     "FeedForwardTwin": "baselines",
     "FrozenMean": "estimators",
     "Holomorphic": "estimators",
@@ -59,6 +67,7 @@ _HOMES = {
 __all__ = [
     "Centered",
     "CouplingSpec",
+    "Deployed",
     "FeedForwardTwin",
     "FrozenMean",
     "Holomorphic",

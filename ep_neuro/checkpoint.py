@@ -100,6 +100,12 @@ def load_model(path: str | Path) -> Model:
     return Model(network, _read_json(path / METADATA))
 
 
+def best_in(path: str | Path) -> Path:
+    """The directory of a model; the run directory of ``train`` stands for its best one."""
+    best = Path(path) / "best"
+    return best if (best / SPEC).is_file() else Path(path)
+
+
 def load_state(path: str | Path) -> dict[str, Any]:
     """Read the training state beside a model; `ModelError` if it is missing or damaged."""
     path = Path(path)

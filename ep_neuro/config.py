@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ep_neuro.augment import Augmentation
 from ep_neuro.baselines import Backprop, Implicit, Unrolled
+from ep_neuro.checkpoint import SPEC, Model, best_in, load_model
 from ep_neuro.errors import ConfigError, EPNeuroError
-from ep_neuro.estimators import Centered, FrozenMean, Holomorphic, OneSided, RandomSign
-from ep_neuro.settle import Schedule
+from ep_neuro.estimators import (
+    Centered,
+    Deployed,
+    FrozenMean,
+    Holomorphic,
+    OneSided,
+    RandomSign,
+)
+from ep_neuro.network import Network
+from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.spec import NetworkSpec
 from ep_neuro.yaml_io import dump_yaml, first_problem, load_yaml, parse_value
 from ep_neuro.zoo import zoo
@@ -23,7 +33,15 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 Estimator = (
-    Centered | Backprop | FrozenMean | Holomorphic | OneSided | RandomSign | Implicit | Unrolled
+    Centered
+    | Backprop
+    | Deployed
+    | FrozenMean
+    | Holomorphic
+    | OneSided
+    | RandomSign
+    | Implicit
+    | Unrolled
 )
 """What may stand under ``estimator``, chosen by ``kind``."""
 
@@ -87,14 +105,22 @@ class TrainConfig(BaseModel):
 
     Attributes
     ----------
-    network : str or mapping
-        ``zoo:NAME``, the path of a spec in YAML, or a spec written in place.
+    network : str or mapping, optional
+        ``zoo:NAME``, the path of a spec in YAML, or a spec written in place; that of `start` if
+        left out.
+    start : str, optional
+        A model directory, or a run directory for its best model, whose weights training begins
+        with; fresh weights if left out.
     data : str
         Name of a data set (`ep_neuro.data.load`).
     data_root : str, optional
         Where its files lie.
     estimator : Estimator
         Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
+    schedule : {"own", "published"}
+        ``own`` takes the phases as they are written. ``published`` replaces them by the 120 free
+        and twice 50 nudged even/odd sweeps of the published code, and frozen-mean by centered, so
+        that one file runs both.
     optimiser : Optimiser
     epochs, batch : int
         Passes over the training split, samples a step.
@@ -125,10 +151,12 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: str | dict[str, Any]
+    network: str | dict[str, Any] | None = None
+    start: str | None = None
     data: str = "digits"
     data_root: str | None = None
     estimator: Annotated[Estimator, Field(discriminator="kind")] = Centered()
+    schedule: Literal["own", "published"] = "own"
     optimiser: Optimiser = Optimiser()
     epochs: Annotated[int, Field(ge=1)] = 20
     batch: Annotated[int, Field(ge=1)] = 64
@@ -143,6 +171,25 @@ class TrainConfig(BaseModel):
     save_minutes: Annotated[float, Field(ge=0)] = 10.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _published_phases_replace_the_written_ones(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("schedule") != "published":
+            return data
+        written = data.get("estimator", {})
+        written = dict(written) if isinstance(written, dict) else written.model_dump()
+        kind = written.get("kind", "centered")
+        if kind not in ("centered", "frozen-mean"):
+            raise ConfigError(
+                "schedule: published",
+                f"its phases are those of centered EP, not of estimator '{kind}'",
+                "set estimator.kind: centered, or schedule: own",
+            )
+        beta = {"beta": written["beta"]} if "beta" in written else {}
+        phases = {"free": PUBLISHED_FREE, "nudged": PUBLISHED_NUDGED}
+        estimator = {"kind": "centered", **beta, **phases}
+        return {**data, "estimator": estimator, "evaluation": PUBLISHED_FREE}
+
     @field_validator("estimator", mode="before")
     @classmethod
     def _estimator_is_centered_unless_it_says_otherwise(cls, value: Any) -> Any:
@@ -150,6 +197,8 @@ class TrainConfig(BaseModel):
 
     def spec(self) -> NetworkSpec:
         """The network to train; raises `SpecError` or `ConfigError`."""
+        if self.network is None:
+            return self._started_from()
         if isinstance(self.network, dict):
             return NetworkSpec.from_dict(self.network, where="network")
         if self.network.startswith("zoo:"):
@@ -158,6 +207,10 @@ class TrainConfig(BaseModel):
 
     def check(self, spec: NetworkSpec) -> None:
         """Raise `ConfigError` if an option asks for what network or estimator cannot do."""
+        if self.start is not None:
+            _refuse_another(self.start, self._started_from(), spec)
+        if isinstance(self.estimator, Deployed):
+            self._check_deployed(spec)
         if self.augment and len(spec.input.shape) != 3:
             raise ConfigError(
                 "augment",
@@ -171,9 +224,71 @@ class TrainConfig(BaseModel):
                 "set carry_states: false, or take estimator.kind: centered",
             )
 
+    def _check_deployed(self, spec: NetworkSpec) -> None:
+        assert isinstance(self.estimator, Deployed)
+        self.estimator.check_spec(spec)
+        if self.carry_states:
+            raise ConfigError(
+                "carry_states: true",
+                "a chip starts every sample at rest",
+                "set carry_states: false, or take another estimator than deployed",
+            )
+        if self.on_unsettled == "more-sweeps":
+            raise ConfigError(
+                "on_unsettled: more-sweeps",
+                f"a deployed free phase has {self.estimator.steps} steps, settled or not",
+                "set on_unsettled: continue, or give estimator.steps more",
+            )
+
+    def begin(self) -> Model:
+        """The model that training begins with; raises `ModelError`, `SpecError`, `ConfigError`."""
+        if self.start is None:
+            return Model(Network(self.spec(), self.seed))
+        found = load_model(best_in(self.start))
+        _refuse_another(self.start, found.network.spec, self.spec())
+        network = Network(self.spec())
+        network.load_state_dict(found.network.state_dict())
+        return Model(network, {"start.sha256": found.digest})
+
+    def _started_from(self) -> NetworkSpec:
+        if self.start is None:
+            raise ConfigError(
+                "network", "is missing", "name it, zoo:digits_dense for instance, or give start"
+            )
+        place = best_in(self.start)
+        if not (place / SPEC).is_file():
+            raise ConfigError(
+                f"start: {self.start}",
+                f"there is no {SPEC}",
+                "give a directory that `ep-neuro train` wrote",
+            )
+        return NetworkSpec.from_yaml(place / SPEC)
+
     def to_yaml(self) -> str:
         """The resolved configuration, defaults included."""
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def _refuse_another(start: str, found: NetworkSpec, spec: NetworkSpec) -> None:
+    """Raise `ConfigError` unless the weights of `found` mean the same in `spec`."""
+    parts = ("input", "populations", "couplings", "output", "readout")
+    for part in parts:
+        for theirs, ours in itertools.zip_longest(*(_pieces(s, part) for s in (found, spec))):
+            if theirs != ours:
+                raise ConfigError(
+                    f"start: {start}",
+                    f"its {part} differ: {theirs} there, {ours} in network '{spec.name}'",
+                    "start from a model of the same network, or leave network out",
+                )
+
+
+def _pieces(spec: NetworkSpec, part: str) -> list[Any]:
+    """What has to agree, piece by piece; the gains of fresh weights need not."""
+    value = spec.model_dump(mode="json", exclude_defaults=True).get(part)
+    pieces = value if isinstance(value, list) else [value]
+    return [
+        {k: v for k, v in p.items() if k != "gain"} if isinstance(p, dict) else p for p in pieces
+    ]
 
 
 def read_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:

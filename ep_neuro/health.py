@@ -1,4 +1,4 @@
-"""Settling health: the recurrent spectral radius, and more sweeps for an unsettled batch."""
+"""Settling health: the spectrum at an equilibrium, and more sweeps for an unsettled batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from torch import Tensor
 
 from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import Schedule, settle
+
+BIFURCATION = 0.95
+"""Eigenvalue of the recurrent drive from which an equilibrium counts as near a bifurcation."""
+
+TINY = 1e-6
+"""Length, relative to an eigenvalue of 1, below which a vector is rounding."""
 
 PATIENCE = (2, 4)
 """Factors on the sweeps, one after the other, under ``on_unsettled: more-sweeps``."""
@@ -51,8 +57,77 @@ def spectral_radius(
     return float(radius.max())
 
 
+def eigenvalues_at_rest(
+    network: Network, x: Tensor, schedule: Schedule, *, iterations: int = 20
+) -> tuple[Tensor, Tensor]:
+    """Smallest and largest eigenvalue of the recurrent drive at each free equilibrium, both (N,).
+
+    Neurons at an end of their box take no part, so this is what the network is like where it
+    works, unlike a bound from the couplings alone. At 1 the equilibrium is about to split: it then
+    amplifies every rounding, and the response to a nudge takes ever longer. Synchronous steps need
+    a leak below ``2 / (1 - smallest)``.
+
+    By Lanczos iteration, which approaches both ends from within.
+
+    Parameters
+    ----------
+    network : Network
+        Without untied couplings, so that the drive is symmetric.
+    x : Tensor, (N, *input shape)
+    schedule : Schedule
+        Of the free phase.
+    iterations : int
+        Products with the recurrent drive.
+    """
+    with torch.no_grad():
+        landscape = Landscape(network, x)
+        z = settle(landscape, schedule).state
+        landscape = landscape.pinned(z)
+        # A symmetric matrix with the spectrum of the Jacobian, for smooth activations, too.
+        root = {p: landscape.activations[p].slope(value).sqrt() for p, value in z.items()}
+        generator = torch.Generator().manual_seed(0)
+        v = {p: r * torch.randn(r.shape, generator=generator).to(r) for p, r in root.items()}
+        v = _times(v, 1 / _norm(v).clamp_min(TINY))
+        before, length = _times(v, 0), torch.zeros(len(x), device=x.device)
+        diagonal, beside = [], []
+        for _ in range(iterations):
+            heard = {p: root[p] * value for p, value in v.items()}
+            image = {p: r * landscape.linear_drive(heard, p) for p, r in root.items()}
+            diagonal.append(_inner(image, v))
+            pairs = (_times(v, diagonal[-1]), _times(before, length))
+            image = {p: value - pairs[0][p] - pairs[1][p] for p, value in image.items()}
+            length = _norm(image)
+            # Nothing is left of a space that is used up, but noise that must not be scaled up.
+            length = length * (length > TINY)
+            beside.append(length)
+            before, v = v, _times(image, (length > 0) / length.clamp_min(TINY))
+        matrix = torch.diag_embed(torch.stack(diagonal, 1))
+        for offset in (-1, 1):
+            matrix = matrix + torch.diag_embed(torch.stack(beside[:-1], 1), offset)
+        values = torch.linalg.eigvalsh(matrix)
+        return values[:, 0], values[:, -1]
+
+
+def near_bifurcation(
+    network: Network, x: Tensor, schedule: Schedule, limit: float = BIFURCATION
+) -> tuple[float, float]:
+    """Share of samples that settle near a bifurcation, and the largest eigenvalue of all."""
+    highest = eigenvalues_at_rest(network, x, schedule)[1]
+    return float((highest > limit).float().mean()), float(highest.max())
+
+
+def _times(v: State, factor: Tensor | float) -> State:
+    if isinstance(factor, Tensor):
+        return {p: factor.view(-1, *[1] * (s.dim() - 1)) * s for p, s in v.items()}
+    return {p: factor * s for p, s in v.items()}
+
+
+def _inner(a: State, b: State) -> Tensor:
+    return torch.stack([(a[p] * b[p]).flatten(1).sum(1) for p in a]).sum(0)
+
+
 def _norm(v: State) -> Tensor:
-    return torch.stack([s.flatten(1).square().sum(1) for s in v.values()]).sum(0).sqrt()
+    return _inner(v, v).sqrt()
 
 
 def with_more_sweeps(estimator: Any, factor: int) -> Any:

@@ -74,8 +74,8 @@ class Network(nn.Module):
         flat = z.flatten(1)
         return flat if self.readout is None else self.readout(flat)
 
-    def normalise(self, x: Tensor) -> Tensor:
-        """Clamped input of raw pixels `x` (N, *input shape); `DataError` if the shape differs."""
+    def check_input(self, x: Tensor) -> None:
+        """Raise `DataError` unless `x` is (N, *input shape)."""
         expected = self.spec.input.shape
         if tuple(x.shape[1:]) != expected:
             raise DataError(
@@ -83,6 +83,10 @@ class Network(nn.Module):
                 f"samples are {list(x.shape[1:])}, the network takes {list(expected)}",
                 "choose a data set or a network that fits",
             )
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Clamped input of raw pixels `x` (N, *input shape); `DataError` if the shape differs."""
+        self.check_input(x)
         x = x.to(next(self.parameters()))
         if self.spec.input.mean is not None:
             x = x - _per_channel(x.new_tensor(self.spec.input.mean), x.dim() - 1)

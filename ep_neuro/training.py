@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ep_neuro import data as datasets
-from ep_neuro.baselines import Backprop, FeedForwardTwin
+from ep_neuro.baselines import CALIBRATION, Backprop, FeedForwardTwin
 from ep_neuro.checkpoint import STATE, Model, load_model, load_state, save_model
 from ep_neuro.config import TrainConfig
 from ep_neuro.data import Dataset, Split
+from ep_neuro.deployed import Deployment
 from ep_neuro.distributed import Ranks, join
 from ep_neuro.errors import ConfigError, RunError
 from ep_neuro.files import remove_leftovers, write_atomic
@@ -91,10 +92,12 @@ def evaluate(
     *,
     batch: int = 360,
     feedforward: bool = False,
+    deployed: Deployment | None = None,
 ) -> Evaluation:
     """Settle every sample of `split` freely and read the largest output.
 
-    With `feedforward`, one pass of the feed-forward twin takes the place of settling.
+    With `feedforward`, one pass of the feed-forward twin takes the place of settling; with
+    `deployed`, the free phase of the compiled network does.
     """
     device = next(network.parameters()).device
     outputs, residuals, sweeps = [], [], []
@@ -104,18 +107,22 @@ def evaluate(
             if feedforward:
                 outputs.append(network.scores(FeedForwardTwin(network)(x)).cpu())
                 continue
-            result = settle(Landscape(network, x), schedule)
+            if deployed is None:
+                result = settle(Landscape(network, x), schedule)
+            else:
+                result = deployed.settle(network, x)
             outputs.append(network.scores(result.state[network.spec.output]).cpu())
             residuals.append(result.residual.cpu())
             sweeps.append(result.sweeps)
     values = torch.cat(outputs).numpy()
     residual = torch.cat(residuals) if residuals else torch.zeros(1)
+    tolerance = schedule.tolerance if deployed is None else deployed.tolerance
     return Evaluation(
         accuracy=float((values.argmax(1) == split.y).mean()),
         outputs=values,
         residual=float(residual.max()),
         # A residual that is not a number has not met the tolerance either.
-        unsettled=float((~(residual <= schedule.tolerance)).float().mean()),
+        unsettled=float((~(residual <= tolerance)).float().mean()),
         sweeps=float(np.mean(sweeps)) if sweeps else 1.0,
     )
 
@@ -203,7 +210,8 @@ class _Run:
         self.monitor = monitor if ranks.leads else None
         # Of the run directory all ranks know, and rank 0 alone writes there.
         self.place = out
-        self.network = Network(config.spec(), config.seed).to(ranks.device)
+        begun = config.begin()
+        self.network, self.origin = begun.network.to(ranks.device), begun.metadata
         self.best = self._copy(self.network)
         self.steps_an_epoch = -(-len(dataset.train) // config.batch)
         steps = config.epochs * self.steps_an_epoch
@@ -221,10 +229,16 @@ class _Run:
 
     @property
     def candidate(self) -> Network:
-        """The network that is validated: the running average, if there is one."""
+        """The network that is validated: the running average, if any, without batch norm."""
         network = self.stepper.averaged.module if self.config.average else self.network
         assert isinstance(network, Network)
-        return network
+        estimator = self.config.estimator
+        if not (isinstance(estimator, Backprop) and estimator.batch_norm):
+            return network
+        # Evenly over the split, which may be sorted by class.
+        some = self.dataset.train.pixels[:: -(-len(self.dataset.train) // CALIBRATION)]
+        x = _unit(torch.from_numpy(some).to(self.ranks.device))
+        return FeedForwardTwin(network, batch_norm=True).folded(x)
 
     def start(self) -> None:
         """Write the resolved configuration; a killed run's half-written files go."""
@@ -300,10 +314,13 @@ class _Run:
 
     def _evaluate(self, network: Network, split: Split) -> Evaluation:
         """Accuracy on `split`, of which each rank settles its part."""
-        feedforward = isinstance(self.config.estimator, Backprop)
+        estimator = self.config.estimator
+        feedforward = isinstance(estimator, Backprop)
+        deployed = estimator if isinstance(estimator, Deployment) else None
         index = self.ranks.share(torch.arange(len(split))).numpy()
         mine = Split(split.pixels[index], split.y[index])
-        found = evaluate(network, mine, self.config.evaluation, feedforward=feedforward)
+        schedule = self.config.evaluation
+        found = evaluate(network, mine, schedule, feedforward=feedforward, deployed=deployed)
         return joined(self.ranks.gather(found))
 
     # --- on disk -------------------------------------------------------------------------------
@@ -356,14 +373,22 @@ class _Run:
 
     def _metadata(self) -> dict[str, Any]:
         return {
+            **self.origin,
             "data": self.config.data,
             "seed": self.config.seed,
             "epochs": self.epoch,
             "estimator": self.config.estimator.kind,
+            **self._deployment(),
             "val_accuracy": max((r["val_accuracy"] for r in self.history), default=None),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
+
+    def _deployment(self) -> dict[str, Any]:
+        estimator = self.config.estimator
+        if not isinstance(estimator, Deployment):
+            return {}
+        return {"deployed": estimator.model_dump(include={"code", "bits", "steps", "leak"})}
 
     def _save_last(self) -> None:
         self._save("last", self.network, self._state())

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from compilers.ir import LEAK_BITS, Graph, Source
+from compilers.ir import Graph, Source
 from compilers.operators import apply
 from ep_neuro.errors import GraphError
-
-TOLERANCE = 0.01
-"""Lanczos stops once both ends of the spectrum are known to this share of its width."""
+from ep_neuro.spectrum import Spectrum, ends_of_spectrum
 
 
 class LeakWarning(UserWarning):
     """The recurrent drive is so strong that no leak makes the network contract."""
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Ends of the spectrum of the recurrent drive ``J``, widened by what is not yet known."""
-
-    lowest: float
-    highest: float
-
-    @property
-    def leak_limit(self) -> float:
-        """``2 / (1 - lowest)``: synchronous Euler is linearly stable below it.
-
-        The steps ``v += a (J z - v)`` have the eigenvalues ``1 - a (1 - l)``, whose magnitude is
-        below 1 for every eigenvalue ``l`` of ``J`` if ``a (1 - l_min) < 2`` and ``l_max < 1``.
-        A clipped neuron only removes its row and column of the symmetric ``J``, which cannot
-        widen the spectrum (Cauchy interlacing).
-        """
-        return 2.0 / (1.0 - min(self.lowest, 0.0))
 
 
 def choose_leak(
@@ -77,13 +55,12 @@ def choose_leak(
     if spectrum.highest >= 1:
         warnings.warn(
             f"graph '{graph.name}': largest eigenvalue {spectrum.highest:.3f} of the recurrent "
-            "drive is not below 1, so it may not settle to one point; train with a smaller gain "
-            "or watch the residual",
+            "drive, no neuron clipped, is not below 1, so it may not settle to one point; "
+            "`ep-neuro compare` tells where samples do settle, or train with a smaller gain",
             LeakWarning,
             stacklevel=2,
         )
-    steps = math.floor(min(maximum, safety * spectrum.leak_limit) * (1 << LEAK_BITS))
-    leak = max(1, steps) / (1 << LEAK_BITS)
+    leak = spectrum.leak(maximum, safety)
     populations = tuple(
         p if isinstance(p.dynamics, Source) else replace(p, dynamics=replace(p.dynamics, leak=leak))
         for p in graph.populations
@@ -100,35 +77,10 @@ def recurrent_spectrum(graph: Graph, iterations: int = 60, seed: int = 0) -> Spe
     """Ends of the spectrum of the drive between neurons, by Lanczos iteration.
 
     The drive is taken in real units (through the readout gains), where tied weights make it
-    symmetric. Ritz values lie inside the spectrum; each end is widened by the residual of its
-    Ritz pair, which makes up for stopping early.
+    symmetric.
     """
     drive, size = _recurrent_drive(graph)
-    vector = np.random.default_rng(seed).standard_normal(size)
-    basis = [vector / np.linalg.norm(vector)]
-    diagonal: list[float] = []
-    beside: list[float] = []
-    for _ in range(min(iterations, size)):
-        image = drive(basis[-1])
-        diagonal.append(float(image @ basis[-1]))
-        # Without reorthogonalisation rounding brings copies of the converged ends back.
-        for _ in range(2):
-            for known in basis:
-                image -= (known @ image) * known
-        norm = float(np.linalg.norm(image))
-        values, residuals = _ritz(diagonal, beside, norm)
-        width = max(abs(values[0]), abs(values[-1]), 1e-12)
-        if max(residuals[0], residuals[-1]) <= TOLERANCE * width:
-            break
-        beside.append(norm)
-        basis.append(image / norm)
-    return Spectrum(float(values[0] - residuals[0]), float(values[-1] + residuals[-1]))
-
-
-def _ritz(diagonal: list[float], beside: list[float], norm: float) -> tuple[np.ndarray, np.ndarray]:
-    matrix = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-    values, vectors = np.linalg.eigh(matrix)
-    return values, norm * np.abs(vectors[-1])
+    return ends_of_spectrum(drive, size, iterations, seed)
 
 
 def _recurrent_drive(graph: Graph) -> tuple[Callable[[np.ndarray], np.ndarray], int]:

@@ -6,12 +6,14 @@ Each is called as ``estimator(network, x, y)`` and returns an `Estimate`.
 from __future__ import annotations
 
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, readout_gradient
+from ep_neuro.estimators.deployed import Deployed
 from ep_neuro.estimators.frozen import FrozenMean
 from ep_neuro.estimators.holomorphic import Holomorphic
 from ep_neuro.estimators.phases import Centered, OneSided, RandomSign
 
 __all__ = [
     "Centered",
+    "Deployed",
     "Estimate",
     "FrozenMean",
     "Gradient",

@@ -11,6 +11,7 @@ from ep_neuro.baselines import Backprop
 from ep_neuro.config import TrainConfig, build_config, read_config, recipes
 from ep_neuro.errors import ConfigError, EPNeuroError, SpecError
 from ep_neuro.estimators import Centered
+from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED
 from ep_neuro.yaml_io import parse_yaml
 from tests.helpers.graphs import digits_like_dense
 
@@ -28,6 +29,22 @@ def test_each_recipe_trains_the_network_of_its_name(name: str) -> None:
 def test_a_resolved_configuration_reads_back_the_same(name: str) -> None:
     config = read_config(f"zoo:{name}")
     assert build_config(parse_yaml(config.to_yaml(), "text")) == config
+
+
+@pytest.mark.parametrize("kind", ["centered", "frozen-mean"])
+def test_one_key_runs_a_file_by_the_published_schedule(kind: str) -> None:
+    data = {**PLAIN, "estimator": {"kind": kind, "beta": 0.3}, "schedule": "published"}
+    config = build_config(data)
+    published = Centered(beta=0.3, free=PUBLISHED_FREE, nudged=PUBLISHED_NUDGED)
+    assert config.estimator == published
+    assert config.evaluation == PUBLISHED_FREE
+    assert build_config(parse_yaml(config.to_yaml(), "text")) == config
+
+
+def test_the_published_schedule_is_refused_where_there_are_no_such_phases() -> None:
+    data = {**PLAIN, "estimator": {"kind": "backprop"}, "schedule": "published"}
+    with pytest.raises(ConfigError, match=r"not of estimator 'backprop'; set estimator\.kind"):
+        build_config(data)
 
 
 def test_overrides_reach_any_depth_and_win_over_the_file(tmp_path: Path) -> None:
@@ -69,7 +86,7 @@ def test_a_network_is_a_zoo_name_a_file_or_written_in_place(tmp_path: Path) -> N
         ({"estimator": {"bta": 1}}, ["unknown key 'estimator.bta'", "did you mean 'beta'?"]),
         (
             {"estimator": {"kind": "backprop", "beta": 1}},
-            ["unknown key 'estimator.beta'", "known keys: kind"],
+            ["unknown key 'estimator.beta'", "known keys: kind, batch_norm"],
         ),
         ({"estimator": {"kind": "magic"}}, ["estimator", "'magic'", "'centered', 'backprop'"]),
         ({"epochs": 0}, ["epochs = 0", "greater than or equal to 1"]),

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch.func import jacrev
 
+from ep_neuro.cli.targets import at_rest
+from ep_neuro.data import Split
 from ep_neuro.estimators import Centered
-from ep_neuro.health import spectral_radius, with_more_sweeps
+from ep_neuro.health import eigenvalues_at_rest, near_bifurcation, spectral_radius, with_more_sweeps
 from ep_neuro.network import Landscape, Network
 from ep_neuro.settle import Schedule, settle
+from ep_neuro.spec import NetworkSpec
 from tests.helpers.graphs import random_residual_spec
+from tests.helpers.problems import smooth
 
 TIGHT = Schedule(sweeps=2000, tolerance=1e-9)
 
 
-def exact_radius(network: Network, x: torch.Tensor) -> float:
-    """Largest absolute eigenvalue of the dense Jacobian of the synchronous update, one sample."""
+def exact_eigenvalues(network: Network, x: torch.Tensor) -> torch.Tensor:
+    """Eigenvalues of the dense Jacobian of the synchronous update, one sample."""
     landscape = Landscape(network, x)
     z = settle(landscape, TIGHT).state
     sizes = [v.numel() for v in z.values()]
@@ -24,17 +31,18 @@ def exact_radius(network: Network, x: torch.Tensor) -> float:
     def update(flat: torch.Tensor) -> torch.Tensor:
         parts = flat.split(sizes)
         state = {p: part.view_as(v) for (p, v), part in zip(z.items(), parts, strict=True)}
-        return torch.cat([landscape.clip(p, landscape.drive(state, p)).flatten() for p in state])
+        rest = {p: landscape.activations[p](landscape.drive(state, p)) for p in state}
+        return torch.cat([v.flatten() for v in rest.values()])
 
     jacobian = jacrev(update)(torch.cat([v.flatten() for v in z.values()]))
-    return float(torch.linalg.eigvals(jacobian.detach()).abs().max())
+    return torch.linalg.eigvals(jacobian.detach()).real
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_power_iteration_finds_the_radius_of_the_jacobian(seed: int) -> None:
     network = Network(random_residual_spec(seed), seed).double()
     x = torch.rand(1, *network.spec.input.shape, dtype=torch.float64)
-    expected = exact_radius(network, x)
+    expected = float(exact_eigenvalues(network, x).abs().max())
     found = spectral_radius(network, x, TIGHT, iterations=300)
     assert found == pytest.approx(expected, rel=1e-2)
     assert found > 0
@@ -58,3 +66,74 @@ def test_more_sweeps_lengthen_both_phases_and_nothing_else() -> None:
     longer = with_more_sweeps(estimator, 4)
     assert (longer.free.sweeps, longer.nudged.sweeps, longer.beta) == (28, 12, 0.3)
     assert estimator.free.sweeps == 7
+
+
+@pytest.mark.parametrize("specify", [lambda spec: spec, smooth], ids=["boxes", "sigmoids"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lanczos_finds_both_ends_of_the_spectrum_of_each_sample(
+    seed: int, specify: Callable[[NetworkSpec], NetworkSpec]
+) -> None:
+    network = Network(specify(random_residual_spec(seed)), seed).double()
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(3, *network.spec.input.shape, dtype=torch.float64, generator=generator)
+    lowest, highest = eigenvalues_at_rest(network, x, TIGHT)
+    for i in range(3):
+        values = exact_eigenvalues(network, x[i : i + 1])
+        assert float(lowest[i]) == pytest.approx(float(values.min()), abs=0.01)
+        assert float(highest[i]) == pytest.approx(float(values.max()), abs=0.01)
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.9])
+def test_a_pair_in_reach_of_its_boxes_has_the_eigenvalue_of_its_coupling(weight: float) -> None:
+    network, x = pair(weight)
+    lowest, highest = eigenvalues_at_rest(network, x, TIGHT)
+    torch.testing.assert_close(highest, torch.full_like(highest, weight))
+    torch.testing.assert_close(lowest, torch.full_like(lowest, -weight))
+
+
+def test_clipped_neurons_leave_no_eigenvalue_however_strong_the_coupling() -> None:
+    network, x = pair(5.0)
+    lowest, highest = eigenvalues_at_rest(network, x, TIGHT)
+    assert (float(lowest.abs().max()), float(highest.abs().max())) == (0, 0)
+
+
+def test_the_share_near_a_bifurcation_counts_samples_above_the_limit() -> None:
+    network, x = pair(0.97)
+    x[1] = 0.5
+    # Driven by 0.05, both neurons reach 1 and are clipped; by half of it, both stay inside.
+    share, largest = near_bifurcation(network, x, TIGHT)
+    assert share == 0.5
+    assert largest == pytest.approx(0.97)
+    assert near_bifurcation(network, x, TIGHT, limit=0.98)[0] == 0
+
+
+def test_compare_warns_of_bifurcations_in_one_line_and_is_silent_without(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for weight, share in ((0.97, 1.0), (0.3, 0.0)):
+        network, x = pair(weight)
+        split = Split((x / 2).numpy(), np.zeros(2, np.int64))
+        found = at_rest(network, split)
+        assert found["near_bifurcation"] == share
+        assert found["largest_eigenvalue"] == pytest.approx(weight)
+        text = capsys.readouterr().err
+        assert text.count("\n") == share
+        assert ("100% of 2 samples settle near a bifurcation" in text) == bool(share)
+
+
+def pair(weight: float) -> tuple[Network, torch.Tensor]:
+    """Two neurons in [0, 1], both driven by 0.05 from outside and joined by `weight`."""
+    couplings = [("input", "a", 0.05), ("input", "b", 0.05), ("a", "b", weight)]
+    spec = NetworkSpec.from_dict(
+        {
+            "name": "pair",
+            "input": {"shape": [1]},
+            "populations": [{"name": "a", "shape": [1]}, {"name": "b", "shape": [1]}],
+            "couplings": [{"pre": pre, "post": post} for pre, post, _ in couplings],
+        }
+    )
+    network = Network(spec).double()
+    with torch.no_grad():
+        for pre, post, value in couplings:
+            network.weights[f"{pre}->{post}"].fill_(value)
+    return network, torch.ones(2, 1, dtype=torch.float64)

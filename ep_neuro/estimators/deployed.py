@@ -1,0 +1,85 @@
+"""EP on the deployed dynamics: fine-tuning for a chip, with gradients straight through."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ep_neuro.deployed import Circuit, Deployment, Moment
+from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, energy_gradient
+from ep_neuro.estimators.frozen import Pair
+from ep_neuro.network import Landscape, Network, State
+from ep_neuro.settle import Schedule, SettleResult
+
+
+class Deployed(Deployment):
+    """EP whose states are those of the compiled network, applied to the floating-point weights.
+
+    The free phase is the one that a target runs: synchronous steps, weights on their grid,
+    messages rounded and encoded, states read as the target reads them. The weights move as if
+    rounding passed gradients unchanged (straight-through estimator, Bengio et al. 2013).
+
+    With ``response: smooth`` the answer to the nudge is that of `FrozenMean` about the deployed
+    free state: quantised couplings, but no rounding and no encoding of the small differences that
+    carry the gradient. With ``response: encoded`` both nudged phases run as on the target, each
+    half as long as the free one; what is smaller than a message's step, or than the noise of a
+    spike train, is lost there.
+
+    Attributes
+    ----------
+    beta : float
+        Nudging factor.
+    response : {"smooth", "encoded"}
+    nudged : Schedule
+        Of the smooth response.
+    """
+
+    kind: Literal["deployed"] = "deployed"
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    response: Literal["smooth", "encoded"] = "smooth"
+    nudged: Schedule = Schedule(sweeps=20)
+
+    def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
+        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape)."""
+        answer = self._smooth if self.response == "smooth" else self._encoded
+        with torch.no_grad():
+            circuit = Circuit(network, x, self, next(network.parameters()).dtype)
+            free = circuit.run(circuit.rest(), self.steps)
+            found = circuit.result(free)
+        gradient, nudged = answer(network, circuit, free, x, y)
+        return Estimate(gradient, found, nudged)
+
+    def _smooth(
+        self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor
+    ) -> tuple[Gradient, SettleResult]:
+        with torch.no_grad():
+            force = self.beta * (circuit.units(y) - free.read[network.spec.output])
+            pair = Pair(circuit, free.read, force)
+            nudged = pair.settle(self.nudged)
+            mean = circuit.real(pair.mean())
+            half = {p: circuit.lowered.units[p][1] * v for p, v in pair.half().items()}
+        tilt = Landscape(network, x).tilt(mean, half).mean() / self.beta
+        return energy_gradient(network, tilt), replace(nudged, state=circuit.real(nudged.state))
+
+    def _encoded(
+        self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor
+    ) -> tuple[Gradient, SettleResult]:
+        with torch.no_grad():
+            signs = y.new_ones(len(y), *[1] * (y.dim() - 1))
+            nudge = (self.beta * torch.cat([signs, -signs]), circuit.units(torch.cat([y, y])))
+            both = circuit.doubled()
+            end = both.run(free.doubled(), max(1, self.steps // 2), nudge)
+            nudged = both.result(end)
+            plus, minus = (
+                _part(nudged.state, part) for part in (slice(len(x)), slice(len(x), None))
+            )
+        gradient = contrast(network, x, plus, minus, 2 * self.beta)
+        return gradient, replace(nudged, sweeps=end.t - free.t)
+
+
+def _part(state: State, part: slice) -> State:
+    return {p: v[part] for p, v in state.items()}
