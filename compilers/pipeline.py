@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from compilers.artifact import Program, versions
 from compilers.ir import Graph
 from compilers.limits import Violation
+from compilers.options import declared, refuse_unknown
 from compilers.passes.choose_leak import choose_leak
 from compilers.passes.encode import encode
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.fold_boxes import fold_boxes
+from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import quantize
 from compilers.passes.validate import validate
 from ep_neuro.errors import CheckFailed, GraphError
@@ -28,6 +30,9 @@ MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.
 
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
+
+FRESH_HEADROOM = 2
+"""Bits of a weight that learning from fresh weights fills, if there are as many to spare."""
 
 Observer = Callable[[str, Graph], None]
 """Called with the name and the result of each stage as it ends."""
@@ -83,6 +88,11 @@ class Emitter(Protocol):
         ...
 
 
+def fresh_headroom(bits: int | None) -> int:
+    """Headroom of weights of so many bits that are to be learnt from scratch."""
+    return 0 if bits is None else max(0, min(FRESH_HEADROOM, bits - 2))
+
+
 def run_passes(graph: Graph, passes: Sequence[Pass], observer: Observer | None = None) -> Trace:
     """Apply `passes` in order and keep every stage."""
     stages = [(FRONTEND, graph)]
@@ -99,6 +109,7 @@ def common_passes(
     code: str = "graded",
     *,
     bits: int | None = None,
+    headroom: int = 0,
     leak: float | None = None,
     steps: int | None = None,
     nudged_steps: int | None = None,
@@ -113,6 +124,8 @@ def common_passes(
         Encoding.
     bits : int, optional
         Bits of a weight; None stays in floating point.
+    headroom : int
+        Bits of a weight that are left for learning to fill; see `quantize`.
     leak : float, optional
         Largest leak; stability may call for a smaller one. None: that of `MAX_LEAKS`.
     steps, nudged_steps, beta
@@ -136,7 +149,7 @@ def common_passes(
         Pass("encode", encoded),
     ]
     if bits is not None:
-        passes.append(Pass("quantize", lambda graph: quantize(graph, bits)))
+        passes.append(Pass("quantize", lambda graph: quantize(graph, bits, headroom=headroom)))
     return passes
 
 
@@ -146,11 +159,13 @@ def compile_network(
     *,
     code: str = "graded",
     bits: int | None = None,
+    headroom: int = 0,
     leak: float | None = None,
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,
     parameters: Mapping[str, float] | None = None,
+    learn: str | None = None,
     options: Mapping[str, Any] | None = None,
     provenance: Mapping[str, str] | None = None,
     observer: Observer | None = None,
@@ -164,8 +179,10 @@ def compile_network(
         Spec and parameters.
     backend : Emitter
         The target.
-    code, bits, leak, steps, nudged_steps, beta, parameters
+    code, bits, headroom, leak, steps, nudged_steps, beta, parameters
         See `common_passes`.
+    learn : str, optional
+        Name of the rule by which weights and biases shall learn on the target; see `make_plastic`.
     options : mapping, optional
         Options of the backend; JSON values.
     provenance : mapping, optional
@@ -177,6 +194,8 @@ def compile_network(
 
     Raises
     ------
+    ConfigError
+        If the backend declares its options, and one of `options` is not among them.
     GraphError
         If an option does not fit the network.
     CheckFailed
@@ -185,9 +204,13 @@ def compile_network(
     from compilers.frontend import lower  # here: importing the compiler shall not import torch
 
     options = dict(options or {})
+    known = declared(backend)
+    if known is not None:
+        refuse_unknown(f"target '{backend.name}'", options, known)
     passes = common_passes(
         code,
         bits=bits,
+        headroom=headroom,
         leak=leak,
         steps=steps,
         nudged_steps=nudged_steps,
@@ -195,6 +218,8 @@ def compile_network(
         parameters=parameters,
     )
     passes += backend.passes(options)
+    if learn is not None:
+        passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn)))
     passes.append(Pass("verify", validate))
     trace = run_passes(lower(network, provenance), passes, observer)
     if check:

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
     from ep_neuro.config import TrainConfig
-    from ep_neuro.data import Split
+    from ep_neuro.data import Dataset, Split, SplitName
     from ep_neuro.spec import NetworkSpec
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
@@ -51,6 +51,26 @@ Leak = Annotated[
         help="Largest leak, 0.8 (spikes: 0.5) by default; stability may need less.",
     ),
 ]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="AXIS=A,B,..",
+        help="Run everything at each of steps=8,16,32 or bits=8,6,4,float; one of each.",
+    ),
+]
+Layerwise = Annotated[
+    bool,
+    typer.Option("--layerwise", help="Also how far each population is from the float states."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="Option of the target, lowering=faithful for instance; repeatable.",
+    ),
+]
 PrintAfter = Annotated[
     str | None,
     typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),
@@ -65,6 +85,11 @@ def open_named(name: str, seed: int) -> "Model":
     return open_model(str(best) if (best / SPEC).is_file() else name, seed)
 
 
+def is_fresh(model: "Model") -> bool:
+    """Whether the weights of an opened model are those that its seed drew."""
+    return model.metadata.keys() <= {"seed"}
+
+
 def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
     """The data to use: what was asked for, else what the model was trained on, else digits."""
     return asked or notes.get("data") or "digits"
@@ -74,6 +99,14 @@ def samples(
     data: str, root: Path | None, limit: int | None, shape: "NetworkSpec | tuple[int, ...]"
 ) -> "Split":
     """The chosen split, in the input shape of a network or a program."""
+    dataset, part = dataset_of(data, root, shape)
+    return dataset.split(part).head(limit)
+
+
+def dataset_of(
+    data: str, root: Path | None, shape: "NetworkSpec | tuple[int, ...]"
+) -> "tuple[Dataset, SplitName]":
+    """All splits of `data` for a network or a program, and the one that is asked for: ``test``."""
     from ep_neuro import data as datasets
 
     name, part = datasets.parse(data)
@@ -83,7 +116,7 @@ def samples(
     dataset = datasets.load(name, root, shape=resize)
     if not isinstance(shape, tuple):
         dataset = datasets.fitted(dataset, shape)
-    return dataset.split(part or "test").head(limit)
+    return dataset, part or "test"
 
 
 def config_in(name: str) -> "TrainConfig | None":
@@ -94,7 +127,7 @@ def config_in(name: str) -> "TrainConfig | None":
     if not Path(name).is_file():
         return None
     data = load_yaml(name)
-    return build_config(data, name) if "network" in data else None
+    return build_config(data, name) if data.keys() & {"network", "start"} else None
 
 
 def model_facts(name: str) -> dict[str, Any]:

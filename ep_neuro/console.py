@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -93,13 +93,13 @@ def _moved_descriptor(stdout: TextIO) -> Iterator[TextIO]:
         os.close(kept)
 
 
-def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | None = None) -> None:
+def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | None = None) -> None:
     """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
     out = _answers or sys.stdout
     try:
         if as_json:
             out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
-        elif isinstance(text, Table):
+        elif isinstance(text, Table | Group):
             width = None if out.isatty() else PIPE_WIDTH
             Console(file=out, highlight=False, width=width).print(text)
         else:
@@ -234,9 +234,10 @@ def row_printer(advance: Callable[..., None], total: int) -> Callable[[Any], Non
         done += 1
         row = compared.row
         name = ":".join(str(part) for part in (row.target, row.code, row.bits) if part)
+        steps = f" in {row.steps} steps" if row.steps else ""
         events = "" if row.events is None else f", {row.events:,.0f} events a sample"
         seconds = time.monotonic() - started
-        log(f"{name}: {row.accuracy:.2%} right{events} ({seconds:.0f} s)")
+        log(f"{name}: {row.accuracy:.2%} right{steps}{events} ({seconds:.0f} s)")
         advance(done, total, name)
 
     return tell

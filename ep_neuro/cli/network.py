@@ -30,7 +30,7 @@ def demo(
     ),
     json_: Json = False,
 ) -> None:
-    """Train on digits, compile, run on Lava, compare, report."""
+    """Train on digits, compile, run on Lava, compare, learn on a damaged array, report."""
     from targets.workflows.demo import run_demo
 
     check_place(out)

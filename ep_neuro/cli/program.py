@@ -1,4 +1,4 @@
-"""Commands about a program: compile, inspect, run."""
+"""Commands about a program: compile, inspect, run, learn."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,15 @@ from ep_neuro.arguments import (
     Leak,
     Limit,
     ModelName,
+    Option,
     PrintAfter,
     Root,
     Seed,
     Steps,
     Target,
     data_name,
+    dataset_of,
+    is_fresh,
     model_facts,
     open_named,
     samples,
@@ -36,12 +39,21 @@ def compile(
     bits: Bits = None,
     steps: Steps = None,
     leak: Leak = None,
+    option: Option = None,
+    learn: Annotated[
+        str | None,
+        typer.Option(
+            "--learn",
+            metavar="RULE",
+            help="Let it learn on the target: contrastive, spike-average, continual or one-sided.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Program; runs/programs/NETWORK-TARGET-CODE by default. "
-            "With --target nir, a name that ends in .nir makes a file for other tools.",
+            "A name that ends in .nir (--target nir) or .py (brian2) makes a file for other tools.",
         ),
     ] = None,
     print_after: PrintAfter = None,
@@ -55,9 +67,14 @@ def compile(
     import targets
     from compilers import compile_network, save_program
     from compilers.inspection import StagePrinter
+    from compilers.options import read_options
+    from compilers.pipeline import fresh_headroom
     from compilers.resources import resources
 
     backend = targets.get(target)
+    options = read_options(option or ())
+    if learn is not None:
+        targets.require_learning(backend)
     opened = open_named(model, seed)
     place = out or Path("runs") / "programs" / f"{opened.network.spec.name}-{target}-{code}"
     # A target with a file format of its own writes that where the name asks for it.
@@ -69,8 +86,11 @@ def compile(
         backend,
         code=code,
         bits=bits,
+        headroom=fresh_headroom(bits) if learn and is_fresh(opened) else 0,
         steps=steps,
         leak=leak,
+        learn=learn,
+        options=options,
         provenance={"model.sha256": opened.digest, "data": data_name(None, opened.metadata)},
         observer=printer,
         check=False,
@@ -139,4 +159,86 @@ def run(
         "ms_per_sample": result.seconds * 1e3 / len(split),
         "samples": len(split),
     }
+    emit(fields, json_)
+
+
+@command()
+def learn(
+    program: Annotated[Path, typer.Argument(metavar="PROGRAM", help="What `compile` wrote.")],
+    data: Data = None,
+    count: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            min=1,
+            metavar="N",
+            help="Samples to learn; the training split, shuffled, as often as they need.",
+        ),
+    ] = 1000,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Samples between changes of the weights."),
+    ] = 1,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="contrastive, spike-average, continual or one-sided; the program's own, or the "
+            "one of its encoding.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="R", help="Learning rate; the program's own by default.")
+    ] = None,
+    anneal: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Let the rate fall to this share of itself by the end."),
+    ] = 1.0,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--drop",
+            help="Whether what the rounding of an integer weight leaves stays in the synapse; if "
+            "dropped, rounding is stochastic. As the rule says by default.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the samples.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The learnt program; PROGRAM-learnt by default, its run beside it."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also bring the weights back into a model there."),
+    ] = None,
+    limit: Limit = None,
+    data_root: Root = None,
+    json_: Json = False,
+) -> None:
+    """Let a program learn on its target, sample by sample; test it before and after."""
+    from compilers import load_program
+    from targets.workflows import learning, read_back
+    from targets.workflows.learning_state import run_directory
+    from targets.workflows.plan import Plan
+
+    loaded = learning.plastic(load_program(program), rule=rule, rate=rate, keep=keep, log=log)
+    place = out or program.with_name(f"{program.name}-learnt")
+    folder = run_directory(place)
+    for path in (place, folder, *([model] if model else [])):
+        check_place(path)
+    name = data_name(data, loaded.graph.provenance)
+    dataset, part = dataset_of(name, data_root, loaded.graph.sources[0].shape)
+    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal)
+    test = dataset.split(part).head(limit)
+    with progress("learning") as advance:
+        learnt = learning.learn(
+            loaded, dataset, plan, test=test, out=folder, resume=resume, monitor=advance
+        )
+    fields = learning.write(learnt, place)
+    if model is not None:
+        notes = {"data": name, "test_accuracy": learnt.accuracy_after}
+        fields["model"] = str(read_back.write_model(learnt.program, model, **notes))
     emit(fields, json_)

@@ -3,24 +3,53 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 
 from ep_neuro.arguments import (
     Data,
     Json,
+    Layerwise,
     Limit,
     ModelName,
+    Option,
     Root,
     Seed,
     Steps,
+    Sweep,
     data_name,
     open_named,
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
 from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
+
+if TYPE_CHECKING:
+    from ep_neuro.data import Split
+    from ep_neuro.network import Network
+
+RESTED = 64
+"""Samples whose equilibria `compare` looks at."""
+
+
+def at_rest(network: "Network", split: "Split") -> dict[str, float]:
+    """What the spectrum says of the equilibria of some samples; warns of bifurcations."""
+    import torch
+
+    from ep_neuro.health import BIFURCATION, near_bifurcation
+    from ep_neuro.settle import Schedule
+
+    x = torch.from_numpy(split.head(RESTED).x)
+    share, largest = near_bifurcation(network, x, Schedule(sweeps=SWEEPS))
+    if share:
+        log(
+            f"warning: {share:.0%} of {len(x)} samples settle near a bifurcation (eigenvalues up "
+            f"to {largest:.2f}, limit {BIFURCATION}), where roundings grow; train with a smaller "
+            "gain or more weight decay"
+        )
+    return {"near_bifurcation": share, "largest_eigenvalue": largest}
 
 
 @command()
@@ -33,19 +62,25 @@ def compare(
     data: Data = None,
     limit: Limit = None,
     steps: Steps = None,
+    sweep: Sweep = None,
+    layerwise: Layerwise = False,
+    option: Option = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report.html there.")
+        Path | None, typer.Option(metavar="DIR", help="Write report.html and figures there.")
     ] = None,
     data_root: Root = None,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
     """Rate against spike, side by side; with --out also a page."""
+    from compilers.options import read_options
     from ep_neuro.settle import Schedule
     from targets.workflows.compare import DEFAULT_CHOICES, Choice
     from targets.workflows.compare import compare as run_all
+    from targets.workflows.sweep import Sweep as Points
 
     choices = [Choice.parse(text) for text in with_ or DEFAULT_CHOICES]
+    points, options = Points.parse(sweep or ()), read_options(option or ())
     opened = open_named(model, seed)
     if out is not None:
         check_place(out)
@@ -57,17 +92,29 @@ def compare(
             split,
             choices,
             schedule=Schedule(sweeps=SWEEPS),
-            options={"steps": steps} if steps else {},
-            on_row=row_printer(advance, len(choices) + 1),
+            options={"steps": steps},
+            target_options=options,
+            sweep=points,
+            layerwise=layerwise,
+            learning=out is not None,
+            on_row=row_printer(advance, len(choices) * points.points + 1),
         )
     fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared]}
+    fields |= at_rest(opened.network, split)
+    shown = [records(fields["rows"])]
+    if layerwise:
+        fields["layerwise"] = [layer for c in compared for layer in c.layers()]
+        layers = records([c.layer_row() for c in compared if c.departures])
+        layers.title = "Departure from the equilibrium in floating point, relative rms"
+        shown.append(layers)
     if out is not None:
         from targets.workflows.pages import comparison_page
 
         commands = ["ep-neuro " + shlex.join(sys.argv[1:])]
-        fields["report"] = str(comparison_page(opened, split, name, compared, commands, out))
+        page = comparison_page(opened, split, name, compared, commands, out, sweeps=points.axes)
+        fields["report"] = str(page)
         log(f"open {fields['report']}")
-    emit(fields, json_, records(fields["rows"]))
+    emit(fields, json_, Group(*shown))
 
 
 @command(name="targets")

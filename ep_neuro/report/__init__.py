@@ -5,15 +5,19 @@ from __future__ import annotations
 from ep_neuro.report.data import (
     Activity,
     Answers,
+    Departures,
     EncodingActivity,
     LearningCurve,
     ReportData,
     RunInfo,
     SettlingCurve,
-    TargetRow,
     Tradeoff,
-    event_ratio,
-    graded_base,
+)
+from ep_neuro.report.deployment import (
+    plot_departure_by_population,
+    plot_departure_by_step,
+    plot_front,
+    plot_sweep,
 )
 from ep_neuro.report.figures import (
     plot_curves,
@@ -27,10 +31,13 @@ from ep_neuro.report.figures import (
     save_figure,
 )
 from ep_neuro.report.page import render_report, write_report
+from ep_neuro.report.rows import CostRow, TargetRow, event_ratio, graded_base
 
 __all__ = [
     "Activity",
     "Answers",
+    "CostRow",
+    "Departures",
     "EncodingActivity",
     "LearningCurve",
     "ReportData",
@@ -41,12 +48,16 @@ __all__ = [
     "event_ratio",
     "graded_base",
     "plot_curves",
+    "plot_departure_by_population",
+    "plot_departure_by_step",
     "plot_energy",
     "plot_events",
+    "plot_front",
     "plot_learning",
     "plot_raster",
     "plot_residual",
     "plot_settling",
+    "plot_sweep",
     "plot_tradeoff",
     "render_report",
     "save_figure",

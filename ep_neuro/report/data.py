@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ep_neuro.errors import DataError
+from ep_neuro.report.rows import CostRow, TargetRow, check_fraction
 
 
 @dataclass(frozen=True)
@@ -46,55 +47,7 @@ class RunInfo:
     details: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_fraction("run", "test_accuracy", self.test_accuracy)
-
-
-@dataclass(frozen=True)
-class TargetRow:
-    """One line of ``ep-neuro compare``; a value that was not measured is None.
-
-    Attributes
-    ----------
-    target, code : str
-        Where it ran and how messages were encoded.
-    bits : int or None
-        Bits of a weight; None in floating point.
-    accuracy, agreement : float or None
-        Share of correct samples, and of samples answered as the reference does, 0 to 1.
-    events, synops : float or None
-        Messages and synaptic operations a sample.
-    energy_joule : float or None
-        Estimated energy a sample, joules.
-    ms_per_sample : float or None
-        Wall time of the simulation a sample, milliseconds.
-    """
-
-    target: str
-    code: str = ""
-    bits: int | None = None
-    accuracy: float | None = None
-    agreement: float | None = None
-    events: float | None = None
-    synops: float | None = None
-    energy_joule: float | None = None
-    ms_per_sample: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("accuracy", "agreement"):
-            _check_fraction(f"row '{self.label}'", name, getattr(self, name))
-
-    @property
-    def label(self) -> str:
-        """Target and code in one name."""
-        return f"{self.target} {self.code}".strip()
-
-    @classmethod
-    def from_mapping(cls, row: Mapping[str, Any]) -> TargetRow:
-        """Read a row of ``ep-neuro compare --json``; keys that a report does not draw are left."""
-        if not row.get("target"):
-            raise DataError("report row", "it names no target", "give a row of ep-neuro compare")
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in row.items() if key in known and value != ""})
+        check_fraction("run", "test_accuracy", self.test_accuracy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +152,7 @@ class Tradeoff:
         subject = f"trade-off '{self.code}'"
         curves = {n: _keep_curve(self, subject, n) for n in ("steps", "events", "accuracy")}
         _check_equal(subject, {n: len(c) for n, c in curves.items()})
-        _check_fraction(subject, "accuracy", np.max(curves["accuracy"], initial=0.0))
+        check_fraction(subject, "accuracy", np.max(curves["accuracy"], initial=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,40 +232,59 @@ class LearningCurve:
             _check_equal(subject, {self.unit: len(at)} | {k: len(v) for k, v in curves.items()})
             object.__setattr__(self, kind, curves)
         for name, values in self.accuracy.items():
-            _check_fraction(subject, name, np.max(np.asarray(values), initial=0.0))
+            check_fraction(subject, name, np.max(np.asarray(values), initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Departures:
+    """How far deployed states are from the equilibrium in floating point, after each step.
+
+    Attributes
+    ----------
+    label, family : str
+        What was deployed, and what it shares a figure with.
+    rms : mapping of ndarray, (T,)
+        Root mean square of the difference relative to that of the equilibrium, by population;
+        NaN where the equilibrium is all zero.
+    worst : mapping of ndarray, (T,)
+        Largest difference of any neuron in any sample, in box heights, by population.
+    """
+
+    label: str
+    rms: Mapping[str, ArrayLike]
+    worst: Mapping[str, ArrayLike]
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        subject = f"departures '{self.label}'"
+        lengths: dict[str, int] = {}
+        for kind in ("rms", "worst"):
+            curves = {
+                k: _curve(f"{subject} {kind} '{k}'", v) for k, v in getattr(self, kind).items()
+            }
+            lengths |= {f"{kind} {k}": len(v) for k, v in curves.items()}
+            object.__setattr__(self, kind, curves)
+        _check_equal(subject, lengths)
 
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Everything a page can show; a part that is empty leaves its section out."""
+    """Everything a page can show; a part that is empty leaves its section out.
+
+    `sweeps` names the columns of `rows` that were swept: ``steps``, ``bits``.
+    """
 
     run: RunInfo
     rows: Sequence[TargetRow] = ()
+    sweeps: Sequence[str] = ()
+    costs: Sequence[CostRow] = ()
+    departures: Sequence[Departures] = ()
     settling: Sequence[SettlingCurve] = ()
     activity: Activity | None = None
     tradeoffs: Sequence[Tradeoff] = ()
     answers: Answers | None = None
     learning: Sequence[LearningCurve] = ()
     notes: Sequence[str] = ()
-
-
-def graded_base(row: TargetRow, rows: Sequence[TargetRow]) -> TargetRow | None:
-    """The graded row that `row` is measured against.
-
-    That of the same target and bits, else of the same target, else the first; None if no graded
-    row counts its events.
-    """
-    graded = [r for r in rows if r.code == "graded" and r.events]
-    rank = [(g.target == row.target, g.bits == row.bits) for g in graded]
-    return graded[rank.index(max(rank))] if graded else None
-
-
-def event_ratio(row: TargetRow, rows: Sequence[TargetRow]) -> float | None:
-    """Events of `row` relative to `graded_base`; None where either count is missing."""
-    base = graded_base(row, rows)
-    if base is None or base.events is None or row.events is None:
-        return None
-    return row.events / base.events
 
 
 def _curve(subject: str, values: ArrayLike) -> np.ndarray:
@@ -341,8 +313,3 @@ def _check_equal(subject: str, lengths: Mapping[str, int]) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(subject, f"lengths differ ({told})", "give one value for each point")
-
-
-def _check_fraction(subject: str, name: str, value: float | None) -> None:
-    if value is not None and value > 1:
-        raise DataError(f"{subject} {name}", f"{value:g} exceeds 1", "give a fraction, not percent")

@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 
 from ep_neuro.errors import ConfigError
 from ep_neuro.files import write_atomic
-from ep_neuro.report import figures, palette, words
-from ep_neuro.report.data import (
-    Activity,
-    Answers,
-    ReportData,
-    RunInfo,
+from ep_neuro.report import deployment, figures, palette, words
+from ep_neuro.report.data import Activity, Answers, ReportData, RunInfo
+from ep_neuro.report.rows import (
+    CostRow,
     TargetRow,
+    cheapest_of_the_best,
     event_ratio,
     graded_base,
+    row_names,
 )
 from ep_neuro.report.svg import image_uri, inline_svg
 
@@ -87,7 +87,10 @@ def render_report(data: ReportData) -> str:
         "notes": data.notes,
         "facts": list(_facts(data.run)),
         "tiles": list(_tiles(data)),
-        "table": _table(data.rows),
+        "table": _table(data.rows, front=bool(data.sweeps)),
+        "sweep": list(_sweep(data)),
+        "costs": _costs(data.costs) if data.costs else None,
+        "departures": list(_departures(data)),
         "settling": list(_settling(data)),
         "activity": _activity(data.activity) if data.activity else None,
         "tradeoff": list(_tradeoff(data)),
@@ -119,7 +122,9 @@ def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
         remark = f"on {words.count(data.run.samples)} samples" if data.run.samples else ""
         yield words.percent(data.run.test_accuracy), "test accuracy", remark
     told = {"graded"}
-    for row in data.rows:
+    for first in data.rows:
+        same = (first.target, first.code, first.bits)
+        row = cheapest_of_the_best([r for r in data.rows if (r.target, r.code, r.bits) == same])
         ratio, base = event_ratio(row, data.rows), graded_base(row, data.rows)
         if row.code in told or not ratio or ratio >= 1 or row.accuracy is None or base is None:
             continue
@@ -127,15 +132,19 @@ def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
         remark = f"at {words.percent(row.accuracy)}"
         if base.accuracy is not None:
             remark += f", {words.points(row.accuracy - base.accuracy)} against graded"
+        if base.steps is not None:
+            remark += f" at {base.steps} steps"
         yield f"{1 / ratio:.3g}×", f"fewer events, {row.label}", remark
 
 
-def _table(rows: Sequence[TargetRow]) -> list[tuple[TargetRow, list[Cell]]]:
+def _table(rows: Sequence[TargetRow], front: bool) -> list[tuple[TargetRow, list[Cell]]]:
+    """Rows with their cells; whether they are on the Pareto front comes last, if it is asked."""
     table = []
     for row in rows:
         ratio = event_ratio(row, rows)
         cells = [
             _cell(row.bits, "float" if row.bits is None else str(row.bits)),
+            _cell(row.steps, words.count(row.steps)),
             _cell(row.accuracy, words.percent(row.accuracy)),
             _cell(row.agreement, words.percent(row.agreement)),
             _cell(row.events, words.count(row.events)),
@@ -144,12 +153,61 @@ def _table(rows: Sequence[TargetRow]) -> list[tuple[TargetRow, list[Cell]]]:
             _cell(row.energy_joule, words.joules(row.energy_joule)),
             _cell(row.ms_per_sample, words.significant(row.ms_per_sample)),
         ]
+        if front:
+            cells.append(Cell("yes", 1) if row.pareto else Cell(words.MISSING))
         table.append((row, cells))
     return table
 
 
 def _cell(value: float | None, text: str) -> Cell:
     return Cell(text, "" if value is None or words.is_missing(value) else value)
+
+
+def _sweep(data: ReportData) -> Iterator[Drawing]:
+    """A figure for each swept axis, and the Pareto front along the first."""
+    for axis in data.sweeps if data.rows else ():
+        lines = words.describe_sweep(deployment.series(data.rows, axis), axis)
+        plot = deployment.plot_sweep(data.rows, axis)
+        yield _draw(plot, f"sweep-{axis}", f"Accuracy against {axis}", lines)
+    if data.sweeps and data.rows:
+        names = dict(zip(data.rows, row_names(data.rows), strict=True))
+        front = deployment.front_rows(data.rows)
+        lines = words.describe_front(front, [names[row] for row in front])
+        plot = deployment.plot_front(data.rows, data.sweeps[0])
+        yield _draw(plot, "front", "Accuracy against synaptic operations", lines)
+
+
+def _costs(costs: Sequence[CostRow]) -> dict[str, Any]:
+    """Heads and cells of the table of estimates; parts that cost nothing anywhere are left out."""
+    spent = (name for cost in costs for name, joule in cost.parts.items() if joule)
+    parts = list(dict.fromkeys(spent))
+    rows = []
+    for cost in costs:
+        energies = [cost.parts.get(name) for name in parts]
+        cells = [
+            _cell(cost.steps, words.count(cost.steps)),
+            *(_cell(energy, words.joules(energy)) for energy in energies),
+            _cell(cost.energy_joule, words.joules(cost.energy_joule)),
+            _cell(cost.memory_bytes, words.memory(cost.memory_bytes)),
+            _cell(cost.seconds, words.milliseconds(cost.seconds)),
+            _cell(cost.learning_joule, words.joules(cost.learning_joule)),
+        ]
+        rows.append((cost.label, cells))
+    heads = [name.capitalize() for name in parts]
+    return {
+        "heads": ["Steps", *heads, "Energy in all", "Memory traffic", "Time (ms)", "Learning step"],
+        "rows": rows,
+    }
+
+
+def _departures(data: ReportData) -> Iterator[Drawing]:
+    for index, (family, some) in enumerate(deployment.families(data.departures).items()):
+        title = f"{family}, after the last step".removeprefix(", ").capitalize()
+        plot = deployment.plot_departure_by_population(some)
+        yield _draw(plot, f"departures{index}", title, words.describe_departures(some))
+    for index, one in enumerate(data.departures):
+        plot = deployment.plot_departure_by_step(one)
+        yield _draw(plot, f"departure{index}", one.label, words.describe_departures([one]))
 
 
 def _draw(figure: Figure, name: str, title: str, lines: Sequence[str]) -> Drawing:

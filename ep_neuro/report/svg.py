@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ep_neuro.report.figures import STYLE
+from ep_neuro.report.axes import STYLE
 from ep_neuro.report.palette import LIGHT
 
 _VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}

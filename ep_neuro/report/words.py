@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ep_neuro.report.data import LearningCurve, SettlingCurve, Tradeoff
+from ep_neuro.report.data import Departures, LearningCurve, SettlingCurve, Tradeoff
+from ep_neuro.report.rows import TargetRow
 
 NO_BREAK = "\u202f"
 """Narrow no-break space, between a number and its unit."""
@@ -140,3 +141,54 @@ def describe_learning(curve: LearningCurve, quantity: str) -> list[str]:
     ends = {name: np.asarray(values)[[0, -1]] for name, values in curves.items()}
     seen = f"after {count(at[-1])} {curve.unit}"
     return [f"{name}: {write(e[0])} to {write(e[1])} {seen}" for name, e in ends.items()]
+
+
+def memory(value: float | None) -> str:
+    """Bytes with the decimal prefix that leaves one to three digits before the point."""
+    if value is None or is_missing(value):
+        return MISSING
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.3g}{NO_BREAK}{unit}"
+    return f"{value:.3g}{NO_BREAK}B"
+
+
+def milliseconds(value: float | None) -> str:
+    """Seconds, written in milliseconds."""
+    return significant(None if value is None else 1e3 * value)
+
+
+def describe_sweep(series: Mapping[str, Sequence[TargetRow]], axis: str) -> list[str]:
+    """First and last accuracy of each series along `axis`, and how far."""
+    lines = []
+    for name, rows in series.items():
+        first, last = rows[0], rows[-1]
+        ends = f"{percent(first.accuracy)} to {percent(last.accuracy)}"
+        lines.append(f"{name}: {ends} from {_at(first, axis)} to {_at(last, axis)}")
+    return lines
+
+
+def describe_front(rows: Sequence[TargetRow], names: Sequence[str]) -> list[str]:
+    """The rows of the Pareto front, with their accuracy and operations."""
+    return [
+        f"{name}: {percent(row.accuracy)} with {count(row.synops)} operations"
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def describe_departures(departures: Sequence[Departures]) -> list[str]:
+    """Where each deployment departs most after its last step."""
+    lines = []
+    for one in departures:
+        ends = {name: np.asarray(rms)[-1] for name, rms in one.rms.items() if np.size(rms)}
+        kept = {name: end for name, end in ends.items() if math.isfinite(end)}
+        if kept:
+            most = max(kept, key=lambda name: float(kept[name]))
+            lines.append(f"{one.label}: most in {most}, {significant(float(kept[most]))}")
+    return lines
+
+
+def _at(row: TargetRow, axis: str) -> str:
+    if axis == "steps":
+        return f"{row.steps} steps"
+    return f"{row.bits} bits" if row.bits else "floating point"

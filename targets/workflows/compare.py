@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,21 @@ import targets
 from compilers import compile_network
 from compilers.artifact import Program
 from compilers.ir import ENCODINGS, Graph
+from compilers.options import declared, refuse_unknown
 from ep_neuro.data import Split
 from ep_neuro.errors import ConfigError, DataError
 from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
 from ep_neuro.training import Evaluation, evaluate
-from targets.base import Progress, RunResult
+from targets.base import CostEstimate, Feature, RunResult, Session
+from targets.workflows.layerwise import Departure, Equilibrium, departures, equilibrium
+from targets.workflows.sweep import Sweep, front
 
 DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
 """What `compare` runs beside the torch network unless told otherwise."""
+
+LEARNING_SAMPLES = 16
+"""Samples that go through all phases for the estimate of a learning step."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +66,23 @@ class Row:
     """One line of the comparison; fields as in the command line's contract.
 
     ``events`` and ``synops`` are means a sample over the free phase, ``energy_joule`` is an
-    estimate on nominal hardware, ``ms_per_sample`` the wall time of the simulation; ``agreement``
-    is the share of samples answered as the torch network answers them.
+    estimate on nominal hardware, ``ms_per_sample`` the wall time of the simulation, with the start
+    of the target in its first run, the longest of a sweep; ``agreement`` is the share of samples
+    answered as the torch network answers them. ``steps`` are those of the free phase; ``pareto``
+    marks the rows that no other one beats in accuracy and ``synops`` both.
     """
 
     target: str
     code: str
     bits: int | None
+    steps: int | None
     accuracy: float
     agreement: float
     events: float | None
     synops: float | None
     energy_joule: float | None
     ms_per_sample: float
+    pareto: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -81,12 +91,30 @@ class Row:
 
 @dataclass(frozen=True)
 class Compared:
-    """A row, and the run behind it (None for torch)."""
+    """A row, and the run behind it (None for torch).
+
+    ``cost`` is what `row` is estimated to cost on hardware, with a learning step if that was asked
+    for; ``departures`` are there with ``layerwise``, by population in order of depth.
+    """
 
     row: Row
     predictions: np.ndarray
     program: Program | None = None
     result: RunResult | None = None
+    cost: CostEstimate | None = None
+    departures: tuple[Departure, ...] = ()
+
+    def layers(self) -> list[dict[str, Any]]:
+        """The departures as plain data, each with what names the row."""
+        return [{**self._names(), **one.to_dict()} for one in self.departures]
+
+    def layer_row(self) -> dict[str, Any]:
+        """What names the row, and the relative departure of each population at the end."""
+        ends = {one.population: float(one.rms[-1]) for one in self.departures}
+        return {**self._names(), **ends}
+
+    def _names(self) -> dict[str, Any]:
+        return {name: getattr(self.row, name) for name in ("target", "code", "bits", "steps")}
 
 
 def fit(split: Split, graph: Graph) -> Split:
@@ -107,27 +135,25 @@ def rate(network: Network, split: Split, schedule: Schedule) -> Compared:
     started = time.perf_counter()
     found: Evaluation = evaluate(network, split, schedule)
     spent = (time.perf_counter() - started) * 1e3 / len(split)
-    row = Row("torch", "rate", None, found.accuracy, 1.0, None, None, None, spent)
+    row = Row("torch", "rate", None, None, found.accuracy, 1.0, None, None, None, spent)
     return Compared(row, found.outputs.argmax(1))
 
 
 def measure(
+    session: Session,
     program: Program,
     split: Split,
     expected: np.ndarray,
-    *,
     steps: int | None = None,
-    progress: Progress | None = None,
 ) -> Compared:
-    """Run `program` on `split` and compare its answers with the `expected` ones."""
-    split = fit(split, program.graph)
-    with targets.open(program) as session:
-        result = session.settle(split.x, steps=steps, progress=progress)
+    """Run `program` in `session` on a fitting `split`; compare its answers with `expected`."""
+    result = session.settle(split.x, steps=steps)
     cost = targets.get(program.target).estimate(program, result)
     row = Row(
         target=program.target,
         code=program.graph.encoding,
         bits=weight_bits(program),
+        steps=program.graph.phases[0].steps if steps is None else steps,
         accuracy=float((result.predictions == split.y).mean()),
         agreement=float((result.predictions == expected).mean()),
         events=result.events_per_sample,
@@ -135,7 +161,7 @@ def measure(
         energy_joule=cost.energy_joule,
         ms_per_sample=result.seconds * 1e3 / len(split),
     )
-    return Compared(row, result.predictions, program, result)
+    return Compared(row, result.predictions, program, result, cost)
 
 
 def compare(
@@ -145,21 +171,132 @@ def compare(
     *,
     schedule: Schedule,
     options: Mapping[str, Any] | None = None,
+    target_options: Mapping[str, Any] | None = None,
+    sweep: Sweep = Sweep(),  # noqa: B008 - frozen
+    layerwise: bool = False,
+    learning: bool = False,
     on_row: Callable[[Compared], None] | None = None,
 ) -> list[Compared]:
-    """Torch first, then each of `choices`; `on_row` is called with each result as it comes."""
-    compared: list[Compared] = []
+    """Torch first, then each of `choices`, at each point of `sweep`.
 
-    def add(one: Compared) -> None:
-        compared.append(one)
+    Parameters
+    ----------
+    network, split, choices
+        What to run on which samples, and where.
+    schedule : Schedule
+        Settles the torch network.
+    options : mapping, optional
+        Keywords of `compilers.compile_network`.
+    target_options : mapping, optional
+        Options of the backends; each goes to the targets that take it.
+    sweep : Sweep
+        What to vary.
+    layerwise : bool
+        Measure how far every population is from its equilibrium in floating point.
+    learning : bool
+        Estimate a learning step too, from some samples that go through all phases.
+    on_row : callable, optional
+        Called with each result as it comes; the Pareto front is known only at the end.
+
+    Raises
+    ------
+    ConfigError
+        If a point of the sweep is fixed elsewhere, or no target takes an option.
+    """
+    given = dict(options or {})
+    given["steps"] = sweep.compiled_steps(given.get("steps"))
+    owned = shared_options(choices, target_options or {})
+    programs = [
+        choice.compile(network, options=owned[choice.target], **given)
+        for choice in sweep.over_bits(choices)
+    ]
+
+    def told(one: Compared) -> Compared:
         if on_row is not None:
             on_row(one)
+        return one
 
-    add(rate(network, split, schedule))
-    for choice in choices:
-        program = choice.compile(network, **(options or {}))
-        add(measure(program, split, compared[0].predictions))
-    return compared
+    known = None
+    compared = [told(rate(network, split, schedule))]
+    if layerwise:
+        known = equilibrium(network, split, schedule, [p.graph for p in programs])
+    expected = compared[0].predictions
+    for program in programs:
+        fitted = fit(split, program.graph)
+        with targets.open(program) as session:
+            # The longest first: a target may have to start again for a longer run.
+            lengths = sweep.steps[::-1] or (None,)
+            found = [told(measure(session, program, fitted, expected, t)) for t in lengths]
+            found[0] = _with_learning(found[0], fitted) if learning else found[0]
+            compared += _with_departures(session, found[::-1], fitted, known)
+    return with_front(compared)
+
+
+def shared_options(
+    choices: Sequence[Choice], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Of each target in `choices` those of the options `given` that it takes.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is taken by no target.
+    """
+    takes = {c.target: declared(targets.get(c.target)) or {} for c in choices}
+    known = list(dict.fromkeys(name for options in takes.values() for name in options))
+    refuse_unknown(f"with {', '.join(takes)}, a comparison", given, known)
+    return {
+        target: {name: value for name, value in given.items() if name in options}
+        for target, options in takes.items()
+    }
+
+
+def with_front(compared: Sequence[Compared]) -> list[Compared]:
+    """`compared` with the Pareto front of accuracy and synaptic operations marked."""
+    rows = [c.row for c in compared]
+    best = front([row.accuracy for row in rows], [row.synops for row in rows])
+    return [
+        replace(c, row=replace(c.row, pareto=on_front))
+        for c, on_front in zip(compared, best, strict=True)
+    ]
+
+
+def on_reference(program: Program) -> Program:
+    """The same graph for the reference, whose states equal the target's, without its start-up."""
+    return targets.get("reference").emit(program.graph)
+
+
+def _with_learning(one: Compared, split: Split) -> Compared:
+    """`one` with the estimate of a learning step, where its target runs nudged phases."""
+    assert one.program is not None
+    assert one.cost is not None
+    backend = targets.get(one.program.target)
+    if Feature.NUDGED_PHASE in backend.unsupported or len(one.program.graph.phases) < 2:
+        return one
+    some = split.head(LEARNING_SAMPLES)
+    with targets.open(on_reference(one.program)) as session:
+        step = backend.estimate(one.program, session.settle(some.x, some.y))
+    return replace(one, cost=replace(one.cost, learning_joule=step.learning_joule))
+
+
+def _with_departures(
+    session: Session, found: Sequence[Compared], split: Split, known: Equilibrium | None
+) -> Iterator[Compared]:
+    """`found`, runs of one program, with departures: those of the longest, up to their own end.
+
+    Thresholds follow the step, not the length of a run, so that a shorter run is the beginning of
+    a longer one.
+    """
+    if known is None:
+        yield from found
+        return
+    program = found[0].program
+    assert program is not None
+    longest = departures(session, program.graph, known, split.x)
+    for one in found:
+        assert one.row.steps is not None
+        until = tuple(d.until(one.row.steps) for d in longest)
+        yield replace(one, departures=until)
 
 
 def weight_bits(program: Program) -> int | None:

@@ -1,4 +1,4 @@
-"""The main job on the bundled digits: train by EP, compile, run on targets, compare, report."""
+"""The main job on the bundled digits: train by EP, compile, run, compare, learn, report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import targets
+from compilers import compile_network
 from ep_neuro import data as datasets
 from ep_neuro.config import TrainConfig, read_config
+from ep_neuro.data import Dataset
+from ep_neuro.network import Network
 from ep_neuro.report import LearningCurve
 from ep_neuro.training import TrainResult, train
 from targets.workflows.compare import DEFAULT_CHOICES, Choice, Compared, compare
+from targets.workflows.damage import damage
+from targets.workflows.learning import plastic
 from targets.workflows.pages import comparison_page
+from targets.workflows.plan import Plan
+from targets.workflows.recovery import Recovery, accuracy, recover
 
 RECIPE = "zoo:digits_residual"
+
+STUCK, DEAD = 0.1, 0.05
+"""Shares of the synapses and of the hidden neurons that do not work where the demo learns."""
+
+LEARNT: dict[str, Any] = {"bits": 8, "steps": 32}
+"""How the program is compiled that learns there; its rule is that of its encoding."""
+
+RATE, SAMPLES = 0.005, 800
 
 Log = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
@@ -43,8 +59,12 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
             dataset.test,
             choices,
             schedule=config.evaluation,
+            learning=True,
             on_row=count,
         )
+    log(f"learning with {STUCK:.0%} of the synapses stuck and {DEAD:.0%} of the neurons dead")
+    recovery = learn_on_chip(trained.model.network, dataset, progress)
+    log("\n".join(recovery.in_words()))
     log("drawing the report")
     report = comparison_page(
         trained.model,
@@ -53,12 +73,17 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
         rows,
         ["make demo", f"ep-neuro train {RECIPE}", "ep-neuro compare runs/demo/model/best"],
         out,
-        learning=[training_curve(trained)],
-        details={"Training": _in_words(trained)},
+        learning=[training_curve(trained), recovery.curve],
+        details={
+            "Training": _in_words(trained),
+            "On-chip learning": f"{STUCK:.0%} of the synapses stuck, {DEAD:.0%} of the neurons "
+            f"dead; {recovery.summary}",
+        },
     )
     return {
         "test_accuracy": trained.test.accuracy,
         "rows": [c.row.to_dict() for c in rows],
+        "learning": recovery.fields(),
         "report": str(report),
         "seconds": time.perf_counter() - started,
     }
@@ -74,6 +99,20 @@ def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
             advance(done, total, note)
 
         return train(config, out / "model", monitor=monitor)
+
+
+def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery:
+    """What learning on the reference target regains of what a damaged array took."""
+    program = plastic(compile_network(network, targets.get("reference"), **LEARNT), rate=RATE)
+    with progress("learning on chip") as advance:
+        return recover(
+            "On-chip learning on a damaged array",
+            accuracy(program, dataset.test),
+            damage(program, stuck=STUCK, dead=DEAD).program,
+            dataset,
+            Plan(samples=SAMPLES, batch=20, points=5),
+            monitor=advance,
+        )
 
 
 def training_curve(trained: TrainResult) -> LearningCurve:

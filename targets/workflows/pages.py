@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,8 @@ from ep_neuro.network import Landscape, Network
 from ep_neuro.report import (
     Activity,
     Answers,
+    CostRow,
+    Departures,
     EncodingActivity,
     LearningCurve,
     ReportData,
@@ -28,10 +30,16 @@ from ep_neuro.report import (
     SettlingCurve,
     TargetRow,
     Tradeoff,
+    plot_departure_by_population,
+    plot_front,
+    plot_sweep,
+    save_figure,
     write_report,
 )
+from ep_neuro.report.deployment import families
+from ep_neuro.report.rows import row_names
 from ep_neuro.settle import Schedule, SettleResult, settle
-from targets.workflows.compare import Compared, fit
+from targets.workflows.compare import Compared, fit, on_reference
 
 REPORT = "report.html"
 PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
@@ -49,26 +57,95 @@ def comparison_page(
     *,
     learning: Sequence[LearningCurve] = (),
     details: Mapping[str, str] | None = None,
+    sweeps: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.html`` into `out`: everything that can be drawn of these runs."""
-    runs = one_an_encoding(compared)
+    """Write ``report.html`` into `out`: everything that can be drawn of these runs.
+
+    With `sweeps`, the swept columns of the rows, and with departures, their figures lie beside it
+    as SVG.
+    """
+    runs = finest(compared, lambda c: c.row.code)
+    rows = target_rows(compared)
     page = ReportData(
         run=run_info(model, split, data, compared, commands, details or {}),
-        rows=[TargetRow.from_mapping(c.row.to_dict()) for c in compared],
+        rows=rows,
+        sweeps=sweeps,
+        costs=cost_rows(compared),
+        departures=departure_curves(compared),
         settling=settling_curves(model.network, split),
         activity=activity(runs, split, compared[0].predictions),
-        tradeoffs=[tradeoff(c, split) for c in runs],
+        # A sweep over steps is this trade-off, for every row and on its own target.
+        tradeoffs=[] if "steps" in sweeps else [tradeoff(c, split) for c in runs],
         answers=answers(compared, split),
         learning=learning,
         notes=energy_notes(compared),
     )
-    return write_report(page, out / REPORT)
+    written = write_report(page, out / REPORT)
+    save_figures(page, out)
+    return written
 
 
-def one_an_encoding(compared: Sequence[Compared]) -> list[Compared]:
-    """The last run of each encoding, in the order of their first."""
-    last = {c.row.code: c for c in compared if c.program is not None}
-    return list(last.values())
+def save_figures(page: ReportData, out: Path) -> None:
+    """Write the figures of the sweeps and of the departures of `page` into `out` as SVG."""
+    drawn = {f"accuracy_{axis}": plot_sweep(page.rows, axis) for axis in page.sweeps}
+    if page.sweeps:
+        drawn["pareto"] = plot_front(page.rows, page.sweeps[0])
+    for family, some in families(page.departures).items():
+        drawn[f"layerwise {family}".strip()] = plot_departure_by_population(some)
+    for name, figure in drawn.items():
+        save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
+
+
+def target_rows(compared: Sequence[Compared]) -> list[TargetRow]:
+    """Rows as the report draws them."""
+    return [TargetRow.from_mapping(c.row.to_dict()) for c in compared]
+
+
+def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
+    """Of each `kind` the run of most steps, then of most bits, then the last; in order of kinds."""
+    chosen: dict[Hashable, tuple[tuple[float, float], Compared]] = {}
+    for c in compared:
+        if c.program is not None:
+            rank = (float(c.row.steps or 0), float(c.row.bits or np.inf))
+            before = chosen.get(kind(c))
+            if before is None or rank >= before[0]:
+                chosen[kind(c)] = (rank, c)
+    return [c for _, c in chosen.values()]
+
+
+def cost_rows(compared: Sequence[Compared]) -> list[CostRow]:
+    """What each run is estimated to cost."""
+    names = row_names(target_rows(compared), without="steps")
+    return [
+        CostRow(
+            label=name,
+            steps=c.row.steps,
+            energy_joule=c.cost.energy_joule,
+            parts=c.cost.parts,
+            memory_bytes=c.cost.memory_bytes,
+            seconds=c.cost.seconds,
+            learning_joule=c.cost.learning_joule,
+        )
+        for c, name in zip(compared, names, strict=True)
+        if c.cost is not None
+    ]
+
+
+def departure_curves(compared: Sequence[Compared]) -> list[Departures]:
+    """Departures of the longest run of each target, encoding and width; shorter ones begin it."""
+    longest = finest(
+        [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
+    )
+    names = row_names(target_rows(longest), without="steps")
+    return [
+        Departures(
+            name,
+            rms={d.population: d.rms for d in c.departures},
+            worst={d.population: d.worst for d in c.departures},
+            family=f"{c.row.target} {c.row.code}",
+        )
+        for c, name in zip(longest, names, strict=True)
+    ]
 
 
 def run_info(
@@ -81,13 +158,16 @@ def run_info(
 ) -> RunInfo:
     """What was run, in words."""
     spec = model.network.spec
-    steps = {c.row.code: _steps(c.program) for c in compared if c.program is not None}
+    steps: dict[str, dict[int, None]] = {}
+    for c in compared:
+        if c.row.steps is not None:
+            steps.setdefault(c.row.code, {})[c.row.steps] = None
     return RunInfo(
         model=spec.name,
         test_accuracy=model.metadata.get("test_accuracy"),
         data=data,
         samples=len(split),
-        steps=", ".join(f"{code} {count}" for code, count in steps.items()),
+        steps="; ".join(f"{code} {', '.join(map(str, all_))}" for code, all_ in steps.items()),
         seed=model.metadata.get("seed"),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(),
@@ -128,7 +208,7 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
         graph = c.program.graph
         one = fit(Split(split.x[shown : shown + 1], split.y[shown : shown + 1]), graph)
         probes = [f"{p.name}.message" for p in graph.neurons]
-        with targets.open(_on_reference(c.program)) as session:
+        with targets.open(on_reference(c.program)) as session:
             messages = session.settle(one.x, probes=probes).free.probes
         events = {name: e.mean(1) for name, e in c.result.free.events.items()}
         shapes = {p: np.asarray(m)[:, 0] for p, m in messages.items()}
@@ -144,7 +224,7 @@ def tradeoff(run: Compared, split: Split) -> Tradeoff:
     Each point is a run of its own: a spike rate is read over the last half of *its* steps.
     """
     assert run.program is not None
-    program = _on_reference(run.program)
+    program = on_reference(run.program)
     last = _steps(program)
     steps = [t for t in TRADEOFF_STEPS if t < last] + [last]
     fitted = fit(split, program.graph)
@@ -169,27 +249,18 @@ def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
     """What each row answered, sample by sample."""
     if split.x.ndim != 4 or split.x.shape[1] not in (1, 3):
         return None
-    given = {f"{c.row.target} {c.row.code}": c.predictions for c in compared}
+    shown = [compared[0], *finest(compared, lambda c: (c.row.target, c.row.code))]
+    given = {f"{c.row.target} {c.row.code}": c.predictions for c in shown}
     return Answers(split.x, split.y, given)
 
 
 def energy_notes(compared: Sequence[Compared]) -> list[str]:
     """Where the energy estimates come from."""
-    notes = []
-    for c in compared:
-        if c.program is not None and c.result is not None:
-            cost = targets.get(c.program.target).estimate(c.program, c.result)
-            notes.append(f"Energy is an estimate from counted events. {cost.source}")
-    return list(dict.fromkeys(notes))
+    sources = [c.cost.source for c in compared if c.cost is not None]
+    return [f"Energy is an estimate from counted events. {s}" for s in dict.fromkeys(sources)]
 
 
-def _on_reference(program: Program) -> Program:
-    """The same graph for the reference, whose states equal the target's, without its start-up."""
-    return targets.get("reference").emit(program.graph)
-
-
-def _steps(program: Program | None) -> int:
-    assert program is not None
+def _steps(program: Program) -> int:
     return program.graph.phases[0].steps
 
 

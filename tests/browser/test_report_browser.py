@@ -32,7 +32,7 @@ FLAGS = (
     "--no-first-run",
 )
 SCREENS = {"phone": 360, "desktop": 1280}
-TABLE = "return [...document.querySelectorAll('.sortable tbody tr')]"
+TABLE = "return [...document.querySelectorAll('#targets tbody tr')]"
 
 LOW_CONTRAST = """
 const light = (text) => {
@@ -153,8 +153,8 @@ def test_all_text_stands_out(browser: Any, address: str, theme: str, screen: str
 
 def test_table_sorts_by_number_both_ways_and_keeps_gaps_last(browser: Any, address: str) -> None:
     show(browser, address)
-    head = browser.find_elements("css selector", ".sortable thead th")[4]
-    events = f"{TABLE}.map((row) => row.cells[4].dataset.key)"
+    head = browser.find_elements("css selector", "#targets thead th")[5]
+    events = f"{TABLE}.map((row) => row.cells[5].dataset.key)"
     counts = sorted(row.events for row in example_report().rows if row.events is not None)
     for order, expected in (("ascending", counts), ("descending", counts[::-1])):
         head.find_element("tag name", "button").click()
@@ -177,6 +177,6 @@ def test_table_reads_without_scripts(browser: Any, address: str) -> None:
     try:
         show(browser, address)
         assert browser.find_elements("css selector", ".sortable button") == []
-        assert len(browser.find_elements("css selector", ".sortable tbody tr")) == 6
+        assert len(browser.find_elements("css selector", "#targets tbody tr")) == 6
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -17,7 +17,7 @@ from tests.cli.conftest import Cli
 
 ROW = {
     *("target", "code", "bits", "accuracy", "agreement"),
-    *("events", "synops", "energy_joule", "ms_per_sample"),
+    *("events", "synops", "energy_joule", "ms_per_sample", "steps", "pareto"),
 }
 FRESH = "zoo:digits_dense"
 
@@ -216,7 +216,7 @@ def test_run_reports_accuracy_and_cost(cli: Cli, program: Path) -> None:
 def test_compare_gives_the_contracts_fields_and_tells_rows_as_they_come(cli: Cli) -> None:
     chosen = ("--with", "reference", "--with", "reference:spike:8")
     found = cli("compare", FRESH, *chosen, "--steps", 8, "--limit", 5, "--json")
-    assert found.answer.keys() == {"rows"}
+    assert found.answer.keys() == {"rows", "near_bifurcation", "largest_eigenvalue"}
     assert all(row.keys() == ROW for row in found.answer["rows"])
     ran = [(r["target"], r["code"], r["bits"]) for r in found.answer["rows"]]
     assert ran == [

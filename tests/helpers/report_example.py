@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.datasets import load_digits
 
 from ep_neuro.report import (
     Activity,
     Answers,
+    CostRow,
+    Departures,
     EncodingActivity,
     LearningCurve,
     ReportData,
@@ -25,7 +29,10 @@ POPULATIONS = {
     "out": (10,),
 }
 CODES = {"graded": 16, "sigma-delta": 64, "spike": 32}
-SECTIONS = ("targets", "tradeoff", "settling", "activity", "answers", "learning", "reproduce")
+SECTIONS = (
+    *("targets", "sweep", "tradeoff", "costs", "layerwise"),
+    *("settling", "activity", "answers", "learning", "reproduce"),
+)
 
 
 def example_report(seed: int = 0) -> ReportData:
@@ -36,6 +43,9 @@ def example_report(seed: int = 0) -> ReportData:
     return ReportData(
         run=_run(),
         rows=_rows(),
+        sweeps=("steps",),
+        costs=_costs(),
+        departures=[_departures(code, steps) for code, steps in CODES.items()],
         settling=_settling(),
         activity=Activity([_activity(rng, c, t) for c, t in CODES.items()], images[7], "a seven"),
         tradeoffs=_tradeoffs(),
@@ -64,7 +74,7 @@ def _run() -> RunInfo:
 
 
 def _rows() -> list[TargetRow]:
-    return [
+    rows = [
         TargetRow("torch", "rate", None, 0.9778, 1.0, ms_per_sample=1.83),
         TargetRow("reference", "graded", None, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.41),
         TargetRow("lava", "graded", None, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.86),
@@ -72,6 +82,26 @@ def _rows() -> list[TargetRow]:
         TargetRow("lava", "spike", None, 0.9722, 0.9917, 8230, 6.6e5, 1.6e-5, 1.7),
         TargetRow("reference", "sigma-delta", 8, 0.9722, 0.9889, 2201, 1.77e5, 4.2e-6, 1.1),
     ]
+    front = [False, True, True, True, False, False]
+    return [
+        replace(row, steps=CODES.get(row.code), pareto=on_front)
+        for row, on_front in zip(rows, front, strict=True)
+    ]
+
+
+def _costs() -> list[CostRow]:
+    def cost(label: str, steps: int, synops: float, learning: float | None) -> CostRow:
+        parts = {"messages": synops / 9, "hops": 0.0, "synaptic operations": synops}
+        return CostRow(label, steps, 10 * synops / 9, parts, 9e11 * synops, 400 * synops, learning)
+
+    return [cost("lava graded", 16, 3e-5, 9e-5), cost("lava sigma-delta", 64, 4e-6, None)]
+
+
+def _departures(code: str, steps: int) -> Departures:
+    step = np.arange(1, steps + 1)
+    depths = {name: 1.0 + depth for depth, name in enumerate(POPULATIONS) if name != "input"}
+    rms = {name: 0.2 * d * np.exp(-8 * step / steps) + 1e-3 * d for name, d in depths.items()}
+    return Departures(f"lava {code}", rms, {name: 5 * v for name, v in rms.items()}, "lava")
 
 
 def _settling() -> list[SettlingCurve]:

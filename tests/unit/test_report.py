@@ -37,6 +37,8 @@ from tests.helpers.report_example import CODES, SECTIONS, example_report
 SECTION_OF = {
     "rows": "targets",
     "tradeoffs": "tradeoff",
+    "costs": "costs",
+    "departures": "layerwise",
     "settling": "settling",
     "activity": "activity",
     "answers": "answers",
@@ -208,14 +210,15 @@ def test_a_page_of_a_deep_network_and_colour_images_stays_under_two_megabytes() 
 
 
 def test_table_shows_every_value_of_compare_and_a_dash_for_what_is_missing(page: str) -> None:
-    rows = re.findall(r"<tr><th scope=\"row\" data-key.*?</tr>", page, re.S)
+    table = page[: page.index('<section id="sweep"')]
+    rows = re.findall(r"<tr><th scope=\"row\" data-key.*?</tr>", table, re.S)
     assert len(rows) == len(example_report().rows)
     cells = [re.sub(r"<[^>]+>", "", c) for c in re.findall(r"<td.*?</td>", rows[3])]
     thin_space = words.NO_BREAK
     assert [c.replace(thin_space, " ") for c in cells] == [
-        "float", "97.5 %", "99.4 %", "2 124", "8.38× fewer", "171 000", "4.1 µJ", "3.5"
+        "float", "64", "97.5 %", "99.4 %", "2 124", "8.38× fewer", "171 000", "4.1 µJ", "3.5", "yes"
     ]  # fmt: skip
-    assert rows[0].count(f">{words.MISSING}</td>") == 4
+    assert rows[0].count(f">{words.MISSING}</td>") == 6
 
 
 def test_rows_read_the_json_of_compare_with_nulls_and_further_keys() -> None:
@@ -236,6 +239,19 @@ def test_events_are_compared_with_graded_on_the_same_target() -> None:
     ]
     assert [event_ratio(r, rows) for r in rows] == [1, 1, 0.2, 0.1, None]
     assert event_ratio(rows[2], rows[2:]) is None
+
+
+def test_of_several_numbers_of_steps_the_best_is_what_others_are_compared_with() -> None:
+    rows = [
+        TargetRow("a", "graded", accuracy=0.9, events=50, steps=8),
+        TargetRow("a", "graded", accuracy=0.98, events=100, steps=16),
+        TargetRow("a", "graded", accuracy=0.98, events=400, steps=64),
+        TargetRow("a", "sigma-delta", accuracy=0.97, events=20, steps=64),
+    ]
+    assert [event_ratio(r, rows) for r in rows] == [0.5, 1, 4, 0.2]
+    page = render_report(ReportData(RunInfo("m"), rows=rows))
+    assert "<strong>5×</strong>" in page
+    assert "against graded at 16 steps" in page
 
 
 def test_percentages_in_place_of_fractions_are_refused() -> None:

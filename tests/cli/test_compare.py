@@ -1,0 +1,121 @@
+"""Claims about `compare`: sweeps, layers and options, in JSON, on the page and in their errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compilers import load_program
+from tests.cli.conftest import Cli
+
+FRESH = "zoo:digits_dense"
+FEW = ("--limit", "6")
+
+
+def test_a_sweep_gives_a_row_for_each_point_and_marks_the_front(cli: Cli) -> None:
+    chosen = ("--with", "reference", "--with", "reference:spike", "--sweep", "steps=8,2")
+    rows = cli("compare", FRESH, *chosen, *FEW, "--json").answer["rows"]
+    assert [(row["code"], row["steps"]) for row in rows] == [
+        *(("rate", None), ("graded", 2), ("graded", 8), ("spike", 2), ("spike", 8))
+    ]
+    assert {row["pareto"] for row in rows} == {True, False}
+    assert not rows[0]["pareto"]
+
+
+def test_both_axes_may_be_swept_at_once(cli: Cli) -> None:
+    sweeps = ("--sweep", "steps=2,4", "--sweep", "bits=8,float")
+    rows = cli("compare", FRESH, "--with", "reference", *sweeps, *FEW, "--json").answer["rows"]
+    points = [(row["bits"], row["steps"]) for row in rows[1:]]
+    assert points == [(8, 2), (8, 4), (None, 2), (None, 4)]
+
+
+def test_layers_are_in_the_answer_and_in_a_table_of_their_own(cli: Cli) -> None:
+    words = ("compare", FRESH, "--with", "reference::4", "--steps", "6", *FEW, "--layerwise")
+    layers = cli(*words, "--json").answer["layerwise"]
+    assert [(x["code"], x["bits"], x["steps"], x["population"]) for x in layers] == [
+        *(("graded", 4, 6, "h1"), ("graded", 4, 6, "output"))
+    ]
+    assert all(len(x["relative_rms_by_step"]) == 6 for x in layers)
+    assert all(x["relative_rms"] > 0 for x in layers)
+    text = cli(*words).out
+    assert "Departure from the equilibrium" in text
+    assert "layerwise" not in cli(*words[:-1], "--json").answer
+    assert "Departure" not in cli(*words[:-1]).out
+
+
+def test_the_page_and_the_figures_beside_it_show_the_sweep_and_the_layers(cli: Cli) -> None:
+    words = ("--with", "reference", "--sweep", "steps=2,4", "--layerwise", "--out", "page")
+    answer = cli("compare", FRESH, *words, *FEW, "--json").answer
+    page = Path(answer["report"]).read_text()
+    for section in ("sweep", "costs", "layerwise"):
+        assert f'<section id="{section}"' in page
+    # The sweep over steps takes the place of the trade-off on the reference.
+    assert '<section id="tradeoff"' not in page
+    assert sorted(p.name for p in Path("page").iterdir()) == [
+        *("accuracy_steps.svg", "layerwise.svg", "pareto.svg", "report.html")
+    ]
+    assert all("<svg" in path.read_text() for path in Path("page").glob("*.svg"))
+
+
+def test_a_page_without_a_sweep_estimates_the_learning_step_too(cli: Cli) -> None:
+    cli("compare", FRESH, "--with", "reference", "--steps", "4", *FEW, "--out", "page")
+    page = Path("page/report.html").read_text()
+    assert '<section id="sweep"' not in page
+    (cells,) = [part for part in page.split("<tr>") if 'data-key="reference graded"' in part][1:]
+    assert cells.count("J</td>") == 5
+    assert [p.name for p in Path("page").iterdir()] == ["report.html"]
+
+
+def test_an_option_reaches_the_program(cli: Cli) -> None:
+    words = ("compile", FRESH, "--target", "lava", "--option", "lowering=faithful", "--out", "p")
+    cli(*words, "--option", "batch=3")
+    assert load_program("p").options == {"lowering": "faithful", "batch": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--sweep", "stpes=8"), ("--sweep stpes=8", "did you mean 'steps'?")),
+        (("--sweep", "steps=eight"), ("'eight' is no number of steps", "steps=8,16,32,64")),
+        (("--sweep", "bits=1"), ("'1' is no number of bits from 2 to 16",)),
+        (("--sweep", "steps=8", "--steps", "4"), ("--steps 4", "swept", "drop --steps")),
+        (("--sweep", "bits=8", "--with", "reference:spike:4"), ("names 4 bits", "drop one")),
+        (("--option", "lowering"), ("--option lowering", "KEY=VALUE")),
+        (
+            ("--option", "lowring=faithful"),
+            ("option 'lowring'", "batch, lowering", "did you mean 'lowering'?"),
+        ),
+        (("--option", "lowering=fast"), ("'fast' is no lowering", "choose batched or faithful")),
+        (("--with", "reference", "--option", "chips=2"), ("reference", "takes no options")),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(
+    cli: Cli, words: tuple[str, ...], says: tuple[str, ...]
+) -> None:
+    found = cli("compare", FRESH, *words, "--out", "page", "--json")
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith("error: ")
+    assert found.err.count("\n") == 1, found.err
+    for part in says:
+        assert part in found.err
+    assert not Path("page").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "option", "says"),
+    [
+        ("loihi2", "chip=2", ("option 'chip'", "target 'loihi2' takes chips", "'chips'?")),
+        ("loihi2", "chips=two", ("chips", "'two'", "give a number from 1 on")),
+        ("reference", "chips=2", ("target 'reference' takes no options", "leave it out")),
+    ],
+)
+def test_compile_refuses_an_option_that_its_target_lacks(
+    cli: Cli, target: str, option: str, says: tuple[str, ...]
+) -> None:
+    found = cli("compile", FRESH, "--target", target, "--option", option, "--out", "p")
+    assert (found.code, found.out) == (2, "")
+    assert found.err.count("\n") == 1, found.err
+    for part in says:
+        assert part in found.err
+    assert not Path("p").exists()

@@ -1,0 +1,138 @@
+"""Claims about `ep-neuro learn`: what it answers and writes, what it refuses, and a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compilers import load_program
+from ep_neuro import data
+from ep_neuro.checkpoint import load_model
+from targets.workflows.learning import learn
+from targets.workflows.plan import Plan
+from tests.cli.conftest import Cli
+
+FRESH = "zoo:digits_dense"
+FIELDS = {
+    *("program", "accuracy_before", "accuracy_after", "samples", "weight_bits", "sign_agreement"),
+    *("update_cosine", "events_per_sample", "synops_per_sample", "energy_joule", "clipped"),
+    *("seconds", "figures"),
+}
+
+
+def compiled(cli: Cli, *words: object) -> Path:
+    """A program of fresh weights for the reference, in few steps."""
+    words = ("compile", FRESH, "--target", "reference", "--steps", 16, "--out", "p", *words)
+    assert cli(*words, "--json").code == 0
+    return Path("p")
+
+
+def test_learning_from_fresh_weights_answers_and_writes_what_it_learnt(cli: Cli) -> None:
+    compiled(cli, "--bits", 8, "--learn", "contrastive")
+    words = ("--samples", 300, "--batch", 10, "--rate", 0.2, "--model", "m", "--limit", 100)
+    found = cli("learn", "p", *words, "--json")
+    assert found.answer.keys() == FIELDS | {"model"}
+    answer = found.answer
+    assert answer["accuracy_after"] > answer["accuracy_before"] + 0.2
+    assert (answer["samples"], answer["weight_bits"]) == (300, 8)
+    # The learnt program runs, and the network that came of it answers alike.
+    ran = cli("run", answer["program"], "--limit", 100, "--json").answer
+    assert ran["accuracy"] == answer["accuracy_after"]
+    evaluated = cli("evaluate", answer["model"], "--limit", 100, "--json").answer
+    assert evaluated["accuracy"] == pytest.approx(answer["accuracy_after"], abs=0.08)
+    assert load_model(answer["model"]).metadata["data"] == "digits"
+    assert {Path(f).name for f in answer["figures"]} == {
+        *("accuracy.svg", "weights.svg", "agreement.svg")
+    }
+    assert "contrastive" in cli("inspect", "p-learnt", "--json").answer["graph"]
+
+
+def test_a_plain_program_learns_by_the_rule_of_its_encoding(cli: Cli) -> None:
+    compiled(cli, "--code", "spike")
+    done = cli("learn", "p", "--samples", 10, "--out", "q", "--json", "--limit", 20)
+    assert "it takes 'spike-average' at rate" in done.err
+    assert done.answer["program"] == "q"
+    assert Path("q.run/last/state.json").is_file()
+
+
+def test_the_split_that_is_named_is_the_one_that_is_tested(cli: Cli) -> None:
+    compiled(cli)
+    answers = [
+        cli("learn", "p", "--data", name, "--samples", 2, "--json").answer
+        for name in ("digits:val", "digits")
+    ]
+    ran = [cli("run", "p", "--data", f"digits:{part}", "--json").answer for part in ("val", "test")]
+    assert [a["accuracy_before"] for a in answers] == [a["accuracy"] for a in ran]
+    assert ran[0]["accuracy"] != ran[1]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rule", "hebbian"), "rule 'hebbian': there is none of this name"),
+        (("--rate", "0"), "rate 0.0 is not above 0"),
+        (("--samples", "0"), "--samples 0"),
+        (("--data", "digit"), "did you mean 'digits'?"),
+        (("--out", "p/program.json/q"), "is a file, not a folder"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused_in_one_line(
+    words: tuple[str, str], said: str, cli: Cli
+) -> None:
+    compiled(cli)
+    done = cli("learn", "p", *words, "--json")
+    assert done.code == 2
+    assert done.out == ""
+    (line,) = done.err.strip().splitlines()[-1:]
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_a_target_that_cannot_learn_says_so_before_it_compiles(cli: Cli) -> None:
+    done = cli("compile", FRESH, "--target", "loihi2", "--learn", "contrastive", "--out", "q")
+    assert done.code == 2
+    assert "target 'loihi2': it cannot learn" in done.err
+    assert not Path("q").exists()
+
+
+def test_resuming_with_another_seed_is_refused(cli: Cli) -> None:
+    compiled(cli)
+    cli("learn", "p", "--samples", 4)
+    done = cli("learn", "p", "--samples", 4, "--seed", 1, "--resume")
+    assert done.code == 2
+    assert "its seed was 0, and now is 1" in done.err
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(cli: Cli) -> None:
+    program = compiled(cli, "--bits", 8, "--learn", "contrastive")
+    words = ["learn", "p", "--samples", "100", "--batch", "2", "--limit", "10"]
+    digits = data.load("digits")
+    plan = Plan(samples=100, batch=2)
+    whole = learn(load_program(program), digits, plan, test=digits.test.head(10)).program
+    state = Path("killed.run/last/state.json")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-m", "ep_neuro", *words, "--out", "killed"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 90
+        while process.poll() is None and time.monotonic() < deadline:
+            if state.is_file() and len(json.loads(state.read_text())["history"]) >= 3:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        assert process.wait() == -signal.SIGKILL
+    done = json.loads(state.read_text())["history"][-1]["samples"]
+    assert 0 < done < 100
+    assert cli(*words, "--out", "killed", "--resume").code == 0
+    resumed = load_program(Path("killed"))
+    for name, array in whole.graph.arrays.items():
+        np.testing.assert_array_equal(resumed.graph.arrays[name], array)
+    assert resumed.digest() == whole.digest()
