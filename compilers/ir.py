@@ -31,10 +31,9 @@ from typing import Literal
 
 import numpy as np
 
+from compilers.plasticity import Plasticity
 from ep_neuro.errors import GraphError
-
-LEAK_BITS = 12
-"""Fractional bits of the leak in integer arithmetic."""
+from ep_neuro.spectrum import LEAK_BITS as LEAK_BITS
 
 Encoding = Literal["graded", "sigma-delta", "spike"]
 ENCODINGS: tuple[Encoding, ...] = ("graded", "sigma-delta", "spike")
@@ -242,6 +241,8 @@ class Phase:
 
     `nudge` is the nudging factor beta with its sign, `start` the phase whose last state this one
     continues (None: at rest), `sign` the sign of the plasticity that the phase contributes.
+    At the end of a phase with `commit` the weights change (at each of its steps, by a rule that
+    runs at every step).
     """
 
     name: str
@@ -249,6 +250,7 @@ class Phase:
     nudge: float = 0.0
     start: str | None = None
     sign: int = 0
+    commit: bool = False
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,8 @@ class Graph:
 
     `arrays` holds weights and biases by id (float32, or int32 once quantised), `timestep` is the
     duration of a step in seconds, `provenance` names what the graph was made from. `placement`
-    is empty until `map_to_cores` lays the populations out on a machine.
+    is empty until `map_to_cores` lays the populations out on a machine; `plasticity` lists what
+    learns, and is empty in a graph that only settles.
     """
 
     name: str
@@ -297,6 +300,7 @@ class Graph:
     provenance: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     placement: tuple[Tile, ...] = ()
+    plasticity: tuple[Plasticity, ...] = ()
 
     def population(self, name: str) -> Population:
         """The population called `name`; `GraphError` if there is none."""
@@ -357,6 +361,7 @@ class Graph:
         used = {p.bias for p in graph.populations}
         used |= {c.weight for c in graph.couplings}
         used |= {i for p in graph.projections for i in (p.weight, p.exponent)}
+        used |= {p.mask for p in graph.plasticity}
         return replace(graph, arrays={k: a for k, a in graph.arrays.items() if k in used})
 
     def digest(self) -> str:

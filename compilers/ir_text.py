@@ -14,6 +14,7 @@ import numpy as np
 
 from compilers import ir
 from compilers.ir import Graph
+from compilers.plasticity import Plasticity, Rule
 from ep_neuro.errors import GraphError
 
 RECORDS: dict[str, tuple[type, int]] = {
@@ -22,6 +23,7 @@ RECORDS: dict[str, tuple[type, int]] = {
     "projection": (ir.Projection, 2),
     "phase": (ir.Phase, 1),
     "tile": (ir.Tile, 1),
+    "plasticity": (Plasticity, 1),
 }
 """Class of each kind of record, and how many of its fields stand without their name."""
 
@@ -30,7 +32,7 @@ VALUES: dict[str, type] = {
     for cls in (
         *(ir.Source, ir.Graded, ir.SigmaDelta, ir.Spiking),
         *(ir.Dense, ir.DenseTranspose, ir.Conv, ir.ConvTranspose),
-        *(ir.FixedPoint, ir.Rescale, ir.Readout),
+        *(ir.FixedPoint, ir.Rescale, ir.Readout, Rule),
     )
 }
 """Records that stand inside others."""
@@ -67,6 +69,7 @@ def _items(graph: Graph, kind: str) -> tuple[Any, ...]:
         "projection": graph.projections,
         "phase": graph.phases,
         "tile": graph.placement,
+        "plasticity": graph.plasticity,
     }[kind]
 
 
@@ -142,6 +145,7 @@ def parse_graph(text: str, arrays: Mapping[str, np.ndarray]) -> Graph:
         projections=tuple(found["projection"]),
         phases=tuple(found["phase"]),
         placement=tuple(found["tile"]),
+        plasticity=tuple(found["plasticity"]),
         provenance=dict(found["provenance"]),
         arrays=dict(arrays),
         **header,
@@ -220,6 +224,8 @@ def _hint_name(hint: Any) -> str:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, h) for h in inner)
     if origin is tuple:

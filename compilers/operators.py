@@ -42,7 +42,17 @@ def apply(operator: Operator, weight: np.ndarray, x: np.ndarray, post_shape: Sha
 
 def _conv(w: np.ndarray, x: np.ndarray, stride: int, padding: int) -> np.ndarray:
     """im2col and one matrix product; (N, C, H, W) -> (N, O, A, B)."""
-    (n, c, h, b), (o, _, k, m) = x.shape, w.shape
+    o, c, k, m = w.shape
+    patches, (rows, columns) = _patches(x, (k, m), stride, padding)
+    y = patches @ w.transpose(2, 3, 1, 0).reshape(k * m * c, o)
+    return y.reshape(len(x), rows, columns, o).transpose(0, 3, 1, 2)
+
+
+def _patches(
+    x: np.ndarray, kernel: tuple[int, int], stride: int, padding: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """What each position of a kernel sees, (N * rows * columns, k * m * C), and rows, columns."""
+    (n, c, h, b), (k, m) = x.shape, kernel
     padded = np.zeros((n, h + 2 * padding, b + 2 * padding, c), x.dtype)
     padded[:, padding : padding + h, padding : padding + b] = x.transpose(0, 2, 3, 1)
     # NumPy's stubs know a single axis only.
@@ -50,8 +60,7 @@ def _conv(w: np.ndarray, x: np.ndarray, stride: int, padding: int) -> np.ndarray
     windows = windows[:, ::stride, ::stride]
     rows, columns = windows.shape[1:3]
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * rows * columns, k * m * c)
-    y = patches @ w.transpose(2, 3, 1, 0).reshape(k * m * c, o)
-    return y.reshape(n, rows, columns, o).transpose(0, 3, 1, 2)
+    return patches, (rows, columns)
 
 
 def _conv_transpose(
@@ -69,6 +78,29 @@ def _conv_transpose(
         for j in range(m):
             padded[:, i : i + down : stride, j : j + across : stride] += patches[:, :, :, i, j]
     return padded[:, padding : padding + h, padding : padding + b].transpose(0, 3, 1, 2)
+
+
+def pairings(
+    operator: Dense | Conv, weight_shape: Shape, pre: np.ndarray, post: np.ndarray
+) -> np.ndarray:
+    """``sum post x pre`` over the samples and places of each weight, of shape `weight_shape`.
+
+    The derivative of ``sum <post, op(W, pre)>`` with respect to ``W``.
+
+    Parameters
+    ----------
+    operator : Dense or Conv
+        A forward operator.
+    weight_shape : tuple of int
+    pre, post : ndarray, (N, *population shape)
+        Of one float dtype; integers in float64 give exact results while sums stay below 2**53.
+    """
+    if isinstance(operator, Dense):
+        return post.reshape(len(post), -1).T @ pre.reshape(len(pre), -1)
+    o, c, k, m = weight_shape
+    patches, _ = _patches(pre, (k, m), operator.stride, operator.padding)
+    seen = post.transpose(0, 2, 3, 1).reshape(-1, o)
+    return (patches.T @ seen).reshape(k, m, c, o).transpose(3, 2, 0, 1)
 
 
 def adjoint(operator: Operator) -> Operator:

@@ -8,6 +8,9 @@ from compilers.ir import Graph
 from compilers.operators import fanout
 from compilers.placement import chips_used, cores_used, weight_bits
 
+CROSSBAR = ("tiles", "cells")
+"""Notes of a target that maps weights to crossbars, in the graph's provenance."""
+
 
 def resources(graph: Graph) -> dict[str, Any]:
     """Resource report of `graph`.
@@ -17,7 +20,7 @@ def resources(graph: Graph) -> dict[str, Any]:
     dict
         ``cores`` and ``chips`` (None before a target maps the graph), ``neurons``, ``synapses``
         (connections of every directed projection, unshared) and ``weight_bytes`` (each tied
-        weight once).
+        weight once); ``tiles`` and ``cells`` where a target has mapped it to crossbars.
     """
     shapes = {p.name: p.shape for p in graph.populations}
     synapses = sum(
@@ -32,4 +35,5 @@ def resources(graph: Graph) -> dict[str, Any]:
         "neurons": sum(p.size for p in graph.neurons),
         "synapses": synapses,
         "weight_bytes": -(-weights * bits // 8),
+        **{name: int(n) for name in CROSSBAR if (n := graph.provenance.get(name)) is not None},
     }

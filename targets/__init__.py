@@ -9,16 +9,17 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import TargetError
-from targets.base import Backend, Session
+from targets.base import Backend, Feature, LearningSession, Session
 from targets.broken import BrokenBackend
 
 if TYPE_CHECKING:
     from compilers.artifact import Program
 
-__all__ = ["backends", "get", "names", "open"]
+__all__ = ["backends", "get", "learner", "names", "open", "require_learning"]
 
 
 @cache
@@ -98,3 +99,27 @@ def open(program: Program) -> Session:
             "install what is missing, or compile for another target",
         )
     return backend.open(program)
+
+
+def learner(program: Program) -> LearningSession:
+    """Load `program` in order to learn.
+
+    Raises
+    ------
+    TargetError
+        If its target cannot run here or cannot learn.
+    GraphError
+        If nothing in the program learns.
+    """
+    require_learning(get(program.target))
+    check_plasticity(program.graph, required=True)
+    return cast(LearningSession, open(program))
+
+
+def require_learning(backend: Backend) -> None:
+    """Raise `TargetError` with the reason, and who can, if `backend` cannot learn."""
+    if Feature.LEARNING in backend.unsupported:
+        reason = backend.unsupported[Feature.LEARNING]
+        able = [b.name for b in backends() if Feature.LEARNING not in b.unsupported]
+        remedy = f"compile for {' or '.join(able)}"
+        raise TargetError(f"target '{backend.name}'", f"it cannot learn: {reason}", remedy)

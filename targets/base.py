@@ -114,6 +114,35 @@ class RunResult:
 
 
 @dataclass(frozen=True)
+class LearnResult:
+    """What N samples taught, in the order in which they came.
+
+    Attributes
+    ----------
+    predictions : ndarray, (N,)
+        Class with the largest output of the free phase, before the sample changed anything.
+    commits : int
+        How often the weights changed.
+    events_per_sample, synops_per_sample : float
+        Messages and synaptic operations of all phases, mean over samples.
+    changed : float
+        Mean |change| of a weight at a commit, in real units.
+    clipped : int
+        Integer weights and tags that met the end of their range at a commit.
+    seconds : float
+        Wall time.
+    """
+
+    predictions: np.ndarray
+    commits: int
+    events_per_sample: float
+    synops_per_sample: float
+    changed: float
+    clipped: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class CostEstimate:
     """An estimate, with where its constants come from.
 
@@ -180,12 +209,49 @@ class Session(Protocol):
     ) -> None: ...
 
 
+class LearningSession(Session, Protocol):
+    """A session of a target that can learn."""
+
+    def learn(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        batch: int = 1,
+        rate_scale: float = 1.0,
+        progress: Progress | None = None,
+    ) -> LearnResult:
+        """Learn from inputs `x` (N, *input shape) and labels (N,) or targets `y`, in this order.
+
+        Samples run through the phases of the program `batch` at a time, and each batch commits as
+        the program says: weights move by the mean over its samples. `rate_scale` multiplies every
+        rate, as the controller of a chip may set it from call to call.
+        """
+        ...
+
+    def memory(self) -> dict[str, np.ndarray]:
+        """All that learning needs in order to go on bit for bit, by name."""
+        ...
+
+    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from the `memory` of a session of the same program."""
+        ...
+
+    def learnt(self) -> Program:
+        """The program with the present weights and biases."""
+        ...
+
+    def __enter__(self) -> LearningSession: ...
+
+
 @runtime_checkable
 class Backend(Protocol):
     """One target. A module or package of `targets` that holds a ``BACKEND`` is discovered.
 
     ``tolerance`` is the largest difference to the reference in any probed state at any step;
-    ``unsupported`` maps each `Feature` that the target lacks to the reason.
+    ``unsupported`` maps each `Feature` that the target lacks to the reason. A target that takes
+    options has them in a mapping ``options``, by name with their defaults; the compiler refuses
+    any other.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,14 +17,8 @@ from compilers.ir import (
     Spiking,
 )
 from ep_neuro.errors import GraphError
+from ep_neuro.grid import integer_gain, per_channel_by_default, to_grid
 
-MULTIPLIER_BITS = 15
-"""Bits of a gain that is no power of two; its relative error stays below 2**-15."""
-
-MAX_SHIFT = 8
-"""Largest shift between channels: finer channels would cost accumulator bits for nothing."""
-
-_SEARCH = 6
 _NOTE = "quantisation"
 
 
@@ -35,6 +28,7 @@ def quantize(
     state: FixedPoint = FixedPoint(24, 16),  # noqa: B008 - frozen
     message_frac: int = 8,
     per_channel: bool | None = None,
+    headroom: int = 0,
 ) -> Graph:
     """Replace every number of `graph` by an integer; `compilers.ir` says how they compute.
 
@@ -50,6 +44,9 @@ def quantize(
         Fractional bits of graded messages; spikes are 0 or 1.
     per_channel : bool, optional
         One exponent per output channel instead of one per weight; None: below 5 bits.
+    headroom : int
+        Bits that stay free above the largest weight, for weights that are still to grow: learning
+        from scratch needs 1 or 2.
 
     Raises
     ------
@@ -62,10 +59,11 @@ def quantize(
     A weight is ``q * 2**E`` with the ``E`` of least squared error; clipping a few large weights
     to represent the many small ones better is part of that choice.
     """
-    _refuse_formats(bits, state, message_frac)
-    per_channel = bits < 5 if per_channel is None else per_channel
+    _refuse_formats(bits, state, message_frac, headroom)
+    per_channel = per_channel_by_default(bits) if per_channel is None else per_channel
     note = f"{bits} bits, state {state.bits}.{state.frac}, messages .{message_frac}"
     note += ", per channel" if per_channel else ""
+    note += f", headroom {headroom}" if headroom else ""
     if graph.quantised:
         if graph.provenance.get(_NOTE) == note:
             return graph
@@ -80,7 +78,7 @@ def quantize(
     exponents: dict[str, int] = {}
     for weight in graph.ties:
         arrays[weight], exponents[weight], shifts = quantize_weight(
-            graph.arrays[weight], bits, per_channel
+            graph.arrays[weight], bits - headroom, per_channel
         )
         if shifts is not None:
             arrays[f"exponent/{weight}"] = shifts
@@ -96,9 +94,12 @@ def quantize(
     )
 
 
-def _refuse_formats(bits: int, state: FixedPoint, message_frac: int) -> None:
+def _refuse_formats(bits: int, state: FixedPoint, message_frac: int, headroom: int) -> None:
     if not 2 <= bits <= 16:
         raise GraphError("weight bits", f"{bits} is not in 2 to 16", "give 8, for instance")
+    if not 0 <= headroom <= bits - 2:
+        problem = f"headroom {headroom} is not in 0 to {bits - 2}"
+        raise GraphError(f"weights of {bits} bits", problem, "leave at least 2 bits for the weight")
     if not 0 <= message_frac < state.frac < state.bits - 1 or state.bits > 32:
         raise GraphError(
             "number formats",
@@ -148,11 +149,7 @@ def _rescaled(
 
 def rescale_of(gain: float) -> Rescale:
     """The integer gain nearest to `gain`; its multiplier is 1 for a power of two."""
-    mantissa, exponent = math.frexp(gain)
-    multiplier, shift = round(mantissa * (1 << MULTIPLIER_BITS)), exponent - MULTIPLIER_BITS
-    while multiplier and multiplier % 2 == 0:
-        multiplier, shift = multiplier // 2, shift + 1
-    return Rescale(multiplier, shift if multiplier else 0)
+    return Rescale(*integer_gain(gain))
 
 
 def quantize_weight(
@@ -163,30 +160,7 @@ def quantize_weight(
     ``q`` is int32 of the weight's shape; ``e`` is int32 with one value per output channel
     (axis 0), or None when all are zero.
     """
-    w = weight.astype(np.float64).reshape(len(weight), -1)
-    groups = w if per_channel else w.reshape(1, -1)
-    exponents = _best_exponents(groups, (1 << (bits - 1)) - 1)
-    used = exponents[np.abs(groups).max(1) > 0]
-    if not used.size:
-        return np.zeros(weight.shape, np.int32), 0, None
-    exponents = np.clip(exponents, max(used.min(), used.max() - MAX_SHIFT), used.max())
-    top = (1 << (bits - 1)) - 1
-    q = np.clip(np.rint(groups / 2.0 ** exponents[:, None]), -top, top)
+    q, exponents = to_grid(weight.astype(np.float64), bits, per_channel, np)
     base = int(exponents.min())
     shifts = (exponents - base).astype(np.int32)
-    return q.reshape(weight.shape).astype(np.int32), base, shifts if shifts.any() else None
-
-
-def _best_exponents(groups: np.ndarray, top: int) -> np.ndarray:
-    """Power-of-two exponent of least squared error for each row, int64."""
-    largest = np.abs(groups).max(1)
-    covering = np.ceil(np.log2(np.maximum(largest, np.finfo(np.float64).tiny) / top))
-    best, error = covering.astype(np.int64), np.full(len(groups), np.inf)
-    for finer in range(_SEARCH):
-        candidate = covering.astype(np.int64) - finer
-        step = 2.0 ** candidate[:, None]
-        rounded = np.clip(np.rint(groups / step), -top, top) * step
-        squared = ((groups - rounded) ** 2).sum(1)
-        # A coarser grid wins ties: it needs fewer bits.
-        best, error = np.where(squared < error, candidate, best), np.minimum(squared, error)
-    return best
+    return q.astype(np.int32), base, shifts if shifts.any() else None

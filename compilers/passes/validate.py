@@ -21,6 +21,7 @@ from compilers.ir import (
     Spiking,
 )
 from compilers.operators import adjoint, misfit
+from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
 
 _CODES = {Graded: "graded", SigmaDelta: "sigma-delta", Spiking: "spike"}
@@ -34,7 +35,8 @@ def validate(graph: Graph) -> Graph:
     GraphError
         At the first name that repeats or does not exist, operator that does not fit its
         populations, array that is missing, of another shape or not finite, tied projections
-        that disagree, dynamics out of range, or phase that starts from a later one.
+        that disagree, dynamics out of range, phase that starts from a later one, or plasticity that
+        cannot learn.
     """
     for kind, names in _names(graph).items():
         _refuse_repeats(kind, names)
@@ -48,6 +50,7 @@ def validate(graph: Graph) -> Graph:
     _check_ties(graph)
     _check_output(graph)
     _check_phases(graph)
+    check_plasticity(graph)
     return graph
 
 

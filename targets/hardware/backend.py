@@ -17,6 +17,7 @@ from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import quantize
 from compilers.pipeline import Pass
 from compilers.placement_report import draw_placement, placement_text
+from compilers.sharing import shared_plasticity
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
 from targets.base import Availability, Backend, CostEstimate, Feature, Options, RunResult
 from targets.broken import BrokenBackend
@@ -40,6 +41,7 @@ class HardwareBackend:
     """
 
     tolerance = 0.0
+    options: Mapping[str, Any] = {"chips": None}
 
     def __init__(self, hardware: HardwareLimits) -> None:
         self.hardware = hardware
@@ -75,9 +77,9 @@ class HardwareBackend:
         return (Pass("quantize_for_chip", in_integers), Pass("map_to_cores", place))
 
     def check(self, graph: Graph) -> Sequence[Violation]:
-        """Every limit of the chip that `graph` breaks, and what its script cannot say."""
+        """Every limit of the chip that `graph` breaks, and what it cannot run or learn."""
         script = unwritable(graph) if self._writes_script else ()
-        return (*violations(graph, self.hardware), *script)
+        return (*violations(graph, self.hardware), *script, *shared_plasticity(graph))
 
     def emit(self, graph: Graph) -> Program:
         """The graph, its placement as text and drawing, and a script where there is one to write.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compilers.artifact import Program, versions
 from compilers.ir import Graph
@@ -34,6 +34,7 @@ class NirBackend:
     summary = "NIR exchange files (.nir), with an interpreter of the nodes as they were written"
     tolerance = 1e-5
     suffix = ".nir"
+    options: Mapping[str, Any] = {}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",
         Feature.LEARNING: "NIR has no learning rule; signs of phases travel in the metadata",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from compilers.integers import nearest as nearest
+from compilers.integers import shift as shift
 from compilers.ir import LEAK_BITS, FixedPoint, Population, Projection, SigmaDelta
 from compilers.operators import shift_channels
 from ep_neuro.errors import GraphError
 
 UNIT = 1 << LEAK_BITS
 """The integer that stands for a leak or a nudge of 1."""
+
+
+Levels = tuple[float, ...]
 
 
 class Arithmetic(Protocol):
@@ -42,6 +48,10 @@ class Arithmetic(Protocol):
         """Real numbers in the units of the membrane."""
         ...
 
+    def levels(self, population: Population, levels: Levels) -> Levels:
+        """The same for a few plain numbers, where an array would cost more than the step."""
+        ...
+
     def leak(
         self, population: Population, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +62,10 @@ class Arithmetic(Protocol):
         """The state that membrane `v` shows: clipped to the box, in units of messages."""
         ...
 
-    def store(self, population: Population, v: np.ndarray) -> np.ndarray:
-        """`v` as the membrane's format can hold it."""
+    def store(
+        self, population: Population, v: np.ndarray, span: tuple[float, float] | None = None
+    ) -> np.ndarray:
+        """`v` as the membrane's format can hold it; `span` is where it lies if that is known."""
         ...
 
     def send(self, population: Population, values: np.ndarray) -> np.ndarray:
@@ -94,15 +106,20 @@ class Floating:
     def membrane(self, population: Population, x: float | np.ndarray) -> np.ndarray:
         return np.asarray(x, np.float64)
 
+    def levels(self, population: Population, levels: Levels) -> Levels:
+        return levels
+
     def leak(
         self, population: Population, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         return v + _leak_of(population) * (drive - v), rest
 
     def clip(self, population: Population, v: np.ndarray) -> np.ndarray:
-        return v if population.box is None else np.clip(v, *population.box)
+        return v if population.box is None else within(v, *population.box)
 
-    def store(self, population: Population, v: np.ndarray) -> np.ndarray:
+    def store(
+        self, population: Population, v: np.ndarray, span: tuple[float, float] | None = None
+    ) -> np.ndarray:
         return v
 
     def send(self, population: Population, values: np.ndarray) -> np.ndarray:
@@ -147,6 +164,10 @@ class Integer:
     def membrane(self, population: Population, x: float | np.ndarray) -> np.ndarray:
         return nearest(x * np.float64(formats(population)[0].one))
 
+    def levels(self, population: Population, levels: Levels) -> Levels:
+        one = formats(population)[0].one
+        return tuple(math.floor(level * one + 0.5) for level in levels)
+
     def leak(
         self, population: Population, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -156,13 +177,15 @@ class Integer:
     def clip(self, population: Population, v: np.ndarray) -> np.ndarray:
         state, message = formats(population)
         q = shift(v, message.frac - state.frac)
-        if population.box is not None:
-            lo, hi = population.box
-            q = np.clip(q, round(lo * message.one), round(hi * message.one))
-        return self.send(population, q)
+        if population.box is None:
+            return self.send(population, q)
+        lo, hi = (round(edge * message.one) for edge in population.box)
+        return self._saturate(population, within(q, lo, hi), message, (lo, hi))
 
-    def store(self, population: Population, v: np.ndarray) -> np.ndarray:
-        return self._saturate(population, v, formats(population)[0])
+    def store(
+        self, population: Population, v: np.ndarray, span: tuple[float, float] | None = None
+    ) -> np.ndarray:
+        return self._saturate(population, v, formats(population)[0], span)
 
     def send(self, population: Population, values: np.ndarray) -> np.ndarray:
         return self._saturate(population, values, formats(population)[1])
@@ -178,22 +201,26 @@ class Integer:
         distance = self.membrane(population, y) - shift(shown, state.frac - message.frac)
         return (round(UNIT * beta) * distance) >> LEAK_BITS
 
-    def _saturate(self, population: Population, v: np.ndarray, limits: FixedPoint) -> np.ndarray:
-        held = np.clip(v, *limits.range)
+    def _saturate(
+        self,
+        population: Population,
+        v: np.ndarray,
+        limits: FixedPoint,
+        span: tuple[float, float] | None = None,
+    ) -> np.ndarray:
+        lo, hi = limits.range
+        least, largest = span or (np.minimum.reduce(v, None), np.maximum.reduce(v, None))
+        if lo <= least and largest <= hi:
+            return v
+        held = within(v, lo, hi)
         self.saturations[population.name] += int(np.count_nonzero(held != v))
         return held
 
 
-def shift(values: np.ndarray, bits: int) -> np.ndarray:
-    """``values << bits``; a shift to the right rounds to nearest, halves up."""
-    if bits >= 0:
-        return values << bits
-    return (values + (1 << (-bits - 1))) >> -bits
-
-
-def nearest(values: Any) -> np.ndarray:
-    """The nearest integers, halves up like `shift`, as int64."""
-    return np.floor(np.asarray(values) + 0.5).astype(np.int64)
+def within(values: np.ndarray, lo: float | np.ndarray, hi: float | np.ndarray) -> np.ndarray:
+    """`values` clipped to ``[lo, hi]``; on small arrays several times faster than `numpy.clip`."""
+    clipped: np.ndarray = np.minimum(np.maximum(values, lo), hi)
+    return clipped
 
 
 def formats(population: Population) -> tuple[FixedPoint, FixedPoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from compilers.artifact import Program, versions
 from compilers.exactness import HOST_WORDS, inexact
@@ -21,9 +22,8 @@ class ReferenceBackend:
     name = "reference"
     summary = "exact execution of a graph on NumPy, in float64 or integers: the oracle"
     tolerance = 0.0
-    unsupported: Mapping[Feature, str] = {
-        Feature.LEARNING: "it executes settling only; weights are trained by `ep-neuro train`"
-    }
+    options: Mapping[str, Any] = {}
+    unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
         """Always: it needs NumPy only."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
 
 from compilers.ir import Dynamics, Graded, Population, SigmaDelta, Spiking
-from targets.reference.arithmetic import Arithmetic
+from targets.reference.arithmetic import Arithmetic, within
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _(
 ) -> State:
     v, rest = numbers.leak(population, state.v, drive, state.rest)
     z = numbers.clip(population, v)
-    return replace(state, v=v, z=z, message=z, rest=rest)
+    return State(v=v, u=state.u, z=z, message=z, sent=state.sent, rest=rest)
 
 
 @advance.register
@@ -102,8 +102,7 @@ def _(
     t: int,
 ) -> State:
     u, rest = numbers.leak(population, state.u, drive, state.rest)
-    bound, one = dynamics.bound, numbers.membrane(population, 1.0)
-    low, high = (numbers.membrane(population, edge) for edge in (-bound, 1 + bound))
-    v = numbers.store(population, np.clip(state.v + u, low, high))
+    low, one, high = numbers.levels(population, (-dynamics.bound, 1.0, 1 + dynamics.bound))
+    v = numbers.store(population, within(state.v + u, low, high), (low, high))
     spike = (v >= one).astype(v.dtype)
     return State(v=v - one * spike, u=u, z=spike, message=spike, sent=state.sent, rest=rest)

@@ -39,27 +39,42 @@ class Moment:
     sums: Mapping[str, np.ndarray]
 
 
+SMALL = 512
+"""Messages so few that delivering zeros costs no more than looking for others."""
+
+
 class Engine:
-    """A graph made ready: weights in float64, fan-outs counted."""
+    """A graph made ready: weights in float64, fan-outs counted; `load` changes what it computes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.numbers: Arithmetic = Integer() if graph.quantised else Floating()
         self.shapes = {p.name: p.shape for p in graph.populations}
-        self.weights = {p.name: self.numbers.weight(p, graph.arrays) for p in graph.projections}
+        self.weights: dict[str, np.ndarray] = {}
+        for p in graph.projections:
+            if p.weight not in self.weights:
+                self.weights[p.weight] = self.numbers.weight(p, graph.arrays)
+        self.biases = {p.name: graph.arrays[p.bias] for p in graph.neurons if p.bias is not None}
         self.fanouts = {p.name: self._fanout(p) for p in graph.populations}
+        self._adding = {p.name for p in graph.neurons if isinstance(p.dynamics, SigmaDelta)}
+        self._neurons, self._output = graph.neurons, graph.population(graph.output)
         names = {p.name for p in graph.sources}
         self.recurrent = [p for p in graph.projections if p.pre not in names]
         self.feedforward = [p for p in graph.projections if p.pre in names]
         self.depth = max((p.delay for p in self.recurrent), default=1)
+
+    def load(self, weights: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> None:
+        """Go on with other `weights` by id (float64, shifted) and `biases` by population."""
+        self.weights.update(weights)
+        self.biases.update(biases)
 
     def run(self, job: Job) -> dict[str, PhaseResult]:
         """All phases of `job`, from rest, as one batch."""
         self.numbers.saturations.clear()
         (source,) = self.graph.sources
         x = self.numbers.message(source, job.x)
-        constant = self._constant_drive(x)
-        ends: dict[str | None, Moment] = {None: self._rest(len(x))}
+        constant = self.constant_drive(x)
+        ends: dict[str | None, Moment] = {None: self.rest(len(x))}
         results: dict[str, PhaseResult] = {}
         for phase in job.phases:
             before = dict(self.numbers.saturations)
@@ -70,38 +85,39 @@ class Engine:
             # A network that diverges is reported once, as an error; not by NumPy, at every step.
             with np.errstate(over="ignore", invalid="ignore"):
                 for _ in range(phase.steps):
-                    moment = self._step(moment, constant, phase, job.y)
+                    moment = self.step(moment, constant, phase, job.y)
                     recorder.record(moment)
             ends[phase.name] = moment
             results[phase.name] = recorder.result(moment, before if results else {})
         return results
 
-    def _rest(self, samples: int) -> Moment:
+    def rest(self, samples: int) -> Moment:
+        """The moment before the first step."""
         states = {p.name: at_rest(self.numbers, p, samples) for p in self.graph.neurons}
         return Moment(t=0, states=states, flight=({},) * self.depth, sums={})
 
-    def _step(
+    def step(
         self,
         before: Moment,
         constant: Mapping[str, np.ndarray],
         phase: Phase,
         y: np.ndarray | None,
     ) -> Moment:
+        """The moment after one step of `phase`, under the `constant` drive of input and bias."""
         sums = self._deliver(before)
         drives = dict(constant)
         for p in self.recurrent:
             if p.name in sums:
                 drives[p.post] = drives[p.post] + self.numbers.gain(p, sums[p.name])
         if phase.nudge and y is not None:
-            output = self.graph.population(self.graph.output)
-            shown = before.states[output.name].z
-            nudge = self.numbers.nudge(output, phase.nudge, y, shown)
+            output = self._output
+            nudge = self.numbers.nudge(output, phase.nudge, y, before.states[output.name].z)
             drives[output.name] = drives[output.name] + nudge
         states = {
             p.name: advance(
                 p.dynamics, self.numbers, p, before.states[p.name], drives[p.name], before.t + 1
             )
-            for p in self.graph.neurons
+            for p in self._neurons
         }
         messages = {name: state.message for name, state in states.items()}
         flight = (messages, *before.flight[:-1])
@@ -111,17 +127,17 @@ class Engine:
         """Operator results of what arrives now; messages that are all zero cost nothing."""
         sums: dict[str, np.ndarray] = {}
         for p in self.recurrent:
-            adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-            total = before.sums.get(p.name) if adds_up else None
+            total = before.sums.get(p.name) if p.pre in self._adding else None
             message = before.flight[p.delay - 1].get(p.pre)
-            if message is not None and message.any():
+            if message is not None and (message.size < SMALL or message.any()):
                 fresh = self._apply(p, message)
                 total = fresh if total is None else total + fresh
             if total is not None:
                 sums[p.name] = total
         return sums
 
-    def _constant_drive(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def constant_drive(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """What bias and input messages `x` drive each population with at every step."""
         drives = {p.name: self._bias(p, len(x)) for p in self.graph.neurons}
         for p in self.feedforward:
             drives[p.post] = drives[p.post] + self.numbers.gain(p, self._apply(p, x))
@@ -129,11 +145,12 @@ class Engine:
 
     def _bias(self, population: Population, samples: int) -> np.ndarray:
         drive = np.zeros((samples, *population.shape), self.numbers.dtype)
-        return drive if population.bias is None else drive + self.graph.arrays[population.bias]
+        bias = self.biases.get(population.name)
+        return drive if bias is None else drive + bias
 
     def _apply(self, p: Projection, message: np.ndarray) -> np.ndarray:
         x = message.astype(np.float64, copy=False)
-        return apply(p.operator, self.weights[p.name], x, self.shapes[p.post])
+        return apply(p.operator, self.weights[p.weight], x, self.shapes[p.post])
 
     def _fanout(self, population: Population) -> np.ndarray:
         counts = np.zeros(population.size, np.int64)

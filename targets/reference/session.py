@@ -1,10 +1,10 @@
-"""A loaded program: samples go through the engine in chunks of bounded memory."""
+"""A loaded program: samples go through the engine in chunks of bounded memory, or teach it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -12,19 +12,22 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Conv, ConvTranspose, Graph
-from ep_neuro.errors import RunError
-from targets.base import PhaseResult, Progress, RunResult
+from ep_neuro.errors import DataError, RunError
+from targets.base import LearnResult, PhaseResult, Progress, RunResult
 from targets.inputs import prepare
 from targets.reference.engine import Engine
+from targets.reference.learning import Teacher
 
 CHUNK_BYTES = 16 << 20
 """Working memory of one chunk, probes apart: about what a cache holds, for larger is slower."""
 
 
 class ReferenceSession:
-    """Settles inputs; see `targets.base.Session`."""
+    """Settles inputs and learns from them; see `targets.base.LearningSession`."""
 
     def __init__(self, program: Program) -> None:
+        self._program = program
+        self._teacher: Teacher | None = None
         self._engine: Engine | None = Engine(program.graph)
         self._chunk = max(1, CHUNK_BYTES // bytes_per_sample(program.graph))
 
@@ -51,14 +54,75 @@ class ReferenceSession:
         phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
         return RunResult(phases, time.perf_counter() - began)
 
+    def learn(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        batch: int = 1,
+        rate_scale: float = 1.0,
+        progress: Progress | None = None,
+    ) -> LearnResult:
+        """Learn from samples in their order; see `targets.base.LearningSession.learn`."""
+        began = time.perf_counter()
+        teacher = self._teach()
+        if batch < 1:
+            raise DataError("batch", f"{batch} samples are below 1", "give 1, for instance")
+        if not 0 < rate_scale < math.inf:
+            raise DataError("rate_scale", f"{rate_scale} is not above 0", "give 1, for instance")
+        job = prepare(teacher.engine.graph, x, y)
+        assert job.y is not None
+        learner, samples = teacher.learner, len(job.x)
+        commits, changed, clipped = learner.commits, learner.changed, learner.clipped
+        teacher.events = teacher.synops = 0
+        predictions = []
+        for first in range(0, samples, batch):
+            part = slice(first, first + batch)
+            piece = replace(job, x=job.x[part], y=job.y[part])
+            predictions.append(teacher.teach(piece, rate_scale))
+            if progress is not None:
+                progress(min(first + batch, samples), samples)
+        made = learner.commits - commits
+        return LearnResult(
+            predictions=np.concatenate(predictions),
+            commits=made,
+            events_per_sample=teacher.events / samples,
+            synops_per_sample=teacher.synops / samples,
+            changed=(learner.changed - changed) / max(1, made),
+            clipped=learner.clipped - clipped,
+            seconds=time.perf_counter() - began,
+        )
+
+    def memory(self) -> dict[str, np.ndarray]:
+        """A copy of what learning needs; see `targets.base.LearningSession.memory`."""
+        return self._teach().learner.memory()
+
+    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from `memory`; `RunError` if it is not that of the same program."""
+        teacher = self._teach()
+        teacher.learner.restore(memory)
+        teacher.load()
+
+    def learnt(self) -> Program:
+        """The program with the present weights and biases."""
+        return replace(self._program, graph=self._teach().learner.learnt())
+
     def weights(self) -> dict[str, np.ndarray]:
         """A copy of the weights by id."""
         graph = self._open().graph
-        return {name: graph.arrays[name].copy() for name in graph.ties}
+        held = {} if self._teacher is None else self._teacher.learner.weights
+        return {name: held.get(name, graph.arrays[name]).copy() for name in graph.ties}
+
+    def _teach(self) -> Teacher:
+        # Made when it is first asked for: most sessions only settle.
+        if self._teacher is None:
+            self._teacher = Teacher(self._open())
+        self._open()
+        return self._teacher
 
     def close(self) -> None:
         """Forget the program; closing twice is harmless."""
-        self._engine = None
+        self._engine = self._teacher = None
 
     def _open(self) -> Engine:
         if self._engine is None:

@@ -36,7 +36,9 @@ def test_it_compiles_to_a_consistent_graph_within_its_limits(case: Case, program
     validate(program.graph)
     assert list(case.backend.check(program.graph)) == []
     assert program.graph.digest() == before
-    assert resources(program.graph)["cores"] >= 1
+    found = resources(program.graph)
+    assert found["neurons"] >= 1
+    assert found["cores"] is None or found["cores"] >= 1
 
 
 def test_printing_and_parsing_give_the_same_program(case: Case, program: Program) -> None:

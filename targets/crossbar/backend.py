@@ -1,0 +1,125 @@
+"""The crossbar as a backend: what it can do, what it refuses, what a run costs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from compilers.artifact import Program, versions
+from compilers.ir import Graph
+from compilers.limits import HardwareLimits, Violation
+from compilers.pipeline import Pass
+from ep_neuro.errors import TargetError
+from targets.base import Availability, CostEstimate, Feature, Options, RunResult
+from targets.crossbar.cost import estimate, hardware
+from targets.crossbar.options import OPTIONS, read_options
+from targets.crossbar.plan import map_to_tiles, noted, sites, tile_list
+
+if TYPE_CHECKING:
+    from targets.crossbar.session import CrossbarSession
+
+TILE_LIST = "tiles.txt"
+"""File of a program that lists its arrays."""
+
+
+class CrossbarBackend:
+    """Memristor arrays that compute every drive, with digital neurons around them (aihwkit).
+
+    The array of a coupling is read from the front for its forward projection and from behind for
+    its feedback, so both see the same errors. Options, among them ``preset`` (ideal, pcm, reram):
+    see `targets.crossbar.options.Options`.
+    """
+
+    name = "crossbar"
+    summary = "memristor arrays read in both directions, with device errors (aihwkit)"
+    tolerance = 1e-4
+    options: Mapping[str, Any] = OPTIONS
+    unsupported: Mapping[Feature, str] = {
+        Feature.FIXED_POINT: "conductances are real numbers; its options dac_bits and adc_bits "
+        "round what goes in and out",
+    }
+
+    def available(self) -> Availability:
+        """Whether aihwkit is installed."""
+        if importlib.util.find_spec("aihwkit") is None:
+            how = "`pip install 'ep-neuro[crossbar]'`, or `pip install aihwkit==1.1.0`"
+            return Availability(False, f"aihwkit is not installed; {how}")
+        return Availability(True)
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """Cells that the simulation holds, and constants of energy, each with its source."""
+        return hardware()
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """`map_to_tiles`, which counts the arrays.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown option, or one out of range.
+        """
+        return (Pass("map_to_tiles", partial(map_to_tiles, options=read_options(options))),)
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """Undirected couplings, projections without delay, unreached populations, many cells."""
+        hasty = [p.name for p in graph.projections if p.delay < 1]
+        silent = [p.name for p in graph.neurons if not graph.into(p.name)]
+        counts = (
+            (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
+            (len(hasty), "projections without a delay", f"delay {', '.join(hasty)} by 1 step"),
+            (len(silent), "populations that nothing reaches", f"connect {', '.join(silent)}"),
+        )
+        subject = f"graph '{graph.name}'"
+        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n]
+        conv = noted(graph).conv
+        large = hardware().violation(
+            "cells",
+            f"{subject}, its arrays",
+            sum(site.cells for site in sites(graph, conv)),
+            "use shared kernels" if conv == "unrolled" else "narrow the network",
+        )
+        return (*found, *([] if large is None else [large]))
+
+    def emit(self, graph: Graph) -> Program:
+        """The graph itself, with the list of its arrays."""
+        files = {TILE_LIST: tile_list(graph)}
+        return Program(target=self.name, graph=graph, files=files, provenance=versions())
+
+    def open(self, program: Program) -> CrossbarSession:
+        """Program the arrays.
+
+        Raises
+        ------
+        TargetError
+            If aihwkit is missing or cannot be loaded, or the graph is in integers or breaks a
+            limit.
+        ConfigError
+            If an option of the program is unknown or out of range.
+        """
+        state = self.available()
+        if not state.available:
+            problem, _, how = state.reason.partition("; ")
+            raise TargetError(f"target '{self.name}'", problem, how)
+        for violation in self.check(program.graph):
+            problem = f"{violation.value:g} exceed {violation.limit:g}"
+            raise TargetError(violation.subject, problem, violation.remedy)
+        if program.graph.quantised:
+            reason = self.unsupported[Feature.FIXED_POINT]
+            remedy = "compile without --bits, or run it on 'reference'"
+            raise TargetError(f"graph '{program.graph.name}'", reason, remedy)
+        try:
+            from targets.crossbar.session import CrossbarSession
+        except (ImportError, OSError) as error:
+            problem = f"aihwkit is installed and cannot be loaded ({error})"
+            how = "install aihwkit 1.1.0 with torch 2.10 to 2.12"
+            raise TargetError(f"target '{self.name}'", problem, how) from error
+        return CrossbarSession(program)
+
+    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
+        """Energy and time of the free phase; see `targets.crossbar.cost`."""
+        return estimate(program, result)
+
+
+BACKEND = CrossbarBackend()

@@ -1,0 +1,85 @@
+"""What a run costs on an array: converters, cells and digital neurons, by how often each works."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from compilers.artifact import Program
+from compilers.cost import Activity, memory_traffic
+from compilers.ir import Graph, Spiking
+from compilers.limits import HardwareLimits, load_hardware
+from targets.base import CostEstimate, RunResult
+from targets.crossbar.options import Options, read_options
+from targets.crossbar.plan import Site, is_forward, sites
+
+HARDWARE = Path(__file__).parents[1] / "hardware" / "isaac.yaml"
+
+BITS = 8
+"""Bits of an input where the options leave the DAC unlimited."""
+
+
+@cache
+def hardware() -> HardwareLimits:
+    """Constants of the array, each with its source."""
+    return load_hardware(HARDWARE)
+
+
+def estimate(program: Program, result: RunResult) -> CostEstimate:
+    """Energy and time of the free phase.
+
+    Every line and cell works at every read: an array is read whole, whatever its inputs are. The
+    input's arrays are read once, the others once a step and direction. Arrays work side by side,
+    the reads of one array one after another. Not counted: programming, static power, wires
+    between tiles.
+    """
+    graph, options = program.graph, read_options(program.options)
+    steps = len(next(iter(result.free.events.values())))
+    cycles = cycles_a_read(graph, options)
+    work, seconds = dict.fromkeys(("dac", "adc", "cell"), 0.0), 0.0
+    sources = {p.name for p in graph.sources}
+    for site, projections in sites(graph, options.conv).items():
+        passes = 0
+        for p in projections:
+            times = (1 if p.pre in sources else steps) * site.reads * cycles
+            passes += times
+            for part, count in conversions(site, options.tile, is_forward(p)).items():
+                work[part] += times * count
+        seconds = max(seconds, passes * _constant("cycle"))
+    neurons = sum(p.size for p in graph.neurons)
+    parts = {
+        "input conversions": work["dac"] * _constant("dac_conversion"),
+        "output conversions": work["adc"] * _constant("adc_conversion"),
+        "cells": work["cell"] * _constant("cell_read"),
+        "neuron updates": steps * neurons * _constant("neuron_update"),
+    }
+    sourced = dict.fromkeys(q.source for q in hardware().parameters.values())
+    return CostEstimate(
+        energy_joule=sum(parts.values()),
+        seconds=seconds,
+        source=f"{hardware().name}: {'; '.join(sourced)}",
+        parts=parts,
+        # Weights are read where they lie: what moves is the states.
+        memory_bytes=memory_traffic(graph, Activity({}, {}, steps)),
+    )
+
+
+def conversions(site: Site, tile: int, forward: bool) -> dict[str, int]:
+    """Conversions and cell reads of one read: a line is driven, and read out, at each tile."""
+    outputs, inputs = site.lines
+    rows, columns = site.grid(tile)
+    driven, sensed = inputs * rows, outputs * columns
+    if not forward:
+        driven, sensed = sensed, driven
+    return {"dac": driven, "adc": sensed, "cell": site.cells}
+
+
+def cycles_a_read(graph: Graph, options: Options) -> int:
+    """Cycles of one read: one for spikes, else one a bit of the input."""
+    if any(isinstance(p.dynamics, Spiking) for p in graph.neurons):
+        return 1
+    return options.dac_bits or BITS
+
+
+def _constant(name: str) -> float:
+    return hardware().parameters[name].value

@@ -1,0 +1,219 @@
+"""Accuracy against what devices do: sweeps over error, bits and time, their figures, recovery.
+
+    python -m targets.crossbar.study MODEL DIRECTORY [--seeds N]
+
+settles the test digits on arrays of growing error, of fewer bits and of growing age, lets an
+erroneous array learn, and writes ``error.svg``, ``bits.svg``, ``time.svg`` and ``study.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+import targets
+from compilers import compile_network
+from compilers.artifact import Program
+from compilers.passes.choose_leak import LeakWarning
+from ep_neuro import data
+from ep_neuro.checkpoint import load_model
+from ep_neuro.data import Dataset, Split
+from ep_neuro.files import write_atomic
+from ep_neuro.network import Network
+from ep_neuro.report import save_figure
+from ep_neuro.report.axes import legend, panel, styled
+from ep_neuro.report.palette import LIGHT, series_style
+from targets.crossbar.options import DAY, YEAR
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Accuracy of one network on arrays that differ in one option.
+
+    Attributes
+    ----------
+    name : str
+        Of the figure's file.
+    label : str
+        What the values are, with their unit.
+    values : tuple of float
+        The option's values.
+    accuracy : dict of list
+        By series, the accuracies of all seeds at each value.
+    """
+
+    name: str
+    label: str
+    values: tuple[float, ...]
+    accuracy: Mapping[str, list[list[float]]]
+
+
+TIMES = {
+    60.0: "minute",
+    3600.0: "hour",
+    DAY: "day",
+    30 * DAY: "month",
+    YEAR: "year",
+}
+"""What ticks say of times, in seconds."""
+
+Series = Mapping[str, Mapping[str, Any]]
+"""Options of each series, by the name that the legend gives it."""
+
+PLANS: tuple[tuple[str, str, tuple[str, ...], tuple[float, ...], Series], ...] = (
+    (
+        "error",
+        "programming error (share of the largest weight)",
+        ("programming_error",),
+        (0.0, 0.02, 0.05, 0.1, 0.15, 0.2),
+        {"as written": {}, "with PCM at 1 s": {"preset": "pcm", "seconds": 1.0}},
+    ),
+    (
+        "bits",
+        "bits of the converters",
+        ("dac_bits", "adc_bits"),
+        (8, 7, 6, 5, 4, 3, 2),
+        {"exact weights": {}, "PCM": {"preset": "pcm"}},
+    ),
+    (
+        "time",
+        "time since programming",
+        ("seconds",),
+        (1.0, 60.0, 3600.0, DAY, 30 * DAY, YEAR),
+        {
+            "PCM, compensated": {"preset": "pcm"},
+            "PCM, as it drifts": {"preset": "pcm", "compensation": False},
+            "own pair, compensated": {"device": "pair"},
+            "own pair, as it drifts": {"device": "pair", "compensation": False},
+        },
+    ),
+)
+"""The figures: name, label, options that take the values, values, and series."""
+
+
+def program_for(network: Network, options: Mapping[str, Any], **settings: Any) -> Program:
+    """`network` compiled for the crossbar with `options`."""
+    with warnings.catch_warnings():
+        # The same network over and over: what there is to say of its leak was said in training.
+        warnings.simplefilter("ignore", LeakWarning)
+        return compile_network(network, targets.get("crossbar"), options=options, **settings)
+
+
+def measured(
+    network: Network, split: Split, options: Mapping[str, Any], seeds: int, **settings: Any
+) -> list[float]:
+    """Accuracy on arrays of seeds 0 to `seeds` - 1."""
+    found = []
+    for seed in range(seeds):
+        with targets.open(program_for(network, {**options, "seed": seed}, **settings)) as session:
+            found.append(float((session.settle(split.x).predictions == split.y).mean()))
+    return found
+
+
+def sweep(network: Network, split: Split, name: str, seeds: int = 3) -> Sweep:
+    """The sweep called `name`, one of `PLANS`."""
+    _, label, keys, values, series = next(plan for plan in PLANS if plan[0] == name)
+    accuracy = {
+        title: [
+            measured(network, split, {**options, **dict.fromkeys(keys, value)}, seeds)
+            for value in values
+        ]
+        for title, options in series.items()
+    }
+    return Sweep(name, label, values, accuracy)
+
+
+@styled
+def draw(sweep: Sweep) -> Figure:
+    """Accuracy (%) by value, the mean over seeds with the range from worst to best."""
+    figure, axes = panel()
+    for index, (title, found) in enumerate(sweep.accuracy.items()):
+        style, shown = series_style(index), 100 * np.asarray(found)
+        colour = LIGHT[style.colour]
+        axes.fill_between(sweep.values, shown.min(1), shown.max(1), color=colour, alpha=0.15, lw=0)
+        axes.plot(
+            sweep.values,
+            shown.mean(1),
+            color=colour,
+            linestyle=style.dash,
+            marker=style.marker,
+            label=title,
+        )
+    if sweep.name == "time":
+        axes.set_xscale("log")
+        axes.set_xticks(sweep.values, [TIMES.get(value, f"{value:g} s") for value in sweep.values])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(sweep.label)
+    axes.set_ylabel("accuracy (%)")
+    legend(axes)
+    return figure
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Accuracy on exact arrays, on erroneous ones, and after each epoch of learning on those."""
+
+    exact: float
+    erroneous: float
+    learnt: tuple[float, ...]
+
+
+def recover(
+    network: Network,
+    dataset: Dataset,
+    options: Mapping[str, Any],
+    *,
+    rate: float = 0.05,
+    pulsed: bool = False,
+    epochs: int = 4,
+) -> Recovery:
+    """Let arrays with `options` learn the training digits by EP, with their devices in the loop."""
+    from targets.crossbar.learning import Rule, accuracy, learn
+
+    settings = {"steps": 32, "nudged_steps": 16}
+    exact = measured(network, dataset.test, {}, 1, **settings)[0]
+    backend = targets.get("crossbar")
+    with backend.open(program_for(network, options, **settings)) as session:
+        before = accuracy(session, dataset.test)  # type: ignore[arg-type]
+        epochs_of = learn(session, dataset.train, Rule(rate, pulsed), epochs=epochs)  # type: ignore[arg-type]
+        after = tuple(accuracy(session, dataset.test) for _ in epochs_of)  # type: ignore[arg-type]
+    return Recovery(exact, before, after)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the whole study on digits; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="accuracy of a digits network on crossbars")
+    parser.add_argument("model", type=Path, help="a model directory")
+    parser.add_argument("directory", type=Path, help="where figures and numbers go")
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args(arguments)
+    network, dataset = load_model(given.model).network, data.load("digits")
+    given.directory.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    for name, *_ in PLANS:
+        result = sweep(network, dataset.test, name, given.seeds)
+        save_figure(draw(result), given.directory / f"{name}.svg")
+        found[name] = asdict(result)
+        for title, accuracy in result.accuracy.items():
+            means = ", ".join(f"{np.mean(a):.1%}" for a in accuracy)
+            print(f"{name}, {title}: {means}")
+    recovery = recover(network, dataset, {"programming_error": 0.1})
+    found["recovery"] = asdict(recovery)
+    print(
+        f"10 % programming error: {recovery.erroneous:.1%}, learnt on the arrays "
+        f"{recovery.learnt[-1]:.1%}, exact {recovery.exact:.1%}"
+    )
+    write_atomic(given.directory / "study.json", json.dumps(found, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Learning on the reference: a batch runs through the phases, tags fill, weights change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from compilers.ir import Phase, Population, SigmaDelta, Spiking
+from compilers.learner import Learner
+from compilers.synapses import trace
+from ep_neuro.errors import RunError
+from targets.inputs import Job
+from targets.reference.engine import Engine, Moment
+
+
+class Teacher:
+    """Lets the plastic weights of an engine learn.
+
+    Attributes
+    ----------
+    learner : Learner
+        What has been learnt.
+    events, synops : int
+        Messages sent so far and synaptic operations that they caused, all phases.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.learner = engine, Learner(engine.graph)
+        self.events, self.synops = 0, 0
+        (self._source,) = engine.graph.sources
+        ends = [p for s in self.learner.synapses for p in (s.pre, s.post) if p is not None]
+        self._traced = [p for p in engine.graph.neurons if p in ends]
+        self._stepwise = any(r.rule.when == "step" for r in engine.graph.plasticity)
+
+    def teach(self, job: Job, rate_scale: float = 1.0) -> np.ndarray:
+        """Run the phases of `job` as one batch, and commit where they say; (N,) predictions."""
+        x = self.engine.numbers.message(self._source, job.x)
+        constant: Mapping[str, np.ndarray] | None = None
+        clamped = {self._source.name: trace(self._source, x)}
+        ends: dict[str | None, Moment] = {None: self.engine.rest(len(x))}
+        self._count({self._source.name: x != 0})
+        shown: np.ndarray | None = None
+        for phase in job.phases:
+            course = _Course(self.engine, self._traced, phase, ends[phase.start], clamped)
+            if self._stepwise and phase.sign:
+                self._teach_stepwise(course, job, x, rate_scale)
+            else:
+                constant = self.engine.constant_drive(x) if constant is None else constant
+                course.run(constant, job.y, phase.steps)
+                if phase.sign:
+                    self.learner.accumulate(phase.sign, course.traces(), {})
+                if phase.commit:
+                    self.commit(len(x), rate_scale)
+                    constant = None
+            ends[phase.name] = course.moment
+            self._count(course.sent)
+            if shown is None:
+                shown = course.output()
+        assert shown is not None
+        return shown.reshape(len(x), -1).argmax(1)
+
+    def _teach_stepwise(self, course: _Course, job: Job, x: np.ndarray, rate_scale: float) -> None:
+        now = course.traces()
+        for _ in range(course.phase.steps):
+            before = now
+            course.run(self.engine.constant_drive(x), job.y, 1)
+            now = course.traces()
+            self.learner.accumulate(course.phase.sign, now, before)
+            if course.phase.commit:
+                self.commit(len(x), rate_scale)
+
+    def commit(self, samples: int, rate_scale: float) -> None:
+        """Change the weights by their tags, and compute with the new ones."""
+        self.learner.commit(samples, rate_scale)
+        self.load()
+
+    def load(self) -> None:
+        """Compute with the learner's weights and biases."""
+        self.engine.load(self.learner.operands(), self.learner.biases())
+
+    def _count(self, sent: Mapping[str, np.ndarray]) -> None:
+        for name, messages in sent.items():
+            by_neuron = messages.reshape(len(messages), -1).sum(0)
+            self.events += int(by_neuron.sum())
+            self.synops += int(by_neuron @ self.engine.fanouts[name])
+
+
+class _Course:
+    """One phase of a batch on its way.
+
+    Attributes
+    ----------
+    moment : Moment
+        Where it stands.
+    sent : dict of ndarray
+        Messages of each neuron so far, by population.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        traced: Collection[Population],
+        phase: Phase,
+        moment: Moment,
+        clamped: Mapping[str, np.ndarray],
+    ) -> None:
+        self.engine, self.traced, self.phase = engine, traced, phase
+        self.moment, self.clamped = moment, clamped
+        samples = len(next(iter(clamped.values())))
+        self.sent = {p.name: np.zeros((samples, *p.shape), np.int64) for p in engine.graph.neurons}
+        self._early: dict[str, np.ndarray] = {}
+        self._steps = 0
+
+    def run(self, constant: Mapping[str, np.ndarray], y: np.ndarray | None, steps: int) -> None:
+        """`steps` steps of the engine, whose messages are counted."""
+        # A network that diverges is reported once, by its output.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(steps):
+                if self._steps == self.phase.steps // 2:
+                    self._early = {name: count.copy() for name, count in self.sent.items()}
+                self.moment = self.engine.step(self.moment, constant, self.phase, y)
+                self._steps += 1
+                for name, state in self.moment.states.items():
+                    self.sent[name] += state.message != 0
+
+    def traces(self) -> dict[str, np.ndarray]:
+        """Traces by population."""
+        return {**self.clamped, **{p.name: trace(p, *self._shown(p)) for p in self.traced}}
+
+    def output(self) -> np.ndarray:
+        """What the output shows, up to a gain; `RunError` if it is not finite."""
+        output = self.engine.graph.population(self.engine.graph.output)
+        # The readout of sigma-delta neurons is their state, of which receivers know a part.
+        spiking = isinstance(output.dynamics, Spiking)
+        shown = self._shown(output)[0] if spiking else self.moment.states[output.name].z
+        if not np.isfinite(shown).all():
+            raise RunError(
+                f"phase '{self.phase.name}'",
+                f"the output is not finite after {self.phase.steps} steps",
+                "lower the learning rate or the leak, or bound the populations",
+            )
+        return shown
+
+    def _shown(self, p: Population) -> tuple[np.ndarray, int]:
+        """What the neurons of `p` have sent, and over how many steps."""
+        state = self.moment.states[p.name]
+        if isinstance(p.dynamics, Spiking):
+            late = self.sent[p.name] - self._early[p.name]
+            return late, self.phase.steps - self.phase.steps // 2
+        return state.sent if isinstance(p.dynamics, SigmaDelta) else state.z, 1
