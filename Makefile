@@ -17,7 +17,7 @@ setup: $(STAMP)  ## build the environment in .venv (the others do it when needed
 $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	@sh tools/setup.sh
 
-demo: $(STAMP)  ## the main job on real digits: train, compile, run on Lava, compare; runs/demo/report.html
+demo: $(STAMP)  ## the main job on real digits: train, compile, run on Lava, compare, learn; runs/demo/report.html
 	$(PYTHON) -m ep_neuro demo --out runs/demo
 
 test: lint  ## lint, types and all tests but the slow ones

@@ -21,12 +21,12 @@ LONGEST = 60
 """Lines that an example may have."""
 
 
-def run(name: str, out: Path) -> str:
-    """What example `name` prints when it writes to `out`."""
+def run(name: str, out: Path, *more: object) -> str:
+    """What example `name` prints when it writes to `out`; `more` are its further arguments."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = ROOT / "examples" / name
     done = subprocess.run(
-        [sys.executable, str(script), str(out)],
+        [sys.executable, str(script), str(out), *map(str, more)],
         cwd=out,
         env=environment,
         capture_output=True,
@@ -73,10 +73,14 @@ def test_lava_runs_the_network_and_sends_less_as_it_settles(tmp_path: Path) -> N
 
 def test_the_comparison_prints_every_row_and_writes_its_page(tmp_path: Path) -> None:
     printed = run("04_compare.py", tmp_path)
-    assert [line.split()[1] for line in printed.splitlines()[:5]] == [
-        *("rate", "graded", "sigma-delta", "sigma-delta", "spike")
-    ]
+    rows, _, front = printed.partition("on the front:\n")
+    codes = [code for code in ("graded", "sigma-delta", "spike") for _ in range(3)]
+    assert [line.split()[1] for line in rows.splitlines()] == ["rate", *codes]
+    best = front.splitlines()[:-1]
+    assert best
+    assert set(best) < set(rows.splitlines())
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert {p.stem for p in tmp_path.glob("*.svg")} == {"accuracy_steps", "pareto", "layerwise"}
 
 
 def test_a_nir_file_comes_back_the_same_and_as_a_network(tmp_path: Path) -> None:
@@ -87,6 +91,67 @@ def test_a_nir_file_comes_back_the_same_and_as_a_network(tmp_path: Path) -> None
     assert "read back: the same graph" in printed
     assert percent(printed, "its nodes get") > 85
     assert percent(printed, "a network that gets") > 85
+
+
+def test_brian2_sends_what_the_reference_sends(tmp_path: Path) -> None:
+    state = targets.get("brian2").available()
+    if not state.available:
+        pytest.skip(state.reason)
+    printed = run("06_run_on_brian2.py", tmp_path)
+    assert percent(printed, "Brian2 gets") > 85
+    counts = re.findall(r"(\d+) events, (\d+) on the reference", printed)
+    assert len(counts) == 3
+    assert all(here == there for here, there in counts)
+    assert {p.name for p in tmp_path.glob("*")} >= {"digits_brian2.py", "digits_brian2.npz"}
+    assert "<svg" in (tmp_path / "spikes.svg").read_text(encoding="utf-8")
+
+
+def test_a_chip_learns_digits_from_scratch_in_spikes(tmp_path: Path) -> None:
+    printed = run("08_learn_on_chip.py", tmp_path, 800)
+    assert percent(printed, "after") > percent(printed, "before") + 30
+    learnt, network = percent(printed, "after"), percent(printed, "in floating point")
+    assert abs(learnt - network) < 15
+    assert load_program(tmp_path / "digits.program").graph.plasticity
+    assert (tmp_path / "digits.run" / "agreement.svg").is_file()
+
+
+def test_learning_gets_around_damage(tmp_path: Path) -> None:
+    printed = run("09_recover_from_damage.py", tmp_path, 400)
+    _, _, broken = printed.partition("a twentieth of the neurons dead")
+    originally, before, after = (
+        percent(broken, word) for word in ("originally", "before learning", "after learning")
+    )
+    assert before < originally - 15
+    assert after > before + 0.8 * (originally - before)
+    assert len(list(tmp_path.glob("recovery_*.svg"))) == 2
+
+
+@pytest.mark.slow
+def test_a_few_hundred_images_teach_turned_and_inverted_digits(tmp_path: Path) -> None:
+    printed = run("10_adapt_to_rotation.py", tmp_path, 2000)
+    for story in printed.split("figure:")[:2]:
+        assert percent(story, "before learning") < 30
+        assert percent(story, "after learning") > 60
+
+
+@pytest.mark.slow
+def test_a_new_class_is_learnt_and_the_old_ones_are_kept(tmp_path: Path) -> None:
+    printed = run("11_learn_a_new_class.py", tmp_path, 1200)
+    assert percent(printed, "nines:") > 85
+    assert percent(printed, "old digits:") > percent(printed, "old digits before:") - 8
+
+
+def test_a_crossbar_drifts_is_compensated_and_learns_its_errors_away(tmp_path: Path) -> None:
+    state = targets.get("crossbar").available()
+    if not state.available:
+        pytest.skip(state.reason)
+    printed = run("07_run_on_a_crossbar.py", tmp_path)
+    exact, aged = percent(printed, "exact:"), percent(printed, "PCM, one year old:")
+    assert exact > 90
+    assert percent(printed, "not compensated:") < aged
+    assert percent(printed, "learnt:") > percent(printed, "10 % programming error:") + 1
+    assert "h1->output W, output->h1 W^T" in printed
+    assert "<svg" in (tmp_path / "error.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

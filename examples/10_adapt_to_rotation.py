@@ -1,0 +1,42 @@
+"""A network that knows upright digits adapts to turned and to inverted ones from a few hundred.
+
+    python examples/10_adapt_to_rotation.py [DIRECTORY] [SAMPLES]
+
+The camera was mounted on its side, or its polarity changed: the program learns on its target from
+300 new images, over and over. Draws a figure of each into DIRECTORY (runs/examples by default).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import compilers
+import ep_neuro as ep
+from ep_neuro import data
+from ep_neuro.config import read_config
+from targets.workflows.learning import plastic
+from targets.workflows.plan import Plan
+from targets.workflows.recovery import accuracy, few, inverted, recover, rotated
+
+OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
+SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
+IMAGES = 300
+
+
+def main() -> None:
+    digits = data.load("digits")
+    network = ep.train(read_config("zoo:digits_dense", ["epochs=10"])).model.network
+    program = plastic(compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3)
+    before = accuracy(program, digits.test)
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name, change in (("rotated", rotated), ("inverted", inverted)):
+        title = f"Upright digits, then {name} ones: {IMAGES} images"
+        plan = Plan(samples=SAMPLES, batch=10, anneal=0.05)
+        found = recover(title, before, program, few(change(digits), IMAGES), plan)
+        print("\n".join(found.in_words()))
+        print(f"  figure: {found.draw(OUT / f'recovery_{name}.svg')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""How a program learns: how many samples, in which order and batches, and when to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ep_neuro.errors import ConfigError, DataError
+
+SAMPLES_A_POINT = 1000
+"""Most samples from one point to the next in a long run: what a kill may cost."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a program learns.
+
+    Attributes
+    ----------
+    samples : int
+        Samples to learn; the training split is passed through as often as they need.
+    batch : int
+        Samples from one commit of the weights to the next.
+    seed : int
+        Of the order of the samples.
+    points : int
+        Times at which accuracy and updates are measured, and the state is saved.
+    anneal : float
+        Share of itself to which every rate falls by the end, by equal factors; 1 keeps it. It is
+        set twice a point, as the controller of a chip would.
+    """
+
+    samples: int = 1000
+    batch: int = 1
+    seed: int = 0
+    points: int = 20
+    anneal: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch", "points"):
+            if getattr(self, name) < 1:
+                problem = f"{getattr(self, name)} is below 1"
+                raise ConfigError(f"learning, {name}", problem, "give at least 1")
+        if not 0 < self.anneal <= 1:
+            problem = f"{self.anneal:g} is no share above 0"
+            raise ConfigError("learning, anneal", problem, "give 0.1, for instance")
+
+    @classmethod
+    def of(cls, samples: int, **settings: Any) -> Plan:
+        """The plan for `samples`, with more points the more there are."""
+        points = max(cls.points, -(-samples // SAMPLES_A_POINT))
+        return cls(samples, points=points, **settings)
+
+    def order(self, size: int) -> np.ndarray:
+        """Indices into `size` training samples; each pass in an order of its own, (samples,)."""
+        if size < 1:
+            raise DataError("training split", "it holds 0 samples", "choose other data")
+        passes = range(-(-self.samples // size))
+        orders = [np.random.default_rng([self.seed, n]).permutation(size) for n in passes]
+        return np.concatenate(orders)[: self.samples]
+
+    def rate_scale(self, done: int) -> float:
+        """Factor of every rate after `done` samples."""
+        return float(self.anneal ** (done / self.samples))
+
+    @property
+    def stops(self) -> list[int]:
+        """Samples done at each point but the first, whole batches apart."""
+        batches = -(-self.samples // self.batch)
+        stride = -(-batches // self.points) * self.batch
+        return [*range(stride, self.samples, stride), self.samples]
