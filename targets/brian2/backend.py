@@ -1,0 +1,149 @@
+"""Brian2 as a backend: what it can do, what it refuses, and the script that it writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from compilers.artifact import Program, versions
+from compilers.ir import Graph, Source
+from compilers.limits import HardwareLimits, Quantity, Violation
+from compilers.pipeline import Pass
+from ep_neuro.errors import ProgramError, TargetError
+from ep_neuro.files import write_atomic
+from targets.base import Availability, CostEstimate, Feature, Options, RunResult
+from targets.brian2.script import SCRIPT, script, weights_file
+from targets.brian2.session import (
+    OPTIONS,
+    Brian2Session,
+    missing_tools,
+    read_options,
+    synapses_per_sample,
+)
+from targets.nominal import estimate_on_loihi
+
+LARGEST = 1 << 25
+"""Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
+
+
+class Brian2Backend:
+    """Writes a graph as a Brian2 script, and runs that script.
+
+    C++ standalone settles all samples in one run; NumPy, without a compiler, serves probes of
+    states. The option ``mode`` of a program chooses one of them for all.
+    """
+
+    name = "brian2"
+    summary = "Brian2, the simulator: a readable script, run as C++ (standalone) or in NumPy"
+    tolerance = 1e-9
+    suffix = ".py"
+    options: Mapping[str, Any] = OPTIONS
+    unsupported: Mapping[Feature, str] = {
+        Feature.FIXED_POINT: "its equations hold real numbers, and know no shifts",
+        Feature.LEARNING: "its scripts settle only; their weights are constant",
+    }
+
+    def available(self) -> Availability:
+        """Whether Brian2 is installed; without a C++ compiler it runs all the same, in NumPy."""
+        if importlib.util.find_spec("brian2") is None:
+            older = sys.version_info[:2] == (3, 10)
+            wanted = "'brian2>=2.9,<2.10'" if older else "'brian2>=2.10'"
+            return Availability(False, f"Brian2 is not installed; `pip install {wanted}`")
+        missing = missing_tools()
+        return Availability(True, f"in NumPy, slowly: {missing}" if missing else "")
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """The synapses that a host can list: Brian2 has no convolution."""
+        source = "assumed: 72 bytes each in the memory of a host"
+        return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """None: a graph runs as it is. `ConfigError` if an option is out of range."""
+        read_options(options)
+        return ()
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """What a script cannot say, and more synapses than a host can list."""
+        late = [p.name for p in graph.projections if p.delay != 1]
+        apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
+        kinds = {type(p.dynamics).__name__ for p in graph.neurons}
+        inputs = len([p for p in graph.populations if isinstance(p.dynamics, Source)])
+        counts = (
+            (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
+            (abs(inputs - 1), "inputs besides one", "give it one Source population"),
+            (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
+            (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
+            (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
+        )
+        subject = f"graph '{graph.name}'"
+        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n > 0]
+        many = self.limits({}).violation(
+            "synapses",
+            f"{subject}, its couplings",
+            synapses_per_sample(graph),
+            "narrow the feature maps: every place of a kernel is a synapse of its own",
+        )
+        return (*found, *([] if many is None else [many]))
+
+    def emit(self, graph: Graph) -> Program:
+        """The graph, and the script of it; a graph that breaks a limit has none."""
+        writable = not graph.quantised and not self.check(graph)
+        files = {SCRIPT: script(graph)} if writable else {}
+        return Program(target=self.name, graph=graph, files=files, provenance=versions())
+
+    def export(self, program: Program, path: str | Path) -> None:
+        """Write the script of `program` as `path`, and its weights beside it, as .npz.
+
+        Raises
+        ------
+        TargetError
+            If the graph is in integers or breaks a limit.
+        ProgramError
+            If the disk refuses.
+        """
+        self._refuse(program.graph)
+        path = Path(path)
+        weights = path.with_suffix(".npz")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(weights, weights_file(program.graph))
+            write_atomic(path, script(program.graph, path.name, weights.name).encode())
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror})"
+            raise ProgramError(str(path), problem, "choose another place") from error
+
+    def open(self, program: Program) -> Brian2Session:
+        """Load `program`; Brian2 itself starts with the first samples.
+
+        Raises
+        ------
+        TargetError
+            If Brian2 is missing, or the graph is in integers or breaks a limit.
+        ConfigError
+            If an option of the program is out of range.
+        """
+        state = self.available()
+        if not state.available:
+            problem, how = state.reason.split("; ", 1)
+            raise TargetError(f"target '{self.name}'", problem, how)
+        self._refuse(program.graph)
+        return Brian2Session(program)
+
+    def _refuse(self, graph: Graph) -> None:
+        if graph.quantised:
+            remedy = "compile without --bits, or run it on 'reference'"
+            reason = self.unsupported[Feature.FIXED_POINT]
+            raise TargetError(f"graph '{graph.name}'", reason, remedy)
+        for violation in self.check(graph):
+            problem = f"{violation.value:g} exceed {violation.limit:g}"
+            raise TargetError(violation.subject, problem, violation.remedy)
+
+    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
+        """Energy and time on the nominal hardware; see `targets.nominal`."""
+        return estimate_on_loihi(program, result)
+
+
+BACKEND = Brian2Backend()
