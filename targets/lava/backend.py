@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from compilers.artifact import Program, versions
 from compilers.exactness import HOST_WORDS, inexact
@@ -13,8 +14,9 @@ from compilers.limits import HardwareLimits, Violation
 from compilers.pipeline import Pass
 from ep_neuro.errors import ConfigError, TargetError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
-from targets.lava.plan import BATCHED, FAITHFUL, partners, unreached, without_format
-from targets.lava.session import LavaSession
+from targets.lava.copies import copies, unlearnable
+from targets.lava.plan import BATCHED, FAITHFUL, homes, partners, unreached, without_format
+from targets.lava.session import OPTIONS, LavaSession, read_options
 from targets.lava.stock import OWN, kind, misfit
 from targets.nominal import estimate_on_loihi
 
@@ -24,6 +26,9 @@ PYTHON = (3, 10)
 PROCESSES, LAYERS = "processes.txt", "layers.txt"
 """Names of the program's files that list the process graph of either lowering."""
 
+LEARNING = "LearningDense"
+"""Name of the process of a projection that learns in the faithful lowering."""
+
 
 class LavaBackend:
     """Executes a graph as Lava Processes on the CPU, in floating point or in integers.
@@ -31,15 +36,16 @@ class LavaBackend:
     The option ``lowering`` of a program chooses how. ``batched``, the default, settles many samples
     at once and keeps each tied weight in one Process. ``faithful`` is the graph that moves to
     hardware: a `HopfieldLayer` for each population, with one Process for each directed projection,
-    Lava's own Dense or Sparse wherever those compute the right thing.
+    Lava's own Dense or Sparse wherever those compute the right thing. Batched, everything learns
+    that the reference can, and alike; faithful, dense couplings in floating point do, by Lava's own
+    learning rule, and a program that asks for more is refused as it is to learn.
     """
 
     name = "lava"
     summary = "Lava processes on the CPU, floating or fixed point, batched or as on chip (lava-nc)"
     tolerance = 1e-9
-    unsupported: Mapping[Feature, str] = {
-        Feature.LEARNING: "its processes execute settling only; their weights are constant",
-    }
+    options: Mapping[str, Any] = OPTIONS
+    unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
         """Whether Lava is installed, on the Python that it needs."""
@@ -57,7 +63,8 @@ class LavaBackend:
         return HardwareLimits(self.name, HOST_WORDS)
 
     def passes(self, options: Options) -> Sequence[Pass]:
-        """None: a graph runs as it is."""
+        """None: a graph runs as it is. `ConfigError` if an option is out of range."""
+        read_options(options)
         return ()
 
     def check(self, graph: Graph) -> Sequence[Violation]:
@@ -73,6 +80,7 @@ class LavaBackend:
         )
         subject = f"graph '{graph.name}'"
         found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n]
+        found += _shared(graph)
         return (*found, *(() if formless else inexact(graph, self.limits({}))))
 
     def emit(self, graph: Graph) -> Program:
@@ -114,6 +122,17 @@ class LavaBackend:
         return estimate_on_loihi(program, result)
 
 
+def _shared(graph: Graph) -> list[Violation]:
+    """Plastic weights that more than one process would hold and change."""
+    remedy = "give each projection a weight of its own, or freeze it: make_plastic(only=...)"
+    counts = {r.weight: homes(graph, r.weight) for r in graph.plasticity}
+    return [
+        Violation(f"plastic weight '{name}', processes", count, 1, remedy)
+        for name, count in counts.items()
+        if count > 1
+    ]
+
+
 def process_list(graph: Graph) -> str:
     """The Processes of the batched lowering of `graph`, one a line, with what they connect."""
     lines = [f"{type(p.dynamics).__name__:<12} {p.name} {list(p.shape)}" for p in graph.populations]
@@ -128,14 +147,21 @@ def process_list(graph: Graph) -> str:
 def layer_list(graph: Graph) -> str:
     """The Processes of the faithful lowering, those inside a layer indented, with the reasons why.
 
-    A projection says why it is no stock process where it is none.
+    A projection says why it is no stock process where it is none. In a network that learns by
+    Lava's rule, a plastic one has a gate, and so has a plastic bias, from a neuron that sends 1.
     """
+    taught = copies(graph) if graph.plasticity and not unlearnable(graph) else {}
     lines = [f"{'Source':<16} {p.name} {list(p.shape)}" for p in graph.sources]
     for population in graph.neurons:
         lines.append(f"{'HopfieldLayer':<16} {population.name} {list(population.shape)}")
         for p in graph.into(population.name):
+            if p.name in taught:
+                lines.append(f"  {LEARNING:<14} {p.name}")
+                continue
             name = kind(graph, p)
             why = f": {misfit(graph, p)}" if name == OWN else ""
             lines.append(f"  {name:<14} {p.name}{why}")
+        if population.bias in taught:
+            lines.append(f"  {LEARNING:<14} {population.bias}")
     lines += [f"{'Nudge':<16} {graph.output}", f"{'PhaseController':<16} all"]
     return "\n".join(lines) + "\n"

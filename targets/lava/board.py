@@ -39,6 +39,14 @@ class Order:
         Length of the phase.
     keep : int
         1 if a later phase continues this one, so that its last state has to be kept.
+    sign : int
+        Sign of the plasticity that the phase contributes; 0 where nothing learns.
+    commit : int
+        1 if weights change at the end of the phase, or at each of its steps by a stepwise rule.
+    samples : int
+        Samples that teach, the first ones of the batch; a commit takes the mean over them.
+    commits : int
+        Commits that were made before this phase.
     """
 
     number: int = 0
@@ -46,6 +54,10 @@ class Order:
     start: int = -1
     steps: int = 0
     keep: int = 0
+    sign: int = 0
+    commit: int = 0
+    samples: int = 0
+    commits: int = 0
 
 
 class Board:
@@ -63,6 +75,7 @@ class Board:
         self.fd, self.layout = fd, dict(layout)
         self.layout["order"] = ("int64", (len(fields(Order)),))
         self.layout["nudge"] = ("float64", (1,))
+        self.layout["rate scale"] = ("float64", (1,))
         offsets, size = {}, 0
         for name, (dtype, shape) in self.layout.items():
             offsets[name] = size
@@ -87,10 +100,11 @@ class Board:
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
 
-    def write_order(self, order: Order, nudge: float) -> None:
+    def write_order(self, order: Order, nudge: float, rate_scale: float = 1.0) -> None:
         """Publish the next order; the processes must be idle."""
         self["order"][:] = astuple(order)
         self["nudge"][0] = nudge
+        self["rate scale"][0] = rate_scale
 
     @property
     def order(self) -> Order:
@@ -101,6 +115,11 @@ class Board:
     def nudge(self) -> float:
         """Nudging factor beta of the order in force, with its sign."""
         return float(self["nudge"][0])
+
+    @property
+    def rate_scale(self) -> float:
+        """Factor of all learning rates in the order in force."""
+        return float(self["rate scale"][0])
 
     def close(self) -> None:
         """Drop the file; memory goes with the last array that still looks at it."""

@@ -42,8 +42,10 @@ from targets.lava.processes.single import (
     PySingleSpikingFixed,
 )
 from targets.lava.processes.source import InputSource
+from targets.lava.processes.taught import One, PyGate, PyOne, PyTaughtDense
 from targets.lava.recorder import Recorder
 from targets.lava.stock import DENSE, OWN, SPARSE, kind, own_weights, parameters
+from targets.lava.taught import Taught
 
 PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
 """The Process of each kind of projection."""
@@ -51,6 +53,7 @@ PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, S
 FLOATING: Models = by_process(
     *(PyPhaseController, PyNudge, PyHopfieldLayer, PyDenseModelFloat, PySparseModelFloat),
     *(PySingleSource, PySingleGraded, PySingleSigmaDelta, PySingleSpiking),
+    *(PyTaughtDense, PyGate, PyOne),
 )
 """The floating-point model of each Process."""
 
@@ -69,9 +72,12 @@ def build_layers(plan: Plan) -> dict[Any, type[AbstractProcessModel]]:
     senders: dict[str, AbstractProcess] = {p.name: builder.source(p) for p in graph.sources}
     layers = {p.name: builder.layer(p) for p in graph.neurons}
     senders |= layers
+    one = One(name="one")
     for name, layer in layers.items():
         for k, p in enumerate(graph.into(name)):
             senders[p.pre].s_out.connect(getattr(layer, f"s_in_{k}"))
+        if builder.taught.bias(graph.population(name)) is not None:
+            one.s_out.connect(getattr(layer, f"s_in_{len(graph.into(name))}"))
     output = graph.population(graph.output)
     nudge = Nudge(**builder.common("nudge", output), population=output)
     layers[output.name].z_out.connect(nudge.z_in)
@@ -80,7 +86,8 @@ def build_layers(plan: Plan) -> dict[Any, type[AbstractProcessModel]]:
     for process in processes:
         controller.c_out.connect(process.c_in)
     models = FIXED if graph.quantised else FLOATING
-    return {**{p: models[type(p)] for p in (controller, *processes)}, **models}
+    ones = (one,) if one.s_out.out_connections else ()
+    return {**{p: models[type(p)] for p in (controller, *processes, *ones)}, **models}
 
 
 class _Builder:
@@ -89,6 +96,7 @@ class _Builder:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.graph = plan, plan.graph
         self.board = Board(plan.fd, plan.layout)
+        self.taught = Taught(plan, self.board)
 
     def common(self, name: str, population: Population) -> dict[str, Any]:
         return {"name": name, "board": self.board, "shape": (population.size,)}
@@ -98,12 +106,18 @@ class _Builder:
 
     def layer(self, population: Population) -> HopfieldLayer:
         bias = 0 if population.bias is None else self.graph.arrays[population.bias].ravel()
+        if self.taught.biases is not None:
+            bias = self.taught.biases[population.name].ravel()
+        own = self.taught.bias(population)
         is_output = population.name == self.graph.output
         neurons = {**self._recorded(population), "bias": bias, "is_output": is_output}
         return HopfieldLayer(
             name=f"layer {population.name}",
             neurons=(NEURONS[type(population.dynamics)], neurons),
-            afferents=[self._afferent(p) for p in self.graph.into(population.name)],
+            afferents=[
+                *map(self._afferent, self.graph.into(population.name)),
+                *(() if own is None else (own,)),
+            ],
             nudged=is_output,
         )
 
@@ -111,11 +125,15 @@ class _Builder:
         counts, probes = fan_out(self.graph, population), self.plan.probed(population.name)
         recorder = Recorder(self.board, population.name, counts, probes)
         common = self.common(population.name, population)
-        return {**common, "population": population, "recorder": recorder, "rows": 1}
+        learning = self.taught.neurons(population)
+        return {**common, **learning, "population": population, "recorder": recorder, "rows": 1}
 
     def _afferent(self, p: Projection) -> Afferent:
         pre, name = self.graph.population(p.pre), kind(self.graph, p)
         adds_up = isinstance(pre.dynamics, SigmaDelta | Source)
+        taught = self.taught.afferent(p, pre.size, adds_up)
+        if taught is not None:
+            return taught
         if name == OWN:
             params = self._own(p, adds_up=adds_up)
         else:

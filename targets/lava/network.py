@@ -43,6 +43,7 @@ from targets.lava.processes.synapses import (
     PyOneWayFixed,
 )
 from targets.lava.recorder import Recorder
+from targets.lava.teaching import Teaching
 
 FLOATING = by_process(
     *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
@@ -89,6 +90,7 @@ class _Builder:
         self.plan, self.graph = plan, plan.graph
         self.board = Board(plan.fd, plan.layout)
         self.weights: dict[tuple[str, str | None], np.ndarray] = {}
+        self.teaching = Teaching(plan, self.board)
 
     def source(self, population: Population) -> InputSource:
         return InputSource(**self._place(population), population=population)
@@ -100,18 +102,22 @@ class _Builder:
             population=population,
             bias=bias,
             is_output=population.name == self.graph.output,
+            plastic=self.teaching.bias(population),
         )
 
     def from_input(self, p: Projection, pre: InputSource, post: Neurons) -> FromInput:
-        process = FromInput(**self._between(p, p.name), path=self._path(p))
+        source = self.graph.population(p.pre)
+        process = FromInput(**self._between(p, p.name), path=self._path(p), source=source)
         pre.s_out.connect(process.s_pre)
         process.a_post.connect(post.x_in)
+        self._teach(process, post=post)
         return process
 
     def one_way(self, p: Projection, pre: Neurons, post: Neurons) -> OneWay:
         process = OneWay(**self._between(p, p.name), path=self._path(p))
         pre.s_out.connect(process.s_pre)
         process.a_post.connect(post.a_in)
+        self._teach(process, pre=pre, post=post)
         return process
 
     def coupling(self, p: Projection, back: Projection, pre: Neurons, post: Neurons) -> Coupling:
@@ -121,7 +127,17 @@ class _Builder:
         post.s_out.connect(process.s_post)
         process.a_post.connect(post.a_in)
         process.a_pre.connect(pre.a_in)
+        self._teach(process, pre=pre, post=post)
         return process
+
+    def _teach(self, process: AbstractProcess, **ends: Neurons) -> None:
+        """Join what a plastic weight needs of the populations at its ends."""
+        if process.proc_params["plastic"] is None:
+            return
+        for end, neurons in ends.items():
+            neurons.t_out.connect(getattr(process, f"t_{end}"))
+            if f"f_{end}" in process.proc_params["folds"]:
+                getattr(process, f"f_{end}").connect(neurons.f_in)
 
     def _place(self, population: Population) -> dict[str, Any]:
         name = population.name
@@ -129,11 +145,11 @@ class _Builder:
         recorder = Recorder(self.board, name, counts, probes)
         shape = self.plan.shape(name)
         place = {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
-        return {**place, "rows": self.plan.batch}
+        return {**place, "rows": self.plan.batch, "stepwise": self.teaching.stepwise}
 
     def _between(self, p: Projection, name: str) -> dict[str, Any]:
         ends = {"pre_shape": self.plan.shape(p.pre), "post_shape": self.plan.shape(p.post)}
-        return {"name": name, "board": self.board, **ends}
+        return {"name": name, "board": self.board, **ends, **self.teaching.synapses(p)}
 
     def _path(self, p: Projection) -> Path:
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)

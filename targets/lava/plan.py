@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from compilers.ir import Graph, Population, Projection
 from compilers.operators import adjoint, fanout
+from compilers.synapses import Synapses
 from targets.inputs import Probe
 from targets.lava.board import Layout
+from targets.lava.copies import copies, copy_field
 
 BATCHED, FAITHFUL = "batched", "faithful"
 """The two lowerings of a graph."""
 
 INPUT, TARGET, OUTPUT = "x", "y", "output"
 """Fields of the board: the input, the nudge's target and the readout, (batch, *shape)."""
+
+WRITES = "writes"
+"""Field of the board that counts how often the session has written weights, (1,)."""
 
 
 def events_field(population: str) -> str:
@@ -40,6 +45,21 @@ def saturations_field(population: str) -> str:
     return f"saturations/{population}"
 
 
+def weight_field(record: str) -> str:
+    """Field of the board with the values of one plasticity record, in the units of a `Learner`."""
+    return f"weight/{record}"
+
+
+def tag_field(record: str) -> str:
+    """Field of the board with the tags of one plasticity record."""
+    return f"tag/{record}"
+
+
+def tally_field(record: str) -> str:
+    """Field of the board with the sum of |change| in real units and the values clipped, (2,)."""
+    return f"tally/{record}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the supervisor builds.
@@ -58,6 +78,10 @@ class Plan:
         File of the board.
     lowering : str
         ``batched``, or ``faithful``: one sample at a time, stock synapses.
+    strict : bool
+        Whether all `batch` samples have to settle at once: they teach.
+    teaches : bool
+        Whether a faithful network is made of processes that learn; a batched one always is.
     """
 
     graph: Graph
@@ -66,19 +90,26 @@ class Plan:
     probes: tuple[Probe, ...] = ()
     fd: int = -1
     lowering: str = BATCHED
+    strict: bool = False
+    teaches: bool = False
 
     @property
     def lead(self) -> int:
         """Time steps before the first one of a phase: a faithful network loads its state."""
         return int(self.lowering == FAITHFUL)
 
-    def fits(self, batch: int, steps: int, probes: Sequence[Probe]) -> bool:
-        """Whether what runs under this plan can do that job, too.
+    def fits(self, wanted: Plan) -> bool:
+        """Whether what runs under this plan can do what `wanted` is for, too.
 
         Fewer samples at once cost little, a restart costs seconds: batches may shrink by half.
+        Samples that teach run at once, many times over, and not among many that are not there.
         """
-        recorded = steps <= self.steps and set(probes) <= set(self.probes)
-        return recorded and batch < 2 * self.batch
+        recorded = wanted.steps <= self.steps and set(wanted.probes) <= set(self.probes)
+        if self.lowering == FAITHFUL:
+            return recorded and self.teaches == wanted.teaches
+        if wanted.strict:
+            return recorded and wanted.batch <= self.batch < 2 * wanted.batch
+        return recorded and wanted.batch < 2 * self.batch
 
     def shape(self, population: str) -> tuple[int, ...]:
         """(batch, *shape) of a population."""
@@ -107,6 +138,24 @@ class Plan:
         for q in self.probes:
             shape = (self.steps, *self.shape(q.population))
             yield probe_field(q.population, q.variable), (states, shape)
+        yield from self._learning_fields(states)
+
+    def _learning_fields(self, states: str) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+        for s in plastic_synapses(self.graph):
+            name = s.record.weight
+            yield tally_field(name), ("float64", (2,))
+            if self.lowering == BATCHED:
+                yield weight_field(name), (states, s.shape)
+                yield tag_field(name), (states, s.shape)
+        if self.teaches:
+            yield WRITES, ("int64", (1,))
+            for copy in copies(self.graph).values():
+                yield copy_field(copy.name), ("float64", copy.shape)
+
+
+def plastic_synapses(graph: Graph) -> list[Synapses]:
+    """The synapses of each plasticity record, in order."""
+    return [Synapses(graph, i) for i in range(len(graph.plasticity))]
 
 
 def layout_bytes(layout: Layout) -> int:
@@ -134,6 +183,13 @@ def partners(graph: Graph) -> list[tuple[Projection, Projection | None]]:
 def _mirrored(p: Projection, q: Projection) -> bool:
     tied = p.weight == q.weight and p.operator == adjoint(q.operator)
     return tied and (p.pre, p.post) == (q.post, q.pre)
+
+
+def homes(graph: Graph, weight: str) -> int:
+    """How many processes of the batched lowering hold `weight`."""
+    sources = {p.name for p in graph.sources}
+    inputs = sum(p.weight == weight for p in graph.projections if p.pre in sources)
+    return inputs + sum(p.weight == weight for p, _ in partners(graph))
 
 
 def fan_out(graph: Graph, population: Population) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase
-from ep_neuro.errors import ConfigError, RunError
-from targets.base import PhaseResult, Progress, RunResult
+from ep_neuro.errors import ConfigError, RunError, TargetError
+from targets.base import LearnResult, PhaseResult, Progress, RunResult
 from targets.inputs import Job, Probe, prepare
 from targets.lava.board import Board, Order
+from targets.lava.copies import unlearnable
 from targets.lava.guard import Guard
+from targets.lava.lesson import Lesson, check_lesson
 from targets.lava.plan import (
     BATCHED,
     FAITHFUL,
@@ -32,6 +34,7 @@ from targets.lava.plan import (
     synapses,
     synops_field,
 )
+from targets.lava.student import Student
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
@@ -47,10 +50,11 @@ what two cores take."""
 
 
 class LavaSession:
-    """Settles inputs on Lava; see `targets.base.Session`.
+    """Settles inputs on Lava and learns from them; see `targets.base.LearningSession`.
 
-    Lava starts with the first call of `settle`, which says how many samples there are, and again
-    where a later call needs more samples at once, more steps or other probes.
+    Lava starts with the first call of `settle` or `learn`, which says how many samples there are,
+    and again where a later call needs more samples at once, more steps or other probes; or far
+    fewer samples at once, to learn from.
     """
 
     def __init__(self, program: Program) -> None:
@@ -60,6 +64,9 @@ class LavaSession:
         self._plan: Plan | None = None
         self._board: Board | None = None
         self._guard: Guard | None = None
+        self._student = Student(program.graph) if program.graph.plasticity else None
+        self._taught = False
+        self._program = program
         self._orders = 0
         self._closed = False
 
@@ -84,11 +91,11 @@ class LavaSession:
         RunError
             If a process raises, dies or exceeds its time limit, or the session is closed.
         """
-        if self._closed:
-            raise RunError("session", "it is closed", "open the program again")
+        self._refuse_closed()
         began = time.perf_counter()
         job = prepare(self._graph, x, y, steps=steps, probes=probes)
-        self._start(job)
+        plan = make_plan(self._graph, job, self._options["batch"], self.lowering)
+        self._start(replace(plan, teaches=self._taught))
         assert self._plan is not None
         samples, batch = len(job.x), self._plan.batch
         parts: list[dict[str, PhaseResult]] = []
@@ -100,9 +107,65 @@ class LavaSession:
         phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
         return RunResult(phases, time.perf_counter() - began)
 
+    def learn(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        batch: int = 1,
+        rate_scale: float = 1.0,
+        progress: Progress | None = None,
+    ) -> LearnResult:
+        """Learn from samples in their order; see `targets.base.LearningSession.learn`.
+
+        Raises
+        ------
+        RunError
+            If a process raises, dies or exceeds its time limit, or the session is closed. What has
+            been learnt since the call is lost.
+        ConfigError
+            If `batch` exceeds the option of the same name.
+        """
+        student = self._teach()
+        at_once = self._options["batch"] if self.lowering == BATCHED else batch
+        check_lesson(batch, rate_scale, at_once)
+        job = prepare(self._graph, x, y)
+        self._start(make_lesson_plan(self._graph, job, batch, self.lowering))
+        lesson = Lesson(student, len(job.x), rate_scale)
+        for first in range(0, lesson.samples, batch):
+            last = min(first + batch, lesson.samples)
+            self._teach_batch(job, slice(first, last), lesson)
+            if progress is not None:
+                progress(last, lesson.samples)
+        self._fetch()
+        return lesson.result()
+
+    def memory(self) -> dict[str, np.ndarray]:
+        """A copy of what learning needs; see `targets.base.LearningSession.memory`."""
+        student = self._teach()
+        self._fetch()
+        return student.learner.memory()
+
+    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from `memory`; `RunError` if it is not that of the same program."""
+        student = self._teach()
+        self._fetch()
+        student.restore(memory)
+        if self._board is not None:
+            student.write(self._board)
+
+    def learnt(self) -> Program:
+        """The program with the present weights and biases."""
+        student = self._teach()
+        self._fetch()
+        return replace(self._program, graph=student.learner.learnt())
+
     def weights(self) -> dict[str, np.ndarray]:
         """A copy of the weights by id."""
-        return {name: self._graph.arrays[name].copy() for name in self._graph.ties}
+        self._fetch()
+        held = {} if self._student is None else self._student.learner.weights
+        arrays = self._graph.arrays
+        return {name: held.get(name, arrays[name]).copy() for name in self._graph.ties}
 
     def close(self) -> None:
         """End all processes and free the memory; closing twice is harmless."""
@@ -120,15 +183,19 @@ class LavaSession:
     ) -> None:
         self.close()
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RunError("session", "it is closed", "open the program again")
+
     # --- starting and stopping -----------------------------------------------------------------
 
-    def _start(self, job: Job) -> None:
-        plan = make_plan(self._graph, job, self._options["batch"], self.lowering)
-        running = self._guard is not None and self._guard.alive
-        if running and self._plan and self._plan.fits(plan.batch, plan.steps, plan.probes):
+    def _start(self, plan: Plan) -> None:
+        if self._running and self._plan is not None and self._plan.fits(plan):
             return
         self._stop()
         self._board = Board.create(plan.layout)
+        if self._student is not None:
+            self._student.write(self._board)
         self._plan = replace(plan, fd=self._board.fd)
         self._guard = Guard(
             "targets.lava.network:build",
@@ -137,43 +204,95 @@ class LavaSession:
             inherit=[self._board.fd],
         )
 
+    @property
+    def _running(self) -> bool:
+        return self._guard is not None and self._guard.alive
+
     def _stop(self) -> None:
+        self._fetch()
         if self._guard is not None:
             self._guard.close()
         if self._board is not None:
             self._board.close()
         self._plan = self._board = self._guard = None
 
+    # --- learning ------------------------------------------------------------------------------
+
+    def _teach(self) -> Student:
+        self._refuse_closed()
+        if self._student is None:
+            self._student = Student(self._graph)  # it says that nothing learns
+        if self.lowering == FAITHFUL and not self._taught:
+            _refuse_unlearnable(self._graph)
+            self._taught = True
+        return self._student
+
+    def _fetch(self) -> None:
+        if self._running and self._student is not None and self._board is not None:
+            self._student.read(self._board)
+
+    def _teach_batch(self, job: Job, chunk: slice, lesson: Lesson) -> None:
+        samples, faithful = chunk.stop - chunk.start, self.lowering == FAITHFUL
+        each = 1 if faithful else samples
+        for first in range(chunk.start, chunk.stop, each):
+            count = self._put(job, slice(first, first + each))
+            for index, phase in enumerate(job.phases):
+                order = replace(
+                    self._order(job.phases, index),
+                    sign=phase.sign,
+                    commit=int(phase.commit),
+                    samples=samples,
+                    commits=lesson.student.commits,
+                )
+                self._run_phase(phase, order, phase.nudge, lesson.rate_scale)
+                lesson.note(phase, self._read(phase, count, ()))
+                lesson.student.note(0 if faithful else lesson.commits_of(phase))
+        if faithful:
+            self._commit(job.phases[-1], lesson)
+
+    def _commit(self, last: Phase, lesson: Lesson) -> None:
+        """One word to a faithful network, a phase of no steps: the tags of a batch are complete."""
+        self._orders += 1
+        order = Order(self._orders, commit=1)
+        self._run_phase(replace(last, name="commit", steps=0), order, 0.0, lesson.rate_scale)
+        lesson.student.note(1)
+
     # --- running -------------------------------------------------------------------------------
 
     def _settle_batch(self, job: Job, chunk: slice) -> dict[str, PhaseResult]:
+        count, results = self._put(job, chunk), {}
+        for index, phase in enumerate(job.phases):
+            nudge = phase.nudge if job.y is not None else 0.0
+            self._run_phase(phase, self._order(job.phases, index), nudge)
+            results[phase.name] = self._read(phase, count, job.probes)
+        return results
+
+    def _put(self, job: Job, chunk: slice) -> int:
+        """Put the samples of `chunk` on the board; returns how many there are."""
         assert self._board is not None
         count = chunk.stop - chunk.start
         for field, values in ((INPUT, job.x), (TARGET, job.y)):
             self._board[field][:] = 0.0
             if values is not None:
                 self._board[field][:count] = values[chunk]
-        results = {}
-        for index, phase in enumerate(job.phases):
-            self._run_phase(job.phases, index, nudge=phase.nudge if job.y is not None else 0.0)
-            results[phase.name] = self._read(phase, count, job.probes)
-        return results
+        return count
 
-    def _run_phase(self, phases: Sequence[Phase], index: int, nudge: float) -> None:
-        assert self._board is not None
-        assert self._plan is not None
-        assert self._guard is not None
-        phase = phases[index]
-        names = [p.name for p in phases]
+    def _order(self, phases: Sequence[Phase], index: int) -> Order:
+        phase, names = phases[index], [p.name for p in phases]
         self._orders += 1
-        order = Order(
+        return Order(
             number=self._orders,
             phase=index,
             start=-1 if phase.start is None else names.index(phase.start),
             steps=phase.steps,
             keep=int(any(p.start == phase.name for p in phases)),
         )
-        self._board.write_order(order, nudge)
+
+    def _run_phase(self, phase: Phase, order: Order, nudge: float, rate_scale: float = 1.0) -> None:
+        assert self._board is not None
+        assert self._plan is not None
+        assert self._guard is not None
+        self._board.write_order(order, nudge, rate_scale)
         limit = self._options["time_limit"]
         if limit is None:
             operations = self._plan.batch * self._operations
@@ -212,10 +331,27 @@ def make_plan(graph: Graph, job: Job, most: int, lowering: str = BATCHED) -> Pla
     steps = max(p.steps for p in job.phases)
     if lowering == FAITHFUL:
         return Plan(graph, 1, steps, job.probes, lowering=lowering)
-    one = layout_bytes(Plan(graph, 1, steps, job.probes).layout)
-    most = max(1, min(most, BOARD_BYTES // one))
+    one, two = (layout_bytes(Plan(graph, n, steps, job.probes).layout) for n in (1, 2))
+    most = max(1, min(most, BOARD_BYTES // (two - one)))
     batches = math.ceil(len(job.x) / most)
     return Plan(graph, math.ceil(len(job.x) / batches), steps, job.probes)
+
+
+def make_lesson_plan(graph: Graph, job: Job, batch: int, lowering: str = BATCHED) -> Plan:
+    """The plan to learn from `job`, `batch` samples at a time."""
+    steps = max(p.steps for p in job.phases)
+    if lowering == FAITHFUL:
+        return Plan(graph, 1, steps, lowering=lowering, teaches=True)
+    return Plan(graph, min(batch, len(job.x)), steps, strict=True)
+
+
+def _refuse_unlearnable(graph: Graph) -> None:
+    violations = unlearnable(graph)
+    if violations:
+        first = violations[0]
+        more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
+        limit = f"the {first.limit:g} of Lava's own learning rule (lowering {FAITHFUL})"
+        raise TargetError(first.subject, f"{first.value:g} exceed {limit}{more}", first.remedy)
 
 
 def read_options(given: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from compilers.artifact import Program
 from compilers.ir import Graded, Graph
 from ep_neuro.errors import ConfigError, RunError, TargetError
 from ep_neuro.zoo import digits_dense
-from targets.base import Backend, Feature
+from targets.base import Backend
 from targets.inputs import prepare
 from targets.lava import BACKEND
 from targets.lava.guard import members
@@ -237,7 +237,7 @@ def test_importing_the_target_imports_neither_lava_nor_torch() -> None:
 
 def test_it_is_a_backend_that_names_what_it_lacks() -> None:
     assert isinstance(BACKEND, Backend)
-    assert set(BACKEND.unsupported) == {Feature.LEARNING}
+    assert set(BACKEND.unsupported) == set()
 
 
 def test_another_python_and_a_missing_package_are_told_with_the_way_out(

@@ -66,6 +66,11 @@ class ControlledModel(PhasedModel):
 
     c_in: PyInPort
 
+    @property
+    def ends_lesson(self) -> bool:
+        """Whether this is the last step of a phase that teaches."""
+        return bool(self.order.sign) and self.step == self.order.steps
+
     def run_spk(self) -> None:
         """One time step; Lava calls this."""
         if self.step < self.order.steps:

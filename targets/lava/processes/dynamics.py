@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from compilers.ir import Population, Spiking
+from compilers.synapses import trace
 from targets.lava.numbers import Floating, Integer, Numbers
 from targets.lava.plan import OUTPUT
 from targets.lava.processes.phased import PhasedModel
@@ -38,6 +39,11 @@ class NeuronsModel(PhasedModel):
     @abstractmethod
     def shown(self) -> np.ndarray:
         """What the readout and the nudge see of the last step, in units of messages."""
+
+    @property
+    def trace(self) -> np.ndarray:
+        """What a learning rule sees at the end of a phase, float64; see `compilers.synapses`."""
+        return trace(self.population, self.shown)
 
     def rest(self) -> None:
         """Membrane at zero, nothing sent, nothing saturated."""
@@ -96,6 +102,11 @@ class SigmaDeltaModel(GradedModel):
 
     sent: Any
 
+    @property
+    def trace(self) -> np.ndarray:
+        """What the receivers know."""
+        return trace(self.population, self.sent)
+
     def rest(self) -> None:
         """The receivers know nothing yet."""
         super().rest()
@@ -121,6 +132,7 @@ class SpikingModel(NeuronsModel):
         super().__init__(proc_params)
         dynamics = self.population.dynamics
         assert isinstance(dynamics, Spiking)
+        self.spikes = self.silence
         self.one = self.numbers.membrane(1.0)
         self.low = self.numbers.membrane(-dynamics.bound)
         self.high = self.numbers.membrane(1.0 + dynamics.bound)
@@ -129,6 +141,11 @@ class SpikingModel(NeuronsModel):
     def shown(self) -> np.ndarray:
         """The spikes of the last step."""
         return self.message
+
+    @property
+    def trace(self) -> np.ndarray:
+        """The mean of the messages over the last half of the phase."""
+        return trace(self.population, self.spikes, self.step - self.order.steps // 2)
 
     def rest(self) -> None:
         """Half way to a spike, so that the mean rate carries no bias."""
@@ -141,13 +158,12 @@ class SpikingModel(NeuronsModel):
         v = self.numbers.store(np.clip(self.v + self.u, self.low, self.high))
         self.message = (v >= self.one).astype(self.numbers.dtype)
         self.v = v - self.one * self.message
+        late = self.step - self.order.steps // 2
+        if late > 0 and (self.is_output or self.order.sign):
+            self.spikes = (self.silence if late == 1 else self.spikes) + self.message
 
     def read_out(self, output: np.ndarray) -> None:
         """The mean of the messages over the last half of the phase."""
-        first = self.order.steps // 2
-        if self.step <= first:
-            return
-        if self.step == first + 1:
-            self.spikes = self.silence
-        self.spikes = self.spikes + self.message
-        output[:] = self.spikes / (self.step - first)
+        late = self.step - self.order.steps // 2
+        if late > 0:
+            output[:] = self.spikes / late

@@ -20,6 +20,7 @@ from compilers.ir import Projection
 from targets.lava.numbers import gain
 from targets.lava.processes.controlled import ControlledModel
 from targets.lava.processes.neurons import CONTROL_WORDS
+from targets.lava.processes.taught import Gate
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,22 @@ class Afferent:
     Attributes
     ----------
     process : type
-        Dense, Sparse or `Synapses`.
+        Dense, Sparse, `Synapses`, or LearningDense.
     params : dict
         What the Process is made with.
     inputs : int
         Number of sending neurons.
     adds_up : bool
         Whether messages are changes, whose currents the neurons hold.
+    gate : mapping, optional
+        What the `Gate` of a projection that learns is made with.
     """
 
     process: type[AbstractProcess]
     params: Mapping[str, Any]
     inputs: int
     adds_up: bool
+    gate: Mapping[str, Any] | None = None
 
 
 class HopfieldLayer(AbstractProcess):
@@ -92,6 +96,13 @@ class PyHopfieldLayer(AbstractSubProcessModel):
             synapses.a_out.connect(self.neurons.x_in if afferent.adds_up else self.neurons.a_in)
             if isinstance(synapses, Synapses):
                 proc.c_in.connect(synapses.c_in)
+            if afferent.gate is not None:
+                gate = Gate(**afferent.gate)
+                setattr(self, f"gate_{k}", gate)
+                proc.c_in.connect(gate.c_in)
+                self.neurons.t_out.connect(synapses.s_in_y1)
+                gate.y2.connect(synapses.s_in_y2)
+                gate.y3.connect(synapses.s_in_y3)
 
 
 class Synapses(AbstractProcess):

@@ -18,6 +18,8 @@ class Neurons(AbstractProcess):
     Ports, all (batch, *shape), or (neurons,) where one sample settles at a time: `a_in` sums the
     currents of a step, `x_in` changes of a current that are held, `s_out` carries the messages and
     `z_out` what the readout sees. `c_in` takes the phase controller's word. `v` is the membrane.
+    Where something learns, `t_out` carries the trace, and `f_in` (*shape) sums the constant
+    currents of plastic synapses.
     """
 
     def __init__(self, **params: Any) -> None:
@@ -28,6 +30,8 @@ class Neurons(AbstractProcess):
         self.c_in = InPort(shape=(CONTROL_WORDS,))
         self.s_out = OutPort(shape=shape)
         self.z_out = OutPort(shape=shape)
+        self.t_out = OutPort(shape=shape)
+        self.f_in = InPort(shape=shape[1:] or shape)
         self.v = Var(shape=shape, init=0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -11,6 +11,8 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from compilers.ir import Population, SigmaDelta
+from compilers.synapses import trace
 from targets.lava.plan import INPUT
 from targets.lava.processes.controlled import ControlledModel
 from targets.lava.processes.dynamics import (
@@ -24,14 +26,26 @@ from targets.lava.processes.source import InputSource, PyInputSource
 
 
 class SingleModel(ControlledModel, NeuronsModel):
-    """Receives the currents of the last step's messages, steps, sends."""
+    """Receives the currents of the last step's messages, steps, sends.
+
+    In a network that learns, messages carry the `lift`, by which the state at 0 differs from 0 in
+    real units, and the last one of a phase that teaches is the trace.
+    """
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
     x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
     c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
     z_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
+    t_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
+    f_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
     v: np.ndarray = LavaPyType(np.ndarray, np.float64)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.lift: float = proc_params["lift"]
+        self.traced: bool = proc_params["traced"]
+        self.adds_up = isinstance(self.population.dynamics, SigmaDelta)
 
     def load(self) -> None:
         """Drop the currents in flight, and put the kept message in flight again."""
@@ -46,8 +60,18 @@ class SingleModel(ControlledModel, NeuronsModel):
         self._send()
 
     def _send(self) -> None:
-        self.s_out.send(self.message)
+        teaches = self.traced and self.step > 0 and self.ends_lesson
+        trace = self.trace if teaches else self.silence
+        self.s_out.send(trace if teaches else self._lifted())
         self.z_out.send(self.shown)
+        if self.traced:
+            self.t_out.send(trace)
+
+    def _lifted(self) -> np.ndarray:
+        # Changes add up, so that theirs is sent once, with the first.
+        first = self.step == 0 and self.order.start < 0
+        due = self.lift and (first or not self.adds_up)
+        return self.message + self.lift if due else self.message
 
 
 class FixedSingleModel(SingleModel):
@@ -66,17 +90,28 @@ class FixedSingleModel(SingleModel):
 @requires(CPU)
 @tag("floating_pt")
 class PySingleSource(ControlledModel, PyInputSource):
-    """Floating-point model of `InputSource`: speaks as a sample is loaded, then sends zeros."""
+    """Floating-point model of `InputSource`: speaks as a sample is loaded, then sends zeros.
+
+    In a network that learns, it shows its trace at the end of a phase that teaches.
+    """
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.population: Population = proc_params["population"]
+        self.lift: float = proc_params["lift"]
+        self.traced: bool = proc_params["traced"]
 
     def load(self) -> None:
         """Send the input if a sample begins here."""
         self.message = self.numbers.message(self.board[INPUT].reshape(self.s_out.shape))
         self.silence = np.zeros_like(self.message)
-        self.s_out.send(self.message if self.order.start < 0 else self.silence)
+        lifted = self.message + self.lift if self.lift else self.message
+        self.s_out.send(lifted if self.order.start < 0 else self.silence)
 
     def advance(self) -> None:
         """Stay silent; the step after the load is the one that counts."""
-        self.s_out.send(self.silence)
+        teaches = self.traced and self.ends_lesson
+        self.s_out.send(trace(self.population, self.message) if teaches else self.silence)
         self.record(self.message)
 
 
