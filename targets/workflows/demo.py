@@ -76,8 +76,8 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
         learning=[training_curve(trained), recovery.curve],
         details={
             "Training": _in_words(trained),
-            "On-chip learning": f"{STUCK:.0%} of the synapses stuck, {DEAD:.0%} of the neurons "
-            f"dead; {recovery.summary}",
+            "Damaged array": f"{STUCK:.0%} of the synapses stuck, {DEAD:.0%} of the neurons dead",
+            "On-chip learning": recovery.summary,
         },
     )
     return {

@@ -115,6 +115,7 @@ def test_a_chip_learns_digits_from_scratch_in_spikes(tmp_path: Path) -> None:
     assert (tmp_path / "digits.run" / "agreement.svg").is_file()
 
 
+@pytest.mark.slow
 def test_learning_gets_around_damage(tmp_path: Path) -> None:
     printed = run("09_recover_from_damage.py", tmp_path, 400)
     _, _, broken = printed.partition("a twentieth of the neurons dead")
