@@ -49,8 +49,7 @@ find_python() {
     fi
     for candidate in python3.10 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python; do
         if is_310 "$candidate"; then
-            # Its own path: uv does not take a python of somebody's virtual environment by name.
-            "$candidate" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
+            printf '%s\n' "$candidate"
             return 0
         fi
     done

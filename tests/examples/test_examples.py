@@ -93,6 +93,7 @@ def test_a_nir_file_comes_back_the_same_and_as_a_network(tmp_path: Path) -> None
     assert percent(printed, "a network that gets") > 85
 
 
+@pytest.mark.slow
 def test_brian2_sends_what_the_reference_sends(tmp_path: Path) -> None:
     state = targets.get("brian2").available()
     if not state.available:
@@ -142,6 +143,7 @@ def test_a_new_class_is_learnt_and_the_old_ones_are_kept(tmp_path: Path) -> None
     assert percent(printed, "old digits:") > percent(printed, "old digits before:") - 8
 
 
+@pytest.mark.slow
 def test_a_crossbar_drifts_is_compensated_and_learns_its_errors_away(tmp_path: Path) -> None:
     state = targets.get("crossbar").available()
     if not state.available:

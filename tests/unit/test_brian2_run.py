@@ -91,6 +91,7 @@ def test_c_plus_plus_equals_the_reference_at_every_step_of_every_phase(code: Enc
 
 
 @compiled
+@pytest.mark.slow
 def test_code_is_built_once_and_serves_fewer_samples_and_other_targets() -> None:
     spec = small_spec()
     graph, (x, y) = graph_of(spec, "spike", steps=8), samples(spec, 5)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 import targets
@@ -165,7 +165,14 @@ def test_a_synapse_changes_by_nothing_but_its_own(
 ) -> None:
     """All other neurons, weights and tags are replaced by others: this synapse does the same."""
     rule = Rule("random", "step", f"tag + ({tag})", f"rate * tag + 0.01 * ({commit})")
-    synapses = Synapses(two_layers(rule, integer), 0)
+    graph = two_layers(rule, integer)
+    try:
+        synapses = Synapses(graph, 0)
+    except GraphError as error:
+        # Integers of 64 bits cannot hold every rule; what they cannot is refused, and does nothing.
+        if "exceed 62" not in str(error):
+            raise
+        reject()
     draw = np.random.default_rng(seed)
     one = _inputs(draw, integer)
     other = _inputs(draw, integer)
