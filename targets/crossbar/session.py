@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase, Projection, Spiking
-from ep_neuro.errors import DataError, RunError, TargetError
+from ep_neuro.errors import RunError, TargetError
 from targets.base import LearnResult, PhaseResult, Progress, RunResult
 from targets.crossbar.analog import Randomness
 from targets.crossbar.array import Array
@@ -23,6 +22,7 @@ from targets.crossbar.plan import is_forward, sites
 from targets.crossbar.record import Record, synapses_of
 from targets.crossbar.teacher import Teacher
 from targets.inputs import Job, prepare
+from targets.lessons import learn
 
 CHUNK_BYTES = 64 << 20
 """Working memory of one batch: lines of the largest array, in and out."""
@@ -198,32 +198,15 @@ class CrossbarSession:
         A commit is an ideal write, up to the end of the conductance range; for pulses see
         `targets.crossbar.learning`.
         """
-        began, teacher = time.perf_counter(), self._teach()
-        if batch < 1:
-            raise DataError("batch", f"{batch} samples are below 1", "give 1, for instance")
-        if not 0 < rate_scale < math.inf:
-            raise DataError("rate_scale", f"{rate_scale} is not above 0", "give 1, for instance")
-        job = prepare(self.graph, x, y)
-        assert job.y is not None
-        learner, samples = teacher.learner, len(job.x)
-        commits, changed, clipped = learner.commits, learner.changed, learner.clipped
-        teacher.events = teacher.synops = 0
-        predictions = []
-        for first in range(0, samples, batch):
-            part = slice(first, first + batch)
-            piece = replace(job, x=job.x[part], y=job.y[part])
-            predictions.append(teacher.teach(piece, rate_scale))
-            if progress is not None:
-                progress(min(first + batch, samples), samples)
-        made = learner.commits - commits
-        return LearnResult(
-            predictions=np.concatenate(predictions),
-            commits=made,
-            events_per_sample=teacher.events / samples,
-            synops_per_sample=teacher.synops / samples,
-            changed=(learner.changed - changed) / max(1, made),
-            clipped=learner.clipped - clipped,
-            seconds=time.perf_counter() - began,
+        teacher = self._teach()
+        return learn(
+            teacher,
+            self.graph,
+            x,
+            y,
+            batch=batch,
+            rate_scale=rate_scale,
+            progress=progress,
         )
 
     def memory(self) -> dict[str, np.ndarray]:

@@ -12,9 +12,10 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Conv, ConvTranspose, Graph
-from ep_neuro.errors import DataError, RunError
+from ep_neuro.errors import RunError
 from targets.base import LearnResult, PhaseResult, Progress, RunResult
 from targets.inputs import prepare
+from targets.lessons import learn
 from targets.reference.engine import Engine
 from targets.reference.learning import Teacher
 
@@ -64,33 +65,15 @@ class ReferenceSession:
         progress: Progress | None = None,
     ) -> LearnResult:
         """Learn from samples in their order; see `targets.base.LearningSession.learn`."""
-        began = time.perf_counter()
         teacher = self._teach()
-        if batch < 1:
-            raise DataError("batch", f"{batch} samples are below 1", "give 1, for instance")
-        if not 0 < rate_scale < math.inf:
-            raise DataError("rate_scale", f"{rate_scale} is not above 0", "give 1, for instance")
-        job = prepare(teacher.engine.graph, x, y)
-        assert job.y is not None
-        learner, samples = teacher.learner, len(job.x)
-        commits, changed, clipped = learner.commits, learner.changed, learner.clipped
-        teacher.events = teacher.synops = 0
-        predictions = []
-        for first in range(0, samples, batch):
-            part = slice(first, first + batch)
-            piece = replace(job, x=job.x[part], y=job.y[part])
-            predictions.append(teacher.teach(piece, rate_scale))
-            if progress is not None:
-                progress(min(first + batch, samples), samples)
-        made = learner.commits - commits
-        return LearnResult(
-            predictions=np.concatenate(predictions),
-            commits=made,
-            events_per_sample=teacher.events / samples,
-            synops_per_sample=teacher.synops / samples,
-            changed=(learner.changed - changed) / max(1, made),
-            clipped=learner.clipped - clipped,
-            seconds=time.perf_counter() - began,
+        return learn(
+            teacher,
+            teacher.engine.graph,
+            x,
+            y,
+            batch=batch,
+            rate_scale=rate_scale,
+            progress=progress,
         )
 
     def memory(self) -> dict[str, np.ndarray]:
