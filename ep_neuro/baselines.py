@@ -317,11 +317,11 @@ class Unrolled(BaseModel):
         groups = self.free.groups(network.spec)
         first = landscape.rest() if start is None else start
         z = dict(first if self.last is None else free.state)
-        for _ in range(self.last or free.sweeps):
+        for sweep in range(1, 1 + (self.last or free.sweeps)):
             for group in groups:
                 z |= {
                     p: landscape.activations[p].relax(
-                        z[p], landscape.drive(z, p), self.free.relaxation
+                        z[p], landscape.drive(z, p), self.free.step(sweep)
                     )
                     for p in group
                 }

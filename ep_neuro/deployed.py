@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -17,8 +18,9 @@ from ep_neuro.lowering import lower, refuse_unlowerable
 from ep_neuro.network import Network, State
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.settle import Schedule, SettleResult, Status
-from ep_neuro.spec import INPUT, NetworkSpec
+from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.spectrum import LEAK_BITS
+from ep_neuro.thresholds import PRECISION, Fall, Way, falls
 
 STATE_BITS, STATE_FRAC, MESSAGE_FRAC = 24, 16, 8
 """Number formats of quantised membranes and graded messages, as in the compiler."""
@@ -43,8 +45,11 @@ class Deployment(BaseModel):
         Length of the free phase.
     leak : float, optional
         Largest leak; 0.8, or 0.5 for spikes, if left out. Stability may call for a smaller one.
-    start, end, decay : float
-        Threshold of sigma-delta messages, in heights of the box:
+    precision : float, optional
+        Error of an output, in heights of its box, that the last thresholds of sigma-delta messages
+        may cause; see `ep_neuro.thresholds.falls`.
+    start, end, decay : float, optional
+        One threshold for all populations in place of that, in heights of the box:
         ``max(end, start * decay ** (t - 1))`` at step ``t``.
     tolerance : float
         Residual, in heights of the box, up to which a sample counts as settled; the noise of
@@ -57,15 +62,23 @@ class Deployment(BaseModel):
     bits: Annotated[int, Field(ge=2, le=16)] | None = 8
     steps: Annotated[int, Field(ge=1)] = 64
     leak: Annotated[float, Field(gt=0, le=1)] | None = None
-    start: Annotated[float, Field(ge=0)] = 0.5
-    end: Annotated[float, Field(ge=0)] = 0.01
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.92
+    precision: Annotated[float, Field(gt=0)] | None = PRECISION
+    start: Annotated[float, Field(ge=0)] | None = None
+    end: Annotated[float, Field(ge=0)] | None = None
+    decay: Annotated[float, Field(gt=0, le=1)] | None = None
     tolerance: Annotated[float, Field(ge=0)] = 0.15
 
     @property
     def free(self) -> Schedule:
         """The free phase in the words of the other estimators."""
         return Schedule(method="synchronous", sweeps=self.steps, tolerance=self.tolerance)
+
+    @property
+    def fall(self) -> Fall | None:
+        """The threshold of all populations; None where each has its own."""
+        given = {"start": self.start, "end": self.end, "decay": self.decay}
+        known = {name: value for name, value in given.items() if value is not None}
+        return Fall(**known) if known or self.precision is None else None
 
     def check_spec(self, spec: NetworkSpec) -> None:
         """Raise `GraphError` or `ConfigError` if `spec` cannot be deployed like this."""
@@ -169,11 +182,18 @@ class Circuit:
         }
         self.inner = [c for c in self.lowered.couplings if c.pre != INPUT]
         self.constant = self._constant(x.to(dtype))
+        self.falls = self._falls() if how.code == "sigma-delta" else {}
 
     def doubled(self) -> Circuit:
         """The circuit of the batch twice over."""
         other = copy.copy(self)
         other.constant = {p: torch.cat([v, v]) for p, v in self.constant.items()}
+        return other
+
+    def select(self, index: Tensor) -> Circuit:
+        """The circuit of the samples at `index`."""
+        other = copy.copy(self)
+        other.constant = {p: v[index] for p, v in self.constant.items()}
         return other
 
     def pinned(self, z: State) -> Circuit:
@@ -269,7 +289,7 @@ class Circuit:
         if self.how.code == "graded":
             return Neurons(v, n.u, z, z, rest)
         change = z - n.heard
-        message = self._sent(change * (change.abs() >= self._threshold(t)))
+        message = self._sent(change * (change.abs() >= self._threshold(name, t)))
         return Neurons(v, n.u, z, n.heard + message, rest)
 
     def _leak(self, v: Tensor, drive: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,12 +308,29 @@ class Circuit:
         bits = STATE_BITS - STATE_FRAC + MESSAGE_FRAC
         return _saturated(value, bits, MESSAGE_FRAC) if self.exact else value
 
-    def _threshold(self, t: int) -> float:
-        value = max(self.how.end, self.how.start * self.how.decay ** (t - 1))
+    def _threshold(self, name: str, t: int) -> float:
+        value = self.falls[name].at(t)
         one = 1 << MESSAGE_FRAC
         return max(1, round(value * one)) / one if self.rounds else value
 
     # --- made once -----------------------------------------------------------------------------
+
+    def _falls(self) -> dict[str, Fall]:
+        """How the threshold of each population falls, as the compiler's `encode` has it."""
+        shapes = {p.name: p.shape for p in self.spec.populations}
+        if self.how.fall is not None:
+            return dict.fromkeys(shapes, self.how.fall)
+        operators = Operators(self.lowered.held, self.spec.shapes)
+        ways = [Way(c.pre, c.post, self._back(operators, c)) for c in self.inner]
+        assert self.how.precision is not None
+        return falls(shapes, self.spec.output, ways, self.how.steps, self.how.precision)
+
+    def _back(self, operators: Operators, c: CouplingSpec) -> Callable[[np.ndarray], np.ndarray]:
+        units, weight = self.lowered.units, self.lowered.held[c.name]
+        gain = units[c.pre][1] / units[c.post][1]
+        return lambda z: (
+            gain * operators.adjoint(c, torch.from_numpy(z).to(weight)).cpu().numpy()
+        )
 
     def _constant(self, x: Tensor) -> State:
         if self.rounds:

@@ -90,7 +90,8 @@ def _measure(spec: NetworkSpec, x: Tensor, seed: int) -> tuple[dict[str, float],
         landscape = Landscape(network, x.double())
         start = max(float(v.abs().max()) for v in landscape.constant.values())
         tallest = max(a.height for a in landscape.activations.values())
-        found = settle(landscape, Schedule(sweeps=SWEEPS, tolerance=SETTLED * start / tallest))
+        tolerance = SETTLED * start / tallest
+        found = settle(landscape, Schedule(sweeps=SWEEPS, relaxation=1.3, tolerance=tolerance))
         drive = landscape.drive(found.state, spec.output)
     if not found.settled:
         raise SpecError(

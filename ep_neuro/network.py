@@ -177,8 +177,10 @@ class Landscape:
         return self._with({p: torch.cat([v] * times) for p, v in self.constant.items()})
 
     def select(self, index: Tensor) -> Landscape:
-        """The landscape of the samples at `index`."""
-        return self._with({p: v[index] for p, v in self.constant.items()})
+        """The landscape of the samples at `index`, pinned as it is."""
+        other = self._with({p: v[index] for p, v in self.constant.items()})
+        other.operators = self.operators.select(index)
+        return other
 
     def _with(self, constant: State) -> Landscape:
         other = copy.copy(self)

@@ -99,6 +99,10 @@ class Operators:
         other._pinned, other._places = dict(places), {}
         return other
 
+    def select(self, index: Tensor) -> Operators:
+        """These operators for the samples at `index` of the batch whose max-pools are pinned."""
+        return self.pinned({name: places[index] for name, places in self._pinned.items()})
+
     def adjoint(self, c: CouplingSpec, z: Tensor, pre: Tensor | None = None) -> Tensor:
         """``W^T * z_post``, in the type of `z`.
 

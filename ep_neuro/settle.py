@@ -22,6 +22,14 @@ CHECK_EVERY = 3
 RETIRE_SHARE = 0.25
 """Share of settled samples at which they leave the batch."""
 
+EARLY, LATE, EARLY_SWEEPS = 1.3, 1.7, 12
+"""Over-relaxation of coloured sweeps under ``relaxation: auto``, first and after so many sweeps.
+
+What is still moving by then moves along slow modes, and those want more: on the trained
+`mnist_residual`, tolerance 1e-3, a sample takes 10.0 sweeps on average and 27 at most, against 15.1
+and 33 at 1.5 throughout, 10.1 and 42 at 1.3.
+"""
+
 
 class Schedule(BaseModel):
     """How to settle.
@@ -34,9 +42,10 @@ class Schedule(BaseModel):
         the published order, by depth of the population in the spec.
     sweeps : int
         Largest number of sweeps; every population moves once a sweep.
-    relaxation : float
+    relaxation : float or "auto"
         Step ``w`` in ``z <- clip(z + w (I - z))``. Coloured sweeps descend the energy for
-        ``0 < w < 2``; synchronous ones need ``w < 2 / (1 - lambda_min)``.
+        ``0 < w < 2``; synchronous ones need ``w < 2 / (1 - lambda_min)``. ``auto`` is 1.3 for 12
+        coloured sweeps and 1.7 from then on; 1 for the other methods.
     tolerance : float
         Stop once the residual of every sample is at most this, in heights of the box.
     """
@@ -45,8 +54,16 @@ class Schedule(BaseModel):
 
     method: Literal["coloured", "synchronous", "even-odd"] = "coloured"
     sweeps: Annotated[int, Field(ge=1)] = 100
-    relaxation: Annotated[float, Field(gt=0, lt=2)] = 1.5
+    relaxation: Annotated[float, Field(gt=0, lt=2)] | Literal["auto"] = "auto"
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
+
+    def step(self, sweep: int) -> float:
+        """``w`` of `sweep`, the first of which is 1."""
+        if self.relaxation != "auto":
+            return self.relaxation
+        if self.method != "coloured":
+            return 1.0
+        return EARLY if sweep <= EARLY_SWEEPS else LATE
 
     def groups(self, spec: NetworkSpec) -> list[list[str]]:
         """Populations that move together, in the order of a sweep."""
@@ -173,7 +190,7 @@ def settle(
     with torch.no_grad():
         for sweep in range(1, schedule.sweeps + 1):
             measured = record or sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
-            found = active.sweep(groups, schedule.relaxation, measured)
+            found = active.sweep(groups, schedule.step(sweep), measured)
             work += active.landscape.size
             if on_sweep is not None:
                 on_sweep(sweep, active.z)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Annotated, Literal
 
 import torch
@@ -20,7 +21,7 @@ from ep_neuro.estimators.contrast import (
 )
 from ep_neuro.estimators.phases import both_phases
 from ep_neuro.network import Landscape, Network, State
-from ep_neuro.settle import CHECK_EVERY, Schedule, SettleResult, Status, settle
+from ep_neuro.settle import CHECK_EVERY, RETIRE_SHARE, Schedule, SettleResult, Status, settle
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
@@ -131,23 +132,64 @@ class Pair:
         }
 
     def settle(self, schedule: Schedule) -> SettleResult:
-        """Move until the response to the nudge rests; the states hold ``+`` first, then ``-``."""
+        """Move until the response to the nudge rests; the states hold ``+`` first, then ``-``.
+
+        Samples whose response rests leave the batch, as in `settle`.
+        """
         groups = schedule.groups(self.landscape.spec)
-        half = self.half()
-        residual = self.force.new_zeros(len(self.force))
-        sweep = 0
+        size = len(self.force)
+        residual, index = self.force.new_zeros(size), torch.arange(size, device=self.force.device)
+        active, half = self, self.half()
+        sweep = work = 0
         for sweep in range(1, schedule.sweeps + 1):
             measured = sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
-            changes = []
-            for group in groups:
-                moved = {p: self._move(p, half, schedule.relaxation, measured) for p in group}
-                changes += [change for change in moved.values() if change is not None]
-                half.update({p: self._half(p) for p in group})
-            if measured:
-                residual = torch.stack(changes).amax(0)
-                if not float(residual.max()) > schedule.tolerance:
-                    break
-        return self._result(half, residual, sweep, schedule.tolerance)
+            found = active._sweep(groups, half, schedule.step(sweep), measured)
+            work += len(index)
+            if found is None:
+                continue
+            residual[index] = found
+            late = ~(found <= schedule.tolerance)
+            if not bool(late.any()):
+                break
+            if float(late.float().mean()) <= 1 - RETIRE_SHARE:
+                self._store(active, index)
+                active, index = active._select(late), index[late]
+                half = active.half()
+        self._store(active, index)
+        return self._result(residual, sweep, work / max(1, size), schedule.tolerance)
+
+    def _select(self, keep: Tensor) -> Pair:
+        """The pair of the samples `keep` (N,)."""
+        other = copy.copy(self)
+        other.landscape = self.landscape.select(keep)
+        other.force = self.force[keep]
+        other.free, other.up, other.down = (
+            {p: v[keep] for p, v in states.items()} for states in (self.free, self.up, self.down)
+        )
+        other.reach = {
+            p: ends and {sign: (low[keep], high[keep]) for sign, (low, high) in ends.items()}
+            for p, ends in self.reach.items()
+        }
+        return other
+
+    def _store(self, active: Pair, index: Tensor) -> None:
+        """Take the states at `index` from the pair that holds those samples alone."""
+        if active is self:
+            return
+        for mine, theirs in ((self.up, active.up), (self.down, active.down)):
+            for p, v in theirs.items():
+                mine[p][index] = v
+
+    def _sweep(
+        self, groups: list[list[str]], half: State, step: float, measured: bool
+    ) -> Tensor | None:
+        """Move every population once; how far each sample was from rest, (N,), if `measured`."""
+        changes = []
+        for group in groups:
+            moved = {p: self._move(p, half, step, measured) for p in group}
+            changes += [change for change in moved.values() if change is not None]
+            half.update({p: self._half(p) for p in group})
+        return torch.stack(changes).amax(0) if changes else None
 
     def _move(self, name: str, half: State, step: float, measured: bool) -> Tensor | None:
         """Move the pair of population `name`; how far it was from rest, (N,), if `measured`."""
@@ -175,25 +217,24 @@ class Pair:
         ends = self.reach[name]
         if ends is None:
             return force
-        return force.clamp(*ends) if sign > 0 else -(-force).clamp(*ends)
+        return force.clamp(*ends[sign])
 
-    def _reach(self, name: str) -> tuple[Tensor, Tensor] | None:
-        """From the frozen drive of population `name` to the ends of its box."""
+    def _reach(self, name: str) -> dict[int, tuple[Tensor, Tensor]] | None:
+        """Lowest and highest ``up`` (1) and ``down`` (-1) that keep `name` in its box."""
         activation = self.landscape.activations[name]
         if not isinstance(activation, Clip) or activation.box is None:
             return None
         low, high = activation.box
-        return low - self.drive[name], high - self.drive[name]
+        down, up = low - self.drive[name], high - self.drive[name]
+        return {1: (down, up), -1: (-up, -down)}
 
     def _half(self, name: str) -> Tensor:
         return (self.up[name] + self.down[name]) / 2
 
-    def _result(self, half: State, residual: Tensor, sweeps: int, tolerance: float) -> SettleResult:
-        mean = self.mean()
+    def _result(self, residual: Tensor, sweeps: int, work: float, tolerance: float) -> SettleResult:
+        mean, half = self.mean(), self.half()
         state = {p: torch.cat([mean[p] + half[p], mean[p] - half[p]]) for p in half}
         finite = all(bool(torch.isfinite(v).all()) for v in half.values())
         settled = bool((residual <= tolerance).all())
         status = Status.SETTLED if settled else Status.NOT_SETTLED
-        return SettleResult(
-            state, status if finite else Status.DIVERGED, residual, sweeps, float(sweeps)
-        )
+        return SettleResult(state, status if finite else Status.DIVERGED, residual, sweeps, work)

@@ -133,7 +133,7 @@ class _Circle:
                 moved = {p: self._at_rest(p) for p in group}
                 for p, rest in moved.items():
                     changes.append(distance(self.landscape.activations[p], rest, self.z[p]))
-                    self.z[p] = self.z[p] + min(schedule.relaxation, 1.0) * (rest - self.z[p])
+                    self.z[p] = self.z[p] + min(schedule.step(sweep), 1.0) * (rest - self.z[p])
             residual = torch.stack(changes).amax(0)
             if not float(residual.max()) > schedule.tolerance:
                 break

@@ -29,8 +29,8 @@ from ep_neuro.zoo import OUTPUT_BOX, hopfield_resnet
 PUBLISHED = Centered(beta=0.2, free=PUBLISHED_FREE, nudged=PUBLISHED_NUDGED)
 FAST = FrozenMean(
     beta=0.2,
-    free=Schedule(sweeps=40, relaxation=1.4, tolerance=3e-3),
-    nudged=Schedule(sweeps=20, relaxation=1.4, tolerance=2e-4),
+    free=Schedule(sweeps=40, tolerance=3e-3),
+    nudged=Schedule(sweeps=20, tolerance=2e-4),
 )
 """The engine that is measured."""
 

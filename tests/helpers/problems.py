@@ -12,6 +12,7 @@ from ep_neuro.estimators import Gradient
 from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
 from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, ReadoutSpec
+from ep_neuro.verify import cosine
 from tests.helpers.graphs import random_residual_spec
 
 Problem = tuple[Network, Tensor, Tensor]
@@ -33,6 +34,13 @@ def problem(seed: int, spec: NetworkSpec | None = None, samples: int = 4) -> Pro
     x = torch.rand(samples, *spec.input.shape, generator=generator, dtype=torch.float64)
     labels = torch.randint(spec.classes, (samples,), generator=generator)
     return network, x, one_hot(labels, spec.target_shape, torch.float64)
+
+
+def aligned(found: Gradient, exact: Gradient) -> float:
+    """Cosine of two gradients; 1 if both vanish: every neuron may be at an end of its box."""
+    if not any(bool(g.any()) for gradient in (found, exact) for g in gradient.values()):
+        return 1.0
+    return cosine(found, exact)
 
 
 def chain(*, readout: bool = False, untied: bool = False, **population: Any) -> NetworkSpec:

@@ -10,32 +10,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ep_neuro.baselines import implicit_gradient
-from ep_neuro.costs import Nudge, one_hot, squared_error
+from ep_neuro.costs import Nudge, squared_error
 from ep_neuro.estimators import Centered, Gradient, contrast
 from ep_neuro.network import Landscape, Network, parameter_names
 from ep_neuro.settle import Schedule, settle
 from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
-from ep_neuro.verify import cosine
-from tests.helpers.graphs import random_residual_spec
+from tests.helpers.problems import TIGHT, WIDE, aligned, difference, problem
 
 SEEDS = st.integers(0, 10**6)
-TIGHT = Schedule(sweeps=3000, relaxation=1.3, tolerance=1e-12)
-WIDE = (-9.0, 9.0)
-
-
-def problem(seed: int, spec: NetworkSpec | None = None) -> tuple[Network, Tensor, Tensor]:
-    """A float64 network with positive biases, so that most neurons are inside their box."""
-    spec = spec or random_residual_spec(seed)
-    network = Network(spec, seed).double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in network.weights.values():
-            weight *= 0.7
-        for bias in network.biases.values():
-            bias.uniform_(0.1, 0.5, generator=generator)
-    x = torch.rand(4, *spec.input.shape, generator=generator, dtype=torch.float64)
-    labels = torch.randint(spec.classes, (4,), generator=generator)
-    return network, x, one_hot(labels, spec.shapes[spec.output], torch.float64)
 
 
 def dense_chain() -> NetworkSpec:
@@ -60,12 +42,6 @@ def settled_loss(network: Network, x: Tensor, y: Tensor) -> float:
         return float(squared_error(state[network.spec.output], y).mean())
 
 
-def difference(a: Gradient, b: Gradient) -> float:
-    """Largest deviation of `a` from `b`, relative to the largest entry of `b`."""
-    scale = max(float(v.abs().max()) for v in b.values())
-    return max(float((a[k] - b[k]).abs().max()) for k in b) / scale
-
-
 @given(SEEDS)
 @settings(max_examples=12)
 def test_at_convergence_centered_ep_is_the_implicit_gradient(seed: int) -> None:
@@ -74,7 +50,7 @@ def test_at_convergence_centered_ep_is_the_implicit_gradient(seed: int) -> None:
     estimate = Centered(beta=1e-4, free=TIGHT, nudged=TIGHT)(network, x, y)
     assert exact.curvature > 0
     assert estimate.free.settled
-    assert cosine(estimate.gradient, exact.gradient) > 0.9999
+    assert aligned(estimate.gradient, exact.gradient) > 0.9999
 
 
 def test_centered_ep_is_the_slope_of_the_settled_loss_along_every_parameter() -> None:

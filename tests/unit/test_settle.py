@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -40,10 +42,15 @@ def nudge_of(landscape: Landscape, beta: float) -> Nudge:
     return Nudge(beta, one_hot(labels, shape, torch.float64))
 
 
-@given(SEEDS, st.floats(0.05, 1.95), st.floats(0.2, 4.0), st.sampled_from([None, -0.4, 0.4]))
+@given(
+    SEEDS,
+    st.floats(0.05, 1.95) | st.just("auto"),
+    st.floats(0.2, 4.0),
+    st.sampled_from([None, -0.4, 0.4]),
+)
 @settings(max_examples=25)
 def test_energy_never_rises_under_coloured_sweeps(
-    seed: int, relaxation: float, scale: float, beta: float | None
+    seed: int, relaxation: Any, scale: float, beta: float | None
 ) -> None:
     landscape = landscape_of(seed, scale)
     nudge = None if beta is None else nudge_of(landscape, beta)
@@ -224,6 +231,12 @@ def test_settling_stops_once_the_tolerance_is_met() -> None:
     assert loose.sweeps < tight.sweeps < 500
     assert float(loose.residual.max()) <= 1e-2
     assert loose.message.startswith(f"settled in {loose.sweeps} sweeps")
+
+
+def test_by_itself_the_step_grows_after_twelve_coloured_sweeps_and_is_one_elsewhere() -> None:
+    assert [Schedule().step(sweep) for sweep in (1, 12, 13, 99)] == [1.3, 1.3, 1.7, 1.7]
+    assert [Schedule(method="synchronous").step(sweep) for sweep in (1, 99)] == [1.0, 1.0]
+    assert [Schedule(relaxation=1.5).step(sweep) for sweep in (1, 99)] == [1.5, 1.5]
 
 
 @pytest.mark.parametrize("field", [{"relaxation": 2}, {"sweeps": 0}, {"tolerance": -1}, {"x": 1}])
