@@ -46,7 +46,7 @@ class FrozenMean(BaseModel):
         The tolerance of `nudged` is in heights of the box, as everywhere; ``h`` is smaller than
         the state by a factor beta, and by more with every coupling between a population and the
         output. From ten populations on it should be 0, with as many sweeps as the response takes
-        to arrive, and without `fallback`: at 17, a tolerance of 3e-4 learnt nothing.
+        to arrive, and without `fallback`; ``examples/paper/depth_ablation.py`` does so.
     precision : {"float32", "bfloat16"}
         Type in which weights multiply states in both phases; states and gradient keep theirs.
         ``h`` is a tensor of its own and loses no digits to the mean.
