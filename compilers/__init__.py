@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def compile(model: Network, target: str | Emitter = "reference", **options: Any) -> Program:
     """Compile `model` for `target`, a backend or the name of one.
 
-    Keywords are those of `compile_network`: ``code``, ``bits``, ``headroom``, ``leak``, ``steps``,
-    ``nudged_steps``, ``beta``, ``parameters``, ``learn``, ``options``, ``provenance``,
-    ``observer``, ``check``.
+    Keywords are those of `compile_network`: ``code``, ``bits``, ``headroom``, ``message_frac``,
+    ``state_frac``, ``leak``, ``steps``, ``nudged_steps``, ``beta``, ``parameters``, ``learn``,
+    ``options``, ``provenance``, ``observer``, ``check``.
     """
     if isinstance(target, str):
         # The one place where the compiler looks up at the targets, and only when asked by name:

@@ -9,7 +9,7 @@ through the same synapses. What does not come through synapses is the *true* bia
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -94,12 +94,12 @@ class Learner:
 
     # --- what a target loads ---
 
-    def operands(self) -> dict[str, np.ndarray]:
-        """Weights as operators take them, float64, by id."""
+    def operands(self, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """Weights as operators take them, float64, by id; not to be written to."""
         return {
             s.record.weight: s.operand(self.weights[s.record.weight])
             for s in self.synapses
-            if s.pre is not None
+            if s.pre is not None and (only is None or s.record.weight in only)
         }
 
     def biases(self) -> dict[str, np.ndarray]:
@@ -113,7 +113,8 @@ class Learner:
             if p.bias in self.weights:
                 values = values + spread(self.weights[p.bias], p)
             total[p.name] = values
-        operands = self.operands()
+        folded = {q.weight for q in self._folds}
+        operands = self.operands(folded)
         for q in self._folds:
             total[q.post] = total[q.post] + fold_drive(self.graph, q, operands[q.weight])
         return total

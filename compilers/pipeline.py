@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compilers.artifact import Program, versions
-from compilers.ir import Graph
+from compilers.ir import FixedPoint, Graph
 from compilers.limits import Violation
 from compilers.options import declared, refuse_unknown
 from compilers.passes.choose_leak import choose_leak
@@ -15,7 +16,7 @@ from compilers.passes.encode import encode
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
-from compilers.passes.quantize import quantize
+from compilers.passes.quantize import MESSAGE_FRAC, quantize
 from compilers.passes.validate import validate
 from ep_neuro.errors import CheckFailed, GraphError
 
@@ -30,6 +31,9 @@ MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.
 
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
+
+STATE_BITS = 24
+"""Bits of a membrane in a graph of integers: those of Loihi 2."""
 
 FRESH_HEADROOM = 2
 """Bits of a weight that learning from fresh weights fills, if there are as many to spare."""
@@ -110,11 +114,13 @@ def common_passes(
     *,
     bits: int | None = None,
     headroom: int = 0,
+    message_frac: int | None = None,
+    state_frac: int | None = None,
     leak: float | None = None,
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,
-    parameters: Mapping[str, float] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> list[Pass]:
     """The passes that every target shares, in order.
 
@@ -126,12 +132,19 @@ def common_passes(
         Bits of a weight; None stays in floating point.
     headroom : int
         Bits of a weight that are left for learning to fill; see `quantize`.
+    message_frac : int, optional
+        Fractional bits of a graded message in a graph of integers; None: 8, as `quantize` has it.
+        Deep networks learn by differences of messages that 8 bits round away, and want 12.
+    state_frac : int, optional
+        Fractional bits of the 24 of a membrane in a graph of integers; None: 16, as `quantize` has
+        it. With 20 membranes reach up to 8 heights of the box and fewer gains cut bits off, so
+        that more projections are stock processes of Lava.
     leak : float, optional
         Largest leak; stability may call for a smaller one. None: that of `MAX_LEAKS`.
     steps, nudged_steps, beta
         Of the phases; see `encode`.
     parameters : mapping, optional
-        Further fields of the neurons' dynamics; see `encode`.
+        Further fields of the neurons' dynamics, and ``precision``; see `encode`.
     """
 
     largest = MAX_LEAKS.get(code, min(MAX_LEAKS.values())) if leak is None else leak
@@ -149,7 +162,17 @@ def common_passes(
         Pass("encode", encoded),
     ]
     if bits is not None:
-        passes.append(Pass("quantize", lambda graph: quantize(graph, bits, headroom=headroom)))
+        frac = MESSAGE_FRAC if message_frac is None else message_frac
+        integers = partial(quantize, bits=bits, message_frac=frac, headroom=headroom)
+        if state_frac is not None:
+            integers = partial(integers, state=FixedPoint(STATE_BITS, state_frac))
+        passes.append(Pass("quantize", integers))
+    elif message_frac is not None:
+        problem = f"{message_frac} fractional bits, and numbers are in floating point"
+        raise GraphError("messages", problem, "give bits, 8 for instance, or drop message_frac")
+    elif state_frac is not None:
+        problem = f"{state_frac} fractional bits, and numbers are in floating point"
+        raise GraphError("membranes", problem, "give bits, 8 for instance, or drop state_frac")
     return passes
 
 
@@ -160,11 +183,13 @@ def compile_network(
     code: str = "graded",
     bits: int | None = None,
     headroom: int = 0,
+    message_frac: int | None = None,
+    state_frac: int | None = None,
     leak: float | None = None,
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,
-    parameters: Mapping[str, float] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     learn: str | None = None,
     options: Mapping[str, Any] | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -179,7 +204,7 @@ def compile_network(
         Spec and parameters.
     backend : Emitter
         The target.
-    code, bits, headroom, leak, steps, nudged_steps, beta, parameters
+    code, bits, headroom, message_frac, state_frac, leak, steps, nudged_steps, beta, parameters
         See `common_passes`.
     learn : str, optional
         Name of the rule by which weights and biases shall learn on the target; see `make_plastic`.
@@ -211,11 +236,14 @@ def compile_network(
         code,
         bits=bits,
         headroom=headroom,
+        message_frac=message_frac,
+        state_frac=state_frac,
         leak=leak,
         steps=steps,
         nudged_steps=nudged_steps,
         beta=beta,
-        parameters=parameters,
+        # A nudge moves states less than thresholds that balance the output's error let through.
+        parameters=({} if learn is None else {"precision": None}) | dict(parameters or {}),
     )
     passes += backend.passes(options)
     if learn is not None:

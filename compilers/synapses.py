@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
@@ -210,7 +211,7 @@ class Synapses:
 
     def operand(self, weight: np.ndarray) -> np.ndarray:
         """`weight` as operators take it: float64, shifted by channel."""
-        return self._shifted(weight).astype(np.float64)
+        return self._shifted(weight).astype(np.float64, copy=False)
 
     def _shifted(self, weight: np.ndarray) -> np.ndarray:
         return weight << self._exponent if self.integer else weight
@@ -237,7 +238,8 @@ class Synapses:
             for _ in range(term.power("weight")):
                 summed = summed * self._shifted(weight)
             summed = self._scaled(summed, self._tag_gain(term))
-            tag = tag + sign ** term.power("sign") * summed
+            turned = sign ** term.power("sign")
+            tag = tag + (summed if turned == 1 else turned * summed)
         return tag
 
     def _summed(self, term: Term, now: Traces, before: Traces) -> np.ndarray:
@@ -278,14 +280,7 @@ class Synapses:
             held = np.clip(tag, *TAG.range)
             tag, lost = held, int(np.count_nonzero(held != tag))
         noise = self._noise(number)
-        change = np.zeros(self.shape, self.dtype)
-        shifted = self._shifted(weight)
-        for p in self._products:
-            values = np.ones(self.shape, self.dtype)
-            for power, factor in ((p.tag, tag), (p.weight, shifted), (p.noise, noise)):
-                for _ in range(power):
-                    values = values * factor
-            change = change + self._scaled(values, self._gain(p, samples, scale))
+        change = self._change(weight, tag, noise, samples, scale)
         if self.integer:
             rounded = self._rounded(weight, tag, change, noise, samples, scale)
             return replace(rounded, clipped=rounded.clipped + lost)
@@ -293,6 +288,17 @@ class Synapses:
             change = change * self._mask
         total = float(np.abs(change).sum()) * self.unit
         return Change(weight + change, np.zeros_like(tag), total, 0)
+
+    def _change(
+        self, weight: np.ndarray, tag: np.ndarray, noise: np.ndarray, samples: int, scale: float
+    ) -> np.ndarray:
+        """What the rule's commit says, before it is rounded; integers have `NOISE_BITS` more."""
+        shifted, parts = self._shifted(weight), []
+        for p in self._products:
+            factors = [tag] * p.tag + [shifted] * p.weight + [noise] * p.noise
+            values = reduce(np.multiply, factors) if factors else np.ones(self.shape, self.dtype)
+            parts.append(self._scaled(values, self._gain(p, samples, scale)))
+        return reduce(np.add, parts) if parts else np.zeros(self.shape, self.dtype)
 
     def _rounded(
         self,

@@ -38,12 +38,46 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="What `train` wrote, a spec in YAML, or zoo:NAME (the last two: fresh weights).",
+        help="What `train` wrote, a spec in YAML, zoo:NAME (these two: fresh weights), or a NIR "
+        "file of another tool.",
     ),
 ]
 Target = Annotated[str, typer.Option(metavar="T", help="Target; see `ep-neuro targets`.")]
-Code = Annotated[str, typer.Option(metavar="graded|sigma-delta|spike", help="What neurons send.")]
-Bits = Annotated[int | None, typer.Option(metavar="B", help="Bits of a weight; float if left out.")]
+Code = Annotated[
+    str | None,
+    typer.Option(
+        metavar="graded|sigma-delta|spike",
+        help="What neurons send; as the model was fine-tuned, else graded.",
+    ),
+]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        metavar="B", help="Bits of a weight; as the model was fine-tuned, else floating point."
+    ),
+]
+Beta = Annotated[
+    float | None,
+    typer.Option(metavar="B", help="Nudging factor of the phases that teach; 0.2 by default."),
+]
+MessageFrac = Annotated[
+    int | None,
+    typer.Option(
+        "--message-frac",
+        metavar="F",
+        help="Fractional bits of a graded message (with --bits), 8 by default; deep networks that "
+        "learn want 12.",
+    ),
+]
+StateFrac = Annotated[
+    int | None,
+    typer.Option(
+        "--state-frac",
+        metavar="F",
+        help="Fractional bits of a 24-bit membrane (with --bits), 16 by default; with 20 most "
+        "projections are stock processes of Lava.",
+    ),
+]
 Leak = Annotated[
     float | None,
     typer.Option(
@@ -130,16 +164,16 @@ def config_in(name: str) -> "TrainConfig | None":
     return build_config(data, name) if data.keys() & {"network", "start"} else None
 
 
-def model_facts(name: str) -> dict[str, Any]:
-    """What there is to say of a configuration, a spec or a model."""
-    config = config_in(name)
+def model_facts(name: str, opened: "Model | None" = None) -> dict[str, Any]:
+    """What there is to say of a configuration, a spec or a model, `opened` if it is already."""
+    config = config_in(name) if opened is None else None
     if config is not None:
         return {
             "kind": "config",
             "config": config.model_dump(mode="json"),
             "yaml": config.to_yaml(),
         }
-    opened = open_named(name, 0)
+    opened = open_named(name, 0) if opened is None else opened
     spec = opened.network.spec
     text = f"# {spec.name}: {spec.parameters:,} parameters\n{spec.to_yaml()}"
     facts: dict[str, Any] = {

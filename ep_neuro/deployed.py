@@ -328,9 +328,7 @@ class Circuit:
     def _back(self, operators: Operators, c: CouplingSpec) -> Callable[[np.ndarray], np.ndarray]:
         units, weight = self.lowered.units, self.lowered.held[c.name]
         gain = units[c.pre][1] / units[c.post][1]
-        return lambda z: (
-            gain * operators.adjoint(c, torch.from_numpy(z).to(weight)).cpu().numpy()
-        )
+        return lambda z: gain * operators.adjoint(c, torch.from_numpy(z).to(weight)).cpu().numpy()
 
     def _constant(self, x: Tensor) -> State:
         if self.rounds:

@@ -28,6 +28,8 @@ class Lowered:
         Average pools are part of the kernels.
     weights : dict of Tensor
         By coupling, float64; where they are quantised, the numbers that the integers stand for.
+    held : dict of Tensor
+        The same before they are quantised.
     biases : dict of Tensor, (*population shape)
         Graph units, float64.
     units : dict of (float, float)
@@ -41,6 +43,7 @@ class Lowered:
 
     couplings: tuple[CouplingSpec, ...]
     weights: dict[str, Tensor]
+    held: dict[str, Tensor]
     biases: dict[str, Tensor]
     units: dict[str, tuple[float, float]]
     gains: dict[tuple[str, str], float]
@@ -80,6 +83,7 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
         units = {INPUT: (0.0, 1.0), **{p.name: _unit(p.box) for p in spec.populations}}
         return Lowered(
             couplings=couplings,
+            held=held,
             weights=held if bits is None else {k: quantised(w, bits) for k, w in held.items()},
             biases=_folded(spec, couplings, held, biases, units),
             units=units,

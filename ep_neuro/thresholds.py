@@ -1,4 +1,4 @@
-"""Thresholds of sigma-delta messages: coarse where they hardly move the output, later with depth."""
+"""Thresholds of sigma-delta messages: coarse where they hardly move the output, late with depth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRECISION = 0.0065
+PRECISION = 0.004
 """Error of an output, in heights of its box, that all last thresholds together may cause."""
 
 START = 1.0

@@ -388,7 +388,10 @@ class _Run:
         estimator = self.config.estimator
         if not isinstance(estimator, Deployment):
             return {}
-        return {"deployed": estimator.model_dump(include={"code", "bits", "steps", "leak"})}
+        kept = {"code", "bits", "steps", "leak"}
+        if estimator.code == "sigma-delta":
+            kept |= {"precision", "start", "end", "decay"}
+        return {"deployed": estimator.model_dump(include=kept)}
 
     def _save_last(self) -> None:
         self._save("last", self.network, self._state())

@@ -21,7 +21,7 @@ from targets.workflows.plan import Plan
 from targets.workflows.read_back import write_model
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
-SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 4000
+SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
 
 
 def show(done: int, total: int, accuracies: str) -> None:
@@ -35,9 +35,9 @@ def main() -> None:
     network = ep.Network(ep.zoo("digits_dense"), 0)  # seed of the weights
     program = compilers.compile(network, code="spike", bits=8, headroom=2, learn="spike-average")
     learnt = learning.learn(
-        learning.plastic(program, rate=0.2),
+        learning.plastic(program, rate=0.4, output_rate=0.16),
         digits,
-        Plan(samples=SAMPLES, batch=10, anneal=0.1),
+        Plan(samples=SAMPLES, batch=10, anneal=0.05),
         out=OUT / "digits.run",
         monitor=show,
     )

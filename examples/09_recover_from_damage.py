@@ -1,12 +1,12 @@
 """Learning gets back what two bits, and what a damaged array, took from a trained network.
 
-    python examples/09_recover_from_damage.py [DIRECTORY] [SAMPLES]
+    python examples/09_recover_from_damage.py [DIRECTORY] [SAMPLES] [SEEDS]
 
 Trains in floating point, compiles to integers, and lets the program learn on its target. Weights
 of two bits are -1, 0 or 1; what rounding leaves of a change stays in the synapse, in its tag. In
 the second story a tenth of the synapses is stuck at random values and a twentieth of the neurons is
 dead: what still works learns to do without them. Draws a figure of each into DIRECTORY
-(runs/examples by default).
+(runs/examples by default); with more SEEDS than one, tells the means.
 """
 
 from __future__ import annotations
@@ -21,28 +21,35 @@ from ep_neuro.config import read_config
 from targets.workflows.damage import damage
 from targets.workflows.learning import plastic
 from targets.workflows.plan import Plan
-from targets.workflows.recovery import accuracy, recover
+from targets.workflows.recovery import Recovery, accuracy, recover, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
+SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 
 
-def main() -> None:
-    digits = data.load("digits")
-    network = ep.train(read_config("zoo:digits_dense", ["epochs=10"])).model.network
+def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
+    """Both stories, with a network, damage and order of the samples of this seed."""
+    network = ep.train(read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])).model.network
     coarse = plastic(compilers.compile(network, bits=2), rate=0.01, keep=True)
     whole = plastic(compilers.compile(network, bits=8), rate=0.1)
-    broken = damage(whole, stuck=0.1, dead=0.05).program
+    broken = damage(whole, stuck=0.1, dead=0.05, seed=seed).program
     stories = {
         "two_bits": ("Two bits a weight", compilers.compile(network), coarse),
         "damage": ("A tenth of the synapses stuck, a twentieth of the neurons dead", whole, broken),
     }
-    OUT.mkdir(parents=True, exist_ok=True)
-    for name, (title, before, program) in stories.items():
-        plan = Plan(samples=SAMPLES, batch=10, anneal=0.1)
-        found = recover(title, accuracy(before, digits.test), program, digits, plan)
-        print("\n".join(found.in_words()))
-        print(f"  figure: {found.draw(OUT / f'recovery_{name}.svg')}")
+    plan = Plan(samples=SAMPLES, batch=10, anneal=0.1, seed=seed)
+    return {
+        name: recover(title, accuracy(before, digits.test), program, digits, plan)
+        for name, (title, before, program) in stories.items()
+    }
+
+
+def main() -> None:
+    digits = data.load("digits")
+    found = [tell(digits, seed) for seed in range(SEEDS)]
+    for name in found[0]:
+        print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """A network that knows upright digits adapts to turned and to inverted ones from a few hundred.
 
-    python examples/10_adapt_to_rotation.py [DIRECTORY] [SAMPLES]
+    python examples/10_adapt_to_rotation.py [DIRECTORY] [SAMPLES] [SEEDS]
 
 The camera was mounted on its side, or its polarity changed: the program learns on its target from
-300 new images, over and over. Draws a figure of each into DIRECTORY (runs/examples by default).
+300 new images, over and over. Draws a figure of each into DIRECTORY (runs/examples by default);
+with more SEEDS than one, tells the means.
 """
 
 from __future__ import annotations
@@ -17,25 +18,32 @@ from ep_neuro import data
 from ep_neuro.config import read_config
 from targets.workflows.learning import plastic
 from targets.workflows.plan import Plan
-from targets.workflows.recovery import accuracy, few, inverted, recover, rotated
+from targets.workflows.recovery import Recovery, accuracy, few, inverted, recover, rotated, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
+SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 IMAGES = 300
+
+
+def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
+    """Both stories, with a network and an order of the samples of this seed."""
+    network = ep.train(read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])).model.network
+    program = plastic(compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3)
+    before = accuracy(program, digits.test)
+    plan = Plan(samples=SAMPLES, batch=10, anneal=0.05, seed=seed)
+    found = {}
+    for name, change in (("rotated", rotated), ("inverted", inverted)):
+        title = f"Upright digits, then {name} ones: {IMAGES} images"
+        found[name] = recover(title, before, program, few(change(digits), IMAGES), plan)
+    return found
 
 
 def main() -> None:
     digits = data.load("digits")
-    network = ep.train(read_config("zoo:digits_dense", ["epochs=10"])).model.network
-    program = plastic(compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3)
-    before = accuracy(program, digits.test)
-    OUT.mkdir(parents=True, exist_ok=True)
-    for name, change in (("rotated", rotated), ("inverted", inverted)):
-        title = f"Upright digits, then {name} ones: {IMAGES} images"
-        plan = Plan(samples=SAMPLES, batch=10, anneal=0.05)
-        found = recover(title, before, program, few(change(digits), IMAGES), plan)
-        print("\n".join(found.in_words()))
-        print(f"  figure: {found.draw(OUT / f'recovery_{name}.svg')}")
+    found = [tell(digits, seed) for seed in range(SEEDS)]
+    for name in found[0]:
+        print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))
 
 
 if __name__ == "__main__":

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from compilers.ir import (
     ENCODINGS,
+    Conv,
+    Dense,
     Dynamics,
     Encoding,
     Graded,
     Graph,
     Phase,
     Population,
+    Projection,
     SigmaDelta,
     Source,
     Spiking,
 )
+from compilers.operators import adjoint, apply
 from ep_neuro.errors import GraphError
+from ep_neuro.thresholds import PRECISION, Way, falls
 
 DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
     "graded": Graded,
@@ -27,6 +35,11 @@ DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
     "spike": Spiking,
 }
 """Dynamics of the neurons of each encoding."""
+
+Parameter = float | Mapping[str, float]
+"""One value for all populations, or one for each by name."""
+
+_FALL = ("start", "end", "decay")
 
 
 def encode(
@@ -36,7 +49,8 @@ def encode(
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,
-    **parameters: float,
+    precision: float | None = PRECISION,
+    **parameters: Parameter,
 ) -> Graph:
     """Give every neuron the dynamics of `code`; its leak stays unless `parameters` has one.
 
@@ -51,27 +65,68 @@ def encode(
         that is given, and None keeps what the graph has.
     beta : float, optional
         Magnitude of the nudging factor; None keeps what the graph has.
-    **parameters : float
-        Fields of the dynamics: ``leak``, ``start``, ``end``, ``decay``, ``bound``.
+    precision : float, optional
+        Error of an output, in heights of its box, that the last thresholds of sigma-delta may
+        cause; those of each population follow from it by `ep_neuro.thresholds.falls`. None, or any
+        of ``start``, ``end`` and ``decay``: one threshold for all, that of `SigmaDelta` where
+        nothing else is said.
+    **parameters : float or mapping
+        Fields of the dynamics: ``leak``, ``start``, ``end``, ``decay``, ``bound``; one value, or
+        one for each population by its name.
 
     Raises
     ------
     GraphError
-        If the code or a parameter is unknown, or a population cannot spike.
+        If the code or a parameter is unknown, a population is missing from a parameter or unknown
+        in it, or a population cannot spike.
     """
     if code not in ENCODINGS:
         near = difflib.get_close_matches(code, ENCODINGS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(ENCODINGS)}"
         raise GraphError(f"encoding '{code}'", "does not exist", hint)
     _refuse_unknown(code, parameters)
-    populations = tuple(_encoded(p, code, parameters) for p in graph.populations)
     if nudged_steps is None and steps is not None:
         nudged_steps = max(1, steps // 2)
     phases = tuple(_timed(p, steps, nudged_steps, beta) for p in graph.phases)
-    return replace(graph, populations=populations, phases=phases, encoding=code)
+    graph = replace(graph, phases=phases, encoding=code)
+    if code == "sigma-delta" and precision is not None and not set(_FALL) & set(parameters):
+        parameters = {**parameters, **_balanced(graph, precision)}
+    values = {name: _by_population(graph, name, value) for name, value in parameters.items()}
+    populations = tuple(_encoded(p, code, values) for p in graph.populations)
+    return replace(graph, populations=populations)
 
 
-def _refuse_unknown(code: Encoding, parameters: dict[str, float]) -> None:
+def _balanced(graph: Graph, precision: float) -> dict[str, Parameter]:
+    """Parameters of the thresholds by population, from the weights and the free phase."""
+    neurons = {p.name: p.shape for p in graph.neurons}
+    ways = [
+        Way(p.pre, p.post, _back(graph, p))
+        for p in graph.projections
+        if p.pre in neurons and isinstance(p.operator, Conv | Dense)
+    ]
+    steps = graph.phases[0].steps if graph.phases else 1
+    found = falls(neurons, graph.output, ways, steps, precision)
+    return {name: {p: getattr(fall, name) for p, fall in found.items()} for name in _FALL}
+
+
+def _back(graph: Graph, p: Projection) -> Callable[[np.ndarray], np.ndarray]:
+    weight = graph.arrays[p.weight].astype(np.float64)
+    shape, operator = graph.population(p.pre).shape, adjoint(p.operator)
+    return lambda z: p.scale * apply(operator, weight, z, shape)
+
+
+def _by_population(graph: Graph, name: str, value: Parameter) -> Mapping[str, float]:
+    neurons = [p.name for p in graph.neurons]
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(neurons, value)
+    for wrong in sorted(set(value) ^ set(neurons)):
+        problem = "is no population of neurons" if wrong in value else "has no value"
+        remedy = f"give one value each for {', '.join(neurons)}"
+        raise GraphError(f"parameter '{name}'", f"'{wrong}' {problem}", remedy)
+    return value
+
+
+def _refuse_unknown(code: Encoding, parameters: Mapping[str, Parameter]) -> None:
     known = [f.name for f in dataclasses.fields(DYNAMICS[code])]
     for name in parameters:
         if name not in known:
@@ -80,7 +135,9 @@ def _refuse_unknown(code: Encoding, parameters: dict[str, float]) -> None:
             raise GraphError(f"parameter '{name}'", f"'{code}' neurons have none", hint)
 
 
-def _encoded(p: Population, code: Encoding, parameters: dict[str, float]) -> Population:
+def _encoded(
+    p: Population, code: Encoding, parameters: Mapping[str, Mapping[str, float]]
+) -> Population:
     if isinstance(p.dynamics, Source):
         return p
     if code == "spike" and p.box != (0.0, 1.0):
@@ -94,7 +151,8 @@ def _encoded(p: Population, code: Encoding, parameters: dict[str, float]) -> Pop
             if unbounded
             else "run fold_boxes first",
         )
-    values: dict[str, Any] = {"leak": p.dynamics.leak, **parameters}
+    values: dict[str, Any] = {"leak": p.dynamics.leak}
+    values.update((name, value[p.name]) for name, value in parameters.items())
     dynamics: Dynamics = DYNAMICS[code](**values)
     return replace(p, dynamics=dynamics)
 

@@ -21,12 +21,15 @@ from ep_neuro.grid import integer_gain, per_channel_by_default, to_grid
 
 _NOTE = "quantisation"
 
+MESSAGE_FRAC = 8
+"""Fractional bits of graded messages if nobody says otherwise."""
+
 
 def quantize(
     graph: Graph,
     bits: int = 8,
     state: FixedPoint = FixedPoint(24, 16),  # noqa: B008 - frozen
-    message_frac: int = 8,
+    message_frac: int = MESSAGE_FRAC,
     per_channel: bool | None = None,
     headroom: int = 0,
 ) -> Graph:

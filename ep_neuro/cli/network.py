@@ -13,12 +13,11 @@ from ep_neuro.arguments import (
     ModelName,
     Root,
     Seed,
-    config_in,
     data_name,
-    open_named,
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
+from ep_neuro.cli.models import config_in, open_named
 from ep_neuro.console import check_place, emit, health, log, progress, records
 from ep_neuro.errors import CheckFailed
 

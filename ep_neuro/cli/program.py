@@ -6,27 +6,30 @@ from typing import Annotated
 import typer
 
 from ep_neuro.arguments import (
+    Beta,
     Bits,
     Code,
     Data,
     Json,
     Leak,
     Limit,
+    MessageFrac,
     ModelName,
     Option,
     PrintAfter,
     Root,
     Seed,
+    StateFrac,
     Steps,
     Target,
     data_name,
     dataset_of,
     is_fresh,
-    model_facts,
-    open_named,
     samples,
 )
 from ep_neuro.cli.app import command
+from ep_neuro.cli.fine_tuned import DEPLOYED, completed
+from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.console import check_place, emit, log, progress
 from ep_neuro.errors import CheckFailed
 
@@ -35,10 +38,13 @@ from ep_neuro.errors import CheckFailed
 def compile(
     model: ModelName,
     target: Target,
-    code: Code = "graded",
+    code: Code = None,
     bits: Bits = None,
+    message_frac: MessageFrac = None,
+    state_frac: StateFrac = None,
     steps: Steps = None,
     leak: Leak = None,
+    beta: Beta = None,
     option: Option = None,
     learn: Annotated[
         str | None,
@@ -76,7 +82,9 @@ def compile(
     if learn is not None:
         targets.require_learning(backend)
     opened = open_named(model, seed)
-    place = out or Path("runs") / "programs" / f"{opened.network.spec.name}-{target}-{code}"
+    how, taken = completed(opened, code=code, bits=bits, steps=steps, leak=leak)
+    name = f"{opened.network.spec.name}-{target}-{how['code']}"
+    place = out or Path("runs") / "programs" / name
     # A target with a file format of its own writes that where the name asks for it.
     exports = place.suffix == getattr(backend, "suffix", None)
     check_place(place, directory=not exports)
@@ -84,11 +92,11 @@ def compile(
     program = compile_network(
         opened.network,
         backend,
-        code=code,
-        bits=bits,
+        **how,
         headroom=fresh_headroom(bits) if learn and is_fresh(opened) else 0,
-        steps=steps,
-        leak=leak,
+        message_frac=message_frac,
+        state_frac=state_frac,
+        beta=beta,
         learn=learn,
         options=options,
         provenance={"model.sha256": opened.digest, "data": data_name(None, opened.metadata)},
@@ -101,7 +109,8 @@ def compile(
         save = getattr(backend, "export", save_program) if exports else save_program
         save(program, place)
     written = None if violations else str(place)
-    emit({"program": written, **resources(program.graph), "violations": violations}, json_)
+    fields = {"program": written, **resources(program.graph), DEPLOYED: taken}
+    emit({**fields, "violations": violations}, json_)
     if violations:
         count = f"{len(violations)} limit{'s are' if len(violations) > 1 else ' is'} broken"
         raise CheckFailed(f"target '{target}'", count, "follow the remedies of the violations")
@@ -112,7 +121,8 @@ def inspect(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Spec, configuration, model, graph or program; or zoo:NAME."
+            metavar="FILE",
+            help="Spec, configuration, model, graph, program or NIR file; or zoo:NAME.",
         ),
     ],
     json_: Json = False,
@@ -190,6 +200,12 @@ def learn(
     rate: Annotated[
         float | None, typer.Option(metavar="R", help="Learning rate; the program's own by default.")
     ] = None,
+    output_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R", help="Learning rate of what comes into the output; --rate by default."
+        ),
+    ] = None,
     anneal: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Let the rate fall to this share of itself by the end."),
@@ -224,7 +240,9 @@ def learn(
     from targets.workflows.learning_state import run_directory
     from targets.workflows.plan import Plan
 
-    loaded = learning.plastic(load_program(program), rule=rule, rate=rate, keep=keep, log=log)
+    loaded = learning.plastic(
+        load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
+    )
     place = out or program.with_name(f"{program.name}-learnt")
     folder = run_directory(place)
     for path in (place, folder, *([model] if model else [])):

@@ -20,10 +20,11 @@ from ep_neuro.arguments import (
     Steps,
     Sweep,
     data_name,
-    open_named,
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
+from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices
+from ep_neuro.cli.models import open_named
 from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
 
 if TYPE_CHECKING:
@@ -79,11 +80,15 @@ def compare(
     from targets.workflows.compare import compare as run_all
     from targets.workflows.sweep import Sweep as Points
 
-    choices = [Choice.parse(text) for text in with_ or DEFAULT_CHOICES]
+    for text in with_ or ():
+        Choice.parse(text)
     points, options = Points.parse(sweep or ()), read_options(option or ())
     opened = open_named(model, seed)
     if out is not None:
         check_place(out)
+    texts = with_ or DEFAULT_CHOICES
+    texts, steps, taken = completed_choices(opened, texts, steps, points.axes)
+    choices = [Choice.parse(text) for text in texts]
     name = data_name(data, opened.metadata)
     split = samples(name, data_root, limit, opened.network.spec)
     with progress("comparing") as advance:
@@ -99,7 +104,7 @@ def compare(
             learning=out is not None,
             on_row=row_printer(advance, len(choices) * points.points + 1),
         )
-    fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared]}
+    fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared], DEPLOYED: taken}
     fields |= at_rest(opened.network, split)
     shown = [records(fields["rows"])]
     if layerwise:

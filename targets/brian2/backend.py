@@ -15,13 +15,13 @@ from compilers.pipeline import Pass
 from ep_neuro.errors import ProgramError, TargetError
 from ep_neuro.files import write_atomic
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
+from targets.brian2.equations import synapses_per_sample
 from targets.brian2.script import SCRIPT, script, weights_file
 from targets.brian2.session import (
     OPTIONS,
     Brian2Session,
     missing_tools,
     read_options,
-    synapses_per_sample,
 )
 from targets.nominal import estimate_on_loihi
 
@@ -43,7 +43,6 @@ class Brian2Backend:
     options: Mapping[str, Any] = OPTIONS
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "its equations hold real numbers, and know no shifts",
-        Feature.LEARNING: "its scripts settle only; their weights are constant",
     }
 
     def available(self) -> Availability:
@@ -70,12 +69,14 @@ class Brian2Backend:
         late = [p.name for p in graph.projections if p.delay != 1]
         apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
         kinds = {type(p.dynamics).__name__ for p in graph.neurons}
+        stepwise = [r.weight for r in graph.plasticity if r.rule.when == "step"]
         inputs = len([p for p in graph.populations if isinstance(p.dynamics, Source)])
         counts = (
             (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
             (abs(inputs - 1), "inputs besides one", "give it one Source population"),
             (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
             (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
+            (len(stepwise), "weights that change at every step", "choose the rule contrastive"),
             (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
         )
         subject = f"graph '{graph.name}'"

@@ -19,7 +19,16 @@ from compilers.ir import (
     SigmaDelta,
     Spiking,
 )
-from compilers.operators import adjoint
+from compilers.operators import adjoint, fanout
+from targets.brian2.plastic import (
+    LEARN,
+    TEACHES,
+    forgets,
+    record_of,
+    tag_code,
+    trace_code,
+    trace_equations,
+)
 
 MESSAGE = {Graded: "z", SigmaDelta: "d", Spiking: ""}
 """What a message of each dynamics is worth; a spike is worth 1."""
@@ -55,6 +64,18 @@ def ties(graph: Graph) -> tuple[Tie, ...]:
         tie = found.get(key, Tie(pre, post, operator, p.weight, None, None))
         found[key] = replace(tie, forward=p) if ahead else replace(tie, backward=p)
     return tuple(found.values())
+
+
+def synapses_per_sample(graph: Graph) -> int:
+    """Synapses of one sample, those of both directions of a weight counted once."""
+    fanouts: dict[str, int] = {}
+    for tie in ties(graph):
+        p = tie.forward or tie.backward
+        assert p is not None
+        pre, post = graph.population(p.pre).shape, graph.population(p.post).shape
+        counts = fanout(p.operator, graph.arrays[p.weight].shape, pre, post)
+        fanouts[f"{tie.weight} {tie.pre} {tie.post}"] = int(counts.sum())
+    return sum(fanouts.values())
 
 
 def plain(given: Iterable[str]) -> dict[str, str]:
@@ -135,12 +156,23 @@ def _nudge(graph: Graph) -> str:
     return " + ".join(terms) or "0.0"
 
 
+def _begins(graph: Graph, population: Population, called: Mapping[str, str]) -> list[str]:
+    """Code at the first step of a batch: neurons go to rest, and get the drive of their sample."""
+    name = called[population.name]
+    states = [f"{variable} = {value!r}" for variable, value in rest(graph, population).items()]
+    target = [f"y = target_{name}(t, i)"] if population.name == graph.output else []
+    return [*states, f"b = drive_{name}(t, i)", *target]
+
+
 # --- neurons -----------------------------------------------------------------------------------
+
+_EACH_BATCH = 'dt=period * DT, when="start", order=-1'
+"""When a batch begins; before anything else in that step."""
 
 
 def neurons(graph: Graph, population: Population, called: Mapping[str, str]) -> str:
     """Statements that make the NeuronGroup of `population`."""
-    name = f"p_{called[population.name]}"
+    name, plastic = f"p_{called[population.name]}", bool(graph.plasticity)
     equations = indent("\n".join(_equations(graph, population, called)), " " * 8)
     lines = [
         f"# {population.name}: {type(population.dynamics).__name__}, {population.shape}",
@@ -152,10 +184,16 @@ def neurons(graph: Graph, population: Population, called: Mapping[str, str]) -> 
         f'    namespace={{"tau": DT / {getattr(population.dynamics, "leak", 1.0)!r}}},',
         f'    name="{name}",',
         ")",
-        *(f"{name}.{v} = {value!r}" for v, value in rest(graph, population).items() if value),
+        f"{name}.period = period",
         *_after(graph, population, name),
     ]
-    if switches := _switches(graph, population):
+    begin = indent("\n".join(_begins(graph, population, called)), " " * 8)
+    lines.append(f'{name}.run_regularly(\n    """\n{begin}\n    """,\n    {_EACH_BATCH},\n)')
+    if plastic:
+        code = trace_code(population)
+        lines.append(f'{name}.run_on_event("{LEARN}", "{code}", when="end")')
+    switches = [*_switches(graph, population), *(forgets(graph, population) if plastic else [])]
+    if switches:
         text = indent("\n".join(switches), " " * 8)
         lines.append(f'{name}.run_regularly(\n    """\n{text}\n    """,\n    when="start",\n)')
     return "\n".join(lines)
@@ -172,12 +210,14 @@ def _equations(graph: Graph, population: Population, called: Mapping[str, str]) 
         "v : 1" if spiking else f"z = {_clip('v', population.box)} : 1",
         *(_changes(graph, dynamics) if isinstance(dynamics, SigmaDelta) else []),
         *(f"{current} : 1" for current in currents),
-        "b : 1 (constant)",
-        "k = t_in_timesteps : integer (shared)",
+        "b : 1",
+        "k = t_in_timesteps % period : integer (shared)",
+        "period : integer (shared, constant)",
     ]
     if output:
-        lines += ["y : 1 (constant)", f"nudge = {_nudge(graph)} : 1 (shared)"]
+        lines += ["y : 1", f"nudge = {_nudge(graph)} : 1 (shared)"]
         lines += ["s : 1"] if spiking else []
+    lines += trace_equations(graph, population) if graph.plasticity else []
     short = kept(graph).values()
     return [*lines, *(f"{v}_{name} : 1" for v in rest(graph, population) for name in short)]
 
@@ -210,14 +250,17 @@ def _clip(value: str, box: tuple[float, float] | None) -> str:
 
 
 def _events(graph: Graph, population: Population) -> list[str]:
+    learn = f', "{LEARN}": "{TEACHES}"' if graph.plasticity else ""
     match population.dynamics:
         case Graded():
-            return ['events={"send": "z != 0"}']
+            return [f'events={{"send": "z != 0"{learn}}}']
         case SigmaDelta():
-            return ['events={"send": "abs(d) >= theta and d != 0"}']
+            return [f'events={{"send": "abs(d) >= theta and d != 0"{learn}}}']
         case _:
             mark = "; s = 1" if population.name == graph.output else ""
-            return ['threshold="v >= 1"', f'reset="v -= 1{mark}"']
+            mark += "; n += late" if learn else ""
+            events = [f"events={{{learn[2:]}}}"] if learn else []
+            return ['threshold="v >= 1"', f'reset="v -= 1{mark}"', *events]
 
 
 def _after(graph: Graph, population: Population, name: str) -> list[str]:
@@ -263,12 +306,17 @@ def synapses(graph: Graph, tie: Tie, called: Mapping[str, str]) -> str:
         ")",
         f"connect({name}, batch, W[{tie.weight!r}], {sites(graph, tie)})",
     ]
+    if record_of(graph, tie.weight, tie.pre, tie.post) is not None:
+        # After all that a step does: traces count its own messages.
+        lines.append(f'{name}.{LEARN}.when, {name}.{LEARN}.order = "end", 1')
     return "\n".join(lines)
 
 
 def _transmission(graph: Graph, tie: Tie, called: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Model equations of a tie, and the arguments that say what its events do."""
-    model, pathways = ["w : 1 (constant)"], []
+    plastic = tie.weight in {record.weight for record in graph.plasticity}
+    model = ["w : 1", "site : integer (constant)"] if plastic else ["w : 1 (constant)"]
+    code: dict[str, dict[str, str]] = {"pre": {}, "post": {}}
     events: dict[str, str] = {}
     for p, at, to in ((tie.forward, "pre", "post"), (tie.backward, "post", "pre")):
         if p is None:
@@ -279,12 +327,24 @@ def _transmission(graph: Graph, tie: Tie, called: Mapping[str, str]) -> tuple[li
         if isinstance(dynamics, Graded):
             model.append(f"I_{called[p.pre]}_{to} = {product} : 1 (summed)")
         else:
-            pathways.append(f'on_{at}="J_{to} += {product}"')
+            code[at][at] = f"J_{to} += {product}"
             events[at] = "spike" if isinstance(dynamics, Spiking) else "send"
-    if "send" in events.values():
-        pairs = ", ".join(f'"{at}": "{event}"' for at, event in events.items())
-        pathways.append(f"on_event={{{pairs}}}")
+    record = record_of(graph, tie.weight, tie.pre, tie.post)
+    if record is not None:
+        model.append("tag : 1")
+        code["post"][LEARN], events[LEARN] = tag_code(record), LEARN
+    pathways = [f"on_{end}={_quoted(parts)}" for end, parts in code.items() if parts]
+    if set(events.values()) - {"spike"}:
+        pathways.append(f"on_event={_quoted(events)}")
     return model, pathways
+
+
+def _quoted(texts: Mapping[str, str]) -> str:
+    """`texts` as Python writes them with double quotes; one that is no other's is a plain text."""
+    if set(texts) <= {"pre"} or set(texts) <= {"post"}:
+        (text,) = texts.values()
+        return f'"{text}"'
+    return "{" + ", ".join(f'"{key}": "{text}"' for key, text in texts.items()) + "}"
 
 
 def sites(graph: Graph, edge: Tie | Projection) -> str:

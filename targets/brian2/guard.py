@@ -45,16 +45,16 @@ class Guard:
         self._folder: str | None = None
 
     def run(self, job: Job, limit: float, done: Callable[[int], None]) -> None:
-        """Do `job`; `done` is told the first sample of each batch as it ends.
+        """Do `job`; `done` is told the first sample of each run as it ends.
 
         Parameters
         ----------
         job : Job
             What to settle.
         limit : float
-            Seconds that one batch may take, with compilation.
+            Seconds that one run may take, with compilation.
         done : callable
-            Called with the first sample of each batch.
+            Called with the first sample of each run.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class Guard:
             if time.monotonic() > deadline:
                 raise RunError(
                     "brian2",
-                    f"a batch had not ended after {limit:g} s, the limit 'time_limit'",
+                    f"a run had not ended after {limit:g} s, the limit 'time_limit'",
                     "raise time_limit, or run fewer steps or samples",
                 )
         return self._connection.recv()

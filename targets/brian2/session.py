@@ -1,4 +1,4 @@
-"""A loaded program: batches of samples go through its Brian2 script in a guarded process."""
+"""A loaded program: samples go through its Brian2 script, run after run, in a guarded process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,34 +18,39 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph
-from compilers.operators import fanout
 from ep_neuro.errors import ConfigError, RunError
-from targets.base import PhaseResult, Progress, RunResult
-from targets.brian2.equations import ties
+from targets.base import LearnResult, PhaseResult, Progress, RunResult
+from targets.brian2.equations import synapses_per_sample
 from targets.brian2.guard import GUARD
+from targets.brian2.lesson import Syllabus
 from targets.brian2.records import fan_out, phase_result, variable_of
-from targets.brian2.script import script, weights_file
-from targets.brian2.worker import DATA, NETWORK, WEIGHTS, Job, result_path
+from targets.brian2.script import script, side_by_side, weights_file
+from targets.brian2.teacher import Teacher
+from targets.brian2.worker import DATA, MEMORY, NETWORK, PLASTIC, WEIGHTS, Job, result_path
 from targets.inputs import Job as Request
 from targets.inputs import prepare
+from targets.lessons import learn
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
 OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
 """Options of a program and their defaults: ``standalone`` is C++, ``runtime`` NumPy, ``auto`` C++
-except for probes of states; compilers at work at once (None: one a core); seconds that a batch may
+except for probes of states; compilers at work at once (None: one a core); seconds that a run may
 take with compilation (None: by its work)."""
 
 MOST_SYNAPSES = 8_000_000
-"""Synapses of one run, in all samples. Each takes 24 bytes in C++ and 16 bytes on disk."""
+"""Synapses of the samples that NumPy settles side by side, at about 40 bytes each."""
 
-RECORD_BYTES = 512 << 20
-"""Memory that the messages and probes of one run may take."""
+RUN_BATCHES = 100
+"""Batches that one run learns; progress is told in between."""
+
+RECORD_BYTES = 2 << 30
+"""Memory of one run: for messages, if every neuron spoke at every step, and for probes."""
 
 EVENT_BYTES, STATE_BYTES = 12, 8
 """Memory of one message in a monitor (index, time), and of one probed value."""
 
 BUILD_SECONDS, OPERATION_SECONDS = 600.0, 1e-6
-"""Time limit of a batch: to compile, and for each synapse and neuron at each step. Both are at
+"""Time limit of a run: to compile, and for each synapse and neuron at each step. Both are at
 least ten times what one core takes."""
 
 
@@ -53,20 +59,33 @@ class Brian2Warning(UserWarning):
 
 
 class Brian2Session:
-    """Settles inputs in Brian2; see `targets.base.Session`."""
+    """Settles inputs and learns from them; see `targets.base.LearningSession`."""
 
     def __init__(self, program: Program) -> None:
+        self._program = program
         self._graph: Graph = program.graph
+        self._teacher: Teacher | None = None
         self._options = read_options(program.options)
         self._fanouts = {p.name: fan_out(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
         self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(
             prefix="ep-neuro-brian2-"
         )
-        self._built = 0
-        path = Path(self._folder.name)
-        (path / NETWORK).write_text(script(self._graph, NETWORK, WEIGHTS), encoding="utf-8")
-        (path / WEIGHTS).write_bytes(weights_file(self._graph))
+        self._built = (0, 0)
+        self._write_network()
+
+    def _write_network(self) -> None:
+        """The script that settles, with the present weights."""
+        graph = self._graph if self._teacher is None else self._teacher.learner.learnt()
+        arrays = dict(graph.arrays)
+        if self._teacher is not None:
+            learner = self._teacher.learner
+            biases = {graph.population(k).bias or "": v for k, v in learner.biases().items()}
+            arrays |= {**learner.operands(), **biases}
+        graph = replace(graph, arrays=arrays, plasticity=())
+        path = self._path()
+        (path / NETWORK).write_text(script(graph, NETWORK, WEIGHTS), encoding="utf-8")
+        (path / WEIGHTS).write_bytes(weights_file(graph))
 
     def settle(
         self,
@@ -85,17 +104,16 @@ class Brian2Session:
             If C++ does not compile, the run dies or exceeds its time limit, or the session is
             closed.
         """
-        if self._folder is None:
-            raise RunError("session", "it is closed", "open the program again")
+        folder = self._path()
         began = time.perf_counter()
         request = prepare(self._graph, x, y, steps=steps, probes=probes)
-        job = self._plan(request, steps, self._folder.name)
+        job = self._plan(request, steps, str(folder))
         parts: list[dict[str, PhaseResult]] = []
 
         def collect(first: int) -> None:
             parts.append(self._read(request, job, first))
             if progress is not None:
-                progress(min(first + job.batch, len(request.x)), len(request.x))
+                progress(min(first + job.samples, len(request.x)), len(request.x))
 
         GUARD.run(job, self._limit(request, job), collect)
         phases = {
@@ -103,9 +121,51 @@ class Brian2Session:
         }
         return RunResult(phases, time.perf_counter() - began)
 
+    def learn(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        batch: int = 1,
+        rate_scale: float = 1.0,
+        progress: Progress | None = None,
+    ) -> LearnResult:
+        """Learn from samples in their order; see `targets.base.LearningSession.learn`.
+
+        NumPy runs them, as C++ cannot change weights between batches.
+        """
+        teacher = self._teach()
+        teacher.batch = batch
+        try:
+            return learn(
+                teacher,
+                self._graph,
+                x,
+                y,
+                batch=batch * (RUN_BATCHES if batch > 0 else 1),
+                rate_scale=rate_scale,
+                progress=progress,
+            )
+        finally:
+            self._write_network()
+
+    def memory(self) -> dict[str, np.ndarray]:
+        """A copy of what learning needs; see `targets.base.LearningSession.memory`."""
+        return self._teach().learner.memory()
+
+    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from `memory`; `RunError` if it is not that of the same program."""
+        self._teach().learner.restore(memory)
+        self._write_network()
+
+    def learnt(self) -> Program:
+        """The program with the present weights and biases."""
+        return replace(self._program, graph=self._teach().learner.learnt())
+
     def weights(self) -> dict[str, np.ndarray]:
         """A copy of the weights by id."""
-        return {name: self._graph.arrays[name].copy() for name in self._graph.ties}
+        held = {} if self._teacher is None else self._teacher.learner.weights
+        return {name: held.get(name, self._graph.arrays[name]).copy() for name in self._graph.ties}
 
     def close(self) -> None:
         """Remove the build and all files; closing twice is harmless."""
@@ -124,6 +184,36 @@ class Brian2Session:
     ) -> None:
         self.close()
 
+    # --- learning ------------------------------------------------------------------------------
+
+    def _teach(self) -> Teacher:
+        path = self._path()
+        # Made when it is first asked for: most sessions only settle.
+        if self._teacher is None:
+            self._teacher = Teacher(self._graph, self._run)
+            text = script(self._graph, PLASTIC, WEIGHTS)
+            (path / PLASTIC).write_text(text, encoding="utf-8")
+        return self._teacher
+
+    def _run(
+        self, request: Request, syllabus: Syllabus
+    ) -> tuple[dict[str, PhaseResult], dict[str, np.ndarray]]:
+        """Phases and memory of samples that learn."""
+        folder, found = self._path(), {}
+        self._write(request, folder)
+        samples = len(request.x)
+        job = Job(str(folder), samples, syllabus.side, None, {}, False, 1, syllabus)
+        GUARD.run(
+            job, self._limit(request, job), lambda _: found.update(self._read(request, job, 0))
+        )
+        with np.load(folder / MEMORY) as file:
+            return found, {name: file[name] for name in file.files}
+
+    def _path(self) -> Path:
+        if self._folder is None:
+            raise RunError("session", "it is closed", "open the program again")
+        return Path(self._folder.name)
+
     # --- one call ------------------------------------------------------------------------------
 
     def _plan(self, request: Request, steps: int | None, folder: str) -> Job:
@@ -136,15 +226,22 @@ class Brian2Session:
                 recorded[population.name].append(name)
         recorded = {name: variables for name, variables in recorded.items() if variables}
         standalone = self._standalone(bool(recorded))
-        most = max(1, int(min(MOST_SYNAPSES / max(1, self._synapses), self._memory(request))))
-        batch = math.ceil(len(request.x) / math.ceil(len(request.x) / most))
-        if standalone:
-            # Code that was built for more samples than these serves them too.
-            batch = self._built = self._built if batch <= self._built <= most else batch
+        samples, side = self._sizes(request, standalone)
         self._write(request, Path(folder))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         compilers = self._options["compilers"] or cores or 1
-        return Job(folder, batch, steps, recorded, standalone, compilers)
+        return Job(folder, samples, side, steps, recorded, standalone, compilers)
+
+    def _sizes(self, request: Request, standalone: bool) -> tuple[int, int]:
+        """Samples of one run, and how many of them settle side by side."""
+        most = max(1, int(self._memory(request)))
+        samples = _share(len(request.x), most)
+        if not standalone:
+            return samples, _share(samples, max(1, MOST_SYNAPSES // max(1, self._synapses)))
+        # Code that was built for more samples than these serves them too.
+        if not samples <= self._built[0] <= most:
+            self._built = samples, _share(samples, side_by_side(self._graph))
+        return self._built
 
     def _standalone(self, probed: bool) -> bool:
         mode = self._options["mode"]
@@ -169,12 +266,12 @@ class Brian2Session:
         np.savez(folder / DATA, **data)
 
     def _read(self, request: Request, job: Job, first: int) -> dict[str, PhaseResult]:
-        """Results of the batch from sample `first` on; its file goes."""
+        """Results of the run from sample `first` on; its file goes."""
         path = result_path(job.folder, first)
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
         path.unlink()
-        x = request.x[first : first + job.batch]
+        x = request.x[first : first + job.samples]
         found = {}
         for phase in request.phases:
             start = f"{phase.name}\n"
@@ -190,7 +287,7 @@ class Brian2Session:
             return float(self._options["time_limit"])
         steps = sum(p.steps for p in request.phases)
         places = 2 * self._synapses + sum(p.size for p in self._graph.neurons)
-        return BUILD_SECONDS + OPERATION_SECONDS * steps * job.batch * places
+        return BUILD_SECONDS + OPERATION_SECONDS * steps * job.samples * places
 
 
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,20 +306,13 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _share(samples: int, most: int) -> int:
+    """The size of equal parts of so many samples, none above `most`."""
+    return math.ceil(samples / math.ceil(samples / most))
+
+
 def missing_tools() -> str:
     """What C++ code needs and is not here; empty if it can be compiled."""
     needed = (os.environ.get("CXX", "g++").split()[0], "make")
     missing = [tool for tool in needed if shutil.which(tool) is None]
     return f"{' and '.join(missing)} not found; install a C++ compiler and make" if missing else ""
-
-
-def synapses_per_sample(graph: Graph) -> int:
-    """Synapses of one sample, those of both directions of a weight counted once."""
-    fanouts: dict[str, int] = {}
-    for tie in ties(graph):
-        p = tie.forward or tie.backward
-        assert p is not None
-        pre, post = graph.population(p.pre).shape, graph.population(p.post).shape
-        counts = fanout(p.operator, graph.arrays[p.weight].shape, pre, post)
-        fanouts[f"{tie.weight} {tie.pre} {tie.post}"] = int(counts.sum())
-    return sum(fanouts.values())

@@ -23,10 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from targets.brian2.lesson import Lesson, Syllabus
 from targets.brian2.script import FLAGS
+from targets.brian2.teacher import CHANGED
 
 NETWORK, WEIGHTS, DATA, LOG, BUILD = "network.py", "network.npz", "data.npz", "log.txt", "build"
 """Files of a job's folder, and the folder in it where C++ is built."""
+
+PLASTIC, MEMORY = "plastic.py", "memory.npz"
+"""The script of a network that learns, and what it has learnt."""
 
 HEADERS = (
     *("algorithm", "climits", "cmath", "cstdlib", "ctime", "fstream", "iostream", "iterator"),
@@ -39,20 +44,23 @@ HEADERS = (
 class Job:
     """Samples to settle: `folder` holds the script, its weights and the inputs.
 
-    `batch` samples run at once; the last ones are filled up, as C++ is built for a number of them.
+    One run takes `samples` of them, `side` side by side; the last run is filled up, as C++ is built
+    for a number of them. With a `syllabus` they learn, in one run of NumPy.
     """
 
     folder: str
-    batch: int
+    samples: int
+    side: int
     steps: int | None
     probes: Mapping[str, Sequence[str]]
     standalone: bool
     compilers: int
+    syllabus: Syllabus | None = None
 
     @property
     def build(self) -> Path:
-        """Where C++ is built: code is made for a number of samples, and for what is recorded."""
-        recorded = repr((self.batch, {name: list(v) for name, v in self.probes.items()}))
+        """Where C++ is built: code is made for samples side by side, and for what is recorded."""
+        recorded = repr((self.side, {name: list(v) for name, v in self.probes.items()}))
         return Path(self.folder) / BUILD / hashlib.sha256(recorded.encode()).hexdigest()[:16]
 
 
@@ -121,11 +129,11 @@ def _serve(job: Job, connection: Connection, flags: Sequence[str]) -> None:
 
 
 def _settle(job: Job, flags: Sequence[str]) -> Iterator[int]:
-    """Settle batch after batch, and say which is done."""
+    """Do run after run, and say which is done."""
     import brian2
 
     folder = Path(job.folder)
-    script = _load(folder / NETWORK)
+    script = _load(folder / (PLASTIC if job.syllabus else NETWORK))
     build = None
     if job.standalone:
         build = job.build
@@ -135,11 +143,18 @@ def _settle(job: Job, flags: Sequence[str]) -> Iterator[int]:
         brian2.prefs.devices.cpp_standalone.extra_make_args_unix = arguments
     with np.load(folder / DATA) as data:
         x, y = data["x"], data.get("y")
-    for first in range(0, len(x), job.batch):
-        part = slice(first, first + job.batch)
-        targets = None if y is None else filled(y[part], job.batch)
-        inputs = filled(x[part], job.batch)
-        records = script.settle(inputs, targets, job.steps, job.probes, build)
+    for first in range(0, len(x), job.samples):
+        part = slice(first, first + job.samples)
+        targets = None if y is None else filled(y[part], job.samples)
+        inputs = filled(x[part], job.samples)
+        lesson = None if job.syllabus is None else Lesson(job.syllabus, inputs)
+        more = None if lesson is None else lesson.objects
+        records = script.settle(
+            inputs, targets, job.steps, job.probes, build, batch=job.side, further=more
+        )
+        if lesson is not None:
+            learnt = {**lesson.learner.memory(), CHANGED: np.array(lesson.learner.changed)}
+            np.savez(folder / MEMORY, **learnt)
         np.savez(
             result_path(folder, first),
             **{f"{p}\n{key}": v for p, record in records.items() for key, v in record.items()},

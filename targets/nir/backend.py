@@ -17,6 +17,7 @@ from targets.nir.shapes import matrix_entries
 from targets.nominal import estimate_on_loihi
 
 if TYPE_CHECKING:
+    from ep_neuro.checkpoint import Model
     from targets.nir.session import NirSession
 
 MATRIX_BYTES = 1 << 30
@@ -93,6 +94,23 @@ class NirBackend:
 
         save_nir(program.graph, path)
 
+    def read(self, path: str | Path) -> Model:
+        """The network in NIR file `path`, whoever wrote it; see `targets.nir.foreign`.
+
+        Raises
+        ------
+        TargetError
+            If NIR is missing.
+        ProgramError
+            If the file is damaged.
+        SpecError
+            If it holds no network with an energy.
+        """
+        self._refuse_absent()
+        from targets.nir.foreign import import_nir
+
+        return import_nir(path)
+
     def open(self, program: Program) -> NirSession:
         """Interpret the NIR nodes that `program` is written as.
 
@@ -110,11 +128,14 @@ class NirBackend:
 
         return NirSession(program)
 
-    def _refuse(self, graph: Graph) -> None:
+    def _refuse_absent(self) -> None:
         state = self.available()
         if not state.available:
             problem, how = state.reason.split("; ", 1)
             raise TargetError(f"target '{self.name}'", problem, how)
+
+    def _refuse(self, graph: Graph) -> None:
+        self._refuse_absent()
         for violation in self.check(graph):
             problem = f"{violation.value:g} exceed {violation.limit:g}"
             raise TargetError(violation.subject, problem, violation.remedy)

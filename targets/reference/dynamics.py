@@ -105,4 +105,5 @@ def _(
     low, one, high = numbers.levels(population, (-dynamics.bound, 1.0, 1 + dynamics.bound))
     v = numbers.store(population, within(state.v + u, low, high), (low, high))
     spike = (v >= one).astype(v.dtype)
-    return State(v=v - one * spike, u=u, z=spike, message=spike, sent=state.sent, rest=rest)
+    v -= spike if one == 1 else one * spike
+    return State(v=v, u=u, z=spike, message=spike, sent=state.sent, rest=rest)

@@ -129,7 +129,7 @@ class Engine:
         for p in self.recurrent:
             total = before.sums.get(p.name) if p.pre in self._adding else None
             message = before.flight[p.delay - 1].get(p.pre)
-            if message is not None and (message.size < SMALL or message.any()):
+            if message is not None and (message.size < SMALL or _speaks(message)):
                 fresh = self._apply(p, message)
                 total = fresh if total is None else total + fresh
             if total is not None:
@@ -158,6 +158,11 @@ class Engine:
             shape = self.graph.arrays[p.weight].shape
             counts += fanout(p.operator, shape, population.shape, self.shapes[p.post]).ravel()
         return counts
+
+
+def _speaks(message: np.ndarray) -> bool:
+    """Whether any message is not zero; several times faster than `numpy.any` on numbers."""
+    return bool(message.max() != 0 or message.min() != 0)
 
 
 class _Recorder:

@@ -108,7 +108,12 @@ class _Course:
         self.engine, self.traced, self.phase = engine, traced, phase
         self.moment, self.clamped = moment, clamped
         samples = len(next(iter(clamped.values())))
-        self.sent = {p.name: np.zeros((samples, *p.shape), np.int64) for p in engine.graph.neurons}
+        self._spiking = {p.name for p in engine.graph.neurons if isinstance(p.dynamics, Spiking)}
+        own = engine.numbers.dtype
+        self.sent = {
+            p.name: np.zeros((samples, *p.shape), own if p.name in self._spiking else np.int64)
+            for p in engine.graph.neurons
+        }
         self._early: dict[str, np.ndarray] = {}
         self._steps = 0
 
@@ -122,7 +127,9 @@ class _Course:
                 self.moment = self.engine.step(self.moment, constant, self.phase, y)
                 self._steps += 1
                 for name, state in self.moment.states.items():
-                    self.sent[name] += state.message != 0
+                    # A spike is a 1 already.
+                    sent, spiking = self.sent[name], name in self._spiking
+                    np.add(sent, state.message if spiking else state.message != 0, out=sent)
 
     def traces(self) -> dict[str, np.ndarray]:
         """Traces by population."""

@@ -21,7 +21,7 @@ from ep_neuro.settle import Schedule
 from ep_neuro.training import Evaluation, evaluate
 from targets.base import CostEstimate, Feature, RunResult, Session
 from targets.workflows.layerwise import Departure, Equilibrium, departures, equilibrium
-from targets.workflows.sweep import Sweep, front
+from targets.workflows.sweep import FLOAT, Sweep, front
 
 DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
 """What `compare` runs beside the torch network unless told otherwise."""
@@ -51,9 +51,9 @@ class Choice:
             raise ConfigError(
                 subject, f"encoding '{code}' does not exist", f"choose from {', '.join(ENCODINGS)}"
             )
-        if bits and not bits.isdigit():
-            raise ConfigError(subject, f"'{bits}' bits", "give a number, 8 for instance")
-        return cls(target, code or "graded", int(bits) if bits else None)
+        if bits and bits != FLOAT and not bits.isdigit():
+            raise ConfigError(subject, f"'{bits}' bits", "give a number, 8 for instance, or float")
+        return cls(target, code or "graded", int(bits) if bits.isdigit() else None)
 
     def compile(self, network: Network, **options: Any) -> Program:
         """Compile `network` for this choice."""

@@ -12,7 +12,7 @@ import numpy as np
 import targets
 from compilers.artifact import Program, save_program
 from compilers.ir import Graph
-from compilers.passes.make_plastic import RATE, check_plasticity, make_plastic
+from compilers.passes.make_plastic import RATE, check_plasticity, learnable, make_plastic
 from compilers.plasticity import Plasticity
 from ep_neuro.data import Dataset, Split
 from ep_neuro.errors import ConfigError
@@ -319,6 +319,7 @@ def plastic(
     *,
     rule: str | None = None,
     rate: float | None = None,
+    output_rate: float | None = None,
     keep: bool | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Program:
@@ -332,6 +333,9 @@ def plastic(
         Name of a rule; None: the program's own, or the one of its encoding.
     rate : float, optional
         Learning rate of every weight and bias that learns; None: the program's own.
+    output_rate : float, optional
+        Another one for what comes into the output, which wants a smaller one where many neurons
+        are active; None: no other.
     keep : bool, optional
         Whether what the rounding of an integer weight leaves stays in its tag, see
         `compilers.plasticity.Rule`; None: as the rule says.
@@ -348,18 +352,30 @@ def plastic(
     targets.require_learning(targets.get(program.target))
     graph = program.graph
     if graph.plasticity and rule is None:
-        if rate is None and keep is None:
+        rates = _rates(graph, rate, output_rate)
+        if not rates and keep is None:
             return program
-        records = tuple(_changed(r, graph, rate, keep) for r in graph.plasticity)
+        records = tuple(_changed(r, graph, rates.get(r.weight), keep) for r in graph.plasticity)
         graph = replace(graph, plasticity=records)
         check_plasticity(graph, required=True)
         return replace(program, graph=graph)
     lr = RATE if rate is None else rate
-    graph = make_plastic(graph, rule, lr=lr, keep=keep)
+    graph = make_plastic(graph, rule, lr=_rates(graph, lr, output_rate), keep=keep)
     if log is not None and rule is None:
         chosen = graph.plasticity[0].rule.name
         log(f"the program has no learning rule; it takes '{chosen}' at rate {lr:g}")
     return replace(program, graph=graph)
+
+
+def _rates(graph: Graph, rate: float | None, output_rate: float | None) -> dict[str, float]:
+    """Learning rates by id, of what gets another one than it has."""
+    output = graph.population(graph.output)
+    into = {p.weight for p in graph.projections if p.post == output.name} | {output.bias}
+    wanted = {
+        name: output_rate if output_rate is not None and name in into else rate
+        for name in learnable(graph)
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _changed(record: Plasticity, graph: Graph, rate: float | None, keep: bool | None) -> Plasticity:

@@ -10,7 +10,10 @@ import numpy as np
 from ep_neuro.errors import ConfigError, DataError
 
 SAMPLES_A_POINT = 1000
-"""Most samples from one point to the next in a long run: what a kill may cost."""
+"""Samples from one point to the next in a long run: what a kill may cost."""
+
+MOST_POINTS = 100
+"""Points of a very long run, where they would cost more than the samples between them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Plan:
     @classmethod
     def of(cls, samples: int, **settings: Any) -> Plan:
         """The plan for `samples`, with more points the more there are."""
-        points = max(cls.points, -(-samples // SAMPLES_A_POINT))
+        points = max(cls.points, min(MOST_POINTS, -(-samples // SAMPLES_A_POINT)))
         return cls(samples, points=points, **settings)
 
     def order(self, size: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,8 @@ class Recovery:
     @property
     def summary(self) -> str:
         """The three accuracies in a line."""
-        return (
-            f"originally {words.percent(self.before)}, "
-            f"before learning {words.percent(self.learnt.accuracy_before)}, "
-            f"after learning {words.percent(self.learnt.accuracy_after)} "
-            f"({words.percent(self.regained, 0)} of the loss regained)"
-        )
+        learnt = self.learnt
+        return _in_a_line(self.before, learnt.accuracy_before, learnt.accuracy_after, self.regained)
 
     def in_words(self) -> list[str]:
         """Lines for people; energy is an estimate, and says so."""
@@ -118,6 +114,29 @@ def recover(
     learnt = learn(program, data, plan, monitor=monitor)
     further = {name: accuracy(learnt.program, split) for name, split in (also or {}).items()}
     return Recovery(title, before, learnt, further)
+
+
+def told(found: Sequence[Recovery], figure: Path) -> list[str]:
+    """One story by one seed or several: lines about the first, drawn as `figure`, and the means."""
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    lines = [*found[0].in_words(), f"  figure: {found[0].draw(figure)}"]
+    if len(found) > 1:
+        rows = [
+            (r.before, r.learnt.accuracy_before, r.learnt.accuracy_after, r.regained) for r in found
+        ]
+        means = _in_a_line(*(float(value) for value in np.mean(rows, axis=0)))
+        lines.append(f"  mean of {len(found)} seeds: {means}")
+        for name in found[0].also:
+            value = float(np.mean([r.also[name] for r in found]))
+            lines.append(f"  mean of {name}: {words.percent(value)}")
+    return lines
+
+
+def _in_a_line(original: float, before: float, after: float, regained: float) -> str:
+    return (
+        f"originally {words.percent(original)}, before learning {words.percent(before)}, "
+        f"after learning {words.percent(after)} ({words.percent(regained, 0)} of the loss regained)"
+    )
 
 
 def accuracy(program: Program, split: Split) -> float:

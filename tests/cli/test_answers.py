@@ -133,6 +133,12 @@ def test_fewer_bits_take_fewer_bytes(cli: Cli) -> None:
     assert cli(*words).answer["weight_bytes"] == 64 * 128 + 128 * 10
 
 
+def test_finer_messages_are_compiled_into_the_program(cli: Cli) -> None:
+    words = ("compile", FRESH, "--target", "reference", "--out", "p", "--bits", 8)
+    cli(*words, "--message-frac", 12)
+    assert "messages .12" in cli("inspect", "p").out
+
+
 def test_compile_lists_every_broken_limit_and_writes_nothing(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,10 @@ def test_a_program_of_another_version_or_hash_is_refused(
             ("weight bits", "99", "2 to 16"),
         ),
         (
+            ("compile", FRESH, "--target", "reference", "--message-frac", "12"),
+            ("messages", "floating point", "give bits"),
+        ),
+        (
             ("compile", FRESH, "--target", "reference", "--leak", "7"),
             ("leak", "7"),
         ),

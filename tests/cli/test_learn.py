@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import targets
 from compilers import load_program
 from ep_neuro import data
 from ep_neuro.checkpoint import load_model
@@ -55,6 +56,22 @@ def test_learning_from_fresh_weights_answers_and_writes_what_it_learnt(cli: Cli)
     assert "contrastive" in cli("inspect", "p-learnt", "--json").answer["graph"]
 
 
+def test_a_crossbar_learns_and_its_learnt_program_runs(cli: Cli) -> None:
+    state = targets.get("crossbar").available()
+    if not state.available:
+        pytest.skip(state.reason)
+    words = ("--target", "crossbar", "--steps", 16, "--learn", "contrastive", "--out", "p")
+    assert cli("compile", FRESH, *words, "--option", "fill=0.5", "--json").code == 0
+    lesson = ("--samples", 300, "--batch", 10, "--rate", 0.2, "--limit", 100)
+    answer = cli("learn", "p", *lesson, "--json").answer
+    assert answer.keys() == FIELDS
+    assert (answer["samples"], answer["weight_bits"]) == (300, None)
+    assert answer["accuracy_after"] > answer["accuracy_before"] + 0.2
+    assert answer["update_cosine"] > 0.5
+    ran = cli("run", answer["program"], "--limit", 100, "--json").answer
+    assert ran["accuracy"] == answer["accuracy_after"]
+
+
 def test_a_plain_program_learns_by_the_rule_of_its_encoding(cli: Cli) -> None:
     compiled(cli, "--code", "spike")
     done = cli("learn", "p", "--samples", 10, "--out", "q", "--json", "--limit", 20)
@@ -79,6 +96,7 @@ def test_the_split_that_is_named_is_the_one_that_is_tested(cli: Cli) -> None:
     [
         (("--rule", "hebbian"), "rule 'hebbian': there is none of this name"),
         (("--rate", "0"), "rate 0.0 is not above 0"),
+        (("--output-rate", "0"), "plasticity of 'weight/h1->output': rate 0.0 is not above 0"),
         (("--samples", "0"), "--samples 0"),
         (("--data", "digit"), "did you mean 'digits'?"),
         (("--out", "p/program.json/q"), "is a file, not a folder"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 
 import targets
 from compilers import Program, compile_network
@@ -27,6 +30,9 @@ FEATURES: dict[Encoding, Feature] = {
 HALF = 6
 """Steps of the shorter phases of `detour`."""
 
+QUICK: Mapping[str, Mapping[str, Any]] = {"brian2": {"mode": "runtime"}}
+"""Options, by target, that spare a case minutes; without them it is a slow one besides."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -35,9 +41,11 @@ class Case:
     backend: Backend
     code: Encoding
     bits: int | None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.backend.name}-{self.code}-{f'int{self.bits}' if self.bits else 'float'}"
+        number = f"int{self.bits}" if self.bits else "float"
+        return "-".join([self.backend.name, self.code, number, *map(str, self.options.values())])
 
     @property
     def lacking(self) -> str:
@@ -67,7 +75,6 @@ class Case:
         with torch.no_grad():
             for bias in network.biases.values():
                 bias.copy_(0.1 + 0.2 * torch.randn(bias.shape, generator=generator))
-        parameters = {"decay": 0.8} if self.code == "sigma-delta" else None
         with warnings.catch_warnings():
             # Random networks need not settle to one point; targets have to agree all the same.
             warnings.simplefilter("ignore", LeakWarning)
@@ -78,12 +85,13 @@ class Case:
                 bits=self.bits,
                 steps=steps,
                 beta=0.5,
-                parameters=parameters,
+                options=self.options,
             )
 
     def run(self, graph: Graph, x: np.ndarray, y: np.ndarray) -> RunResult:
         """Run `graph` with every probe on a session of its own."""
-        with self.backend.open(self.backend.emit(graph)) as session:
+        program = replace(self.backend.emit(graph), options=self.options)
+        with self.backend.open(program) as session:
             return session.settle(x, y, probes=every_probe(graph))
 
 
@@ -95,8 +103,23 @@ def every_probe(graph: Graph) -> list[str]:
 def cases() -> list[Case]:
     """Every backend with every encoding in floating point and in 8-bit integers."""
     return [
-        Case(backend, code, bits)
+        Case(backend, code, bits, QUICK.get(backend.name, {}))
         for backend in targets.backends()
         for code in FEATURES
         for bits in (None, 8)
+    ]
+
+
+def able(slow: Callable[[Case], bool] = lambda case: False) -> list[ParameterSet]:
+    """What can run here, as parameters of a fixture.
+
+    Cases for which `slow` holds are slow ones, and those that `QUICK` spares, with the target's own
+    options.
+    """
+    quick = [(case, slow(case)) for case in cases()]
+    spared = [(replace(case, options={}), True) for case in cases() if case.options]
+    return [
+        pytest.param(case, marks=[pytest.mark.slow] * marked, id=str(case))
+        for case, marked in (*quick, *spared)
+        if not case.lacking
     ]

@@ -13,11 +13,11 @@ from compilers import Program
 from compilers.ir import Phase
 from ep_neuro.spec import NetworkSpec
 from targets.base import Feature, RunResult, Session
-from tests.conformance.cases import HALF, Case, cases, every_probe
+from tests.conformance.cases import HALF, Case, able, every_probe
 from tests.helpers.graphs import random_residual_spec, samples
 
 
-@pytest.fixture(scope="module", params=[c for c in cases() if not c.lacking], ids=str)
+@pytest.fixture(scope="module", params=able())
 def case(request: pytest.FixtureRequest) -> Case:
     """One case that can run here."""
     found: Case = request.param

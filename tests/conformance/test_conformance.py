@@ -81,7 +81,7 @@ def test_states_equal_the_reference_at_every_step(case: Case, network: NetworkSp
     if case.backend.name == "reference":
         _assert_equals_the_oracle(graph, mine, x, y)
     else:
-        reference = replace(case, backend=targets.get("reference"))
+        reference = replace(case, backend=targets.get("reference"), options={})
         assert_same(mine, reference.run(graph, x, y), case.backend.tolerance)
 
 

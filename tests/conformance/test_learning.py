@@ -17,13 +17,22 @@ from compilers.passes.make_plastic import make_plastic
 from compilers.passes.validate import validate
 from ep_neuro.errors import TargetError
 from targets.base import Backend, Feature, LearningSession, PhaseResult
-from tests.conformance.cases import Case, every_probe
+from tests.conformance.cases import Case, able, every_probe
 from tests.helpers.graphs import graph_of, random_residual_spec
 from tests.helpers.oracle import unrolled
 
 Data = tuple[np.ndarray, np.ndarray]
 
 LR = 0.2
+
+
+@pytest.fixture(
+    scope="module", params=able(lambda case: bool(case.options) and case.code != "spike")
+)
+def case(request: pytest.FixtureRequest) -> Case:
+    """One case that can run here; of targets that are costly to test, quickly for spikes only."""
+    found: Case = request.param
+    return found
 
 
 @pytest.fixture(scope="module")

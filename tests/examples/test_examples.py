@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import compilers
 import targets
 from compilers import load_program
+from compilers.passes.make_plastic import learnable
 from ep_neuro.checkpoint import load_model
+from ep_neuro.network import Network
+from ep_neuro.spec import InputSpec, NetworkSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+SPIKING = sorted((ROOT / "examples" / "spiking").glob("*.yaml"))
 LONGEST = 60
 """Lines that an example may have."""
 
@@ -114,6 +119,16 @@ def test_a_chip_learns_digits_from_scratch_in_spikes(tmp_path: Path) -> None:
     assert abs(learnt - network) < 15
     assert load_program(tmp_path / "digits.program").graph.plasticity
     assert (tmp_path / "digits.run" / "agreement.svg").is_file()
+
+
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
+def test_a_network_that_learns_mnist_in_spikes_takes_raw_pixels_and_compiles(path: Path) -> None:
+    """Behind a normalisation, spikes would teach other weights than the network's."""
+    spec = NetworkSpec.from_yaml(path)
+    assert spec.input == InputSpec(shape=(1, 28, 28))
+    program = compilers.compile(Network(spec, 0), code="spike", learn="spike-average")
+    learnt = {record.weight for record in program.graph.plasticity}
+    assert learnt == set(learnable(program.graph))
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from compilers.ir import (
     Spiking,
 )
 from compilers.operators import apply
+from compilers.passes.make_plastic import make_plastic
 from ep_neuro.cli import main
 from ep_neuro.errors import ConfigError, ProgramError, TargetError
 from targets.brian2 import session as session_module
@@ -51,7 +52,7 @@ def calls(text: str, function: str) -> list[dict[str, str]]:
 def helpers(text: str) -> dict[str, Any]:
     """The functions of a script that need NumPy only."""
     wanted = ("dense", "conv", "turned", "through", "schedule")
-    functions = [
+    functions: list[ast.stmt] = [
         n
         for n in ast.parse(text).body
         if (isinstance(n, ast.FunctionDef) and n.name in wanted)
@@ -90,6 +91,31 @@ def test_equations_name_the_unit_of_every_variable() -> None:
             re.S,
         ):
             assert all(re.search(r" : (1|integer)( \(.*\))?$", line) for line in block.split("\n"))
+
+
+@pytest.mark.parametrize("code", ENCODINGS)
+def test_what_learns_has_its_rule_in_its_synapses(code: Encoding) -> None:
+    graph = make_plastic(graph_of(random_residual_spec(1), code))
+    joined = calls(script(graph), "Synapses")
+    recurrent = {p.weight for p in graph.projections if p.pre != "input"}
+    assert len(joined) == len(recurrent)
+    for s in joined:
+        assert "'learn': 'tag = tag + gate_post * x_pre * x_post'" in s["on_post"]
+        assert "'learn': 'learn'" in s["on_event"]
+    for group in calls(script(graph), "NeuronGroup"):
+        assert "'learn': 'gate != 0 and i >= 0'" in group["events"]
+    still = replace(graph, plasticity=())
+    assert "tag" not in script(still)
+    frozen = make_plastic(graph, only=["bias/out"])
+    assert not any("tag" in s.get("on_post", "") for s in calls(script(frozen), "Synapses"))
+
+
+def test_a_rule_that_runs_at_every_step_is_a_violation() -> None:
+    graph = make_plastic(graph_of(digits_like_dense()), "continual")
+    (violation,) = BACKEND.check(graph)
+    assert "every step" in violation.subject
+    assert violation.value == len(graph.plasticity)
+    assert "contrastive" in violation.remedy
 
 
 def test_a_weight_without_a_way_back_keeps_its_one_direction() -> None:

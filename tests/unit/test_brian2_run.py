@@ -17,6 +17,7 @@ import ep_neuro as ep
 import targets
 from compilers import Program, save_program
 from compilers.ir import ENCODINGS, Encoding, Graph
+from compilers.passes.make_plastic import make_plastic
 from ep_neuro import data
 from ep_neuro.config import read_config
 from ep_neuro.errors import RunError
@@ -25,6 +26,7 @@ from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 from targets.base import RunResult
 from targets.brian2 import session as session_module
 from targets.brian2.backend import BACKEND
+from targets.brian2.equations import synapses_per_sample
 from targets.brian2.guard import Brian2TracebackError, Guard
 from targets.brian2.session import Brian2Warning, missing_tools
 from targets.brian2.worker import BUILD
@@ -107,11 +109,24 @@ def test_code_is_built_once_and_serves_fewer_samples_and_other_targets() -> None
     assert_equal(again, reference(graph, 1 - x[:3], y[:3]))
 
 
+@pytest.mark.parametrize("code", ENCODINGS)
+def test_samples_one_after_another_are_the_same_as_side_by_side(
+    code: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small_spec()
+    graph, (x, y) = graph_of(spec, code, steps=8), samples(spec, 7)
+    probes = [f"{p.name}.{v}" for p in graph.populations for v in variables(p)]
+    monkeypatch.setattr(session_module, "MOST_SYNAPSES", 3 * synapses_per_sample(graph))
+    with BACKEND.open(program(graph, mode="runtime")) as session:
+        mine = session.settle(x, y, probes=probes)
+    assert_equal(mine, reference(graph, x, y, probes=probes))
+
+
 def test_samples_in_several_runs_are_the_same_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = small_spec()
     graph, (x, y) = graph_of(spec, "sigma-delta", steps=8), samples(spec, 7)
-    synapses = session_module.synapses_per_sample(graph)
-    monkeypatch.setattr(session_module, "MOST_SYNAPSES", 3 * synapses)
+    steps, neurons = sum(p.steps for p in graph.phases), sum(p.size for p in graph.neurons)
+    monkeypatch.setattr(session_module, "RECORD_BYTES", 3 * 12 * steps * neurons)
     seen: list[tuple[int, int]] = []
     with BACKEND.open(program(graph, mode="runtime")) as session:
         mine = session.settle(x, y, progress=lambda done, of: seen.append((done, of)))
@@ -126,6 +141,37 @@ def test_without_a_compiler_it_runs_in_numpy_and_says_so(monkeypatch: pytest.Mon
     with BACKEND.open(program(graph)) as session, pytest.warns(Brian2Warning, match="make"):
         mine = session.settle(x)
     assert_equal(mine, reference(graph, x, None))
+
+
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [("graded", "one-sided"), ("sigma-delta", "contrastive"), ("spike", "spike-average")],
+)
+def test_weights_change_as_on_the_reference(code: Encoding, rule: str) -> None:
+    """With decay, another rate, a stuck synapse, and a last batch that is smaller."""
+    spec = small_spec()
+    graph, (x, y) = graph_of(spec, code, steps=8), samples(spec, 3)
+    graph = make_plastic(graph, rule, lr=0.5, decay=0.01)
+    mask = np.ones_like(graph.arrays["weight/h->g"])
+    mask.flat[3] = 0
+    records = tuple(
+        replace(r, mask="stuck") if r.weight == "weight/h->g" else r for r in graph.plasticity
+    )
+    graph = graph.with_arrays(arrays={**graph.arrays, "stuck": mask}, plasticity=records)
+    found = []
+    for backend in (BACKEND, targets.get("reference")):
+        with targets.learner(backend.emit(graph)) as session:
+            result = session.learn(x, y, batch=2, rate_scale=0.7)
+            found.append((result, session.memory()))
+    (mine, here), (theirs, there) = found
+    assert here.keys() == there.keys()
+    for name, value in there.items():
+        np.testing.assert_allclose(here[name], value, rtol=0, atol=1e-9, err_msg=name)
+    np.testing.assert_array_equal(mine.predictions, theirs.predictions)
+    assert mine.commits == theirs.commits == 2
+    assert mine.changed == pytest.approx(theirs.changed)
+    assert mine.events_per_sample == theirs.events_per_sample
+    assert mine.synops_per_sample == theirs.synops_per_sample
 
 
 # --- scripts -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ep_neuro.errors import ConfigError, DataError, GraphError
 from ep_neuro.lowering import lower
 from ep_neuro.network import Network
 from ep_neuro.spec import NetworkSpec
+from ep_neuro.thresholds import Fall
 from targets.base import PhaseResult
 from tests.helpers.graphs import random_residual_spec, samples
 from tests.helpers.problems import chain, pooled, smooth_chain
@@ -44,7 +45,11 @@ def random_network(spec: NetworkSpec, seed: int) -> Network:
 
 
 def compiled_phases(
-    network: Network, how: Deployment, x: np.ndarray, y: np.ndarray
+    network: Network,
+    how: Deployment,
+    x: np.ndarray,
+    y: np.ndarray,
+    parameters: dict[str, Any] | None,
 ) -> dict[str, PhaseResult]:
     """All phases on the reference target, with the membranes recorded."""
     backend = targets.get("reference")
@@ -58,6 +63,7 @@ def compiled_phases(
             steps=how.steps,
             leak=how.leak,
             beta=BETA,
+            parameters=parameters,
         )
     probes = [f"{p.name}.v" for p in network.spec.populations]
     with targets.open(program) as session:
@@ -78,13 +84,18 @@ def torch_phases(
     return circuit, ends
 
 
-def deviation(network: Network, how: Deployment, seed: int = 0) -> float:
+def deviation(
+    network: Network,
+    how: Deployment,
+    seed: int = 0,
+    parameters: dict[str, Any] | None = None,
+) -> float:
     """Largest difference of any membrane or output at the end of any phase.
 
     Membranes of quantised programs count in their last bits.
     """
     x, y = samples(network.spec, 3, seed)
-    expected = compiled_phases(network, how, x, y)
+    expected = compiled_phases(network, how, x, y, parameters)
     circuit, ends = torch_phases(network, how, x, y)
     one = 1 if how.bits is None else ONE
     worst = 0.0
@@ -118,6 +129,14 @@ def test_without_bits_the_states_are_those_of_the_float_reference(code: str, see
     network = random_network(random_residual_spec(seed), seed)
     how = Deployment.model_validate({"code": code, "bits": None, "steps": STEPS})
     assert deviation(network, how, seed) < 1e-9
+
+
+@pytest.mark.parametrize("change", [{"precision": None}, {"end": 0.05}, {"precision": 0.05}])
+def test_other_thresholds_are_those_of_the_compiler_too(change: dict[str, Any]) -> None:
+    network = random_network(random_residual_spec(4), 4)
+    how = Deployment.model_validate({"code": "sigma-delta", "steps": STEPS, **change})
+    assert deviation(network, how, parameters=change) == 0
+    assert deviation(network, how) > 0
 
 
 @pytest.mark.parametrize("bits", [None, 3])
@@ -164,8 +183,11 @@ def test_float32_stays_within_a_message_of_the_exact_states() -> None:
 
 
 def test_defaults_are_those_of_the_compiler() -> None:
-    how, dynamics = Deployment(), SigmaDelta()
-    assert (how.start, how.end, how.decay) == (dynamics.start, dynamics.end, dynamics.decay)
+    fall, dynamics = Fall(), SigmaDelta()
+    assert (fall.start, fall.end, fall.decay) == (dynamics.start, dynamics.end, dynamics.decay)
+    assert Deployment(precision=None).fall == fall
+    assert Deployment().fall is None
+    assert Deployment(end=0.02).fall == Fall(end=0.02)
     assert Spiking().bound == deployed.BOUND
     assert dict(MAX_LEAKS) == deployed.MAX_LEAKS
     assert quantize.__defaults__ is not None

@@ -165,6 +165,19 @@ def test_more_fractional_bits_of_state_make_more_projections_stock(encoding: str
     assert stock[1] > len(floating.projections) / 2
 
 
+@needs_lava
+def test_with_21_fractional_bits_the_digits_network_is_stock_and_every_bit_is_right() -> None:
+    network = Network(digits_residual(), 0)
+    graph = compile_network(
+        network, REFERENCE, code="sigma-delta", bits=8, state_frac=21, steps=12
+    ).graph
+    assert all(kind(graph, p) != OWN for p in graph.projections)
+    x, y = samples(network.spec, 1, 0)
+    mine, wanted = both(graph, x, y)
+    assert_equal(mine, wanted, 0)
+    assert wanted.phases["free"].events["h3"].sum() > 0
+
+
 def test_every_reason_against_a_stock_process_is_told() -> None:
     graph = stock_graph(graph_of(random_residual_spec(3), bits=8))
     p = graph.projections[-1]

@@ -70,11 +70,15 @@ def test_more_samples_go_on_in_the_same_order(a: int, b: int, seed: int) -> None
     np.testing.assert_array_equal(long[: len(short)], short)
 
 
-@pytest.mark.parametrize("samples", [1, 1000, 60_000])
-def test_a_long_run_is_saved_at_least_every_thousand_samples(samples: int) -> None:
+@pytest.mark.parametrize(
+    ("samples", "between"), [(1, 1000), (1000, 1000), (60_000, 1000), (600_000, 6000)]
+)
+def test_a_long_run_is_saved_every_thousand_samples_or_a_hundred_times(
+    samples: int, between: int
+) -> None:
     stops = [0, *Plan.of(samples, batch=8).stops]
-    assert np.diff(stops).max() <= 1000
-    assert len(stops) <= 62
+    assert np.diff(stops).max() <= between
+    assert len(stops) <= 101
 
 
 @pytest.mark.parametrize("field", ["samples", "batch", "points"])
@@ -118,6 +122,19 @@ def test_a_rate_replaces_that_of_the_program_and_nothing_else() -> None:
         assert replace(b, rate=a.rate) == a
     assert fast.graph.phases == slow.graph.phases
     assert plastic(slow) is slow
+
+
+@pytest.mark.parametrize("learn", [None, "one-sided"])
+def test_what_comes_into_the_output_can_have_a_rate_of_its_own(learn: str | None) -> None:
+    plain = compilers.compile(Network(zoo("digits_dense"), 0), learn=learn)
+    graph = plastic(plain, rate=1.0, output_rate=0.25).graph
+    contrast = sum(p.sign * p.nudge for p in graph.phases)
+    assert {r.weight: pytest.approx(r.rate * contrast) for r in graph.plasticity} == {
+        **{"weight/input->h1": 1.0, "bias/h1": 1.0},
+        **{"weight/h1->output": 0.25, "bias/output": 0.25},
+    }
+    slower = plastic(plastic(plain, rate=1.0), output_rate=0.25).graph
+    assert slower.plasticity == graph.plasticity
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])

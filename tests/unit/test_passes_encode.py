@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from compilers.ir import Graded, Graph, SigmaDelta, Source, Spiking
+from compilers.ir_text import parse_graph, print_graph
 from compilers.passes.encode import encode
 from compilers.passes.validate import validate
 from ep_neuro.errors import GraphError
+from ep_neuro.thresholds import PRECISION
 from tests.helpers.graphs import digits_like_dense, graph_of
 
 
@@ -36,6 +38,43 @@ def test_every_neuron_takes_the_dynamics_of_the_code_and_keeps_its_leak(
 def test_parameters_are_the_fields_of_the_dynamics(graph: Graph) -> None:
     encoded = encode(graph, "sigma-delta", leak=0.8, start=0.4, end=0.01, decay=0.85)
     assert encoded.neurons[0].dynamics == SigmaDelta(0.8, 0.4, 0.01, 0.85)
+
+
+def test_a_parameter_may_differ_by_population_and_prints_and_parses(graph: Graph) -> None:
+    ends = {p.name: 0.01 * (i + 1) for i, p in enumerate(graph.neurons)}
+    encoded = encode(graph, "sigma-delta", end=ends)
+    assert {p.name: p.dynamics.end for p in encoded.neurons} == ends  # type: ignore[union-attr]
+    assert encoded.neurons[0].dynamics == SigmaDelta(0.5, end=0.01)
+    assert parse_graph(print_graph(encoded), encoded.arrays).digest() == encoded.digest()
+
+
+def test_thresholds_follow_from_the_weights_and_the_steps_unless_one_is_given(
+    graph: Graph,
+) -> None:
+    balanced, uniform = encode(graph, "sigma-delta"), encode(graph, "sigma-delta", precision=None)
+    assert {p.dynamics for p in uniform.neurons} == {SigmaDelta(0.5)}
+    falls = {p.name: p.dynamics for p in balanced.neurons}
+    assert len(set(falls.values())) == len(falls)
+    assert falls[graph.output].end == PRECISION  # type: ignore[union-attr]
+    coarse = encode(graph, "sigma-delta", precision=10 * PRECISION)
+    for p in coarse.neurons:
+        assert p.dynamics.end > falls[p.name].end  # type: ignore[union-attr]
+    assert encode(graph, "sigma-delta", start=0.3).neurons[0].dynamics == SigmaDelta(0.5, start=0.3)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"out": 0.1}, "has no value; give one value each for h"),
+        ({"h1": 0.1, "out": 0.1, "x": 0.1}, "'x' is no population of neurons"),
+    ],
+)
+def test_a_parameter_by_population_names_all_neurons_and_nothing_else(
+    graph: Graph, values: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(GraphError, match="parameter 'end'") as caught:
+        encode(graph, "sigma-delta", end=values)
+    assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 import compilers
 from compilers.artifact import Program, load_program, save_program
 from compilers.frontend import lower
-from compilers.ir import Graph
+from compilers.ir import FixedPoint, Graph
 from compilers.ir_text import print_graph
 from compilers.limits import Violation
 from compilers.pipeline import Pass, common_passes, compile_network, run_passes
@@ -143,6 +143,24 @@ def test_options_reach_the_phases_and_the_dynamics(tiny: Network) -> None:
     assert program.graph.phase("nudged-").nudge == -0.3
     dynamics = program.graph.population("h1").dynamics
     assert (dynamics.leak, dynamics.start, dynamics.decay) == (0.25, 0.4, 0.9)  # type: ignore[union-attr]
+
+
+def test_messages_of_integers_have_the_bits_that_were_asked_for(tiny: Network) -> None:
+    for frac, asked in ((8, None), (12, 12)):
+        graph = compile_network(tiny, Box(), bits=8, message_frac=asked).graph
+        assert {p.message.frac for p in graph.populations if p.message} == {frac}
+    with pytest.raises(GraphError, match=r"messages: 12 fractional bits, and .*floating point"):
+        compile_network(tiny, Box(), message_frac=12)
+
+
+def test_membranes_of_integers_have_the_fraction_that_was_asked_for(tiny: Network) -> None:
+    for frac, asked in ((16, {}), (20, {"state_frac": 20})):
+        graph = compile_network(tiny, Box(), bits=8, **asked).graph
+        assert {p.state for p in graph.neurons} == {FixedPoint(24, frac)}
+    with pytest.raises(GraphError, match=r"membranes: 20 fractional bits, and .*floating point"):
+        compile_network(tiny, Box(), state_frac=20)
+    with pytest.raises(GraphError, match=r"number formats: .* state 24\.23"):
+        compile_network(tiny, Box(), bits=8, state_frac=23)
 
 
 def test_a_broken_limit_names_the_first_and_counts_the_others(tiny: Network) -> None:

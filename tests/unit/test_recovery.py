@@ -14,8 +14,10 @@ import compilers
 from ep_neuro import data as datasets
 from ep_neuro.config import read_config
 from ep_neuro.data import Dataset, Split
+from ep_neuro.network import Network
 from ep_neuro.report.words import percent
 from ep_neuro.training import train
+from ep_neuro.zoo import digits_dense
 from targets.workflows import demo
 from targets.workflows.damage import damage
 from targets.workflows.learning import Learnt, plastic
@@ -29,6 +31,7 @@ from targets.workflows.recovery import (
     only,
     recover,
     rotated,
+    told,
     without,
 )
 
@@ -75,6 +78,28 @@ def test_the_share_regained_is_of_what_was_lost(
         assert found.regained == 1 or original > before
     else:
         assert before + found.regained * (original - before) == pytest.approx(after)
+
+
+def test_several_seeds_are_told_as_means(tmp_path: Path) -> None:
+    point = {"samples": 10.0, "val_accuracy": 0.5, "clipped": 0.0, "seconds": 1.0}
+    point |= dict.fromkeys(
+        ("running_accuracy", "sign_agreement", "cosine", "events", "synops"), 1.0
+    )
+    graph = compilers.compile(Network(digits_dense(), 0), steps=2).graph
+    program = compilers.Program("reference", graph)
+    one, two = (
+        Recovery(
+            "a story", 0.9, Learnt(program, [point], before, after, None, []), {"nines": after}
+        )
+        for before, after in ((0.5, 0.9), (0.7, 0.8))
+    )
+    assert len(told([one], tmp_path / "new" / "one.svg")) == 5
+    *first, means, nines = told([one, two], tmp_path / "two.svg")
+    assert first[0] == "a story"
+    assert (tmp_path / "two.svg").is_file()
+    expected = (percent(0.9), percent(0.6), percent(0.85), f"({percent(0.75, 0)}")
+    assert [part in means for part in expected] == [True] * 4
+    assert nines == f"  mean of nines: {percent(0.85)}"
 
 
 def test_the_demo_learns_around_the_damage(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import compilers
 import targets
 from compilers import Program, compile_network
 from compilers.learner import Learner, true_bias
@@ -24,7 +25,7 @@ from ep_neuro.estimators import Centered, OneSided
 from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
 from ep_neuro.spec import NetworkSpec
-from ep_neuro.zoo import digits_dense
+from ep_neuro.zoo import digits_dense, digits_residual
 from targets.base import LearningSession
 from tests.helpers.graphs import random_residual_spec, samples
 
@@ -160,6 +161,24 @@ def test_a_coarse_update_points_the_same_way_on_average(
         agreeing += [(np.sign(held[k]) == np.sign(g))[large[k]].mean() for k, g in gradient.items()]
     assert np.mean(found) > least
     assert np.mean(agreeing) > least
+
+
+def test_finer_messages_teach_a_deep_convolutional_network_better() -> None:
+    """What a nudge changes far from the output is below the last of 8 fractional bits."""
+    network = Network(digits_residual(), 0)
+    estimator = Centered(beta=BETA, free=Schedule(sweeps=60), nudged=Schedule(sweeps=60))
+    found = {}
+    for frac in (8, 12):
+        program = compilers.compile(
+            network, bits=8, message_frac=frac, steps=60, nudged_steps=60, beta=BETA
+        )
+        held = [
+            (tags(plastic(program, lr=1.0), x[None], y[None]), x[None], y[None])
+            for x, y in zip(*digits(3), strict=True)
+        ]
+        found[frac] = np.mean([cosine(h, descent(network, x, y, estimator)) for h, x, y in held])
+    assert found[8] < 0.9
+    assert found[12] > 0.98
 
 
 def tags(program: Program, x: np.ndarray, y: np.ndarray) -> Changes:

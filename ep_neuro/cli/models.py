@@ -1,0 +1,42 @@
+"""Which model a command is given: one of ours, or a file that another tool wrote."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ep_neuro import arguments
+
+if TYPE_CHECKING:
+    from ep_neuro.checkpoint import Model
+    from ep_neuro.config import TrainConfig
+
+OURS = ("", ".yaml", ".yml", ".txt", ".json")
+"""Suffixes of files that no target reads."""
+
+
+def foreign(name: str) -> "Model | None":
+    """The model in a file of the format of a target, such as NIR; None for anything else."""
+    path = Path(name)
+    if path.suffix in OURS or not path.is_file():
+        return None
+    import targets
+
+    for backend in targets.backends():
+        if path.suffix == getattr(backend, "suffix", None) and hasattr(backend, "read"):
+            model: Model = backend.read(path)
+            return model
+    return None
+
+
+def open_named(name: str, seed: int) -> "Model":
+    """As `arguments.open_named`, and what `foreign` reads."""
+    return foreign(name) or arguments.open_named(name, seed)
+
+
+def config_in(name: str) -> "TrainConfig | None":
+    """The training configuration in file `name`, or None if it is none."""
+    return None if Path(name).suffix not in OURS else arguments.config_in(name)
+
+
+def model_facts(name: str) -> dict[str, Any]:
+    """What there is to say of a configuration, a spec, a model, or a file of another tool."""
+    return arguments.model_facts(name, foreign(name))
