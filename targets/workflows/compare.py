@@ -203,13 +203,8 @@ def compare(
     ConfigError
         If a point of the sweep is fixed elsewhere, or no target takes an option.
     """
-    given = dict(options or {})
-    given["steps"] = sweep.compiled_steps(given.get("steps"))
     owned = shared_options(choices, target_options or {})
-    programs = [
-        choice.compile(network, options=owned[choice.target], **given)
-        for choice in sweep.over_bits(choices)
-    ]
+    programs = list(_programs(network, choices, sweep, dict(options or {}), owned))
 
     def told(one: Compared) -> Compared:
         if on_row is not None:
@@ -219,17 +214,38 @@ def compare(
     known = None
     compared = [told(rate(network, split, schedule))]
     if layerwise:
-        known = equilibrium(network, split, schedule, [p.graph for p in programs])
+        known = equilibrium(network, split, schedule, [p.graph for p, _ in programs])
     expected = compared[0].predictions
-    for program in programs:
+    for program, lengths in programs:
         fitted = fit(split, program.graph)
         with targets.open(program) as session:
-            # The longest first: a target may have to start again for a longer run.
-            lengths = sweep.steps[::-1] or (None,)
             found = [told(measure(session, program, fitted, expected, t)) for t in lengths]
             found[0] = _with_learning(found[0], fitted) if learning else found[0]
             compared += _with_departures(session, found[::-1], fitted, known)
     return with_front(compared)
+
+
+def _programs(
+    network: Network,
+    choices: Sequence[Choice],
+    sweep: Sweep,
+    given: dict[str, Any],
+    owned: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[Program, Sequence[int | None]]]:
+    """Each program, and the lengths of its free phase to run, the longest first.
+
+    Targets may have to start again for a longer run. Thresholds of sigma-delta fall over the
+    length that they are compiled for, so each length is a program of its own.
+    """
+    longest = sweep.compiled_steps(given.pop("steps", None))
+    for choice in sweep.over_bits(choices):
+        lengths: list[Sequence[int | None]] = [sweep.steps[::-1] or (None,)]
+        if choice.code == "sigma-delta" and sweep.steps:
+            lengths = [(steps,) for steps in sweep.steps]
+        for several in lengths:
+            steps = several[0] or longest
+            options = dict(owned[choice.target])
+            yield choice.compile(network, options=options, steps=steps, **given), several
 
 
 def shared_options(
@@ -284,8 +300,7 @@ def _with_departures(
 ) -> Iterator[Compared]:
     """`found`, runs of one program, with departures: those of the longest, up to their own end.
 
-    Thresholds follow the step, not the length of a run, so that a shorter run is the beginning of
-    a longer one.
+    A shorter run of one program is the beginning of a longer one.
     """
     if known is None:
         yield from found

@@ -111,6 +111,17 @@ def test_rows_are_told_as_they_come_and_returned_in_order(network: Network, spli
     assert sorted(told, key=order.index) == order
 
 
+def test_a_sweep_compiles_sigma_delta_for_each_length(network: Network, split: Split) -> None:
+    choices = [Choice("reference", "sigma-delta")]
+    swept = compare(network, split, choices, schedule=SCHEDULE, sweep=Sweep(steps=(6, 24)))[1:]
+    for one, steps in zip(swept, (6, 24), strict=True):
+        alone = compare(network, split, choices, schedule=SCHEDULE, options={"steps": steps})[1]
+        assert (one.row.steps, one.row.events) == (steps, alone.row.events)
+        assert one.program is not None
+        assert alone.program is not None
+        assert one.program.graph.populations == alone.program.graph.populations
+
+
 def test_the_front_is_marked_and_the_torch_row_is_not_on_it(network: Network, split: Split) -> None:
     choices = [Choice("reference", code) for code in CODES]
     found = compare(network, split, choices, schedule=SCHEDULE, sweep=Sweep(steps=(4, 16)))
