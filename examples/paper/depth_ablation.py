@@ -1,6 +1,6 @@
 """Residual against plain Hopfield networks by depth, by equilibrium propagation and by backprop.
 
-    python examples/paper/depth_ablation.py [--out DIR] [--depths 5 9 13 17] [--epochs 20]
+    python examples/paper/depth_ablation.py [--out DIR] [--depths 5 9 13 17] [--epochs 12]
 
 Each pair of networks differs in its skip couplings alone: same widths, same way to start (gains
 and boxes from `keep_alive`, measured on 64 training images), same optimiser, same images. Backprop
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy by depth, with and without skips.")
     parser.add_argument("--out", type=Path, default=Path("runs/depth"))
     parser.add_argument("--depths", type=int, nargs="+", default=[5, 9, 13, 17])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-root", type=Path)
