@@ -124,6 +124,7 @@ def test_compile_reports_what_the_program_takes(cli: Cli) -> None:
         # The input drives h1; h1 and the output drive each other.
         "synapses": 64 * 128 + 2 * 128 * 10,
         "weight_bytes": 4 * (64 * 128 + 128 * 10),
+        "deployed": {},
         "violations": [],
     }
 
@@ -222,7 +223,7 @@ def test_run_reports_accuracy_and_cost(cli: Cli, program: Path) -> None:
 def test_compare_gives_the_contracts_fields_and_tells_rows_as_they_come(cli: Cli) -> None:
     chosen = ("--with", "reference", "--with", "reference:spike:8")
     found = cli("compare", FRESH, *chosen, "--steps", 8, "--limit", 5, "--json")
-    assert found.answer.keys() == {"rows", "near_bifurcation", "largest_eigenvalue"}
+    assert found.answer.keys() == {"rows", "deployed", "near_bifurcation", "largest_eigenvalue"}
     assert all(row.keys() == ROW for row in found.answer["rows"])
     ran = [(r["target"], r["code"], r["bits"]) for r in found.answer["rows"]]
     assert ran == [
