@@ -30,7 +30,7 @@ PUBLISHED = Centered(beta=0.2, free=PUBLISHED_FREE, nudged=PUBLISHED_NUDGED)
 FAST = FrozenMean(
     beta=0.2,
     free=Schedule(sweeps=40, tolerance=3e-3),
-    nudged=Schedule(sweeps=20, tolerance=2e-5),
+    nudged=Schedule(sweeps=30, tolerance=5e-5),
 )
 """The engine that is measured."""
 
