@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from compilers.artifact import Program
 from compilers.ir import Graph
 from compilers.limits import HardwareLimits, Violation
 from compilers.pipeline import Pass
+from ep_neuro.errors import RunError
 
 Options = Mapping[str, Any]
 Progress = Callable[[int, int], None]
@@ -207,6 +208,33 @@ class Session(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+S = TypeVar("S", bound="Closing")
+
+
+class Closing:
+    """What sessions share: used in a ``with`` statement, they close at its end."""
+
+    def close(self) -> None:
+        """Free what is held; closing twice is harmless."""
+        raise NotImplementedError
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def closed() -> RunError:
+    """The error of a session that is used after it was closed."""
+    return RunError("session", "it is closed", "open the program again")
 
 
 class LearningSession(Session, Protocol):

@@ -11,15 +11,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph
-from ep_neuro.errors import ConfigError, RunError
-from targets.base import LearnResult, PhaseResult, Progress, RunResult
+from ep_neuro.errors import ConfigError
+from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.brian2.equations import synapses_per_sample
 from targets.brian2.guard import GUARD
 from targets.brian2.lesson import Syllabus
@@ -58,7 +57,7 @@ class Brian2Warning(UserWarning):
     """A run that is slower than it could be."""
 
 
-class Brian2Session:
+class Brian2Session(Closing):
     """Settles inputs and learns from them; see `targets.base.LearningSession`."""
 
     def __init__(self, program: Program) -> None:
@@ -173,17 +172,6 @@ class Brian2Session:
             self._folder.cleanup()
             self._folder = None
 
-    def __enter__(self) -> Brian2Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     # --- learning ------------------------------------------------------------------------------
 
     def _teach(self) -> Teacher:
@@ -211,7 +199,7 @@ class Brian2Session:
 
     def _path(self) -> Path:
         if self._folder is None:
-            raise RunError("session", "it is closed", "open the program again")
+            raise closed()
         return Path(self._folder.name)
 
     # --- one call ------------------------------------------------------------------------------

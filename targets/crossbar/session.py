@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase, Projection, Spiking
 from ep_neuro.errors import RunError, TargetError
-from targets.base import LearnResult, PhaseResult, Progress, RunResult
+from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.crossbar.analog import Randomness
 from targets.crossbar.array import Array
 from targets.crossbar.dynamics import State, advance, at_rest
@@ -41,7 +40,7 @@ class Moment:
     states: States
 
 
-class CrossbarSession:
+class CrossbarSession(Closing):
     """Settles inputs on noisy arrays and learns on them; see `targets.base.LearningSession`.
 
     The arrays are programmed once, when the session opens; noise of reads goes on from call to
@@ -253,18 +252,7 @@ class CrossbarSession:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise RunError("session", "it is closed", "open the program again")
-
-    def __enter__(self) -> CrossbarSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+            raise closed()
 
 
 def _bias(graph: Graph, name: str) -> np.ndarray:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase
 from ep_neuro.errors import ConfigError, RunError, TargetError
-from targets.base import LearnResult, PhaseResult, Progress, RunResult
+from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.inputs import Job, Probe, prepare
 from targets.lava.board import Board, Order
 from targets.lava.copies import unlearnable
@@ -49,7 +48,7 @@ SPARE_SECONDS, STEP_SECONDS, OPERATION_SECONDS = 30.0, 0.05, 5e-8
 what two cores take."""
 
 
-class LavaSession:
+class LavaSession(Closing):
     """Settles inputs on Lava and learns from them; see `targets.base.LearningSession`.
 
     Lava starts with the first call of `settle` or `learn`, which says how many samples there are,
@@ -172,20 +171,9 @@ class LavaSession:
         self._closed = True
         self._stop()
 
-    def __enter__(self) -> LavaSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise RunError("session", "it is closed", "open the program again")
+            raise closed()
 
     # --- starting and stopping -----------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from compilers.artifact import Program
 from compilers.ir import Graph, Phase, Population, SigmaDelta, Spiking
 from compilers.operators import fanout
 from ep_neuro.errors import RunError
-from targets.base import PhaseResult, Progress, RunResult
+from targets.base import Closing, PhaseResult, Progress, RunResult, closed
 from targets.inputs import Job, prepare
 from targets.nir.circuit import Circuit
 from targets.nir.export import to_nir
@@ -47,7 +46,7 @@ class Moment:
     states: Mapping[str, State]
 
 
-class NirSession:
+class NirSession(Closing):
     """Settles inputs on the NIR nodes of a graph; see `targets.base.Session`."""
 
     def __init__(self, program: Program) -> None:
@@ -102,19 +101,8 @@ class NirSession:
 
     def _open(self) -> Circuit:
         if self._circuit is None:
-            raise RunError("session", "it is closed", "open the program again")
+            raise closed()
         return self._circuit
-
-    def __enter__(self) -> NirSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 # --- dynamics ----------------------------------------------------------------------------------

@@ -6,14 +6,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 
 import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Conv, ConvTranspose, Graph
-from ep_neuro.errors import RunError
-from targets.base import LearnResult, PhaseResult, Progress, RunResult
+from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.inputs import prepare
 from targets.lessons import learn
 from targets.reference.engine import Engine
@@ -23,7 +21,7 @@ CHUNK_BYTES = 16 << 20
 """Working memory of one chunk, probes apart: about what a cache holds, for larger is slower."""
 
 
-class ReferenceSession:
+class ReferenceSession(Closing):
     """Settles inputs and learns from them; see `targets.base.LearningSession`."""
 
     def __init__(self, program: Program) -> None:
@@ -109,19 +107,8 @@ class ReferenceSession:
 
     def _open(self) -> Engine:
         if self._engine is None:
-            raise RunError("session", "it is closed", "open the program again")
+            raise closed()
         return self._engine
-
-    def __enter__(self) -> ReferenceSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def bytes_per_sample(graph: Graph) -> int:
