@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from compilers.ir import Graded, Graph, Phase, Population
-from compilers.operators import fanout
-from ep_neuro.errors import RunError
 from targets.base import PhaseResult
 from targets.inputs import Probe
+from targets.records import require_finite
 
 Record = Mapping[str, np.ndarray]
 """One phase: what `settle` of a script gives."""
@@ -63,12 +62,7 @@ def phase_result(
     samples, steps = len(x), phase.steps
     output = graph.population(graph.output)
     outputs = record["outputs"][:samples].reshape(samples, *output.shape)
-    if not np.isfinite(outputs).all():
-        raise RunError(
-            f"phase '{phase.name}'",
-            f"the output is not finite after {steps} steps",
-            "lower the leak, or bound the populations",
-        )
+    require_finite(outputs, phase.name, steps)
     counts = {p.name: _counts(record, p, samples, steps, fanouts[p.name]) for p in graph.neurons}
     for source in graph.sources:
         counts[source.name] = _spoken(x, steps, fanouts[source.name], speaks)
@@ -119,12 +113,3 @@ def variable_of(population: Population, probe: Probe) -> str:
     graded = isinstance(population.dynamics, Graded)
     shown = "z" if graded and probe.variable == "message" else probe.variable
     return f"{population.name}.{shown}"
-
-
-def fan_out(graph: Graph, population: Population) -> np.ndarray:
-    """Synapses that a message of each neuron meets, int64, (neurons,)."""
-    counts = np.zeros(population.size, np.int64)
-    for p in graph.out_of(population.name):
-        post, weight = graph.population(p.post).shape, graph.arrays[p.weight].shape
-        counts += fanout(p.operator, weight, population.shape, post).ravel()
-    return counts

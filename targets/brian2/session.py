@@ -22,13 +22,14 @@ from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult,
 from targets.brian2.equations import synapses_per_sample
 from targets.brian2.guard import GUARD
 from targets.brian2.lesson import Syllabus
-from targets.brian2.records import fan_out, phase_result, variable_of
+from targets.brian2.records import phase_result, variable_of
 from targets.brian2.script import script, side_by_side, weights_file
 from targets.brian2.teacher import Teacher
 from targets.brian2.worker import DATA, MEMORY, NETWORK, PLASTIC, WEIGHTS, Job, result_path
 from targets.inputs import Job as Request
 from targets.inputs import prepare
 from targets.lessons import learn
+from targets.records import synapses_of
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
 OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
@@ -65,7 +66,7 @@ class Brian2Session(Closing):
         self._graph: Graph = program.graph
         self._teacher: Teacher | None = None
         self._options = read_options(program.options)
-        self._fanouts = {p.name: fan_out(program.graph, p) for p in program.graph.populations}
+        self._fanouts = {p.name: synapses_of(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
         self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(
             prefix="ep-neuro-brian2-"

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from compilers.ir import Graph, Phase, Population, Spiking
-from compilers.operators import fanout
-from ep_neuro.errors import RunError
+from compilers.ir import Graph, Phase, Spiking
 from targets.base import PhaseResult
 from targets.crossbar.dynamics import State
 from targets.inputs import Job
+from targets.records import require_finite
 
 
 class Record:
@@ -51,21 +50,7 @@ class Record:
 
     def result(self) -> PhaseResult:
         """Everything, in the order of the samples; `RunError` if the output diverged."""
-        if not np.isfinite(self._shown).all():
-            raise RunError(
-                f"phase '{self._phase.name}'",
-                f"the output is not finite after {self._phase.steps} steps",
-                "lower the leak, or bound the populations",
-            )
+        require_finite(self._shown, self._phase.name, self._phase.steps)
         readout = self._output.readout
         outputs = readout.offset + readout.gain * self._shown
         return PhaseResult(outputs, self._events, self._synops, self._probes)
-
-
-def synapses_of(graph: Graph, population: Population) -> np.ndarray:
-    """Synapses that a message of each neuron of `population` meets, (size,)."""
-    counts = np.zeros(population.size, np.int64)
-    for p in graph.out_of(population.name):
-        kernel, post = graph.arrays[p.weight].shape, graph.population(p.post).shape
-        counts += fanout(p.operator, kernel, population.shape, post).ravel()
-    return counts

@@ -18,10 +18,11 @@ from targets.crossbar.dynamics import State, advance, at_rest
 from targets.crossbar.layouts import layout
 from targets.crossbar.options import read_options
 from targets.crossbar.plan import is_forward, sites
-from targets.crossbar.record import Record, synapses_of
+from targets.crossbar.record import Record
 from targets.crossbar.teacher import Teacher
 from targets.inputs import Job, prepare
 from targets.lessons import learn
+from targets.records import synapses_of
 
 CHUNK_BYTES = 64 << 20
 """Working memory of one batch: lines of the largest array, in and out."""

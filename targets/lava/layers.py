@@ -21,7 +21,7 @@ from lava.utils.weightutils import SignMode
 from compilers.ir import Population, Projection, SigmaDelta, Source
 from targets.lava.board import Board
 from targets.lava.models import NEURONS, Models, by_process
-from targets.lava.plan import Plan, fan_out
+from targets.lava.plan import Plan
 from targets.lava.processes.controlled import PhaseController, PyPhaseController
 from targets.lava.processes.layer import (
     Afferent,
@@ -46,6 +46,7 @@ from targets.lava.processes.taught import One, PyGate, PyOne, PyTaughtDense
 from targets.lava.recorder import Recorder
 from targets.lava.stock import DENSE, OWN, SPARSE, kind, own_weights, parameters
 from targets.lava.taught import Taught
+from targets.records import synapses_of
 
 PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
 """The Process of each kind of projection."""
@@ -122,7 +123,7 @@ class _Builder:
         )
 
     def _recorded(self, population: Population) -> dict[str, Any]:
-        counts, probes = fan_out(self.graph, population), self.plan.probed(population.name)
+        counts, probes = synapses_of(self.graph, population), self.plan.probed(population.name)
         recorder = Recorder(self.board, population.name, counts, probes)
         common = self.common(population.name, population)
         learning = self.taught.neurons(population)

@@ -18,7 +18,7 @@ from compilers.operators import shift_channels
 from targets.lava.board import Board
 from targets.lava.models import NEURONS, by_process
 from targets.lava.path import Path
-from targets.lava.plan import FAITHFUL, Plan, fan_out, partners
+from targets.lava.plan import FAITHFUL, Plan, partners
 from targets.lava.processes.batched import (
     PyGradedNeurons,
     PyGradedNeuronsFixed,
@@ -44,6 +44,7 @@ from targets.lava.processes.synapses import (
 )
 from targets.lava.recorder import Recorder
 from targets.lava.teaching import Teaching
+from targets.records import synapses_of
 
 FLOATING = by_process(
     *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
@@ -141,7 +142,7 @@ class _Builder:
 
     def _place(self, population: Population) -> dict[str, Any]:
         name = population.name
-        counts, probes = fan_out(self.graph, population), self.plan.probed(name)
+        counts, probes = synapses_of(self.graph, population), self.plan.probed(name)
         recorder = Recorder(self.board, name, counts, probes)
         shape = self.plan.shape(name)
         place = {"name": name, "board": self.board, "shape": shape, "recorder": recorder}

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compilers.ir import Graph, Population, Projection
-from compilers.operators import adjoint, fanout
+from compilers.ir import Graph, Projection
+from compilers.operators import adjoint
 from compilers.synapses import Synapses
 from targets.inputs import Probe
 from targets.lava.board import Layout
 from targets.lava.copies import copies, copy_field
+from targets.records import synapses_of
 
 BATCHED, FAITHFUL = "batched", "faithful"
 """The two lowerings of a graph."""
@@ -192,19 +193,9 @@ def homes(graph: Graph, weight: str) -> int:
     return inputs + sum(p.weight == weight for p, _ in partners(graph))
 
 
-def fan_out(graph: Graph, population: Population) -> np.ndarray:
-    """Synapses that an event of each neuron meets over all projections, int64, (neurons,)."""
-    counts = np.zeros(population.size, np.int64)
-    for p in graph.out_of(population.name):
-        post = graph.population(p.post).shape
-        weight = graph.arrays[p.weight].shape
-        counts += fanout(p.operator, weight, population.shape, post).ravel()
-    return counts
-
-
 def synapses(graph: Graph) -> int:
     """Synaptic operations of one step in which every neuron sends."""
-    return sum(int(fan_out(graph, p).sum()) for p in graph.neurons)
+    return sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
 
 
 def unreached(graph: Graph) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase
-from ep_neuro.errors import ConfigError, RunError, TargetError
+from ep_neuro.errors import ConfigError, TargetError
 from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.inputs import Job, Probe, prepare
 from targets.lava.board import Board, Order
@@ -34,6 +34,7 @@ from targets.lava.plan import (
     synops_field,
 )
 from targets.lava.student import Student
+from targets.records import require_finite
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
@@ -294,10 +295,7 @@ class LavaSession(Closing):
         assert board is not None
         output = self._graph.population(self._graph.output)
         shown = board[OUTPUT][:count]
-        if not np.isfinite(shown).all():
-            problem = f"the output is not finite after {phase.steps} steps"
-            remedy = "lower the leak, or bound the populations"
-            raise RunError(f"phase '{phase.name}'", problem, remedy)
+        require_finite(shown, phase.name, phase.steps)
         names, steps = [p.name for p in self._graph.populations], phase.steps
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,

@@ -10,12 +10,11 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase, Population, SigmaDelta, Spiking
-from compilers.operators import fanout
-from ep_neuro.errors import RunError
 from targets.base import Closing, PhaseResult, Progress, RunResult, closed
 from targets.inputs import Job, prepare
 from targets.nir.circuit import Circuit
 from targets.nir.export import to_nir
+from targets.records import require_finite, synapses_of
 
 CHUNK = 256
 """Samples that are settled at once."""
@@ -52,7 +51,7 @@ class NirSession(Closing):
     def __init__(self, program: Program) -> None:
         self._graph = program.graph
         self._circuit: Circuit | None = Circuit(program.graph, to_nir(program.graph))
-        self._fanouts = {p.name: _fanout(program.graph, p) for p in program.graph.populations}
+        self._fanouts = {p.name: synapses_of(program.graph, p) for p in program.graph.populations}
 
     def settle(
         self,
@@ -203,20 +202,7 @@ class _Record:
         self.synops[name][step, part] = sent @ self.fanouts[name]
 
     def result(self) -> PhaseResult:
-        if not np.isfinite(self.shown).all():
-            raise RunError(
-                f"phase '{self.phase.name}'",
-                f"the output is not finite after {self.phase.steps} steps",
-                "lower the leak, or bound the populations",
-            )
+        require_finite(self.shown, self.phase.name, self.phase.steps)
         readout = self.output.readout
         outputs = readout.offset + readout.gain * self.shown
         return PhaseResult(outputs, self.events, self.synops, self.probes)
-
-
-def _fanout(graph: Graph, p: Population) -> np.ndarray:
-    counts = np.zeros(p.size, np.int64)
-    for q in graph.out_of(p.name):
-        shape, post = graph.arrays[q.weight].shape, graph.population(q.post).shape
-        counts += fanout(q.operator, shape, p.shape, post).ravel()
-    return counts

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from compilers.ir import Graph, Phase, Population, Projection, SigmaDelta, Spiking
-from compilers.operators import apply, fanout
-from ep_neuro.errors import RunError
+from compilers.operators import apply
 from targets.base import PhaseResult
 from targets.inputs import Job
+from targets.records import require_finite, synapses_of
 from targets.reference.arithmetic import Arithmetic, Floating, Integer
 from targets.reference.dynamics import State, advance, at_rest
 
@@ -55,7 +55,7 @@ class Engine:
             if p.weight not in self.weights:
                 self.weights[p.weight] = self.numbers.weight(p, graph.arrays)
         self.biases = {p.name: graph.arrays[p.bias] for p in graph.neurons if p.bias is not None}
-        self.fanouts = {p.name: self._fanout(p) for p in graph.populations}
+        self.fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
         self._adding = {p.name for p in graph.neurons if isinstance(p.dynamics, SigmaDelta)}
         self._neurons, self._output = graph.neurons, graph.population(graph.output)
         names = {p.name for p in graph.sources}
@@ -152,13 +152,6 @@ class Engine:
         x = message.astype(np.float64, copy=False)
         return apply(p.operator, self.weights[p.weight], x, self.shapes[p.post])
 
-    def _fanout(self, population: Population) -> np.ndarray:
-        counts = np.zeros(population.size, np.int64)
-        for p in self.graph.out_of(population.name):
-            shape = self.graph.arrays[p.weight].shape
-            counts += fanout(p.operator, shape, population.shape, self.shapes[p.post]).ravel()
-        return counts
-
 
 def _speaks(message: np.ndarray) -> bool:
     """Whether any message is not zero; several times faster than `numpy.any` on numbers."""
@@ -218,10 +211,5 @@ class _Recorder:
             shown = np.asarray(self.spikes) / steps
         else:
             shown = self.engine.numbers.real(output, last.states[output.name].z)
-        if not np.isfinite(shown).all():
-            raise RunError(
-                f"phase '{self.phase.name}'",
-                f"the output is not finite after {self.phase.steps} steps",
-                "lower the leak, or bound the populations",
-            )
+        require_finite(shown, self.phase.name, self.phase.steps)
         return output.readout.offset + output.readout.gain * shown

@@ -13,9 +13,8 @@ from compilers.ir import Dense, Projection
 from ep_neuro.zoo import digits_residual
 from targets.lava.board import Board, Order
 from targets.lava.path import Path
-from targets.lava.plan import fan_out, partners, unreached
+from targets.lava.plan import partners, unreached
 from targets.lava.recorder import Recorder
-from targets.reference.engine import Engine
 from tests.helpers.graphs import graph_of, random_residual_spec
 
 WEIGHT = np.random.default_rng(0).normal(size=(3, 4))
@@ -71,11 +70,8 @@ def test_every_feedback_finds_the_projection_it_is_tied_to() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_fan_outs_are_those_of_the_reference(seed: int) -> None:
+def test_nothing_that_neurons_send_to_is_unreached(seed: int) -> None:
     graph = graph_of(random_residual_spec(seed))
-    engine = Engine(graph)
-    for p in graph.populations:
-        np.testing.assert_array_equal(fan_out(graph, p), engine.fanouts[p.name])
     assert unreached(graph) == []
 
 
