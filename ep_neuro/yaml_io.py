@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from ep_neuro.errors import ConfigError
 
@@ -51,9 +52,21 @@ def parse_value(text: str) -> Any:
         return text
 
 
+class _Representer(RoundTripRepresenter):
+    """Quotes text that starts with a colon, which ruamel writes plain and cannot read in braces."""
+
+    def represent_str(self, data: Any) -> Any:
+        style = '"' if data.startswith(":") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+
+
 def dump_yaml(data: dict[str, Any]) -> str:
     """YAML text of plain data, keys in their given order."""
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.default_flow_style = None
     yaml.width = 100
     stream = io.StringIO()

@@ -138,7 +138,7 @@ class Pair:
 
         Samples whose response rests leave the batch, as in `settle`.
         """
-        groups = schedule.groups(self.landscape.spec)
+        groups = schedule.groups(self.landscape.spec, nudged=True)
         size = len(self.force)
         residual, index = self.force.new_zeros(size), torch.arange(size, device=self.force.device)
         active, half = self, self.half()

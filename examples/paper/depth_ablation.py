@@ -65,8 +65,8 @@ def configuration(
     """
     ep = {
         "kind": "frozen-mean",
-        "free": {"sweeps": 40, "tolerance": 1e-4},
-        "nudged": {"sweeps": 20, "relaxation": 1.3, "tolerance": 0.0},
+        "free": {"method": "coloured", "sweeps": 40, "tolerance": 1e-4},
+        "nudged": {"method": "coloured", "sweeps": 20, "relaxation": 1.3, "tolerance": 0.0},
         "fallback": False,
     }
     return build_config(

@@ -46,6 +46,9 @@ PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
 TRADEOFF_STEPS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of steps at which the trade-off is read, as far as a program goes."""
 
+TRADEOFF_SAMPLES = 1000
+"""Most samples of the trade-off: it settles them anew for each number of steps."""
+
 
 def comparison_page(
     model: Model,
@@ -221,9 +224,11 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
 def tradeoff(run: Compared, split: Split) -> Tradeoff:
     """Accuracy and events of one encoding, read after growing numbers of steps.
 
-    Each point is a run of its own: a spike rate is read over the last half of *its* steps.
+    Each point is a run of its own: a spike rate is read over the last half of *its* steps. Of a
+    larger split, the first `TRADEOFF_SAMPLES` are settled.
     """
     assert run.program is not None
+    split = split.head(TRADEOFF_SAMPLES)
     program = on_reference(run.program)
     last = _steps(program)
     steps = [t for t in TRADEOFF_STEPS if t < last] + [last]

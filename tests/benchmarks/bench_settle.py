@@ -28,7 +28,9 @@ SCHEDULES = {
         ("even-odd", 1.0),
         ("coloured", 1.0),
         ("coloured", 1.3),
+        ("sequential", 1.3),
         ("coloured", 1.6),
+        ("sequential", 1.6),
     )
 }
 

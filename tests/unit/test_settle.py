@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from tests.helpers.graphs import digits_like_residual, random_residual_spec
 
 SEEDS = st.integers(0, 10**6)
 TIGHT = Schedule(sweeps=3000, relaxation=1.3, tolerance=1e-11)
+METHODS = get_args(Schedule.model_fields["method"].annotation)
 
 
 def landscape_of(seed: int, scale: float = 1.0, count: int = 3) -> Landscape:
@@ -42,6 +43,7 @@ def nudge_of(landscape: Landscape, beta: float) -> Nudge:
     return Nudge(beta, one_hot(labels, shape, torch.float64))
 
 
+@pytest.mark.parametrize("method", ["sequential", "coloured"])
 @given(
     SEEDS,
     st.floats(0.05, 1.95) | st.just("auto"),
@@ -49,8 +51,8 @@ def nudge_of(landscape: Landscape, beta: float) -> Nudge:
     st.sampled_from([None, -0.4, 0.4]),
 )
 @settings(max_examples=25)
-def test_energy_never_rises_under_coloured_sweeps(
-    seed: int, relaxation: Any, scale: float, beta: float | None
+def test_energy_never_rises_under_sequential_and_coloured_sweeps(
+    method: Any, seed: int, relaxation: Any, scale: float, beta: float | None
 ) -> None:
     landscape = landscape_of(seed, scale)
     nudge = None if beta is None else nudge_of(landscape, beta)
@@ -59,14 +61,14 @@ def test_energy_never_rises_under_coloured_sweeps(
     def watch(_: int, z: State) -> None:
         energies.append(nudged_energy(landscape, z, nudge))
 
-    schedule = Schedule(sweeps=25, relaxation=relaxation, tolerance=0)
+    schedule = Schedule(method=method, sweeps=25, relaxation=relaxation, tolerance=0)
     result = settle(landscape, schedule, nudge=nudge, on_sweep=watch)
     steps = torch.stack(energies)
     assert len(energies) == result.sweeps + 1
     assert float(steps.diff(dim=0).max()) <= 1e-11 * float(steps.abs().max().clamp_min(1))
 
 
-@given(SEEDS, st.sampled_from(["coloured", "synchronous", "even-odd"]))
+@given(SEEDS, st.sampled_from(METHODS))
 @settings(max_examples=15)
 def test_every_method_settles_in_the_same_fixed_point(seed: int, method: str) -> None:
     landscape = landscape_of(seed, 0.5)
@@ -132,7 +134,7 @@ def test_a_chain_moves_in_two_sets() -> None:
     assert len(colouring(zoo("plain13"))) == 2
 
 
-@pytest.mark.parametrize("method", ["coloured", "synchronous", "even-odd"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_population_moves_once_a_sweep(method: str) -> None:
     spec = digits_like_residual()
     groups = Schedule.model_validate({"method": method}).groups(spec)
@@ -149,7 +151,7 @@ def test_a_network_that_oscillates_is_reported_not_settled() -> None:
     assert not result.settled
     assert float(result.residual.max()) > 0.1
     assert result.message.startswith("not settled after 60 sweeps, residual ")
-    assert "method 'coloured'" in result.message
+    assert "method 'sequential'" in result.message
     assert "scale the weights down" in result.message
     assert "\n" not in result.message
 
@@ -233,8 +235,17 @@ def test_settling_stops_once_the_tolerance_is_met() -> None:
     assert loose.message.startswith(f"settled in {loose.sweeps} sweeps")
 
 
-def test_by_itself_the_step_grows_after_twelve_coloured_sweeps_and_is_one_elsewhere() -> None:
-    assert [Schedule().step(sweep) for sweep in (1, 12, 13, 99)] == [1.3, 1.3, 1.7, 1.7]
+def test_what_the_ends_are_told_passes_all_populations_in_one_sequential_sweep() -> None:
+    spec = zoo("plain13")
+    order = [p.name for p in spec.populations]
+    assert Schedule().groups(spec) == [[name] for name in order]
+    assert Schedule().groups(spec, nudged=True) == [[name] for name in order[::-1]]
+
+
+def test_by_itself_the_step_grows_with_time_where_moves_descend_and_is_one_elsewhere() -> None:
+    assert [Schedule().step(sweep) for sweep in (1, 9, 10, 99)] == [1.35, 1.35, 1.6, 1.6]
+    coloured = Schedule(method="coloured")
+    assert [coloured.step(sweep) for sweep in (1, 12, 13, 99)] == [1.3, 1.3, 1.7, 1.7]
     assert [Schedule(method="synchronous").step(sweep) for sweep in (1, 99)] == [1.0, 1.0]
     assert [Schedule(relaxation=1.5).step(sweep) for sweep in (1, 99)] == [1.5, 1.5]
 

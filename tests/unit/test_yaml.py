@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +29,7 @@ PLAIN = st.recursive(
 
 
 @given(st.dictionaries(st.text("abcdef_", min_size=1, max_size=5), PLAIN))
+@example({"a": {"b": ":0"}})
 def test_plain_data_is_the_same_after_yaml(data: dict[str, Any]) -> None:
     assert parse_yaml(dump_yaml(data) or "{}", "text") == data
 
