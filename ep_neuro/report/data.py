@@ -141,12 +141,15 @@ class Tradeoff:
         Name of the encoding.
     steps, events, accuracy : ndarray, (K,)
         Steps run, events a sample so far, share of correct samples (0 to 1).
+    samples : int
+        Samples that were settled; 0: not said.
     """
 
     code: str
     steps: ArrayLike
     events: ArrayLike
     accuracy: ArrayLike
+    samples: int = 0
 
     def __post_init__(self) -> None:
         subject = f"trade-off '{self.code}'"

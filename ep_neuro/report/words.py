@@ -127,7 +127,8 @@ def describe_tradeoffs(series: Iterable[Tradeoff]) -> list[str]:
         steps, events, accuracy = (np.asarray(v) for v in (s.steps, s.events, s.accuracy))
         if len(steps):
             end = f"{percent(accuracy[-1])} with {count(events[-1])} events"
-            lines.append(f"{s.code}: {end} after {steps[-1]:g} steps")
+            of = f", {count(s.samples)} samples" if s.samples else ""
+            lines.append(f"{s.code}: {end} after {steps[-1]:g} steps{of}")
     return lines
 
 

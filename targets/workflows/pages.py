@@ -247,7 +247,7 @@ def tradeoff(run: Compared, split: Split) -> Tradeoff:
             sent = sum(e.mean(1) for e in result.free.events.values())
             events = [float(np.sum(sent[:t])) for t in steps]
             accuracy = [float((states[t - 1].argmax(1) == split.y).mean()) for t in steps]
-    return Tradeoff(run.row.code, steps, events, accuracy)
+    return Tradeoff(run.row.code, steps, events, accuracy, len(split.y))
 
 
 def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
