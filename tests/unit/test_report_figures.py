@@ -27,9 +27,11 @@ from ep_neuro.report import (
     render_report,
     save_figure,
 )
+from ep_neuro.report.data import Tradeoff
 from ep_neuro.report.palette import DARK, LIGHT, SERIES, code_styles, depth_colour
 from ep_neuro.report.raster import MAX_ROWS, MAX_STROKES, runs, thin
 from ep_neuro.report.svg import inline_svg
+from ep_neuro.report.words import count, describe_tradeoffs
 from tests.helpers.report_example import CODES, example_report
 
 
@@ -172,3 +174,10 @@ def test_shades_of_depth_run_through_the_ramp_in_order() -> None:
     shades = [int(depth_colour(i, 9).rpartition("-")[2]) for i in range(9)]
     assert shades == sorted(set(shades))
     assert depth_colour(0, 1) == "depth-0"
+
+
+def test_a_trade_off_says_how_many_samples_it_settled_if_it_knows() -> None:
+    ends = [Tradeoff("spike", [8, 16], [10.0, 20.0], [0.5, 0.9], n) for n in (1000, 0)]
+    known, unknown = describe_tradeoffs(ends)
+    assert known.endswith(f"after 16 steps, {count(1000)} samples")
+    assert unknown.endswith("after 16 steps")
