@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -204,9 +204,9 @@ class Circuit:
         """Drive of population `name` while its neighbours are heard to be at `z`."""
         return self._heard(z, name, self.constant[name], _held if self.exact else _same)
 
-    def linear_drive(self, z: State, name: str) -> Tensor:
+    def linear_drive(self, z: State, name: str, silent: Collection[str] = ()) -> Tensor:
         """The part of the drive that is linear in the states, not rounded."""
-        return self._heard(z, name, torch.zeros_like(self.constant[name]), _same)
+        return self._heard(z, name, torch.zeros_like(self.constant[name]), _same, silent)
 
     def units(self, y: Tensor) -> Tensor:
         """Targets `y` of the output in graph units."""
@@ -261,13 +261,18 @@ class Circuit:
     # --- one step ------------------------------------------------------------------------------
 
     def _heard(
-        self, z: State, name: str, total: Tensor, held: Callable[[Tensor], Tensor]
+        self,
+        z: State,
+        name: str,
+        total: Tensor,
+        held: Callable[[Tensor], Tensor],
+        silent: Collection[str] = (),
     ) -> Tensor:
         for c in self.inner:
-            if c.post == name:
+            if c.post == name and c.pre not in silent:
                 there = self.operators.forward(c, z[c.pre])
                 total = total + held(there * self.lowered.gains[c.pre, name])
-            if c.pre == name:
+            if c.pre == name and c.post not in silent:
                 back = self.operators.adjoint(c, z[c.post])
                 total = total + held(back * self.lowered.gains[c.post, name])
         return total

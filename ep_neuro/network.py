@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -148,24 +148,33 @@ class Landscape:
             for p in self.boxes
         }
 
+    def silent(self) -> set[str]:
+        """The populations that `rest` leaves at zero."""
+        return {p for p, box in self.boxes.items() if box is None or box[0] <= 0 <= box[1]}
+
     def clip(self, name: str, value: Tensor) -> Tensor:
         """`value` held in the box of population `name`."""
         box = self.boxes[name]
         return value if box is None else value.clamp(*box)
 
-    def drive(self, z: State, name: str) -> Tensor:
-        """``I = sum_in W * z_pre + sum_out W^T * z_post + b`` of population `name`."""
-        return self._recurrent(z, name, self.constant[name])
+    def drive(self, z: State, name: str, silent: Collection[str] = ()) -> Tensor:
+        """``I = sum_in W * z_pre + sum_out W^T * z_post + b`` of population `name`.
 
-    def linear_drive(self, z: State, name: str) -> Tensor:
+        Populations that are known to be zero throughout may be named as `silent`, to save work.
+        """
+        return self._recurrent(z, name, self.constant[name], silent)
+
+    def linear_drive(self, z: State, name: str, silent: Collection[str] = ()) -> Tensor:
         """The part of the drive that is linear in the states: ``drive(z) - drive(0)``."""
-        return self._recurrent(z, name, torch.zeros_like(self.constant[name]))
+        return self._recurrent(z, name, torch.zeros_like(self.constant[name]), silent)
 
-    def _recurrent(self, z: State, name: str, total: Tensor) -> Tensor:
+    def _recurrent(self, z: State, name: str, total: Tensor, silent: Collection[str]) -> Tensor:
         for c in self.into[name]:
-            total = total + self.operators.forward(c, z[c.pre])
+            if c.pre not in silent:
+                total = total + self.operators.forward(c, z[c.pre])
         for c in self.out_of[name]:
-            total = total + self.operators.adjoint(c, z[c.post], z[name])
+            if c.post not in silent:
+                total = total + self.operators.adjoint(c, z[c.post], z[name])
         return total
 
     def doubled(self) -> Landscape:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from ep_neuro import pooling
 from ep_neuro.spec import CouplingSpec
@@ -108,13 +109,7 @@ class Operators:
 
         Under a max-pool it reaches the pixels that are maxima at the state `pre` of the start.
         """
-        if c.pool is not None:
-            sides = c.sides(self._shapes[c.pre])
-            if c.pool == "avg":
-                z = pooling.spread(z, sides)
-            else:
-                assert pre is not None
-                z = pooling.place(z, self.places(c, pre), sides)
+        z = self._unpooled(c, z, pre)
         flip = c.kind == "conv" and c.stride == 1 and (c.kernel or 0) > c.padding
         weight = self._weight(c, back=True, flip=flip)
         if flip:
@@ -122,6 +117,28 @@ class Operators:
         else:
             out = adjoint(c, weight, self._cast(z), self._shapes[c.pre])
         return out.to(z.dtype)
+
+    def pairings(self, c: CouplingSpec, post: Tensor, pre: Tensor) -> Tensor:
+        """``sum post x pre`` over the samples and places of each weight, in its shape.
+
+        The derivative of ``sum <post, forward(c, pre)>`` with respect to the weight, and so what
+        the two ends of each synapse did together.
+        """
+        post = self._unpooled(c, post, pre)
+        if c.kind == "dense":
+            return post.flatten(1).t() @ pre.flatten(1)
+        shape = self._weights[c.name].shape
+        return conv2d_weight(pre, shape, post, stride=c.stride, padding=c.padding)
+
+    def _unpooled(self, c: CouplingSpec, z: Tensor, pre: Tensor | None) -> Tensor:
+        """`z` of the end of a coupling, brought back to before its pool."""
+        if c.pool is None:
+            return z
+        sides = c.sides(self._shapes[c.pre])
+        if c.pool == "avg":
+            return pooling.spread(z, sides)
+        assert pre is not None
+        return pooling.place(z, self.places(c, pre), sides)
 
     def _cast(self, z: Tensor) -> Tensor:
         return z if self._precision is None else z.to(self._precision)

@@ -185,7 +185,7 @@ def settle(
         Called with (sweep, state) after each sweep.
     """
     groups = schedule.groups(landscape.spec, nudge is not None)
-    active = _Active(landscape, landscape.rest() if state is None else state, nudge)
+    active = _Active(landscape, state, nudge)
     compact = not record and on_sweep is None
     residuals: list[float] = []
     energies: list[float] = []
@@ -225,15 +225,21 @@ def settle(
 class _Active:
     """The samples that still move; those that have settled are set aside."""
 
-    def __init__(self, landscape: Landscape, z: State, nudge: Nudge | None) -> None:
-        self.landscape, self.z, self.nudge = landscape, dict(z), nudge
+    def __init__(self, landscape: Landscape, state: State | None, nudge: Nudge | None) -> None:
+        self.landscape, self.nudge = landscape, nudge
+        self.z = dict(landscape.rest() if state is None else state)
+        self._silent = landscape.silent() if state is None else set()
         self._index: Tensor | None = None
         self._resting: State = {}
-        self._residual = next(iter(z.values())).new_zeros(landscape.size)
+        self._residual = next(iter(self.z.values())).new_zeros(landscape.size)
 
     def sweep(self, groups: list[list[str]], relaxation: float, measured: bool) -> Tensor | None:
         """Move every population once; the residual of each active sample if `measured`."""
-        found = _sweep(self.landscape, groups, relaxation, self.z, self.nudge, measured)
+        found: Tensor | None = None
+        for group in groups:
+            change = self._move(group, relaxation, measured)
+            if change is not None:
+                found = change if found is None else torch.maximum(found, change)
         if found is not None:
             self._residual[slice(None) if self._index is None else self._index] = found
         return found
@@ -263,30 +269,21 @@ class _Active:
         for p, v in self.z.items():
             self._resting[p][self._index] = v
 
-
-def _sweep(
-    landscape: Landscape,
-    groups: list[list[str]],
-    relaxation: float,
-    z: State,
-    nudge: Nudge | None,
-    measured: bool,
-) -> Tensor | None:
-    """Move every population of `z` once; the residual of each sample if `measured`."""
-    residual: Tensor | None = None
-    for group in groups:
-        moved = {}
+    def _move(self, group: list[str], relaxation: float, measured: bool) -> Tensor | None:
+        """Move the populations of `group` at once; the residual of each sample if `measured`."""
+        landscape, z, moved, residual = self.landscape, self.z, {}, None
         for name in group:
             activation = landscape.activations[name]
-            target = landscape.drive(z, name)
-            if nudge is not None and name == landscape.spec.output:
-                target = nudge.minimise(target, z[name], activation)
+            target = landscape.drive(z, name, self._silent)
+            if self.nudge is not None and name == landscape.spec.output:
+                target = self.nudge.minimise(target, z[name], activation)
             moved[name] = activation.relax(z[name], target, relaxation)
             if measured:
                 change = distance(activation, activation(target), z[name])
                 residual = change if residual is None else torch.maximum(residual, change)
         z.update(moved)
-    return residual
+        self._silent.difference_update(group)
+        return residual
 
 
 def nudged_energy(landscape: Landscape, z: State, nudge: Nudge | None) -> Tensor:

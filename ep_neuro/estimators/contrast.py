@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ep_neuro.costs import cost
-from ep_neuro.network import Landscape, Network, State, parameter_names
+from ep_neuro.network import Network, State, parameter_names
+from ep_neuro.operators import Operators
 from ep_neuro.settle import SettleResult
+from ep_neuro.spec import INPUT
 
 Gradient = dict[str, Tensor]
 """Gradients by parameter id, ``weight/pre->post`` and ``bias/population``."""
@@ -34,16 +37,59 @@ def contrast(
 
     `width` is one for all samples or one for each, (N,).
     """
-    landscape = Landscape(network, x)
-    difference = (landscape.energy(plus) - landscape.energy(minus)) / width
-    return energy_gradient(network, difference.mean())
+    with torch.no_grad():
+        like = plus[network.spec.output]
+        scale = 1 / (len(x) * torch.as_tensor(width, dtype=like.dtype, device=like.device))
+        up, down = _scaled(plus, scale), _scaled(minus, -scale)
+        change = {p: v + down[p] for p, v in up.items()}
+        operators = Operators(dict(network.weights.items()), network.spec.shapes)
+        return _hebbian(network, operators, x, change, ((up, plus), (down, minus)))
+
+
+def response(
+    network: Network, operators: Operators, x: Tensor, mean: State, half: State, scale: Tensor
+) -> Gradient:
+    """Derivative of ``sum_n scale_n dE_n/dtheta`` along `half` at `mean`; `scale` is (N,) or ().
+
+    With ``plus = mean + half`` and ``minus = mean - half`` it is that of `contrast`, of which the
+    products of ``mean`` with itself cancel before they are rounded.
+    """
+    with torch.no_grad():
+        change = _scaled(half, scale)
+        return _hebbian(network, operators, x, change, ((change, mean), (mean, change)))
+
+
+def _hebbian(
+    network: Network,
+    operators: Operators,
+    x: Tensor,
+    change: State,
+    pairs: Iterable[tuple[State, State]],
+) -> Gradient:
+    """Minus the products of what both ends of each synapse did: `pairs` of (post, pre).
+
+    At a synapse from the clamped input, and at a bias, `change` is the post-synaptic end.
+    """
+    gradient = {k: torch.zeros_like(v) for k, v in parameter_names(network).items()}
+    clamped = network.normalise(x)
+    for c in network.spec.couplings:
+        ends = [(change[c.post], clamped)] if c.pre == INPUT else []
+        ends = ends or [(post[c.post], pre[c.pre]) for post, pre in pairs]
+        products = [operators.pairings(c, post, pre) for post, pre in ends]
+        gradient[f"weight/{c.name}"] = -sum(products[1:], start=products[0])
+    for p, value in change.items():
+        gradient[f"bias/{p}"] = -value.sum([0, *range(2, value.dim())])
+    return gradient | _both_ways(network, gradient)
+
+
+def _scaled(z: State, scale: Tensor) -> State:
+    return {p: v * scale.view(-1, *[1] * (v.dim() - 1)) for p, v in z.items()}
 
 
 def energy_gradient(network: Network, scalar: Tensor) -> Gradient:
     """Gradient of `scalar`, made of energies, with respect to what the energy depends on.
 
-    The way back of an untied coupling sees the same pre and post states as the way there, and so
-    has the same gradient (Kolen & Pollack 1994): with weight decay the two align.
+    By automatic differentiation; `contrast` and `response` are the same by local products.
     """
     parameters = parameter_names(network)
     values = torch.autograd.grad(scalar, list(parameters.values()), allow_unused=True)
@@ -51,8 +97,16 @@ def energy_gradient(network: Network, scalar: Tensor) -> Gradient:
         name: torch.zeros_like(parameter) if value is None else value
         for (name, parameter), value in zip(parameters.items(), values, strict=True)
     }
-    feedback = {f"feedback/{c}": gradient[f"weight/{c}"].clone() for c in network.feedback}
-    return gradient | feedback
+    return gradient | _both_ways(network, gradient)
+
+
+def _both_ways(network: Network, gradient: Gradient) -> Gradient:
+    """Gradient of the ways back of untied couplings.
+
+    They see the same pre and post states as the ways there, and so have the same gradient (Kolen &
+    Pollack 1994): with weight decay the two align.
+    """
+    return {f"feedback/{c}": gradient[f"weight/{c}"].clone() for c in network.feedback}
 
 
 def readout_gradient(network: Network, free: State, y: Tensor) -> Gradient:

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ep_neuro.deployed import Circuit, Deployment, Moment
-from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, energy_gradient
+from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, response
 from ep_neuro.estimators.frozen import Pair
-from ep_neuro.network import Landscape, Network, State
+from ep_neuro.network import Network, State
 from ep_neuro.settle import Schedule, SettleResult
 
 
@@ -62,8 +62,9 @@ class Deployed(Deployment):
             nudged = pair.settle(self.nudged)
             mean = circuit.real(pair.mean())
             half = {p: circuit.lowered.units[p][1] * v for p, v in pair.half().items()}
-        tilt = Landscape(network, x).tilt(mean, half).mean() / self.beta
-        return energy_gradient(network, tilt), replace(nudged, state=circuit.real(nudged.state))
+        scale = force.new_tensor(1 / (len(x) * self.beta))
+        gradient = response(network, circuit.operators, x, mean, half, scale)
+        return gradient, replace(nudged, state=circuit.real(nudged.state))
 
     def _encoded(
         self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor

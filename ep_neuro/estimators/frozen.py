@@ -16,8 +16,8 @@ from ep_neuro.estimators.contrast import (
     Estimate,
     Gradient,
     contrast,
-    energy_gradient,
     readout_gradient,
+    response,
 )
 from ep_neuro.estimators.phases import both_phases
 from ep_neuro.network import Landscape, Network, State
@@ -81,11 +81,13 @@ class FrozenMean(BaseModel):
             nudged = pair.settle(self.nudged)
             late = ~(nudged.residual <= self.nudged.tolerance)
             mean, half = pair.mean(), pair.half()
-        tilts = Landscape(network, x).pinned(free.state).tilt(mean, half) / self.beta
-        if not (self.fallback and bool(late.any())):
-            gradient = energy_gradient(network, tilts.mean())
-        else:
-            gradient = energy_gradient(network, (tilts * ~late).mean())
+        again_late = self.fallback and bool(late.any())
+        scale = torch.full_like(nudged.residual, 1 / (len(x) * self.beta))
+        if again_late:
+            scale = scale * ~late
+        operators = pair.landscape.operators
+        gradient = response(network, operators, x, mean, half, scale)
+        if again_late:
             again, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
             gradient = {k: g + again[k] for k, g in gradient.items()}
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
@@ -142,10 +144,11 @@ class Pair:
         size = len(self.force)
         residual, index = self.force.new_zeros(size), torch.arange(size, device=self.force.device)
         active, half = self, self.half()
+        silent = set(half)  # Before the first sweep there is no response.
         sweep = work = 0
         for sweep in range(1, schedule.sweeps + 1):
             measured = sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
-            found = active._sweep(groups, half, schedule.step(sweep), measured)
+            found = active._sweep(groups, half, silent, schedule.step(sweep), measured)
             work += len(index)
             if found is None:
                 continue
@@ -183,19 +186,27 @@ class Pair:
                 mine[p][index] = v
 
     def _sweep(
-        self, groups: list[list[str]], half: State, step: float, measured: bool
+        self,
+        groups: list[list[str]],
+        half: State,
+        silent: set[str],
+        step: float,
+        measured: bool,
     ) -> Tensor | None:
         """Move every population once; how far each sample was from rest, (N,), if `measured`."""
         changes = []
         for group in groups:
-            moved = {p: self._move(p, half, step, measured) for p in group}
+            moved = {p: self._move(p, half, silent, step, measured) for p in group}
             changes += [change for change in moved.values() if change is not None]
             half.update({p: self._half(p) for p in group})
+            silent.difference_update(group)
         return torch.stack(changes).amax(0) if changes else None
 
-    def _move(self, name: str, half: State, step: float, measured: bool) -> Tensor | None:
+    def _move(
+        self, name: str, half: State, silent: set[str], step: float, measured: bool
+    ) -> Tensor | None:
         """Move the pair of population `name`; how far it was from rest, (N,), if `measured`."""
-        force = self.landscape.linear_drive(half, name)
+        force = self.landscape.linear_drive(half, name, silent)
         if name == self.landscape.spec.output:
             force = force + self.force
         change = None

@@ -12,10 +12,11 @@ from torch import Tensor
 from ep_neuro.baselines import implicit_gradient
 from ep_neuro.costs import Nudge, squared_error
 from ep_neuro.estimators import Centered, Gradient, contrast
+from ep_neuro.estimators.contrast import energy_gradient, response
 from ep_neuro.network import Landscape, Network, parameter_names
 from ep_neuro.settle import Schedule, settle
 from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
-from tests.helpers.problems import TIGHT, WIDE, aligned, difference, problem
+from tests.helpers.problems import TIGHT, WIDE, aligned, chain, difference, pooled, problem
 
 SEEDS = st.integers(0, 10**6)
 
@@ -113,6 +114,32 @@ def test_the_contrast_is_post_times_pre_at_plus_less_that_at_minus() -> None:
     torch.testing.assert_close(found["weight/h->out"], hebbian)
     bias = (minus["h"] - plus["h"]).mean(0) / 0.4
     torch.testing.assert_close(found["bias/h"], bias)
+
+
+SPECS = [None, pooled("max"), pooled("avg"), chain(untied=True)]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["residual", "max", "avg", "untied"])
+@given(SEEDS)
+@settings(max_examples=6)
+def test_local_products_are_the_derivative_of_the_energy(
+    spec: NetworkSpec | None, seed: int
+) -> None:
+    network, x, _ = problem(seed, spec)
+    landscape, pinned = Landscape(network, x), Landscape(network, x)
+    width = torch.linspace(0.1, 0.4, len(x))
+    generator = torch.Generator().manual_seed(seed)
+    plus, minus = (
+        {p: torch.rand(v.shape, generator=generator).to(v) for p, v in landscape.rest().items()}
+        for _ in range(2)
+    )
+    fall = ((landscape.energy(plus) - landscape.energy(minus)) / width).mean()
+    found = contrast(network, x, plus, minus, width)
+    assert difference(found, energy_gradient(network, fall)) < 1e-9
+    pinned = pinned.pinned(plus)
+    found = response(network, pinned.operators, x, plus, minus, width)
+    tilt = (pinned.tilt(plus, minus) * width).sum()
+    assert difference(found, energy_gradient(network, tilt)) < 1e-9
 
 
 def test_a_batch_has_the_mean_gradient_of_its_samples() -> None:

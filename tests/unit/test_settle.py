@@ -43,6 +43,19 @@ def nudge_of(landscape: Landscape, beta: float) -> Nudge:
     return Nudge(beta, one_hot(labels, shape, torch.float64))
 
 
+@given(SEEDS, st.sampled_from(METHODS), st.sampled_from([(0.0, 1.0), (0.5, 1.0)]))
+@settings(max_examples=20)
+def test_not_asking_silent_populations_changes_nothing(
+    seed: int, method: Any, box: tuple[float, float]
+) -> None:
+    landscape, schedule = landscape_of(seed), Schedule(method=method, sweeps=5)
+    # A population that cannot be zero is never silent.
+    landscape.boxes = dict.fromkeys(landscape.boxes, box)
+    found, given = (settle(landscape, schedule, start) for start in (None, landscape.rest()))
+    for name, value in found.state.items():
+        assert torch.equal(value, given.state[name])
+
+
 @pytest.mark.parametrize("method", ["sequential", "coloured"])
 @given(
     SEEDS,
