@@ -78,6 +78,15 @@ StateFrac = Annotated[
         "projections are stock processes of Lava.",
     ),
 ]
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        min=1e-6,
+        help="Error of an output, in heights of its box, that the last thresholds of sigma-delta "
+        "messages may cause, 0.004 by default: larger sends fewer.",
+    ),
+]
 Leak = Annotated[
     float | None,
     typer.Option(

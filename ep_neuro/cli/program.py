@@ -16,6 +16,7 @@ from ep_neuro.arguments import (
     MessageFrac,
     ModelName,
     Option,
+    Precision,
     PrintAfter,
     Root,
     Seed,
@@ -28,7 +29,7 @@ from ep_neuro.arguments import (
     samples,
 )
 from ep_neuro.cli.app import command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed
+from ep_neuro.cli.fine_tuned import DEPLOYED, completed, precision_of
 from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.console import check_place, emit, log, progress
 from ep_neuro.errors import CheckFailed
@@ -44,6 +45,7 @@ def compile(
     state_frac: StateFrac = None,
     steps: Steps = None,
     leak: Leak = None,
+    precision: Precision = None,
     beta: Beta = None,
     option: Option = None,
     learn: Annotated[
@@ -83,6 +85,8 @@ def compile(
         targets.require_learning(backend)
     opened = open_named(model, seed)
     how, taken = completed(opened, code=code, bits=bits, steps=steps, leak=leak)
+    if precision is not None:
+        how["parameters"] = precision_of([how["code"]], precision)
     name = f"{opened.network.spec.name}-{target}-{how['code']}"
     place = out or Path("runs") / "programs" / name
     # A target with a file format of its own writes that where the name asks for it.

@@ -15,6 +15,7 @@ from ep_neuro.arguments import (
     Limit,
     ModelName,
     Option,
+    Precision,
     Root,
     Seed,
     Steps,
@@ -23,7 +24,7 @@ from ep_neuro.arguments import (
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices
+from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices, precision_of
 from ep_neuro.cli.models import open_named
 from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
 
@@ -64,6 +65,7 @@ def compare(
     limit: Limit = None,
     steps: Steps = None,
     sweep: Sweep = None,
+    precision: Precision = None,
     layerwise: Layerwise = False,
     option: Option = None,
     out: Annotated[
@@ -89,6 +91,9 @@ def compare(
     texts = with_ or DEFAULT_CHOICES
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)
     choices = [Choice.parse(text) for text in texts]
+    asked: dict[str, Any] = {"steps": steps}
+    if precision is not None:
+        asked["parameters"] = precision_of([c.code for c in choices], precision)
     name = data_name(data, opened.metadata)
     split = samples(name, data_root, limit, opened.network.spec)
     with progress("comparing") as advance:
@@ -97,7 +102,7 @@ def compare(
             split,
             choices,
             schedule=Schedule(sweeps=SWEEPS),
-            options={"steps": steps},
+            options=asked,
             target_options=options,
             sweep=points,
             layerwise=layerwise,

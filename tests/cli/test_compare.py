@@ -67,6 +67,21 @@ def test_a_page_without_a_sweep_estimates_the_learning_step_too(cli: Cli) -> Non
     assert [p.name for p in Path("page").iterdir()] == ["report.html"]
 
 
+def test_a_coarser_precision_sends_fewer_events_of_sigma_delta_alone(cli: Cli) -> None:
+    def events(*words: object) -> list[float]:
+        choices = ("--with", "reference:sigma-delta", "--with", "reference:spike")
+        rows = cli("compare", FRESH, *choices, "--steps", 8, *FEW, *words, "--json").answer["rows"]
+        return [row["events"] for row in rows[1:]]
+
+    (fine, spikes), (coarse, same) = events("--precision", 0.001), events("--precision", 0.1)
+    assert coarse < fine
+    assert same == spikes
+    words = ("compile", FRESH, "--target", "reference", "--code", "sigma-delta", "--out", "p")
+    cli(*words, "--precision", 0.1, "--steps", 8)
+    program = load_program("p")
+    assert program.graph.population("output").dynamics.end == 0.1
+
+
 def test_an_option_reaches_the_program(cli: Cli) -> None:
     words = ("compile", FRESH, "--target", "lava", "--option", "lowering=faithful", "--out", "p")
     cli(*words, "--option", "batch=3")
@@ -88,6 +103,8 @@ def test_an_option_reaches_the_program(cli: Cli) -> None:
         ),
         (("--option", "lowering=fast"), ("'fast' is no lowering", "choose batched or faithful")),
         (("--with", "reference", "--option", "chips=2"), ("reference", "takes no options")),
+        (("--with", "reference", "--precision", "0.01"), ("graded messages", "take sigma-delta")),
+        (("--precision", "0"), ("--precision 0", "0.000001")),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(
