@@ -81,13 +81,10 @@ class FrozenMean(BaseModel):
             nudged = pair.settle(self.nudged)
             late = ~(nudged.residual <= self.nudged.tolerance)
             mean, half = pair.mean(), pair.half()
-        again_late = self.fallback and bool(late.any())
-        scale = torch.full_like(nudged.residual, 1 / (len(x) * self.beta))
-        if again_late:
-            scale = scale * ~late
-        operators = pair.landscape.operators
-        gradient = response(network, operators, x, mean, half, scale)
-        if again_late:
+        late &= self.fallback
+        scale = (~late).to(force) / (len(x) * self.beta)
+        gradient = response(network, pair.landscape.operators, x, mean, half, scale)
+        if bool(late.any()):
             again, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
             gradient = {k: g + again[k] for k, g in gradient.items()}
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
