@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compilers.ir import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
 from compilers.operators import apply
+from ep_neuro.grid import single
 from ep_neuro.lowering import refuse_unlowerable
 from ep_neuro.network import Network
 from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
@@ -52,7 +53,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     for c in spec.couplings:
         if c.pre == INPUT:
             weights[c.name], shift = _fold_normalisation(spec, c, weights[c.name])
-            arrays[f"bias/{c.post}"] = arrays[f"bias/{c.post}"] + shift
+            arrays[f"bias/{c.post}"] = single(arrays[f"bias/{c.post}"] + shift, np)
         arrays[f"weight/{c.name}"] = weights[c.name]
     return Graph(
         name=spec.name,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ep_neuro.errors import GraphError
-from ep_neuro.grid import integer_gain, per_channel_by_default, to_grid
+from ep_neuro.grid import integer_gain, per_channel_by_default, single, to_grid
 from ep_neuro.network import Network
 from ep_neuro.operators import Operators, adjoint, forward
 from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
@@ -77,9 +77,8 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
         for c in couplings:
             if c.pre == INPUT:
                 weights[c.name], shift = _without_normalisation(spec, c, weights[c.name])
-                biases[c.post] = biases[c.post] + shift
+                biases[c.post] = single(biases[c.post] + shift, torch)
         held = {k: w.float().double() for k, w in weights.items()}
-        biases = {p: b.float().double() for p, b in biases.items()}
         units = {INPUT: (0.0, 1.0), **{p.name: _unit(p.box) for p in spec.populations}}
         return Lowered(
             couplings=couplings,
@@ -230,4 +229,4 @@ def _folded(
         if c.post in low and c.pre != INPUT:
             back = adjoint(c, weights[c.name], low[c.post], shapes[c.pre])[0]
             total[c.pre] = total[c.pre] + back
-    return {p: ((b - units[p][0]) / units[p][1]).float().double() for p, b in total.items()}
+    return {p: single((b - units[p][0]) / units[p][1], torch) for p, b in total.items()}

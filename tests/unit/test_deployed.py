@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import targets
@@ -124,6 +124,7 @@ def test_every_bit_is_that_of_the_integer_reference_in_every_phase(
 
 @pytest.mark.parametrize("code", CODES)
 @given(seed=st.integers(0, 10**4))
+@example(seed=9548)  # A bias half way between two numbers of float32.
 @settings(max_examples=5)
 def test_without_bits_the_states_are_those_of_the_float_reference(code: str, seed: int) -> None:
     network = random_network(random_residual_spec(seed), seed)
