@@ -14,6 +14,7 @@ from torch import Tensor
 from ep_neuro.activations import distance
 from ep_neuro.costs import Nudge
 from ep_neuro.network import Landscape, State
+from ep_neuro.operators import arranged
 from ep_neuro.spec import INPUT, NetworkSpec
 
 CHECK_EVERY = 3
@@ -227,7 +228,9 @@ class _Active:
 
     def __init__(self, landscape: Landscape, state: State | None, nudge: Nudge | None) -> None:
         self.landscape, self.nudge = landscape, nudge
-        self.z = dict(landscape.rest() if state is None else state)
+        start = landscape.rest() if state is None else state
+        # In one layout, so that states that were saved and read go on in the same bits.
+        self.z = {p: arranged(v) for p, v in start.items()}
         self._silent = landscape.silent() if state is None else set()
         self._index: Tensor | None = None
         self._resting: State = {}

@@ -121,7 +121,7 @@ SPECS = [None, pooled("max"), pooled("avg"), chain(untied=True)]
 
 @pytest.mark.parametrize("spec", SPECS, ids=["residual", "max", "avg", "untied"])
 @given(SEEDS)
-@settings(max_examples=6)
+@settings(max_examples=4)
 def test_local_products_are_the_derivative_of_the_energy(
     spec: NetworkSpec | None, seed: int
 ) -> None:

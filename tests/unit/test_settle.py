@@ -44,7 +44,7 @@ def nudge_of(landscape: Landscape, beta: float) -> Nudge:
 
 
 @given(SEEDS, st.sampled_from(METHODS), st.sampled_from([(0.0, 1.0), (0.5, 1.0)]))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_not_asking_silent_populations_changes_nothing(
     seed: int, method: Any, box: tuple[float, float]
 ) -> None:
