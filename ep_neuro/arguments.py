@@ -1,11 +1,13 @@
 """What the words of the command line stand for: options, models, data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ep_neuro.errors import ConfigError
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
@@ -118,6 +120,20 @@ PrintAfter = Annotated[
     str | None,
     typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),
 ]
+
+
+def precision_of(codes: Collection[str], precision: float) -> dict[str, float]:
+    """``parameters`` of `compile_network`, of which only sigma-delta messages take the precision.
+
+    Raises
+    ------
+    ConfigError
+        If none of `codes` is sigma-delta.
+    """
+    if "sigma-delta" not in codes:
+        problem = f"{', '.join(sorted(set(codes)))} messages have no threshold"
+        raise ConfigError(f"--precision {precision:g}", problem, "take sigma-delta, or drop it")
+    return {"precision": precision}
 
 
 def open_named(name: str, seed: int) -> "Model":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ep_neuro.console import log
-from ep_neuro.errors import ConfigError, ModelError
+from ep_neuro.errors import ModelError
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
@@ -95,20 +95,6 @@ def completed_choices(
         steps = taken["steps"] = notes["steps"]
     _tell(taken)
     return found, steps, taken
-
-
-def precision_of(codes: Collection[str], precision: float) -> dict[str, float]:
-    """``parameters`` of `compile_network`, of which only sigma-delta messages take the precision.
-
-    Raises
-    ------
-    ConfigError
-        If none of `codes` is sigma-delta.
-    """
-    if "sigma-delta" not in codes:
-        problem = f"{', '.join(sorted(set(codes)))} messages have no threshold"
-        raise ConfigError(f"--precision {precision:g}", problem, "take sigma-delta, or drop it")
-    return {"precision": precision}
 
 
 def _thresholds(notes: Mapping[str, Any]) -> dict[str, float | None]:

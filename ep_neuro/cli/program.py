@@ -26,10 +26,11 @@ from ep_neuro.arguments import (
     data_name,
     dataset_of,
     is_fresh,
+    precision_of,
     samples,
 )
 from ep_neuro.cli.app import command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed, precision_of
+from ep_neuro.cli.fine_tuned import DEPLOYED, completed
 from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.console import check_place, emit, log, progress
 from ep_neuro.errors import CheckFailed

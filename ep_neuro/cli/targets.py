@@ -21,10 +21,11 @@ from ep_neuro.arguments import (
     Steps,
     Sweep,
     data_name,
+    precision_of,
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices, precision_of
+from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices
 from ep_neuro.cli.models import open_named
 from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
 

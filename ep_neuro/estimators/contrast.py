@@ -73,8 +73,10 @@ def _hebbian(
     gradient = {k: torch.zeros_like(v) for k, v in parameter_names(network).items()}
     clamped = network.normalise(x)
     for c in network.spec.couplings:
-        ends = [(change[c.post], clamped)] if c.pre == INPUT else []
-        ends = ends or [(post[c.post], pre[c.pre]) for post, pre in pairs]
+        if c.pre == INPUT:
+            ends = [(change[c.post], clamped)]
+        else:
+            ends = [(post[c.post], pre[c.pre]) for post, pre in pairs]
         products = [operators.pairings(c, post, pre) for post, pre in ends]
         gradient[f"weight/{c.name}"] = -sum(products[1:], start=products[0])
     for p, value in change.items():
