@@ -15,9 +15,9 @@ form in which the learning engine of a chip runs a rule:
 ==========================  ====================================================================
 
 A trace is ``offset + gain * s`` (the population's readout, two constants), where ``s`` is the
-message of graded neurons, the sum of the messages of sigma-delta neurons and of the input, and the
-mean of the messages over the last half of the phase of spiking ones: what the other end of a
-synapse has been sent, and no more.
+message of graded neurons, the sum of the messages of sigma-delta neurons and of the input, and a
+weighted mean of the messages of spiking ones over the phase (`compilers.synapses.spike_weights`):
+what the other end of a synapse has been sent, and no more.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ bilinear in the states of the two ends.
 SPIKE_AVERAGE = Rule(
     "spike-average", "phase", "tag + sign * pre * post", "rate * tag - decay * weight"
 )
-"""The same products of the two ends' mean spike counts in the last half of each phase.
+"""The same products of the two ends' mean spike counts in each phase, its middle weighted most.
 
 O'Connor et al. 2019 ("Training a spiking neural network with equilibrium propagation") estimate
 the states from spikes in both phases; the soft-reset neuron's rate *is* the state.

@@ -61,7 +61,21 @@ def trace_unit(p: Population, integer: bool) -> float:
     return p.readout.gain * (2.0 ** -trace_frac(p) if integer else 1.0)
 
 
-def trace(p: Population, shown: np.ndarray, steps: int = 1) -> np.ndarray:
+def spike_weights(steps: int, from_rest: bool) -> np.ndarray:
+    """What a spike at each step of a phase counts in a trace, (steps,) whole numbers.
+
+    A triangle over the phase, or over its last half where it starts at rest and not in a settled
+    state. The soft reset keeps what a spike is too large or too small by, so that a neuron is a
+    first-order sigma-delta modulator, and a triangle the window that decodes one best: what the
+    ends of a plain mean cut off is an error of 1/n, here they count least (Candy 1986,
+    "Decimation for sigma delta modulation").
+    """
+    skipped = steps // 2 if from_rest else 0
+    rising = np.arange(1, steps - skipped + 1)
+    return np.concatenate([np.zeros(skipped, np.int64), np.minimum(rising, rising[::-1])])
+
+
+def trace(p: Population, shown: np.ndarray, window: int = 1) -> np.ndarray:
     """The trace of `p` as float64: whole numbers in a graph of integers.
 
     Parameters
@@ -69,16 +83,16 @@ def trace(p: Population, shown: np.ndarray, steps: int = 1) -> np.ndarray:
     p : Population
     shown : ndarray, (N, *shape)
         What the neuron has sent: its message, the sum of its messages, or of a spiking neuron its
-        spikes in `steps` steps.
-    steps : int
-        Steps over which spikes were counted.
+        spikes, each with its weight (`spike_weights`).
+    window : int
+        Sum of these weights.
     """
     integer = p.message is not None
     if isinstance(p.dynamics, Spiking):
         if not integer:
-            shown = shown / steps
+            shown = shown / window
         else:
-            shown = ((shown.astype(np.int64) << (MEAN_FRAC + 1)) + steps) // (2 * steps)
+            shown = ((shown.astype(np.int64) << (MEAN_FRAC + 1)) + window) // (2 * window)
     return np.asarray(shown + trace_offset(p, integer), np.float64)
 
 
@@ -373,4 +387,13 @@ def _factor(
     return np.ones_like(now[population.name]) if value is None else value
 
 
-__all__ = ["Change", "Synapses", "Traces", "forward", "trace", "trace_frac", "trace_offset"]
+__all__ = [
+    "Change",
+    "Synapses",
+    "Traces",
+    "forward",
+    "spike_weights",
+    "trace",
+    "trace_frac",
+    "trace_offset",
+]

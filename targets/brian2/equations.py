@@ -258,7 +258,7 @@ def _events(graph: Graph, population: Population) -> list[str]:
             return [f'events={{"send": "abs(d) >= theta and d != 0"{learn}}}']
         case _:
             mark = "; s = 1" if population.name == graph.output else ""
-            mark += "; n += late" if learn else ""
+            mark += "; n += weight" if learn else ""
             events = [f"events={{{learn[2:]}}}"] if learn else []
             return ['threshold="v >= 1"', f'reset="v -= 1{mark}"', *events]
 

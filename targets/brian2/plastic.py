@@ -47,7 +47,7 @@ def trace_equations(graph: Graph, population: Population) -> list[str]:
     """The trace of neurons, and when it counts."""
     lines = ["x : 1", f"gate = {_gate(graph)} : 1 (shared)"]
     if isinstance(population.dynamics, Spiking):
-        lines += ["n : 1", f"late = {_late(graph)} : 1 (shared)"]
+        lines += ["n : 1", f"weight = {_weight(graph)} : 1 (shared)"]
         lines += [f"window = {_window(graph)} : 1 (shared)"]
     return lines
 
@@ -80,17 +80,20 @@ def _gate(graph: Graph) -> str:
     )
 
 
-def _late(graph: Graph) -> str:
-    """1 in the last half of a phase that teaches."""
+def _weight(graph: Graph) -> str:
+    """What a spike counts in a trace: a triangle over what counts of a phase that teaches."""
     return " + ".join(
-        f"int(k >= late_{i} and k < end_{i})" for i, phase in enumerate(graph.phases) if phase.sign
+        f"0.5 * (end_{i} - late_{i} + 1 - abs(2 * k + 1 - late_{i} - end_{i}))"
+        f" * int(k >= late_{i} and k < end_{i})"
+        for i, phase in enumerate(graph.phases)
+        if phase.sign
     )
 
 
 def _window(graph: Graph) -> str:
-    """Steps of the last half of a phase that teaches; 1 in any other."""
+    """Sum of these weights in a phase that teaches; 1 in any other."""
     terms = [
-        f"(end_{i} - late_{i} - 1) * int(k >= begin_{i} and k < end_{i})"
+        f"(window_{i} - 1) * int(k >= begin_{i} and k < end_{i})"
         for i, phase in enumerate(graph.phases)
         if phase.sign
     ]

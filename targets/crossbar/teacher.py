@@ -9,7 +9,7 @@ import numpy as np
 
 from compilers.ir import Phase, Population, SigmaDelta, Source, Spiking
 from compilers.learner import Learner
-from compilers.synapses import trace
+from compilers.synapses import spike_weights, trace
 from ep_neuro.errors import RunError
 from targets.inputs import Job
 
@@ -104,7 +104,7 @@ class Teacher:
     def _trace(self, p: Population, moment: Moment, spikes: _Spikes) -> np.ndarray:
         state = moment.states[p.name]
         if isinstance(p.dynamics, Spiking):
-            return trace(p, spikes.late[p.name], spikes.window)
+            return trace(p, spikes.weighted[p.name], spikes.window)
         return trace(p, state.held[0] if isinstance(p.dynamics, SigmaDelta) else state.z)
 
     def _answers(self, moment: Moment, spikes: _Spikes) -> np.ndarray:
@@ -124,16 +124,29 @@ class Teacher:
 
 
 class _Spikes:
-    """Messages of the last half of a phase, added up by population: spikes, where those are."""
+    """Messages of a phase, added up by population: spikes, where those are.
+
+    Attributes
+    ----------
+    late : dict of ndarray
+        Those of the last half, which is what an output shows.
+    weighted : dict of ndarray
+        Each with its weight in a trace.
+    window : int
+        Sum of these weights.
+    """
 
     def __init__(self, phase: Phase) -> None:
         self.late: dict[str, np.ndarray] = {}
-        self.window = phase.steps - phase.steps // 2
-        self._left = phase.steps
+        self.weighted: dict[str, np.ndarray] = {}
+        self._weights = spike_weights(phase.steps, from_rest=phase.start is None)
+        self.window = int(self._weights.sum())
+        self._half, self._step = phase.steps // 2, 0
 
     def add(self, moment: Moment) -> None:
         """Take one more step."""
-        self._left -= 1
-        if self._left < self.window:
-            for name, state in moment.states.items():
-                self.late[name] = self.late.get(name, 0) + state.message
+        weight, late = float(self._weights[self._step]), self._step >= self._half
+        for name, state in moment.states.items():
+            self.weighted[name] = self.weighted.get(name, 0) + weight * state.message
+            self.late[name] = self.late.get(name, 0) + late * state.message
+        self._step += 1

@@ -7,7 +7,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from compilers.ir import Dynamics, Graded, Population, SigmaDelta, Spiking
+from compilers.ir import Dynamics, Graded, Population, Shape, SigmaDelta, Spiking
 from targets.reference.arithmetic import Arithmetic, within
 
 
@@ -39,10 +39,18 @@ class State:
     rest: np.ndarray
 
 
+def blank(samples: int, shape: Shape, dtype: type[np.generic]) -> np.ndarray:
+    """Zeros, (samples, *shape); images lie channels-last, as convolutions return them."""
+    if len(shape) != 3:
+        return np.zeros((samples, *shape), dtype)
+    channels, height, width = shape
+    return np.zeros((samples, height, width, channels), dtype).transpose(0, 3, 1, 2)
+
+
 def at_rest(numbers: Arithmetic, population: Population, samples: int) -> State:
     """The state before the first step: membrane at 0, or half way to a spike."""
     spiking = isinstance(population.dynamics, Spiking)
-    zero = np.zeros((samples, *population.shape), numbers.dtype)
+    zero = blank(samples, population.shape, numbers.dtype)
     v = zero + numbers.membrane(population, 0.5) if spiking else zero
     z = zero if spiking else numbers.clip(population, v)
     return State(v=v, u=zero, z=z, message=zero, sent=zero, rest=zero)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from compilers.ir import Graph, Phase, Population, Projection, SigmaDelta, Spiking
-from compilers.operators import apply
 from targets.base import PhaseResult
 from targets.inputs import Job
 from targets.records import require_finite, synapses_of
 from targets.reference.arithmetic import Arithmetic, Floating, Integer
-from targets.reference.dynamics import State, advance, at_rest
+from targets.reference.convolution import Convolver
+from targets.reference.dynamics import State, advance, at_rest, blank
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Engine:
         names = {p.name for p in graph.sources}
         self.recurrent = [p for p in graph.projections if p.pre not in names]
         self.feedforward = [p for p in graph.projections if p.pre in names]
+        self._operators = Convolver()
         self.depth = max((p.delay for p in self.recurrent), default=1)
 
     def load(self, weights: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> None:
@@ -108,7 +109,10 @@ class Engine:
         drives = dict(constant)
         for p in self.recurrent:
             if p.name in sums:
-                drives[p.post] = drives[p.post] + self.numbers.gain(p, sums[p.name])
+                drive = drives[p.post]
+                gained = self.numbers.gain(p, sums[p.name])
+                # In the layout of the first; a sum of two layouts is slow from then on.
+                drives[p.post] = np.add(drive, gained, out=np.empty_like(drive))
         if phase.nudge and y is not None:
             output = self._output
             nudge = self.numbers.nudge(output, phase.nudge, y, before.states[output.name].z)
@@ -144,13 +148,14 @@ class Engine:
         return drives
 
     def _bias(self, population: Population, samples: int) -> np.ndarray:
-        drive = np.zeros((samples, *population.shape), self.numbers.dtype)
+        drive = blank(samples, population.shape, self.numbers.dtype)
         bias = self.biases.get(population.name)
-        return drive if bias is None else drive + bias
+        return drive if bias is None else np.add(drive, bias, out=drive)
 
     def _apply(self, p: Projection, message: np.ndarray) -> np.ndarray:
         x = message.astype(np.float64, copy=False)
-        return apply(p.operator, self.weights[p.weight], x, self.shapes[p.post])
+        weight, post = self.weights[p.weight], self.shapes[p.post]
+        return self._operators.apply(p.operator, p.weight, weight, x, post)
 
 
 def _speaks(message: np.ndarray) -> bool:

@@ -8,9 +8,10 @@ import numpy as np
 
 from compilers.ir import Phase, Population, SigmaDelta, Spiking
 from compilers.learner import Learner
-from compilers.synapses import trace
+from compilers.synapses import spike_weights, trace
 from ep_neuro.errors import RunError
 from targets.inputs import Job
+from targets.reference.dynamics import blank
 from targets.reference.engine import Engine, Moment
 
 
@@ -111,10 +112,14 @@ class _Course:
         self._spiking = {p.name for p in engine.graph.neurons if isinstance(p.dynamics, Spiking)}
         own = engine.numbers.dtype
         self.sent = {
-            p.name: np.zeros((samples, *p.shape), own if p.name in self._spiking else np.int64)
+            p.name: blank(samples, p.shape, own if p.name in self._spiking else np.int64)
             for p in engine.graph.neurons
         }
-        self._early: dict[str, np.ndarray] = {}
+        # Spikes of what is traced, weighted, and those of the output before the half that is read.
+        weighed = [p for p in traced if p.name in self._spiking and phase.sign]
+        self._weighted = {p.name: blank(samples, p.shape, own) for p in weighed}
+        self._weights = spike_weights(phase.steps, from_rest=phase.start is None)
+        self._early = self.sent[engine.graph.output]
         self._steps = 0
 
     def run(self, constant: Mapping[str, np.ndarray], y: np.ndarray | None, steps: int) -> None:
@@ -123,9 +128,14 @@ class _Course:
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(steps):
                 if self._steps == self.phase.steps // 2:
-                    self._early = {name: count.copy() for name, count in self.sent.items()}
+                    self._early = self.sent[self.engine.graph.output].copy()
                 self.moment = self.engine.step(self.moment, constant, self.phase, y)
+                weight = self._weights[self._steps].astype(self.engine.numbers.dtype)
                 self._steps += 1
+                for name, weighted in self._weighted.items():
+                    if weight:
+                        spikes = self.moment.states[name].message
+                        np.add(weighted, np.multiply(weight, spikes), out=weighted)
                 for name, state in self.moment.states.items():
                     # A spike is a 1 already.
                     sent, spiking = self.sent[name], name in self._spiking
@@ -133,14 +143,20 @@ class _Course:
 
     def traces(self) -> dict[str, np.ndarray]:
         """Traces by population."""
-        return {**self.clamped, **{p.name: trace(p, *self._shown(p)) for p in self.traced}}
+        return {**self.clamped, **{p.name: self._trace(p) for p in self.traced}}
+
+    def _trace(self, p: Population) -> np.ndarray:
+        state = self.moment.states[p.name]
+        if isinstance(p.dynamics, Spiking):
+            return trace(p, self._weighted[p.name], int(self._weights.sum()))
+        return trace(p, state.sent if isinstance(p.dynamics, SigmaDelta) else state.z)
 
     def output(self) -> np.ndarray:
         """What the output shows, up to a gain; `RunError` if it is not finite."""
         output = self.engine.graph.population(self.engine.graph.output)
         # The readout of sigma-delta neurons is their state, of which receivers know a part.
-        spiking = isinstance(output.dynamics, Spiking)
-        shown = self._shown(output)[0] if spiking else self.moment.states[output.name].z
+        late = np.subtract(self.sent[output.name], self._early)
+        shown = late if output.name in self._spiking else self.moment.states[output.name].z
         if not np.isfinite(shown).all():
             raise RunError(
                 f"phase '{self.phase.name}'",
@@ -148,11 +164,3 @@ class _Course:
                 "lower the learning rate or the leak, or bound the populations",
             )
         return shown
-
-    def _shown(self, p: Population) -> tuple[np.ndarray, int]:
-        """What the neurons of `p` have sent, and over how many steps."""
-        state = self.moment.states[p.name]
-        if isinstance(p.dynamics, Spiking):
-            late = self.sent[p.name] - self._early[p.name]
-            return late, self.phase.steps - self.phase.steps // 2
-        return state.sent if isinstance(p.dynamics, SigmaDelta) else state.z, 1

@@ -15,6 +15,7 @@ from compilers.ir import Conv, Dense, Graph, Phase, Population, SigmaDelta, Sour
 from compilers.learner import Learner
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.validate import validate
+from compilers.synapses import MEAN_FRAC
 from ep_neuro.errors import TargetError
 from targets.base import Backend, Feature, LearningSession, PhaseResult
 from tests.conformance.cases import Case, able, every_probe
@@ -110,7 +111,12 @@ def _sent(
         return np.floor(x * unit + 0.5) / unit if p.message else x
     messages = results[phase.name].probes[f"{p.name}.message"] / unit
     if isinstance(p.dynamics, Spiking):
-        shown = messages[phase.steps // 2 :].mean(0)
+        first = phase.steps // 2 if phase.start is None else 0
+        distance = np.arange(first, phase.steps) - (first + phase.steps - 1) / 2
+        triangle = (phase.steps - first + 1) / 2 - np.abs(distance)
+        shown = np.tensordot(triangle, messages[first:], 1) / triangle.sum()
+        if p.message:
+            shown = np.floor(shown * 2**MEAN_FRAC + 0.5) / 2**MEAN_FRAC
     elif isinstance(p.dynamics, SigmaDelta):
         shown = messages.sum(0)
         while phase.start is not None:

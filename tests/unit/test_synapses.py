@@ -19,7 +19,7 @@ from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import quantize
 from compilers.plasticity import Rule
-from compilers.synapses import MEAN_FRAC, TAG, Synapses, trace
+from compilers.synapses import MEAN_FRAC, TAG, Synapses, spike_weights, trace
 from ep_neuro.errors import GraphError
 from ep_neuro.network import Network
 from tests.helpers.graphs import graph_of, random_residual_spec
@@ -138,6 +138,30 @@ def test_the_trace_of_spikes_is_their_mean(spikes: int, steps: int) -> None:
     assert mean == count[0, 0] / steps
     (integer,) = quantize(Graph("g", (real,))).populations
     assert trace(integer, count, steps)[0, 0] == nearest(mean * 2**MEAN_FRAC)
+
+
+@given(steps=st.integers(1, 80), from_rest=st.booleans())
+def test_spikes_count_by_a_triangle_over_the_steps_that_count(steps: int, from_rest: bool) -> None:
+    weights = spike_weights(steps, from_rest)
+    counted = weights[steps // 2 :] if from_rest else weights
+    assert len(weights) == steps
+    assert not weights[: steps - len(counted)].any()
+    assert (counted > 0).all()
+    np.testing.assert_array_equal(counted, counted[::-1])
+    assert set(np.abs(np.diff(counted)).tolist()) <= {0, 1}
+    assert weights.sum() == (len(counted) + 1) ** 2 // 4
+
+
+def test_a_triangle_decodes_a_rate_many_times_better_than_a_mean_of_the_last_half() -> None:
+    """A soft-reset neuron under a constant current, from any membrane: the squared error."""
+    rng = np.random.default_rng(0)
+    rates, steps = rng.uniform(0.02, 0.98, 5000), 32
+    charge = rng.uniform(size=5000) + rates * np.arange(steps + 1)[:, None]
+    spikes = np.diff(np.floor(charge), axis=0)
+    weights = spike_weights(steps, from_rest=False)
+    by_triangle = np.mean((weights @ spikes / weights.sum() - rates) ** 2)
+    by_mean = np.mean((spikes[steps // 2 :].mean(0) - rates) ** 2)
+    assert by_triangle < by_mean / 20
 
 
 # --- commits -----------------------------------------------------------------------------------

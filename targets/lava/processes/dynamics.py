@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from compilers.ir import Population, Spiking
-from compilers.synapses import trace
+from compilers.synapses import spike_weights, trace
 from targets.lava.numbers import Floating, Integer, Numbers
 from targets.lava.plan import OUTPUT
 from targets.lava.processes.phased import PhasedModel
@@ -132,7 +132,7 @@ class SpikingModel(NeuronsModel):
         super().__init__(proc_params)
         dynamics = self.population.dynamics
         assert isinstance(dynamics, Spiking)
-        self.spikes = self.silence
+        self.spikes = self.weighted = self.silence
         self.one = self.numbers.membrane(1.0)
         self.low = self.numbers.membrane(-dynamics.bound)
         self.high = self.numbers.membrane(1.0 + dynamics.bound)
@@ -144,8 +144,8 @@ class SpikingModel(NeuronsModel):
 
     @property
     def trace(self) -> np.ndarray:
-        """The mean of the messages over the last half of the phase."""
-        return trace(self.population, self.spikes, self.step - self.order.steps // 2)
+        """The weighted mean of the messages over the phase."""
+        return trace(self.population, self.weighted, int(self._weights().sum()))
 
     def rest(self) -> None:
         """Half way to a spike, so that the mean rate carries no bias."""
@@ -159,8 +159,15 @@ class SpikingModel(NeuronsModel):
         self.message = (v >= self.one).astype(self.numbers.dtype)
         self.v = v - self.one * self.message
         late = self.step - self.order.steps // 2
-        if late > 0 and (self.is_output or self.order.sign):
+        if late > 0 and self.is_output:
             self.spikes = (self.silence if late == 1 else self.spikes) + self.message
+        if self.order.sign:
+            weight = self._weights()[self.step - 1].astype(self.numbers.dtype)
+            before = self.silence if self.step == 1 else self.weighted
+            self.weighted = before + weight * self.message
+
+    def _weights(self) -> np.ndarray:
+        return spike_weights(self.order.steps, from_rest=self.order.start < 0)
 
     def read_out(self, output: np.ndarray) -> None:
         """The mean of the messages over the last half of the phase."""
