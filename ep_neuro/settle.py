@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ep_neuro.activations import distance
 from ep_neuro.costs import Nudge
+from ep_neuro.graphs import Steps, Sweeps, recorder_of
 from ep_neuro.network import Landscape, State
 from ep_neuro.operators import arranged
 from ep_neuro.spec import INPUT, NetworkSpec
@@ -66,6 +67,11 @@ class Schedule(BaseModel):
             return self.relaxation
         early, late, last = AUTO.get(self.method, (1.0, 1.0, 0))
         return early if sweep <= last else late
+
+    def steps(self, done: int, look: int) -> Steps:
+        """``w`` of the sweeps after the first `done`, up to the next look; one every `look`."""
+        until = min(done - done % look + look, self.sweeps)
+        return tuple(self.step(sweep) for sweep in range(done + 1, until + 1))
 
     def groups(self, spec: NetworkSpec, nudged: bool = False) -> list[list[str]]:
         """Populations that move together, in the order of a sweep."""
@@ -187,18 +193,21 @@ def settle(
     """
     groups = schedule.groups(landscape.spec, nudge is not None)
     active = _Active(landscape, state, nudge)
-    compact = not record and on_sweep is None
+    watched = record or on_sweep is not None
+    recorder = None if watched else recorder_of(schedule.tolerance, active.device)
+    run = Sweeps(lambda steps: active.sweeps(groups, steps), [active.z], recorder)
     residuals: list[float] = []
     energies: list[float] = []
     sweep = work = 0
     with torch.no_grad():
-        for sweep in range(1, schedule.sweeps + 1):
-            measured = record or sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
-            found = active.sweep(groups, schedule.step(sweep), measured)
-            work += active.landscape.size
+        while sweep < schedule.sweeps:
+            steps = schedule.steps(sweep, 1 if watched else CHECK_EVERY)
+            found = run(steps)
+            sweep += len(steps)
+            work += len(steps) * active.landscape.size
             if on_sweep is not None:
                 on_sweep(sweep, active.z)
-            if found is None:
+            if not (record or sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps):
                 continue
             worst = float(found.max())
             if record:
@@ -206,7 +215,7 @@ def settle(
                 energies.append(float(nudged_energy(landscape, active.z, nudge).mean()))
             if worst <= schedule.tolerance or worst != worst:
                 break
-            if compact:
+            if not watched and recorder is None:
                 active.retire(found <= schedule.tolerance)
     z, residual = active.everything()
     finite = all(bool(torch.isfinite(v).all()) for v in z.values())
@@ -236,7 +245,20 @@ class _Active:
         self._resting: State = {}
         self._residual = next(iter(self.z.values())).new_zeros(landscape.size)
 
-    def sweep(self, groups: list[list[str]], relaxation: float, measured: bool) -> Tensor | None:
+    @property
+    def device(self) -> torch.device:
+        """Where the states lie."""
+        return self._residual.device
+
+    def sweeps(self, groups: list[list[str]], steps: Steps) -> Tensor:
+        """A sweep for each of `steps`; the residual of each active sample in the last."""
+        for step in steps[:-1]:
+            self._sweep(groups, step, measured=False)
+        found = self._sweep(groups, steps[-1], measured=True)
+        assert found is not None
+        return found
+
+    def _sweep(self, groups: list[list[str]], relaxation: float, measured: bool) -> Tensor | None:
         """Move every population once; the residual of each active sample if `measured`."""
         found: Tensor | None = None
         for group in groups:

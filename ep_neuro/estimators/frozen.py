@@ -20,6 +20,7 @@ from ep_neuro.estimators.contrast import (
     response,
 )
 from ep_neuro.estimators.phases import both_phases
+from ep_neuro.graphs import Steps, Sweeps, recorder_of
 from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import CHECK_EVERY, RETIRE_SHARE, Schedule, SettleResult, Status, settle
 
@@ -142,18 +143,23 @@ class Pair:
         residual, index = self.force.new_zeros(size), torch.arange(size, device=self.force.device)
         active, half = self, self.half()
         silent = set(half)  # Before the first sweep there is no response.
+        recorder = recorder_of(schedule.tolerance, self.force.device)
+        run = Sweeps(
+            lambda steps: active._sweeps(groups, half, silent, steps),
+            [self.up, self.down, half],
+            recorder,
+        )
         sweep = work = 0
-        for sweep in range(1, schedule.sweeps + 1):
-            measured = sweep % CHECK_EVERY == 0 or sweep == schedule.sweeps
-            found = active._sweep(groups, half, silent, schedule.step(sweep), measured)
-            work += len(index)
-            if found is None:
-                continue
+        while sweep < schedule.sweeps:
+            steps = schedule.steps(sweep, CHECK_EVERY)
+            found = run(steps)
+            sweep += len(steps)
+            work += len(steps) * len(index)
             residual[index] = found
             late = ~(found <= schedule.tolerance)
             if not bool(late.any()):
                 break
-            if float(late.float().mean()) <= 1 - RETIRE_SHARE:
+            if recorder is None and float(late.float().mean()) <= 1 - RETIRE_SHARE:
                 self._store(active, index)
                 active, index = active._select(late), index[late]
                 half = active.half()
@@ -181,6 +187,16 @@ class Pair:
         for mine, theirs in ((self.up, active.up), (self.down, active.down)):
             for p, v in theirs.items():
                 mine[p][index] = v
+
+    def _sweeps(
+        self, groups: list[list[str]], half: State, silent: set[str], steps: Steps
+    ) -> Tensor:
+        """A sweep for each of `steps`; how far each sample was from rest in the last, (N,)."""
+        for step in steps[:-1]:
+            self._sweep(groups, half, silent, step, measured=False)
+        found = self._sweep(groups, half, silent, steps[-1], measured=True)
+        assert found is not None
+        return found
 
     def _sweep(
         self,
