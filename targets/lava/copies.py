@@ -5,8 +5,8 @@ The learning engine computes ``dt = 2 x0 x1 y1 y2 - t y3`` and ``dw = t y3`` at 
 trace in place of its message (what is in flight then is dropped as the next phase is loaded) and
 offers it as ``y1``; ``y2`` is a gate, the sign of the phase times the rate, and ``y3`` commits. So
 the tag collects ``sign rate post pre``, in the two copies of a tied weight alike. That holds in
-floating point. Lava's fixed-point engine has traces of 7 bits without a sign and tags of 8 bits
-with one, too few for the rule of `compilers.synapses`: integers learn in the batched lowering.
+floating point; `targets.lava.fixed_point` says what becomes of it in integers, where biases learn
+in the neurons.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compilers.integers import nearest
 from compilers.ir import Dense, Graph
 from compilers.learner import fold_drive, lifted
 from compilers.limits import Violation
 from compilers.plasticity import Plasticity, Rule
 from compilers.sharing import shared_plasticity
 from compilers.synapses import Synapses
+from targets.lava.fixed_point import misfits
 
 PRODUCTS = [(1.0, ("post", "pre", "sign")), (1.0, ("tag",))]
 """The terms of a tag that the engine's rule computes."""
@@ -78,6 +80,8 @@ def copies(graph: Graph) -> dict[str, Copy]:
     found: dict[str, Copy] = {}
     for index, record in enumerate(graph.plasticity):
         s = Synapses(graph, index)
+        if s.pre is None and graph.quantised:
+            continue
         if s.pre is None:
             found[record.weight] = Copy(record.weight, index, (s.shape[0], 1))
             continue
@@ -85,7 +89,8 @@ def copies(graph: Graph) -> dict[str, Copy]:
         for p in sorted(tied, key=lambda p: not isinstance(p.operator, Dense)):
             shape = graph.population(p.post).size, graph.population(p.pre).size
             backward = not isinstance(p.operator, Dense)
-            found[p.name] = Copy(p.name, index, shape, p.scale, backward)
+            scale = 1.0 if graph.quantised else p.scale
+            found[p.name] = Copy(p.name, index, shape, scale, backward)
     return found
 
 
@@ -99,8 +104,8 @@ def bare_biases(graph: Graph) -> dict[str, np.ndarray]:
             if q.post == p.name:
                 bias = bias - fold_drive(graph, q, graph.arrays[q.weight].astype(np.float64))
         if p.bias in learn:
-            rest = -p.readout.offset / p.readout.gain
-            bias = np.full(p.shape, rest)
+            rest = p.readout.offset / p.readout.gain
+            bias = np.full(p.shape, -rest if p.state is None else -nearest(rest * p.state.one))
         biases[p.name] = bias
     return biases
 
@@ -113,8 +118,7 @@ def unlearnable(graph: Graph) -> list[Violation]:
     batched = "use lowering batched"
     found = list(shared_plasticity(graph))
     if graph.quantised:
-        subject = f"graph '{graph.name}', integer weights that learn"
-        found.append(Violation(subject, len(graph.plasticity), 0, batched))
+        found.extend(misfits(graph))
     early = sum(p.commit for p in graph.phases[:-1])
     if early:
         found.append(Violation(f"graph '{graph.name}', commits before its end", early, 0, batched))

@@ -42,7 +42,14 @@ from targets.lava.processes.single import (
     PySingleSpikingFixed,
 )
 from targets.lava.processes.source import InputSource
-from targets.lava.processes.taught import One, PyGate, PyOne, PyTaughtDense
+from targets.lava.processes.taught import (
+    One,
+    PyGate,
+    PyGateFixed,
+    PyOne,
+    PyTaughtDense,
+    PyTaughtDenseFixed,
+)
 from targets.lava.recorder import Recorder
 from targets.lava.stock import DENSE, OWN, SPARSE, kind, own_weights, parameters
 from targets.lava.taught import Taught
@@ -61,7 +68,7 @@ FLOATING: Models = by_process(
 FIXED: Models = by_process(
     *(PyPhaseController, PyNudgeFixed, PyHopfieldLayer, PyDenseModelBitAcc, PySparseModelBitAcc),
     *(PySingleSourceFixed, PySingleGradedFixed, PySingleSigmaDeltaFixed, PySingleSpikingFixed),
-    PySynapsesFixed,
+    *(PySynapsesFixed, PyTaughtDenseFixed, PyGateFixed),
 )
 """The fixed-point model of each Process."""
 

@@ -145,7 +145,7 @@ class Plan:
         for s in plastic_synapses(self.graph):
             name = s.record.weight
             yield tally_field(name), ("float64", (2,))
-            if self.lowering == BATCHED:
+            if self.lowering == BATCHED or (s.pre is None and self.graph.quantised):
                 yield weight_field(name), (states, s.shape)
                 yield tag_field(name), (states, s.shape)
         if self.teaches:

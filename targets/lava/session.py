@@ -237,12 +237,12 @@ class LavaSession(Closing):
                 lesson.note(phase, self._read(phase, count, ()))
                 lesson.student.note(0 if faithful else lesson.commits_of(phase))
         if faithful:
-            self._commit(job.phases[-1], lesson)
+            self._commit(job.phases[-1], samples, lesson)
 
-    def _commit(self, last: Phase, lesson: Lesson) -> None:
+    def _commit(self, last: Phase, samples: int, lesson: Lesson) -> None:
         """One word to a faithful network, a phase of no steps: the tags of a batch are complete."""
         self._orders += 1
-        order = Order(self._orders, commit=1)
+        order = Order(self._orders, commit=1, samples=samples, commits=lesson.student.commits)
         self._run_phase(replace(last, name="commit", steps=0), order, 0.0, lesson.rate_scale)
         lesson.student.note(1)
 

@@ -73,9 +73,9 @@ class Student:
         if WRITES in board and self._ahead:
             for copy in self._copies:
                 if not copy.backward:
-                    shape = learner.weights[self._name(copy)].shape
-                    matrix = board[copy_field(copy.name)]
-                    learner.weights[self._name(copy)] = copy.weight(matrix, shape)
+                    held = learner.weights[self._name(copy)]
+                    found = copy.weight(board[copy_field(copy.name)], held.shape)
+                    learner.weights[self._name(copy)] = found.astype(held.dtype)
         learner.commits += self._ahead
         self._ahead = 0
 

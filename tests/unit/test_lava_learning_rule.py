@@ -73,8 +73,8 @@ def plastic(
 ) -> Program:
     """A dense network with a skip, which learns by Lava's own rule."""
     made = network() if spec is SPEC else Network(spec, 0)
-    bits = arguments.pop("bits", None)
-    program = compile_network(made, BACKEND, code=code, bits=bits, steps=steps, beta=BETA)  # type: ignore[arg-type]
+    numbers = {name: arguments.pop(name, None) for name in ("bits", "state_frac")}
+    program = compile_network(made, BACKEND, code=code, steps=steps, beta=BETA, **numbers)  # type: ignore[arg-type]
     arguments = {"lr": 0.2, "nudged_steps": steps, **arguments}
     graph = make_plastic(program.graph, **arguments)  # type: ignore[arg-type]
     return replace(program, graph=graph, options={"lowering": FAITHFUL})
@@ -194,7 +194,9 @@ def commits_early(program: Program) -> Program:
     ("make", "said"),
     [
         (lambda: plastic(spec=random_residual_spec(1)), "unshare .*freeze .*learn it off chip"),
-        (lambda: plastic(bits=8), "integer weights .*use lowering batched"),
+        (lambda: plastic(bits=8), "no stock process: .*state-frac 20, or use lowering batched"),
+        (lambda: plastic("spike", bits=8, state_frac=20), "spiking populations of integers"),
+        (lambda: plastic(bits=8, state_frac=20, keep=True), "rounding that is kept"),
         (lambda: plastic(rule="continual"), "rule 'continual' of another form"),
         (lambda: plastic(decay=0.1), "a decay"),
         (lambda: commits_early(plastic()), "commits before its end"),

@@ -12,8 +12,10 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from compilers.ir import Population, SigmaDelta
-from compilers.synapses import trace
+from compilers.synapses import trace, trace_offset
+from targets.lava.fixed_point import payload, seen
 from targets.lava.plan import INPUT
+from targets.lava.plastic import PlasticBias
 from targets.lava.processes.controlled import ControlledModel
 from targets.lava.processes.dynamics import (
     GradedModel,
@@ -45,6 +47,7 @@ class SingleModel(ControlledModel, NeuronsModel):
         super().__init__(proc_params)
         self.lift: float = proc_params["lift"]
         self.traced: bool = proc_params["traced"]
+        self.plastic: PlasticBias | None = proc_params["plastic"]
         self.adds_up = isinstance(self.population.dynamics, SigmaDelta)
 
     def load(self) -> None:
@@ -61,11 +64,15 @@ class SingleModel(ControlledModel, NeuronsModel):
 
     def _send(self) -> None:
         teaches = self.traced and self.step > 0 and self.ends_lesson
-        trace = self.trace if teaches else self.silence
-        self.s_out.send(trace if teaches else self._lifted())
+        carried, shown = self.lesson() if teaches else (self._lifted(), self.silence)
+        self.s_out.send(carried)
         self.z_out.send(self.shown)
         if self.traced:
-            self.t_out.send(trace)
+            self.t_out.send(shown)
+
+    def lesson(self) -> tuple[np.ndarray, np.ndarray]:
+        """The trace as a message, and as this side's synapses see it."""
+        return self.trace, self.trace
 
     def _lifted(self) -> np.ndarray:
         # Changes add up, so that theirs is sent once, with the first.
@@ -75,7 +82,7 @@ class SingleModel(ControlledModel, NeuronsModel):
 
 
 class FixedSingleModel(SingleModel):
-    """The same in integers."""
+    """The same in integers; a bias that learns does so here, and not in a process of its own."""
 
     integers: ClassVar[bool] = True
 
@@ -83,7 +90,31 @@ class FixedSingleModel(SingleModel):
     x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
     z_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+    t_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
     v: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+
+    def rest(self) -> None:
+        """The bias as it is by now."""
+        super().rest()
+        if self.plastic is not None:
+            self.constant = self.silence + self.plastic.present().ravel()
+
+    def load(self) -> None:
+        """Change the bias, if the word says so."""
+        super().load()
+        own = None if self.plastic is None else self.plastic.own
+        if own is not None and self.order.steps == 0 and self.order.commit:
+            own.commit(self.order, self.order.commits)
+
+    def lesson(self) -> tuple[np.ndarray, np.ndarray]:
+        """The trace in 7 bits, with the sign of the phase at this side; the bias sees it all."""
+        trace, name = self.trace, self.population.name
+        own = None if self.plastic is None else self.plastic.own
+        if own is not None:
+            own.accumulate(self.order, {name: trace.reshape(1, *self.population.shape)}, {})
+        shown = trace - trace_offset(self.population, True)
+        carried = payload(self.population, shown.astype(np.int64))
+        return carried, self.order.sign * seen(self.population, carried)
 
 
 @implements(proc=InputSource, protocol=LoihiProtocol)
@@ -111,8 +142,12 @@ class PySingleSource(ControlledModel, PyInputSource):
     def advance(self) -> None:
         """Stay silent; the step after the load is the one that counts."""
         teaches = self.traced and self.ends_lesson
-        self.s_out.send(trace(self.population, self.message) if teaches else self.silence)
+        self.s_out.send(self.lesson() if teaches else self.silence)
         self.record(self.message)
+
+    def lesson(self) -> np.ndarray:
+        """The trace as a message."""
+        return trace(self.population, self.message)
 
 
 @implements(proc=InputSource, protocol=LoihiProtocol)
@@ -124,6 +159,10 @@ class PySingleSourceFixed(PySingleSource):
     integers: ClassVar[bool] = True
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+
+    def lesson(self) -> np.ndarray:
+        """The trace in 7 bits; what lies outside [0, 1) saturates."""
+        return payload(self.population, self.message)
 
 
 @implements(proc=GradedNeurons, protocol=LoihiProtocol)
