@@ -37,8 +37,9 @@ class LavaBackend:
     at once and keeps each tied weight in one Process. ``faithful`` is the graph that moves to
     hardware: a `HopfieldLayer` for each population, with one Process for each directed projection,
     Lava's own Dense or Sparse wherever those compute the right thing. Batched, everything learns
-    that the reference can, and alike; faithful, dense couplings in floating point do, by Lava's own
-    learning rule, and a program that asks for more is refused as it is to learn.
+    that the reference can, and alike; faithful, dense couplings do, by Lava's own learning rule (in
+    integers where they are stock processes, see `targets.lava.fixed_point`), and a program that
+    asks for more is refused as it is to learn.
     """
 
     name = "lava"

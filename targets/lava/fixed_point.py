@@ -25,6 +25,7 @@ from compilers.ir import Graph, Population, Projection, Spiking
 from compilers.limits import Violation
 from compilers.plasticity import Plasticity
 from compilers.synapses import Synapses, trace_offset
+from ep_neuro.errors import DataError
 from targets.lava.stock import misfit
 
 TRACE_BITS = 7
@@ -93,6 +94,14 @@ def rule_of(sender: Population, rate: Rate) -> tuple[str, str]:
     rest = resting(sender)
     x1 = f"(x1{rest:+d})" if rest else "x1"
     return f"4*2^-5*x0*{x1}*y1", f"4*2^{rate.shift - 7}*u0*t*y3"
+
+
+def check_input(x: np.ndarray) -> None:
+    """Refuse inputs that a trace of the source cannot hold, by a `DataError`."""
+    low, high = float(x.min()), float(x.max())
+    if low < 0 or high > 1:
+        problem = f"values from {low:g} to {high:g}, and Lava's traces of 7 bits hold 0 to 1"
+        raise DataError("input x", problem, "use lowering batched, or a network that takes 0 to 1")
 
 
 # --- what it cannot do -------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult,
 from targets.inputs import Job, Probe, prepare
 from targets.lava.board import Board, Order
 from targets.lava.copies import unlearnable
+from targets.lava.fixed_point import check_input
 from targets.lava.guard import Guard
 from targets.lava.lesson import Lesson, check_lesson
 from targets.lava.plan import (
@@ -130,6 +131,8 @@ class LavaSession(Closing):
         at_once = self._options["batch"] if self.lowering == BATCHED else batch
         check_lesson(batch, rate_scale, at_once)
         job = prepare(self._graph, x, y)
+        if self.lowering == FAITHFUL and self._graph.quantised:
+            check_input(job.x)
         self._start(make_lesson_plan(self._graph, job, batch, self.lowering))
         lesson = Lesson(student, len(job.x), rate_scale)
         for first in range(0, lesson.samples, batch):

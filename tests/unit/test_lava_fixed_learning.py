@@ -13,6 +13,7 @@ import targets
 from compilers import Program, compile_network
 from compilers.ir import Encoding, FixedPoint, Graded, Population, Readout
 from ep_neuro import data
+from ep_neuro.errors import DataError
 from ep_neuro.network import Network
 from ep_neuro.zoo import digits_dense
 from targets.base import LearningSession
@@ -96,11 +97,14 @@ def test_over_a_hundred_digits_the_update_is_the_one_in_floating_point() -> None
     ]
     with (
         on_lava(replace(programs[0], options={"lowering": FAITHFUL})) as mine,
+        ReferenceSession(programs[0]) as exact,
         ReferenceSession(programs[1]) as oracle,
     ):
-        update, expected = mean_update(mine, x, y), mean_update(oracle, x, y)
+        update, others, expected = (mean_update(s, x, y) for s in (mine, exact, oracle))
     for name, change in expected.items():
-        assert cosine(update[name], change) > 0.95, name
+        for which, found in (("Lava's rule", update), ("exact integers", others)):
+            print(f"{name}, {which}: {cosine(found[name], change):.4f}")
+            assert cosine(found[name], change) > 0.95
 
 
 @needs_lava
@@ -123,6 +127,15 @@ def test_interrupted_learning_draws_the_same_random_numbers() -> None:
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
         np.testing.assert_array_equal(same[name], saved[name], err_msg=name)
+
+
+@needs_lava
+@pytest.mark.parametrize("wrong", [-0.1, 1.5])
+def test_an_input_that_no_trace_holds_is_refused_before_anything_learns(wrong: float) -> None:
+    x = X.copy()
+    x.flat[3] = wrong
+    with on_lava(integers()) as session, pytest.raises(DataError, match=r"7 bits hold 0 to 1"):
+        session.learn(x, Y)
 
 
 # --- the arithmetic ----------------------------------------------------------------------------
