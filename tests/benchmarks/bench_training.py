@@ -30,9 +30,10 @@ PUBLISHED = Centered(beta=0.2, free=PUBLISHED_FREE, nudged=PUBLISHED_NUDGED)
 FAST = FrozenMean(
     beta=0.2,
     free=Schedule(sweeps=40, tolerance=5e-3),
-    nudged=Schedule(sweeps=30, tolerance=1e-4),
+    nudged=Schedule(sweeps=30, tolerance=3e-5),
 )
-"""The engine that is measured."""
+"""The engine that is measured. A response tolerance of 1e-4 is too coarse on some networks: a cosine
+of 0.974 where 3e-5 gives 0.991, for a twentieth more time."""
 
 EXACT = Schedule(sweeps=5000, relaxation=1.6, tolerance=1e-9)
 
