@@ -27,7 +27,7 @@ class Clip:
 
     def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
         """`z` moved towards rest; the energy falls for ``0 < step < 2``."""
-        return self(torch.lerp(z, drive, step))
+        return self(drive if step == 1 else torch.lerp(z, drive, step))
 
     def potential(self, z: Tensor) -> Tensor:
         """``|z|^2 / 2``, elementwise."""

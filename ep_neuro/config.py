@@ -25,6 +25,7 @@ from ep_neuro.estimators import (
 from ep_neuro.network import Network
 from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.spec import NetworkSpec
+from ep_neuro.truth import Truth
 from ep_neuro.yaml_io import dump_yaml, first_problem, load_yaml, parse_value
 from ep_neuro.zoo import zoo
 
@@ -121,6 +122,9 @@ class TrainConfig(BaseModel):
         ``own`` takes the phases as they are written. ``published`` replaces them by the 120 free
         and twice 50 nudged even/odd sweeps of the published code, and frozen-mean by centered, so
         that one file runs both.
+    truth : Truth, optional
+        How true the gradient of the estimator ``frozen-mean`` has to be: its sweeps are then as few
+        as keep it so. With null, it does the sweeps that it says.
     optimiser : Optimiser
     epochs, batch : int
         Passes over the training split, samples a step.
@@ -157,6 +161,7 @@ class TrainConfig(BaseModel):
     data_root: str | None = None
     estimator: Annotated[Estimator, Field(discriminator="kind")] = Centered()
     schedule: Literal["own", "published"] = "own"
+    truth: Truth | None = Truth()
     optimiser: Optimiser = Optimiser()
     epochs: Annotated[int, Field(ge=1)] = 20
     batch: Annotated[int, Field(ge=1)] = 64

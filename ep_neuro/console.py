@@ -219,10 +219,21 @@ def health(latest: Mapping[str, float]) -> str:
     radius = latest.get("spectral_radius")
     return (
         f"epoch {latest['epoch']:.0f}, loss {latest['loss']:.3g}, "
-        f"validation {latest['val_accuracy']:.1%}, residual {latest['residual']:.1g}, "
-        f"unsettled {latest['unsettled']:.1%}"
+        f"validation {latest['val_accuracy']:.1%}"
+        + _truth(latest)
         + ("" if radius is None else f", spectral radius {radius:.2f}")
     )
+
+
+def _truth(latest: Mapping[str, float]) -> str:
+    """How true the gradient was, by how many sweeps, and how well they settled, where known."""
+    said = ""
+    if "residual" in latest:
+        said += f", residual {latest['residual']:.1g}, unsettled {latest['unsettled']:.1%}"
+    if "gradient_cosine" in latest:
+        sweeps = f"{latest['sweeps_free']:.1f} + {latest['sweeps_nudged']:.1f} sweeps"
+        said += f", gradient cosine {latest['gradient_cosine']:.4f} by {sweeps}"
+    return said
 
 
 def row_printer(advance: Callable[..., None], total: int) -> Callable[[Any], None]:

@@ -107,7 +107,8 @@ class Landscape:
     x : Tensor, (N, *input shape)
         Raw input.
     precision : dtype, optional
-        Type in which weights multiply states (see `Operators`); the input's drive stays exact.
+        Type of weights and states while settling; that of the network by default. The drive of the
+        input is computed in the network's own type and rounded once.
 
     Raises
     ------
@@ -125,20 +126,22 @@ class Landscape:
         self.into: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
         self.out_of: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
         self.size = len(x)
-        clamped = network.normalise(x)
-        exact = Operators(weights, self.shapes)
-        self.constant = {p: self._bias(p) for p in self.boxes}
+        self.clamped = arranged(network.normalise(x).to(next(iter(weights.values())).dtype))
+        exact = self.operators if precision is None else Operators(weights, self.shapes)
+        # A bias alone is one for all samples, (1, *shape) or (1, channels, 1, 1): it broadcasts.
+        self.constant = {p: _per_channel(network.biases[p], len(s))[None] for p, s in self._free()}
         for c in self.spec.couplings:
             if c.pre == INPUT:
-                self.constant[c.post] = self.constant[c.post] + exact.forward(c, clamped)
+                self.constant[c.post] = self.constant[c.post] + exact.forward(c, self.clamped)
             else:
                 self.into[c.post].append(c)
                 self.out_of[c.pre].append(c)
-        self.constant = {p: arranged(v) for p, v in self.constant.items()}
+        if precision is not None:
+            self.constant = {p: v.to(precision) for p, v in self.constant.items()}
 
-    def _bias(self, name: str) -> Tensor:
-        shape = self.shapes[name]
-        return _per_channel(self.network.biases[name], len(shape)).expand(self.size, *shape)
+    def _free(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each population that settles."""
+        return [(p, self.shapes[p]) for p in self.boxes]
 
     def rest(self) -> State:
         """Every population at zero, or at the end of its box that is nearest to zero."""
@@ -166,16 +169,21 @@ class Landscape:
 
     def linear_drive(self, z: State, name: str, silent: Collection[str] = ()) -> Tensor:
         """The part of the drive that is linear in the states: ``drive(z) - drive(0)``."""
-        return self._recurrent(z, name, torch.zeros_like(self.constant[name]), silent)
+        return self._recurrent(z, name, None, silent)
 
-    def _recurrent(self, z: State, name: str, total: Tensor, silent: Collection[str]) -> Tensor:
+    def _recurrent(
+        self, z: State, name: str, total: Tensor | None, silent: Collection[str]
+    ) -> Tensor:
         for c in self.into[name]:
             if c.pre not in silent:
-                total = total + self.operators.forward(c, z[c.pre])
+                total = _plus(total, self.operators.forward(c, z[c.pre]))
         for c in self.out_of[name]:
             if c.post not in silent:
-                total = total + self.operators.adjoint(c, z[c.post], z[name])
-        return total
+                total = _plus(total, self.operators.adjoint(c, z[c.post], z[name]))
+        like = z[name]
+        if total is None:
+            return torch.zeros_like(like)
+        return total if total.shape == like.shape else total.expand_as(like)
 
     def doubled(self) -> Landscape:
         """The landscape of the batch twice over, as both nudged phases in one need it."""
@@ -183,18 +191,22 @@ class Landscape:
 
     def repeated(self, times: int) -> Landscape:
         """The landscape of the batch several times over."""
-        return self._with({p: torch.cat([v] * times) for p, v in self.constant.items()})
+        constant = {
+            p: v if len(v) < self.size else torch.cat([v] * times) for p, v in self.constant.items()
+        }
+        return self._with(constant, times * self.size)
 
     def select(self, index: Tensor) -> Landscape:
         """The landscape of the samples at `index`, pinned as it is."""
-        other = self._with({p: v[index] for p, v in self.constant.items()})
+        constant = {p: v if len(v) < self.size else v[index] for p, v in self.constant.items()}
+        size = int(index.sum()) if index.dtype == torch.bool else len(index)
+        other = self._with(constant, size)
         other.operators = self.operators.select(index)
         return other
 
-    def _with(self, constant: State) -> Landscape:
+    def _with(self, constant: State, size: int) -> Landscape:
         other = copy.copy(self)
-        other.constant = constant
-        other.size = len(next(iter(constant.values())))
+        other.constant, other.size = constant, size
         return other
 
     def pinned(self, z: State) -> Landscape:
@@ -235,6 +247,13 @@ class Landscape:
         for p, value in direction.items():
             total = total - (value * self.constant[p]).flatten(1).sum(1)
         return total
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """`total` and `part`, which is nobody else's and so may be written over."""
+    if total is None:
+        return part
+    return total + part if torch.is_grad_enabled() else part.add_(total)
 
 
 def _per_channel(values: Tensor, dims: int) -> Tensor:

@@ -14,11 +14,12 @@ from ep_neuro.costs import cost, one_hot
 from ep_neuro.data import Split
 from ep_neuro.distributed import Ranks, weighted_mean
 from ep_neuro.errors import ConfigError, RunError
-from ep_neuro.estimators import Estimate
+from ep_neuro.estimators import Estimate, FrozenMean
 from ep_neuro.health import PATIENCE, with_more_sweeps
 from ep_neuro.network import Network, State, parameter_names
 from ep_neuro.optimisers import make_optimiser, make_scheduler
 from ep_neuro.run_log import Record
+from ep_neuro.truth import Look, TruthControl
 
 
 class Stepper:
@@ -52,6 +53,9 @@ class Stepper:
         average = get_ema_multi_avg_fn(config.average)
         self.averaged = AveragedModel(network, multi_avg_fn=average)
         self.carried: State = {}
+        watched = config.truth is not None and isinstance(config.estimator, FrozenMean)
+        self.control = TruthControl(config.truth, config.estimator) if watched else None
+        self.latest: Look | None = None
 
     def __call__(self, index: Tensor, seed: int, where: str) -> Record:
         """Move the parameters by the global batch `index`; its mean metrics.
@@ -73,6 +77,8 @@ class Stepper:
         """
         mine = self.ranks.share(index)
         x, y = self._inputs(index, seed), self._targets(mine)
+        if self.control is not None and self.control.due(self.scheduler.last_epoch):
+            self.latest = self.control.look(self.network, x, y, self.ranks)
         estimate, retries = self._estimate(x, y, where)
         gradient = self.ranks.mean(self._gradient(estimate), len(mine))
         _refuse_infinity(gradient, estimate, where)
@@ -117,6 +123,8 @@ class Stepper:
 
     def _with_sweeps(self, factor: int, x: Tensor, y: Tensor) -> Estimate:
         estimator: Any = self.config.estimator
+        if self.control is not None:
+            estimator = self.control.estimator
         if factor > 1:
             estimator = with_more_sweeps(estimator, factor)
         return estimator(self.network, x, y, **self._start(len(x)))
@@ -138,6 +146,8 @@ class Stepper:
         return weighted_mean(self.ranks.gather((share, samples)))["unsettled"]
 
     def _unsettled(self, estimate: Estimate) -> float:
+        if estimate.free.unmeasured:
+            return 0.0
         tolerance = getattr(getattr(self.config.estimator, "free", None), "tolerance", 0.0)
         # A residual that is not a number is above every tolerance.
         return float((~(estimate.free.residual <= tolerance)).float().mean())
@@ -164,15 +174,23 @@ class Stepper:
         with torch.no_grad():
             loss = cost(output, targets, self.network.readout).mean()
             hits = self.network.scores(output).argmax(1) == targets.flatten(1).argmax(1)
+        measured = {"loss": float(loss), "train_accuracy": float(hits.float().mean())}
+        if not estimate.free.unmeasured:
+            measured["residual"] = float(estimate.free.residual.mean())
+            measured["unsettled"] = self._unsettled(estimate)
         return {
-            "loss": float(loss),
-            "train_accuracy": float(hits.float().mean()),
-            "residual": float(estimate.free.residual.mean()),
-            "unsettled": self._unsettled(estimate),
+            **measured,
+            **self._truth(),
             "sweeps_free": float(estimate.free.sweeps),
             "sweeps_nudged": float(estimate.nudged.sweeps if estimate.nudged else 0),
             "retries": float(retries),
         }
+
+    def _truth(self) -> Record:
+        """The latest look at the gradient, if any."""
+        if self.latest is None:
+            return {}
+        return {"gradient_cosine": self.latest.cosine, "worst_cosine": self.latest.worst}
 
     def state(self) -> dict[str, Any]:
         """All that another `Stepper` needs to go on, besides the network's own parameters."""
@@ -181,6 +199,7 @@ class Stepper:
             "scheduler": self.scheduler.state_dict(),
             "averaged": self.averaged.state_dict(),
             "carried": self.carried,
+            "truth": {} if self.control is None else self.control.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -189,6 +208,8 @@ class Stepper:
         self.scheduler.load_state_dict(state["scheduler"])
         self.averaged.load_state_dict(state["averaged"])
         self.carried = {p: v.to(self.ranks.device) for p, v in state["carried"].items()}
+        if self.control is not None:
+            self.control.restore(state["truth"])
 
 
 def _refuse_infinity(gradient: dict[str, Tensor], estimate: Estimate | None, where: str) -> None:

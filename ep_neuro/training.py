@@ -44,6 +44,9 @@ __all__ = [
 FREE_TO_CHANGE = {"epochs", "data_root", "device", "threads", "save_minutes"}
 """Keys in which a resumed run may differ from what it resumes."""
 
+LEAST = {"gradient_cosine", "worst_cosine"}
+"""Metrics of which an epoch keeps the least, not the mean."""
+
 RADIUS_SAMPLES = 32
 """Validation samples over which the spectral radius is taken."""
 
@@ -256,8 +259,7 @@ class _Run:
             except RunError:
                 self._save_last()
                 raise
-            for key, value in measured.items():
-                self.sums[key] = self.sums.get(key, 0.0) + value * len(index)
+            self._add(measured, len(index))
             self.seconds += time.perf_counter() - started
             self.step += 1
             self._tell()
@@ -273,6 +275,14 @@ class _Run:
         self._save_last()
         self.log.write(self.history)
 
+    def _add(self, measured: Record, samples: int) -> None:
+        """Sum the metrics of a step over its samples; of what is held, keep the least."""
+        for key, value in measured.items():
+            if key in LEAST:
+                self.sums[key] = min(self.sums.get(key, value), value)
+            else:
+                self.sums[key] = self.sums.get(key, 0.0) + value * samples
+
     def _tell(self) -> None:
         if self.monitor is not None:
             done = self.epoch * self.steps_an_epoch + self.step
@@ -286,7 +296,7 @@ class _Run:
         validation = self._evaluate(self.candidate, self.dataset.val)
         record = {
             "epoch": self.epoch + 1,
-            **{key: value / samples for key, value in self.sums.items()},
+            **{k: v if k in LEAST else v / samples for k, v in self.sums.items()},
             "val_accuracy": validation.accuracy,
             "val_residual": validation.residual,
             "val_unsettled": validation.unsettled,

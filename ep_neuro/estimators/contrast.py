@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ep_neuro.costs import cost
-from ep_neuro.network import Network, State, parameter_names
-from ep_neuro.operators import Operators
+from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import SettleResult
 from ep_neuro.spec import INPUT
 
@@ -31,61 +30,67 @@ class Estimate:
 
 
 def contrast(
-    network: Network, x: Tensor, plus: State, minus: State, width: float | Tensor
+    landscape: Landscape, plus: State, minus: State, width: float | Tensor
 ) -> Gradient:
     """``(dE/dtheta at plus - dE/dtheta at minus) / width``, averaged over the batch.
 
     `width` is one for all samples or one for each, (N,).
     """
     with torch.no_grad():
-        like = plus[network.spec.output]
-        scale = 1 / (len(x) * torch.as_tensor(width, dtype=like.dtype, device=like.device))
+        scale = 1 / (landscape.size * width)
         up, down = _scaled(plus, scale), _scaled(minus, -scale)
         change = {p: v + down[p] for p, v in up.items()}
-        operators = Operators(dict(network.weights.items()), network.spec.shapes)
-        return _hebbian(network, operators, x, change, ((up, plus), (down, minus)))
+        return _hebbian(landscape, change, ((up, plus), (down, minus)))
 
 
 def response(
-    network: Network, operators: Operators, x: Tensor, mean: State, half: State, scale: Tensor
+    landscape: Landscape, mean: State, half: State, scale: float | Tensor
 ) -> Gradient:
-    """Derivative of ``sum_n scale_n dE_n/dtheta`` along `half` at `mean`; `scale` is (N,) or ().
+    """Derivative of ``sum_n scale_n dE_n/dtheta`` along `half` at `mean`; `scale` is (N,) or one.
 
     With ``plus = mean + half`` and ``minus = mean - half`` it is that of `contrast`, of which the
     products of ``mean`` with itself cancel before they are rounded.
     """
     with torch.no_grad():
+        if not isinstance(scale, Tensor):
+            # One factor for all samples: on the gradient it is less work than on the states.
+            whole = _hebbian(landscape, half, ((half, mean), (mean, half)))
+            return {k: g.mul_(scale) for k, g in whole.items()}
         change = _scaled(half, scale)
-        return _hebbian(network, operators, x, change, ((change, mean), (mean, change)))
+        return _hebbian(landscape, change, ((change, mean), (mean, change)))
 
 
 def _hebbian(
-    network: Network,
-    operators: Operators,
-    x: Tensor,
-    change: State,
-    pairs: Iterable[tuple[State, State]],
+    landscape: Landscape, change: State, pairs: Iterable[tuple[State, State]]
 ) -> Gradient:
     """Minus the products of what both ends of each synapse did: `pairs` of (post, pre).
 
     At a synapse from the clamped input, and at a bias, `change` is the post-synaptic end.
     """
-    gradient = {k: torch.zeros_like(v) for k, v in parameter_names(network).items()}
-    clamped = network.normalise(x)
+    network, operators = landscape.network, landscape.operators
+    parameters = parameter_names(network)
+    gradient: Gradient = {}
     for c in network.spec.couplings:
+        name = f"weight/{c.name}"
         if c.pre == INPUT:
-            ends = [(change[c.post], clamped)]
+            ends = [(change[c.post], landscape.clamped.to(change[c.post]))]
         else:
             ends = [(post[c.post], pre[c.pre]) for post, pre in pairs]
-        products = [operators.pairings(c, post, pre) for post, pre in ends]
-        gradient[f"weight/{c.name}"] = -sum(products[1:], start=products[0])
+        products = [operators.pairings(c, post, pre).to(parameters[name]) for post, pre in ends]
+        gradient[name] = -sum(products[1:], start=products[0])
     for p, value in change.items():
-        gradient[f"bias/{p}"] = -value.sum([0, *range(2, value.dim())])
+        name = f"bias/{p}"
+        total = value.sum([0, *range(2, value.dim())], dtype=parameters[name].dtype)
+        gradient[name] = -total
+    for name, parameter in parameters.items():
+        gradient.setdefault(name, torch.zeros_like(parameter))
     return gradient | _both_ways(network, gradient)
 
 
-def _scaled(z: State, scale: Tensor) -> State:
-    return {p: v * scale.view(-1, *[1] * (v.dim() - 1)) for p, v in z.items()}
+def _scaled(z: State, scale: float | Tensor) -> State:
+    if not isinstance(scale, Tensor):
+        return {p: v * scale for p, v in z.items()}
+    return {p: v * scale.to(v).view(-1, *[1] * (v.dim() - 1)) for p, v in z.items()}
 
 
 def energy_gradient(network: Network, scalar: Tensor) -> Gradient:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ep_neuro.deployed import Circuit, Deployment, Moment
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, response
 from ep_neuro.estimators.frozen import Pair
-from ep_neuro.network import Network, State
+from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import Schedule, SettleResult
 
 
@@ -58,12 +58,12 @@ class Deployed(Deployment):
     ) -> tuple[Gradient, SettleResult]:
         with torch.no_grad():
             force = self.beta * (circuit.units(y) - free.read[network.spec.output])
-            pair = Pair(circuit, free.read, force)
+            drive = {p: circuit.drive(free.read, p) for p in free.read}
+            pair = Pair(circuit, free.read, drive, force)
             nudged = pair.settle(self.nudged)
             mean = circuit.real(pair.mean())
-            half = {p: circuit.lowered.units[p][1] * v for p, v in pair.half().items()}
-        scale = force.new_tensor(1 / (len(x) * self.beta))
-        gradient = response(network, circuit.operators, x, mean, half, scale)
+            half = {p: circuit.lowered.units[p][1] * v for p, v in pair.half.items()}
+            gradient = response(Landscape(network, x), mean, half, 1 / (len(x) * self.beta))
         return gradient, replace(nudged, state=circuit.real(nudged.state))
 
     def _encoded(
@@ -78,7 +78,7 @@ class Deployed(Deployment):
             plus, minus = (
                 _part(nudged.state, part) for part in (slice(len(x)), slice(len(x), None))
             )
-        gradient = contrast(network, x, plus, minus, 2 * self.beta)
+        gradient = contrast(Landscape(network, x), plus, minus, 2 * self.beta)
         return gradient, replace(nudged, sweeps=end.t - free.t)
 
 

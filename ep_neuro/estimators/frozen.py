@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.activations import Clip, distance
-from ep_neuro.costs import Nudge, slope
+from ep_neuro.activations import Clip
+from ep_neuro.costs import Nudge
 from ep_neuro.deployed import Circuit
 from ep_neuro.estimators.contrast import (
     Estimate,
@@ -44,13 +45,13 @@ class FrozenMean(BaseModel):
     beta : float
         Nudging factor; it only matters near the ends of boxes.
     free, nudged : Schedule
-        The tolerance of `nudged` is in heights of the box, as everywhere; ``h`` is smaller than
-        the state by a factor beta, and by more with every coupling between a population and the
-        output. From ten populations on it should be 0, with as many sweeps as the response takes
-        to arrive, and without `fallback`; ``examples/paper/depth_ablation.py`` does so.
+        The tolerance of `nudged` is relative to the response: the length of a sweep's change of
+        ``h`` in lengths of ``h``, population by population, so that it means the same at any depth,
+        where ``h`` may be smaller than a digit of the state. With a tolerance of 0 a phase has a
+        fixed number of sweeps, and its residual is not taken.
     precision : {"float32", "bfloat16"}
-        Type in which weights multiply states in both phases; states and gradient keep theirs.
-        ``h`` is a tensor of its own and loses no digits to the mean.
+        Type of weights and states in both phases; the gradient keeps that of the network. ``h`` is a
+        tensor of its own and loses no digits to the mean.
     fallback : bool
         Settle the samples whose response misses the tolerance of `nudged`, which happens where an
         equilibrium is nearly flat, again as two phases of twice the sweeps (`Centered`), in full
@@ -62,7 +63,7 @@ class FrozenMean(BaseModel):
     kind: Literal["frozen-mean"] = "frozen-mean"
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.2
     free: Schedule = Schedule()
-    nudged: Schedule = Schedule(sweeps=50)
+    nudged: Schedule = Schedule(sweeps=50, tolerance=1e-2)
     precision: Literal["float32", "bfloat16"] = "float32"
     fallback: bool = True
 
@@ -75,19 +76,19 @@ class FrozenMean(BaseModel):
         """
         with torch.no_grad():
             landscape = Landscape(network, x, PRECISIONS[self.precision])
-            free = settle(landscape, self.free, start)
+            free = settle(landscape, self.free, start, measure=False)
+            assert free.drive is not None
             output = network.spec.output
-            force = -self.beta * slope(free.state[output], y, network.readout)
-            pair = Pair(landscape, free.state, force)
+            force = -self.beta * network.cost.slope(free.state[output], y)
+            pair = Pair(landscape, free.state, free.drive, force.to(free.state[output]))
             nudged = pair.settle(self.nudged)
-            late = ~(nudged.residual <= self.nudged.tolerance)
-            mean, half = pair.mean(), pair.half()
-        late &= self.fallback
-        scale = (~late).to(force) / (len(x) * self.beta)
-        gradient = response(network, pair.landscape.operators, x, mean, half, scale)
-        if bool(late.any()):
-            again, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
-            gradient = {k: g + again[k] for k, g in gradient.items()}
+            late = ~(nudged.residual <= self.nudged.tolerance) & self.fallback
+            again = bool(late.any())
+            scale = (~late).to(y) if again else 1.0
+            gradient = response(landscape, pair.mean(), pair.half, scale / (len(x) * self.beta))
+        if again:
+            more, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
+            gradient = {k: g + more[k] for k, g in gradient.items()}
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
 
     def _in_two_phases(
@@ -101,52 +102,64 @@ class FrozenMean(BaseModel):
     ) -> tuple[Gradient, SettleResult]:
         """What the `late` samples give to the gradient of the batch; `nudged` with their phases."""
         schedule = self.nudged.model_copy(update={"sweeps": 2 * self.nudged.sweeps})
-        start = {p: v[late] for p, v in free.items()}
-        nudge = Nudge.both(self.beta, y[late], network.readout)
-        result, plus, minus = both_phases(Landscape(network, x[late]), start, nudge, schedule)
+        start = {p: v[late].to(y.dtype) for p, v in free.items()}
+        nudge = Nudge.both(self.beta, y[late], network.cost)
+        landscape = Landscape(network, x[late])
+        result, plus, minus = both_phases(landscape, start, nudge, schedule)
         share = float(late.float().mean())
-        gradient = contrast(network, x[late], plus, minus, 2 * self.beta / share)
+        gradient = contrast(landscape, plus, minus, 2 * self.beta / share)
         return gradient, nudged.replaced(late, result, schedule.tolerance)
 
 
 class Pair:
-    """Two states ``I + up`` and ``I - down`` about the frozen drive ``I``."""
+    """The states ``clip(I + F)`` and ``clip(I - F)`` about a frozen drive ``I``.
 
-    def __init__(self, landscape: Landscape | Circuit, free: State, force: Tensor) -> None:
+    ``F`` is the drive of ``half``, half the difference of the two, plus the force of the nudge. Both
+    are kept as their distance from ``I``: ``half`` may be smaller than a digit of ``I``.
+
+    Parameters
+    ----------
+    landscape : Landscape or Circuit
+    free, drive : State
+        Free state, and the drive that holds it there.
+    force : Tensor, (N, *output shape)
+        ``-beta dC/dz`` at the free state.
+    """
+
+    def __init__(
+        self, landscape: Landscape | Circuit, free: State, drive: State, force: Tensor
+    ) -> None:
         self.landscape = landscape.pinned(free)
-        self.free, self.force = free, force
-        self.drive = {p: landscape.drive(free, p) for p in free}
-        self.reach = {p: self._reach(p) for p in free}
-        self.up = {p: self._held(p, torch.zeros_like(v), 1) for p, v in free.items()}
-        self.down = {p: self._held(p, torch.zeros_like(v), -1) for p, v in free.items()}
-
-    def half(self) -> State:
-        """``h``, half the difference of the two states."""
-        return {p: self._half(p) for p in self.up}
+        self.free, self.drive, self.force = free, drive, force
+        self.up: State = {}
+        self.down: State = {}
+        self.half = {p: v.new_zeros(()).expand_as(v) for p, v in free.items()}
+        self._silent = set(free)  # Before the first sweep there is no response.
+        self._ends: dict[str, tuple[Tensor, Tensor] | None] = {}
 
     def mean(self) -> State:
-        """``m``, the mean of the two states."""
-        return {
-            p: self.drive[p] + (self.up[p] - self.down[p]) / 2
-            if isinstance(self.landscape.activations[p], Clip)
-            else self.free[p]
-            for p in self.up
-        }
+        """Mean of the two states."""
+        return {p: self._mean(p) for p in self.half}
+
+    def _mean(self, name: str) -> Tensor:
+        if name not in self.up or not isinstance(self.landscape.activations[name], Clip):
+            return self.free[name]
+        return torch.add(self.drive[name], self.up[name] + self.down[name], alpha=0.5)
 
     def settle(self, schedule: Schedule) -> SettleResult:
-        """Move until the response to the nudge rests; the states hold ``+`` first, then ``-``.
+        """Move until the response to the nudge rests, by the tolerance relative to itself.
 
         Samples whose response rests leave the batch, as in `settle`.
         """
         groups = schedule.groups(self.landscape.spec, nudged=True)
-        size = len(self.force)
-        residual, index = self.force.new_zeros(size), torch.arange(size, device=self.force.device)
-        active, half = self, self.half()
-        silent = set(half)  # Before the first sweep there is no response.
+        size, measured = len(self.force), schedule.tolerance > 0
+        index = torch.arange(size, device=self.force.device)
+        residual = self.force.new_full((size,), float("nan"))
+        active = self
         recorder = recorder_of(schedule.tolerance, self.force.device)
         run = Sweeps(
-            lambda steps: active._sweeps(groups, half, silent, steps),
-            [self.up, self.down, half],
+            lambda steps: active._sweeps(groups, steps, measured),
+            [self.up, self.down, self.half],
             recorder,
         )
         sweep = work = 0
@@ -155,6 +168,8 @@ class Pair:
             found = run(steps)
             sweep += len(steps)
             work += len(steps) * len(index)
+            if not measured:
+                continue
             residual[index] = found
             late = ~(found <= schedule.tolerance)
             if not bool(late.any()):
@@ -162,105 +177,104 @@ class Pair:
             if recorder is None and float(late.float().mean()) <= 1 - RETIRE_SHARE:
                 self._store(active, index)
                 active, index = active._select(late), index[late]
-                half = active.half()
         self._store(active, index)
-        return self._result(residual, sweep, work / max(1, size), schedule.tolerance)
+        finite = not measured or bool(torch.isfinite(residual).all())
+        settled = bool((residual <= schedule.tolerance).all())
+        status = Status.SETTLED if settled else Status.NOT_SETTLED
+        return SettleResult(
+            _Both(self),
+            status if finite else Status.DIVERGED,
+            residual,
+            sweep,
+            work / max(1, size),
+        )
 
     def _select(self, keep: Tensor) -> Pair:
         """The pair of the samples `keep` (N,)."""
         other = copy.copy(self)
-        other.landscape = self.landscape.select(keep)
-        other.force = self.force[keep]
-        other.free, other.up, other.down = (
-            {p: v[keep] for p, v in states.items()} for states in (self.free, self.up, self.down)
+        other.landscape, other.force = self.landscape.select(keep), self.force[keep]
+        parts = (self.free, self.drive, self.up, self.down, self.half)
+        other.free, other.drive, other.up, other.down, other.half = (
+            {p: v[keep] for p, v in states.items()} for states in parts
         )
-        other.reach = {
-            p: ends and {sign: (low[keep], high[keep]) for sign, (low, high) in ends.items()}
-            for p, ends in self.reach.items()
-        }
+        other._ends = {}
         return other
 
     def _store(self, active: Pair, index: Tensor) -> None:
         """Take the states at `index` from the pair that holds those samples alone."""
         if active is self:
             return
-        for mine, theirs in ((self.up, active.up), (self.down, active.down)):
+        sides = ((self.up, active.up), (self.down, active.down), (self.half, active.half))
+        for mine, theirs in sides:
             for p, v in theirs.items():
                 mine[p][index] = v
 
-    def _sweeps(
-        self, groups: list[list[str]], half: State, silent: set[str], steps: Steps
-    ) -> Tensor:
-        """A sweep for each of `steps`; how far each sample was from rest in the last, (N,)."""
+    def _sweeps(self, groups: list[list[str]], steps: Steps, measured: bool) -> Tensor:
+        """A sweep for each of `steps`; how far each sample moved in the last, (N,)."""
         for step in steps[:-1]:
-            self._sweep(groups, half, silent, step, measured=False)
-        found = self._sweep(groups, half, silent, steps[-1], measured=True)
-        assert found is not None
-        return found
+            self._sweep(groups, step, measured=False)
+        found = self._sweep(groups, steps[-1], measured)
+        return self.force.new_full((len(self.force),), float("nan")) if found is None else found
 
-    def _sweep(
-        self,
-        groups: list[list[str]],
-        half: State,
-        silent: set[str],
-        step: float,
-        measured: bool,
-    ) -> Tensor | None:
-        """Move every population once; how far each sample was from rest, (N,), if `measured`."""
+    def _sweep(self, groups: list[list[str]], step: float, measured: bool) -> Tensor | None:
+        """Move every population once; how far each sample moved, (N,), if `measured`."""
         changes = []
         for group in groups:
-            moved = {p: self._move(p, half, silent, step, measured) for p in group}
-            changes += [change for change in moved.values() if change is not None]
-            half.update({p: self._half(p) for p in group})
-            silent.difference_update(group)
-        return torch.stack(changes).amax(0) if changes else None
+            moved = {p: self._moved(p, step) for p in group}
+            if measured:
+                changes += [_relative(half, self.half[p]) / step for p, half in moved.items()]
+            self.half.update(moved)
+            self._silent.difference_update(group)
+        return torch.stack(changes).amax(0) if measured else None
 
-    def _move(
-        self, name: str, half: State, silent: set[str], step: float, measured: bool
-    ) -> Tensor | None:
-        """Move the pair of population `name`; how far it was from rest, (N,), if `measured`."""
-        force = self.landscape.linear_drive(half, name, silent)
+    def _moved(self, name: str, step: float) -> Tensor:
+        """Half the difference of the two states of population `name`, once they have moved."""
+        force = self.landscape.linear_drive(self.half, name, self._silent)
         if name == self.landscape.spec.output:
             force = force + self.force
-        change = None
-        if measured:
-            rest = self._held(name, force, 1)
-            change = distance(self.landscape.activations[name], rest, self.up[name])
-        for side, sign in ((self.up, 1), (self.down, -1)):
-            side[name] = self._relaxed(name, side[name], force, sign, step)
-        return change
-
-    def _relaxed(self, name: str, value: Tensor, force: Tensor, sign: int, step: float) -> Tensor:
-        if isinstance(self.landscape.activations[name], Clip):
-            return self._held(name, torch.lerp(value, force, step), sign)
-        return torch.lerp(value, self._held(name, force, sign), step)
-
-    def _held(self, name: str, force: Tensor, sign: int) -> Tensor:
-        """`force` as far as the state can follow it from the frozen drive."""
         activation = self.landscape.activations[name]
         if not isinstance(activation, Clip):
-            return activation.slope(self.free[name]) * force
-        ends = self.reach[name]
+            target = activation.slope(self.free[name]) * force
+            return target if step == 1 else torch.lerp(self.half[name], target, step)
+        ends = self._reach(name, activation)
         if ends is None:
-            return force
-        return force.clamp(*ends[sign])
+            return force if step == 1 else torch.lerp(self.half[name], force, step)
+        if step == 1 or name not in self.up:
+            up, down = force, force.neg()
+        else:
+            up = torch.lerp(self.up[name], force, step)
+            down = torch.lerp(self.down[name], force.neg_(), step)
+        self.up[name], self.down[name] = up.clamp_(*ends), down.clamp_(*ends)
+        return torch.sub(up, down).mul_(0.5)
 
-    def _reach(self, name: str) -> dict[int, tuple[Tensor, Tensor]] | None:
-        """Lowest and highest ``up`` (1) and ``down`` (-1) that keep `name` in its box."""
-        activation = self.landscape.activations[name]
-        if not isinstance(activation, Clip) or activation.box is None:
-            return None
-        low, high = activation.box
-        down, up = low - self.drive[name], high - self.drive[name]
-        return {1: (down, up), -1: (-up, -down)}
+    def _reach(self, name: str, activation: Clip) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest distance from the frozen drive that keeps `name` in its box."""
+        if name not in self._ends:
+            drive, box = self.drive[name], activation.box
+            self._ends[name] = None if box is None else (box[0] - drive, box[1] - drive)
+        return self._ends[name]
 
-    def _half(self, name: str) -> Tensor:
-        return (self.up[name] + self.down[name]) / 2
 
-    def _result(self, residual: Tensor, sweeps: int, work: float, tolerance: float) -> SettleResult:
-        mean, half = self.mean(), self.half()
-        state = {p: torch.cat([mean[p] + half[p], mean[p] - half[p]]) for p in half}
-        finite = all(bool(torch.isfinite(v).all()) for v in half.values())
-        settled = bool((residual <= tolerance).all())
-        status = Status.SETTLED if settled else Status.NOT_SETTLED
-        return SettleResult(state, status if finite else Status.DIVERGED, residual, sweeps, work)
+class _Both(Mapping[str, Tensor]):
+    """States of both nudged phases, (2 N, *population shape), made when they are asked for."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+
+    def __getitem__(self, name: str) -> Tensor:
+        mean, half = self._pair._mean(name), self._pair.half[name]
+        return torch.cat([mean + half, mean - half])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pair.half)
+
+    def __len__(self) -> int:
+        return len(self._pair.half)
+
+
+def _relative(new: Tensor, old: Tensor) -> Tensor:
+    """Length of the step from `old` to `new` in lengths of `new`, sample by sample, (N,)."""
+    axes = tuple(range(1, new.dim()))
+    step, length = (torch.linalg.vector_norm(v, dim=axes) for v in (new - old, new))
+    # Where a population does not respond at all, it is at rest.
+    return torch.where(step == 0, step, step / length)

@@ -108,7 +108,7 @@ class Centered(BaseModel):
             free = settle(landscape, self.free, start)
             nudge = Nudge.both(self.beta, y, network.readout)
             nudged, plus, minus = both_phases(landscape, free.state, nudge, self.nudged)
-        gradient = contrast(network, x, plus, minus, 2 * self.beta)
+        gradient = contrast(landscape, plus, minus, 2 * self.beta)
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
 
 
@@ -141,5 +141,5 @@ def _against_free(
         free = settle(landscape, phases.free, start)
         nudge = Nudge(beta.view(-1, *[1] * (y.dim() - 1)), y, network.readout)
         nudged = settle(landscape, phases.nudged, free.state, nudge)
-    gradient = contrast(network, x, nudged.state, free.state, beta)
+    gradient = contrast(landscape, nudged.state, free.state, beta)
     return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
