@@ -80,7 +80,7 @@ class TruthControl:
         self.truth = truth
         limit = (estimator.free.sweeps, estimator.nudged.sweeps)
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
-        self._rungs = [*(_shortened(estimator, *rung) for rung in fewer), estimator]
+        self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
 
     @property
@@ -127,7 +127,7 @@ class TruthControl:
         self._rung = state["rung"]
 
 
-def _shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
+def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
     """`estimator` with so many sweeps and no tolerance."""
     plain: dict[str, Any] = {"relaxation": 1.0} if free <= PLAIN else {}
     phases = {

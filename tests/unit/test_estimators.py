@@ -88,7 +88,7 @@ def test_centered_ep_is_the_contrast_of_two_phases_settled_one_by_one() -> None:
     plus, minus = (
         settle(landscape, TIGHT, estimate.free.state, Nudge(beta, y)).state for beta in (0.2, -0.2)
     )
-    assert difference(contrast(network, x, plus, minus, 0.4), estimate.gradient) < 1e-8
+    assert difference(contrast(landscape, plus, minus, 0.4), estimate.gradient) < 1e-8
 
 
 @given(SEEDS)
@@ -98,7 +98,7 @@ def test_swapping_the_phases_turns_the_gradient_round_exactly(seed: int) -> None
     landscape = Landscape(network, x)
     loose = Schedule(sweeps=4)
     plus, minus = (settle(landscape, loose, nudge=Nudge(b, y)).state for b in (0.2, -0.2))
-    there, back = contrast(network, x, plus, minus, 0.4), contrast(network, x, minus, plus, 0.4)
+    there, back = contrast(landscape, plus, minus, 0.4), contrast(landscape, minus, plus, 0.4)
     assert all(torch.equal(there[k], -back[k]) for k in there)
 
 
@@ -109,7 +109,7 @@ def test_the_contrast_is_post_times_pre_at_plus_less_that_at_minus() -> None:
         {p: torch.randn(4, n, generator=generator, dtype=torch.float64) for p, n in sizes}
         for sizes in [[("h", 6), ("out", 3)]] * 2
     )
-    found = contrast(network, x, plus, minus, 0.4)
+    found = contrast(Landscape(network, x), plus, minus, 0.4)
     hebbian = sum(s * z["out"].T @ z["h"] for s, z in ((1, minus), (-1, plus))) / (4 * 0.4)
     torch.testing.assert_close(found["weight/h->out"], hebbian)
     bias = (minus["h"] - plus["h"]).mean(0) / 0.4
@@ -134,10 +134,10 @@ def test_local_products_are_the_derivative_of_the_energy(
         for _ in range(2)
     )
     fall = ((landscape.energy(plus) - landscape.energy(minus)) / width).mean()
-    found = contrast(network, x, plus, minus, width)
+    found = contrast(landscape, plus, minus, width)
     assert difference(found, energy_gradient(network, fall)) < 1e-9
     pinned = pinned.pinned(plus)
-    found = response(network, pinned.operators, x, plus, minus, width)
+    found = response(pinned, plus, minus, width)
     tilt = (pinned.tilt(plus, minus) * width).sum()
     assert difference(found, energy_gradient(network, tilt)) < 1e-9
 
