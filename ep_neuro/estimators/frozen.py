@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ep_neuro.activations import Clip, distance
-from ep_neuro.costs import Nudge, slope
+from ep_neuro.costs import Nudge
 from ep_neuro.deployed import Circuit
 from ep_neuro.estimators.contrast import (
     Estimate,
@@ -77,7 +77,7 @@ class FrozenMean(BaseModel):
             landscape = Landscape(network, x, PRECISIONS[self.precision])
             free = settle(landscape, self.free, start)
             output = network.spec.output
-            force = -self.beta * slope(free.state[output], y, network.readout)
+            force = -self.beta * network.cost.slope(free.state[output], y)
             pair = Pair(landscape, free.state, force)
             nudged = pair.settle(self.nudged)
             late = ~(nudged.residual <= self.nudged.tolerance)
@@ -102,7 +102,7 @@ class FrozenMean(BaseModel):
         """What the `late` samples give to the gradient of the batch; `nudged` with their phases."""
         schedule = self.nudged.model_copy(update={"sweeps": 2 * self.nudged.sweeps})
         start = {p: v[late] for p, v in free.items()}
-        nudge = Nudge.both(self.beta, y[late], network.readout)
+        nudge = Nudge.both(self.beta, y[late], network.cost)
         result, plus, minus = both_phases(Landscape(network, x[late]), start, nudge, schedule)
         share = float(late.float().mean())
         gradient = contrast(network, x[late], plus, minus, 2 * self.beta / share)
