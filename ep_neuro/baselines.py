@@ -11,7 +11,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ep_neuro.costs import cost, slope
 from ep_neuro.errors import CheckFailed, SpecError
 from ep_neuro.estimators.contrast import Estimate, Gradient, energy_gradient, readout_gradient
 from ep_neuro.network import Landscape, Network, State, parameter_names
@@ -78,7 +77,7 @@ def implicit_gradient(
         # dz/dI, its root on both sides, so that the matrix stays symmetric; 0 and 1 in a box.
         root = {p: landscape.activations[p].slope(v).sqrt() for p, v in z.items()}
         rhs = {p: torch.zeros_like(v) for p, v in z.items()}
-        rhs[output] = root[output] * slope(z[output], y, network.readout)
+        rhs[output] = root[output] * network.cost.slope(z[output], y)
         affine = landscape.pinned(z)
 
         def hessian(v: State) -> State:
@@ -331,7 +330,7 @@ class Unrolled(BaseModel):
 def _backward(network: Network, output: Tensor, y: Tensor) -> Gradient:
     """Gradient of the mean cost at `output` by autograd; zero where nothing depends."""
     parameters = parameter_names(network)
-    loss = cost(output, y, network.readout).mean()
+    loss = network.cost.value(output, y).mean()
     values = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {
         k: torch.zeros_like(p) if g is None else g

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ep_neuro.activations import activation
+from ep_neuro.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
 from ep_neuro.errors import DataError
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
@@ -68,6 +69,13 @@ class Network(nn.Module):
     def biases(self) -> dict[str, nn.Parameter]:
         """Biases by population."""
         return {p.name: self._biases[f"bias/{p.name}"] for p in self.spec.populations}
+
+    @property
+    def cost(self) -> Cost:
+        """What nudges the output: the cost of the spec, or that of the readout."""
+        if self.readout is not None:
+            return SoftmaxReadout(self.readout)
+        return CrossEntropy() if self.spec.cost == "cross-entropy" else SquaredError()
 
     def scores(self, z: Tensor) -> Tensor:
         """Scores of the classes (N, classes) at output `z`: its values, or the readout's logits."""

@@ -340,7 +340,7 @@ class _Active:
 def nudged_energy(landscape: Landscape, z: State, nudge: Nudge | None) -> Tensor:
     """``E + beta C`` of each sample, (N,)."""
     energy = landscape.energy(z)
-    return energy if nudge is None else energy + nudge.cost(z[landscape.spec.output])
+    return energy if nudge is None else energy + nudge.value(z[landscape.spec.output])
 
 
 def colouring(spec: NetworkSpec) -> list[list[str]]:

@@ -175,13 +175,15 @@ class NetworkSpec(_Record):
     """A network described by its energy: populations, symmetric couplings, one output.
 
     ``E(z) = sum_l (|z_l|^2 / 2 - <b_l, z_l>) - sum_(i->j) <z_j, W_ij * z_i>``
-    (Scellier & Bengio 2017, eq. 1, with the box in place of ``rho``).
+    (Scellier & Bengio 2017, eq. 1, with the box in place of ``rho``). ``cost`` nudges the output:
+    the squared error, or the cross-entropy of the softmax of its own states
+    (`ep_neuro.costs.CrossEntropy`); a ``readout`` brings its own.
 
     Raises
     ------
     SpecError
         If names repeat, a coupling joins unknown or unfitting populations, or a population is
-        cut off from the input or the output.
+        cut off from the input or the output, or if a readout meets a cost of its own.
     """
 
     name: Name
@@ -190,6 +192,7 @@ class NetworkSpec(_Record):
     couplings: Annotated[tuple[CouplingSpec, ...], Field(min_length=1)]
     output: Name = ""
     readout: ReadoutSpec | None = None
+    cost: Literal["squared-error", "cross-entropy"] = "squared-error"
 
     @model_validator(mode="before")
     @classmethod
@@ -235,7 +238,16 @@ class NetworkSpec(_Record):
                 "output", f"population '{self.output}' does not exist", "name a population"
             )
         self._refuse_islands()
+        self._refuse_two_costs()
         return self
+
+    def _refuse_two_costs(self) -> None:
+        if self.readout is not None and self.cost != "squared-error":
+            raise SpecError(
+                f"cost of '{self.name}'",
+                f"{self.cost} is taken of the output itself, and its readout has one of its own",
+                "remove readout, or remove cost",
+            )
 
     def _refuse_islands(self) -> None:
         # The input is clamped: nothing that happens on one side of it is felt on the other.

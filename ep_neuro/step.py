@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ep_neuro.augment import augment, draws
 from ep_neuro.config import TrainConfig
-from ep_neuro.costs import cost, one_hot
+from ep_neuro.costs import one_hot
 from ep_neuro.data import Split
 from ep_neuro.distributed import Ranks, weighted_mean
 from ep_neuro.errors import ConfigError, RunError
@@ -170,9 +170,9 @@ class Stepper:
 
     def _measure(self, estimate: Estimate, targets: Tensor, retries: int) -> Record:
         """Means over my part of the batch."""
-        output = estimate.free.state[self.network.spec.output]
+        output = estimate.free.state[self.network.spec.output].to(targets.dtype)
         with torch.no_grad():
-            loss = cost(output, targets, self.network.readout).mean()
+            loss = self.network.cost.value(output, targets).mean()
             hits = self.network.scores(output).argmax(1) == targets.flatten(1).argmax(1)
         measured = {"loss": float(loss), "train_accuracy": float(hits.float().mean())}
         if not estimate.free.unmeasured:

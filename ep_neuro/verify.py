@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ep_neuro.baselines import implicit_gradient
-from ep_neuro.costs import cost
 from ep_neuro.estimators import Centered, Gradient
 from ep_neuro.network import Landscape, Network, parameter_names
 from ep_neuro.settle import Schedule, SettleResult, settle
@@ -162,4 +161,4 @@ def _cost_at(
         for name, parameter in parameter_names(moved).items():
             parameter.add_(direction[name], alpha=step)
         state = settle(Landscape(moved, x), schedule).state
-        return float(cost(state[network.spec.output], y, moved.readout).mean())
+        return float(moved.cost.value(state[network.spec.output], y).mean())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ep_neuro.costs import cost
 from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import SettleResult
 from ep_neuro.spec import INPUT
@@ -120,6 +119,6 @@ def readout_gradient(network: Network, free: State, y: Tensor) -> Gradient:
     """Gradient of the readout layer by itself, at the free state; empty if there is none."""
     if network.readout is None:
         return {}
-    loss = cost(free[network.spec.output], y, network.readout).mean()
+    loss = network.cost.value(free[network.spec.output].to(y.dtype), y).mean()
     weight, bias = torch.autograd.grad(loss, [network.readout.weight, network.readout.bias])
     return {"readout/weight": weight, "readout/bias": bias}

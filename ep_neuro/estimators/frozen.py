@@ -79,13 +79,15 @@ class FrozenMean(BaseModel):
             free = settle(landscape, self.free, start, measure=False)
             assert free.drive is not None
             output = network.spec.output
-            force = -self.beta * network.cost.slope(free.state[output], y)
-            pair = Pair(landscape, free.state, free.drive, force.to(free.state[output]))
+            z = free.state[output]
+            force = -self.beta * network.cost.slope(z.to(y.dtype), y)
+            pair = Pair(landscape, free.state, free.drive, force.to(z.dtype))
             nudged = pair.settle(self.nudged)
             late = ~(nudged.residual <= self.nudged.tolerance) & self.fallback
             again = bool(late.any())
             scale = (~late).to(y) if again else 1.0
-            gradient = response(landscape, pair.mean(), pair.half, scale / (len(x) * self.beta))
+            scale = scale / (len(x) * self.beta)
+            gradient = response(pair.landscape, pair.mean(), pair.half, scale)
         if again:
             more, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
             gradient = {k: g + more[k] for k, g in gradient.items()}

@@ -97,11 +97,12 @@ def refuse_kinks(spec: NetworkSpec) -> None:
                 "taking a maximum is not holomorphic",
                 "give it pool: avg, or use the estimator centered",
             )
-    if spec.readout is not None:
+    if spec.readout is not None or spec.cost == "cross-entropy":
+        whose, key = ("a readout", "readout") if spec.readout else ("the output", "cost")
         raise ConfigError(
             "estimator holomorphic",
-            "the softmax of a readout has poles on the circle",
-            "leave readout out and train with the squared error, or use the estimator centered",
+            f"the softmax of {whose} has poles on the circle",
+            f"leave {key} out and train with the squared error, or use the estimator centered",
         )
 
 

@@ -106,7 +106,7 @@ class Centered(BaseModel):
         with torch.no_grad():
             landscape = Landscape(network, x)
             free = settle(landscape, self.free, start)
-            nudge = Nudge.both(self.beta, y, network.readout)
+            nudge = Nudge.both(self.beta, y, network.cost)
             nudged, plus, minus = both_phases(landscape, free.state, nudge, self.nudged)
         gradient = contrast(landscape, plus, minus, 2 * self.beta)
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
@@ -139,7 +139,7 @@ def _against_free(
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, phases.free, start)
-        nudge = Nudge(beta.view(-1, *[1] * (y.dim() - 1)), y, network.readout)
+        nudge = Nudge(beta.view(-1, *[1] * (y.dim() - 1)), y, network.cost)
         nudged = settle(landscape, phases.nudged, free.state, nudge)
     gradient = contrast(landscape, nudged.state, free.state, beta)
     return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)

@@ -43,7 +43,13 @@ def aligned(found: Gradient, exact: Gradient) -> float:
     return cosine(found, exact)
 
 
-def chain(*, readout: bool = False, untied: bool = False, **population: Any) -> NetworkSpec:
+def chain(
+    *,
+    readout: bool = False,
+    untied: bool = False,
+    cost: Literal["squared-error", "cross-entropy"] = "squared-error",
+    **population: Any,
+) -> NetworkSpec:
     """5-6-4-3; hidden populations with the fields `population`, by default in `WIDE` boxes."""
     fields = {"box": WIDE, **population}
     return NetworkSpec(
@@ -60,6 +66,7 @@ def chain(*, readout: bool = False, untied: bool = False, **population: Any) -> 
             CouplingSpec(pre="g", post="out", gain=0.5, untied=untied),
         ),
         readout=ReadoutSpec(classes=5) if readout else None,
+        cost=cost,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ep_neuro.baselines import Backprop, FeedForwardTwin, implicit_gradient
 from ep_neuro.checkpoint import load_model
 from ep_neuro.config import build_config
-from ep_neuro.costs import one_hot, squared_error
+from ep_neuro.costs import SquaredError, one_hot
 from ep_neuro.data import load
 from ep_neuro.errors import CheckFailed, SpecError
 from ep_neuro.network import Landscape, Network, parameter_names
@@ -69,7 +69,7 @@ def test_backprop_is_the_gradient_of_the_twins_loss(seed: int) -> None:
         for step in (1e-7, -2e-7):
             for name, parameter in parameters.items():
                 parameter.add_(direction[name], alpha=step)
-            losses.append(float(squared_error(FeedForwardTwin(network)(x), y).mean()))
+            losses.append(float(SquaredError().value(FeedForwardTwin(network)(x), y).mean()))
     predicted = sum(float((gradient[k] * direction[k]).sum()) for k in gradient)
     assert (losses[0] - losses[1]) / 2e-7 == pytest.approx(predicted, rel=1e-4)
 
@@ -148,13 +148,13 @@ def test_the_implicit_gradient_predicts_how_the_settled_loss_moves(seed: int) ->
     network, x, y = problem(seed)
     exact = implicit_gradient(network, x, y, TIGHT)
     assert exact.residual < 1e-9
-    before = float(squared_error(exact.free.state[network.spec.output], y).mean())
+    before = float(SquaredError().value(exact.free.state[network.spec.output], y).mean())
     step = 1e-6
     with torch.no_grad():
         for name, parameter in parameter_names(network).items():
             parameter.sub_(exact.gradient[name], alpha=step)
     after = settle(Landscape(network, x), TIGHT).state[network.spec.output]
-    gained = before - float(squared_error(after, y).mean())
+    gained = before - float(SquaredError().value(after, y).mean())
     square = sum(float(g.square().sum()) for g in exact.gradient.values())
     assert gained / step == pytest.approx(square, rel=1e-3)
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ep_neuro.baselines import implicit_gradient
-from ep_neuro.costs import Nudge, squared_error
+from ep_neuro.costs import Nudge, SquaredError
 from ep_neuro.estimators import Centered, Gradient, contrast
 from ep_neuro.estimators.contrast import energy_gradient, response
 from ep_neuro.network import Landscape, Network, parameter_names
@@ -40,7 +40,7 @@ def dense_chain() -> NetworkSpec:
 def settled_loss(network: Network, x: Tensor, y: Tensor) -> float:
     with torch.no_grad():
         state = settle(Landscape(network, x), TIGHT).state
-        return float(squared_error(state[network.spec.output], y).mean())
+        return float(SquaredError().value(state[network.spec.output], y).mean())
 
 
 @given(SEEDS)

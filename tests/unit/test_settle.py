@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ep_neuro.costs import Nudge, one_hot, squared_error
+from ep_neuro.costs import Nudge, SquaredError, one_hot
 from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import Schedule, Status, colouring, nudged_energy, settle
 from ep_neuro.spec import INPUT
@@ -106,8 +106,8 @@ def test_nudging_lowers_the_loss_and_nudging_back_raises_it(seed: int) -> None:
     losses = {}
     for beta in (-0.2, 0.2):
         nudged = settle(landscape, TIGHT, free.state, nudge_of(landscape, beta))
-        losses[beta] = squared_error(nudged.state[output], y)
-    loss = squared_error(free.state[output], y)
+        losses[beta] = SquaredError().value(nudged.state[output], y)
+    loss = SquaredError().value(free.state[output], y)
     assert bool((losses[0.2] <= loss + 1e-9).all())
     assert bool((losses[-0.2] >= loss - 1e-9).all())
     assert float((losses[-0.2] - losses[0.2]).max()) > 1e-6
