@@ -36,6 +36,8 @@ def contrast(
     `width` is one for all samples or one for each, (N,).
     """
     with torch.no_grad():
+        if isinstance(width, Tensor):
+            width = width.to(plus[landscape.spec.output])
         scale = 1 / (landscape.size * width)
         up, down = _scaled(plus, scale), _scaled(minus, -scale)
         change = {p: v + down[p] for p, v in up.items()}
