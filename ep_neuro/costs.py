@@ -47,10 +47,14 @@ class Nudge:
         Under the squared error in a box, the very minimum of ``E + beta C``,
         ``(I + beta y) / (1 + beta)``; otherwise ``I - beta dC/dz`` at `z`.
         """
-        beta = _like(self.beta, z)
         if self.readout is None and isinstance(activation, Clip):
+            beta = _like(self.beta, z)
             return (drive + beta * self.y) / (1 + beta)
-        return drive - beta * slope(z, self.y, self.readout)
+        return self.step(drive, z)
+
+    def step(self, drive: Tensor, z: Tensor) -> Tensor:
+        """Drive of the nudged output, ``I - beta dC/dz`` at its present state `z`."""
+        return drive - _like(self.beta, z) * slope(z, self.y, self.readout)
 
     def cost(self, z: Tensor) -> Tensor:
         """``beta C`` of each sample, (N,)."""
