@@ -120,8 +120,9 @@ class TrainConfig(BaseModel):
         Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
     schedule : {"own", "published"}
         ``own`` takes the phases as they are written. ``published`` replaces them by the 120 free
-        and twice 50 nudged even/odd sweeps of the published code, and frozen-mean by centered, so
-        that one file runs both.
+        and twice 50 nudged even/odd sweeps of the published code (arXiv:2509.26003), and
+        frozen-mean by centered, so that one file runs both. Its gradient is that of the published
+        code, too, if ``optimiser.clip_norm`` is 1.
     truth : Truth, optional
         How true the gradient of the estimator ``frozen-mean`` has to be: its sweeps are then as few
         as keep it so. With null, it does the sweeps that it says.

@@ -134,10 +134,13 @@ class Nudge:
         In a box what the cost says (`Cost.nudged`); under a smooth activation, whose potential
         curves by itself, ``I - beta dC/dz`` at `z`.
         """
-        beta = _like(self.beta, z)
         if isinstance(activation, Clip):
-            return self.cost.nudged(drive, z, self.y, beta)
-        return drive - beta * self.cost.slope(z, self.y)
+            return self.cost.nudged(drive, z, self.y, _like(self.beta, z))
+        return self.step(drive, z)
+
+    def step(self, drive: Tensor, z: Tensor) -> Tensor:
+        """Drive of the nudged output, ``I - beta dC/dz`` at its present state `z`."""
+        return drive - _like(self.beta, z) * self.cost.slope(z, self.y)
 
     def value(self, z: Tensor) -> Tensor:
         """``beta C`` of each sample, (N,)."""

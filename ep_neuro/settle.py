@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.activations import distance
+from ep_neuro.activations import Activation, distance
 from ep_neuro.costs import Nudge
 from ep_neuro.graphs import Steps, Sweeps, recorder_of
 from ep_neuro.network import Landscape, State
@@ -42,8 +42,9 @@ class Schedule(BaseModel):
         Which populations move together. ``sequential``: one after another, from the input to the
         output, and back from it in a nudged phase; what they are told thus passes all of them in
         one sweep. ``coloured``: independent sets of a graph colouring. In both, a move minimises
-        the energy exactly. ``synchronous``: all at once, as hardware does; ``even-odd``: the
-        published order, by depth of the population in the spec.
+        the energy exactly. ``synchronous``: all at once, as hardware does. ``even-odd``: the
+        published sweep of Hopfield-Resnet13, every other population from the first one on, then
+        the rest; `nudged` says how its output moves.
     sweeps : int
         Largest number of sweeps; every population moves once a sweep.
     relaxation : float or "auto"
@@ -81,8 +82,18 @@ class Schedule(BaseModel):
         if self.method == "synchronous":
             return [names]
         if self.method == "even-odd":
-            return [names[1::2], names[0::2]] if len(names) > 1 else [names]
+            return [names[0::2], names[1::2]]
         return colouring(spec)
+
+    def nudged(self, nudge: Nudge, drive: Tensor, z: Tensor, activation: Activation) -> Tensor:
+        """Drive of the output under `nudge`, from its own `drive` and its present state `z`.
+
+        The published sweep steps down the cost where others go to the minimum, if there is a
+        formula for it. Both rest at the same state.
+        """
+        if self.method == "even-odd":
+            return nudge.step(drive, z)
+        return nudge.minimise(drive, z, activation)
 
 
 PUBLISHED_FREE = Schedule(method="even-odd", sweeps=120, relaxation=1.0, tolerance=0.0)
@@ -205,7 +216,7 @@ def settle(
         Called with (sweep, state) after each sweep.
     """
     groups = schedule.groups(landscape.spec, nudge is not None)
-    active = _Active(landscape, state, nudge)
+    active = _Active(landscape, schedule, state, nudge)
     watched = record or on_sweep is not None
     measured = measure or watched or schedule.tolerance > 0
     recorder = None if watched else recorder_of(schedule.tolerance, active.device)
@@ -253,8 +264,10 @@ def settle(
 class _Active:
     """The samples that still move; those that have settled are set aside."""
 
-    def __init__(self, landscape: Landscape, state: State | None, nudge: Nudge | None) -> None:
-        self.landscape, self.nudge = landscape, nudge
+    def __init__(
+        self, landscape: Landscape, schedule: Schedule, state: State | None, nudge: Nudge | None
+    ) -> None:
+        self.landscape, self.schedule, self.nudge = landscape, schedule, nudge
         start = landscape.rest() if state is None else state
         # In one layout, so that states that were saved and read go on in the same bits.
         self.z = {p: arranged(v) for p, v in start.items()}
@@ -327,7 +340,7 @@ class _Active:
             target = landscape.drive(z, name, self._silent)
             self.drive[name] = target
             if self.nudge is not None and name == landscape.spec.output:
-                target = self.nudge.minimise(target, z[name], activation)
+                target = self.schedule.nudged(self.nudge, target, z[name], activation)
             moved[name] = activation.relax(z[name], target, relaxation)
             if measured:
                 change = distance(activation, activation(target), z[name])

@@ -18,7 +18,11 @@ from ep_neuro.spec import (
 )
 
 TORCH_GAIN = 3**-0.5
-"""Gain of torch's own layers, which the published VGG5 starts from: variance 1 / (3 fan-in)."""
+"""Gain of torch's own layers, which the VGG5 of Laborieux 2021 starts from.
+
+Variance 1 / (3 fan-in). The gains of arXiv:2509.26003 are half widths of uniform weights, so times
+this they are ours.
+"""
 
 OUTPUT_BOX = (-0.5, 1.5)
 """Room on both sides of the targets 0 and 1: clipping at the targets can kill a class."""
@@ -103,36 +107,74 @@ def vgg5_softmax() -> NetworkSpec:
     return vgg("vgg5_softmax", "max", readout=True)
 
 
-def vgg(name: str, pool: Literal["max", "avg"], *, readout: bool = False) -> NetworkSpec:
+def hopfield_vgg5() -> NetworkSpec:
+    """VGG5 as published beside Hopfield-Resnet13 (arXiv:2509.26003): 3.9 M parameters, 32x32.
+
+    Unlike that of Laborieux 2021 it pads its last coupling, too, which leaves 2x2 pixels; its
+    hidden populations are clipped at 6, and its output is linear.
+    """
+    return vgg(
+        "hopfield_vgg5",
+        "max",
+        last=2,
+        gains=tuple(gain * TORCH_GAIN for gain in (0.4, 0.7, 0.6, 0.3, 0.6)),
+        height=6.0,
+        output_box=None,
+    )
+
+
+def vgg(
+    name: str,
+    pool: Literal["max", "avg"],
+    *,
+    last: Literal[1, 2] = 1,
+    gains: tuple[float, ...] = (TORCH_GAIN,) * 5,
+    height: float = 1.0,
+    output_box: tuple[float, float] | None = (0.0, 1.0),
+    readout: bool = False,
+) -> NetworkSpec:
     """VGG5: 3x32x32 images, couplings of 128, 256, 512, 512 channels, each with a 2x2 `pool`.
 
-    The last coupling has no padding, so that its image is a single pixel. With `readout`, a softmax
-    layer reads that pixel; otherwise ten output neurons in [0, 1] belong to the dynamics.
+    Parameters
+    ----------
+    last : {1, 2}
+        Side of the last image: 1 without padding of the last coupling, 2 with it.
+    gains : tuple of float
+        Gains of the initial weights of the five couplings, that of the output or readout last.
+    height : float
+        Height of the clipped ReLU of every hidden population.
+    output_box : (lo, hi) or None
+        Box of the ten output neurons.
+    readout : bool
+        A softmax layer reads the last image; otherwise the output belongs to the dynamics.
     """
-    shapes = ((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 1, 1))
+    shapes = ((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, last, last))
     names = [INPUT, *(f"h{i}" for i in range(1, 5))]
-    populations = [PopulationSpec(name=n, shape=s) for n, s in zip(names[1:], shapes, strict=True)]
+    populations = [
+        PopulationSpec(name=n, shape=s, box=(0.0, height))
+        for n, s in zip(names[1:], shapes, strict=True)
+    ]
     couplings = [
         CouplingSpec(
             pre=a,
             post=b,
             kind="conv",
             kernel=3,
-            padding=0 if b == names[-1] else 1,
+            padding=last - 1 if b == names[-1] else 1,
             pool=pool,
-            gain=TORCH_GAIN,
+            gain=gain,
         )
-        for a, b in itertools.pairwise(names)
+        for (a, b), gain in zip(itertools.pairwise(names), gains[:-1], strict=True)
     ]
     if not readout:
-        populations.append(PopulationSpec(name="output", shape=(10,)))
-        couplings.append(CouplingSpec(pre=names[-1], post="output", gain=TORCH_GAIN))
+        populations.append(PopulationSpec(name="output", shape=(10,), box=output_box))
+        couplings.append(CouplingSpec(pre=names[-1], post="output", gain=gains[-1]))
     return NetworkSpec(
         name=name,
         input=InputSpec(shape=(3, 32, 32)),
         populations=tuple(populations),
         couplings=tuple(couplings),
-        readout=ReadoutSpec(classes=10, gain=TORCH_GAIN) if readout else None,
+        readout=ReadoutSpec(classes=10, gain=gains[-1]) if readout else None,
     )
 
 
@@ -223,5 +265,6 @@ ZOO: dict[str, Callable[[], NetworkSpec]] = {
         vgg5,
         vgg5_avg,
         vgg5_softmax,
+        hopfield_vgg5,
     )
 }

@@ -81,18 +81,24 @@ def test_energy_never_rises_under_sequential_and_coloured_sweeps(
     assert float(steps.diff(dim=0).max()) <= 1e-11 * float(steps.abs().max().clamp_min(1))
 
 
-@given(SEEDS, st.sampled_from(METHODS))
-@settings(max_examples=15)
-def test_every_method_settles_in_the_same_fixed_point(seed: int, method: str) -> None:
+@given(SEEDS, st.sampled_from(METHODS), st.sampled_from([None, -0.4, 0.4]))
+@settings(max_examples=25)
+def test_every_method_settles_in_the_same_fixed_point(
+    seed: int, method: str, beta: float | None
+) -> None:
     landscape = landscape_of(seed, 0.5)
+    nudge = None if beta is None else nudge_of(landscape, beta)
     schedule = Schedule.model_validate(
         {"method": method, "sweeps": 2000, "relaxation": 0.6, "tolerance": 1e-11}
     )
-    result = settle(landscape, schedule)
-    other = settle(landscape, TIGHT)
+    result = settle(landscape, schedule, nudge=nudge)
+    other = settle(landscape, TIGHT, nudge=nudge)
     assert result.settled
     for name, value in result.state.items():
-        target = landscape.clip(name, landscape.drive(result.state, name))
+        drive = landscape.drive(result.state, name)
+        if nudge is not None and name == landscape.spec.output:
+            drive = nudge.step(drive, value)
+        target = landscape.clip(name, drive)
         torch.testing.assert_close(value, target, atol=1e-9, rtol=0)
         torch.testing.assert_close(value, other.state[name], atol=1e-8, rtol=0)
 
@@ -145,6 +151,29 @@ def test_hopfield_resnet13_moves_in_three_sets() -> None:
 
 def test_a_chain_moves_in_two_sets() -> None:
     assert len(colouring(zoo("plain13"))) == 2
+
+
+def test_the_published_sweep_moves_the_first_population_and_the_output_first() -> None:
+    spec = zoo("hopfield_resnet13")
+    first, then = Schedule(method="even-odd").groups(spec)
+    assert first == ["h1", "h3", "h5", "h7", "output"]
+    assert then == ["h2", "h4", "h6", "h8"]
+
+
+@given(SEEDS, st.floats(-0.9, 0.9))
+@settings(max_examples=10)
+def test_a_published_move_of_the_nudged_output_starts_from_where_it_is(
+    seed: int, beta: float
+) -> None:
+    landscape = landscape_of(seed)
+    nudge, output = nudge_of(landscape, beta), landscape.spec.output
+    drive = landscape.drive(landscape.rest(), output).detach()
+    z = torch.rand(drive.shape, generator=torch.Generator().manual_seed(seed), dtype=drive.dtype)
+    activation = landscape.activations[output]
+    found = Schedule(method="even-odd").nudged(nudge, drive, z, activation)
+    torch.testing.assert_close(found, drive + beta * (nudge.y - z))
+    exact = Schedule().nudged(nudge, drive, z, activation)
+    torch.testing.assert_close(exact, (drive + beta * nudge.y) / (1 + beta))
 
 
 @pytest.mark.parametrize("method", METHODS)

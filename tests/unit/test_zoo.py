@@ -37,6 +37,29 @@ def test_hopfield_resnet13_is_the_published_network() -> None:
     assert spec.output == order[9]
 
 
+def test_hopfield_vgg5_is_the_published_network() -> None:
+    spec = zoo("hopfield_vgg5")
+    assert list(spec.shapes.values()) == [
+        (3, 32, 32),
+        (128, 16, 16),
+        (256, 8, 8),
+        (512, 4, 4),
+        (512, 2, 2),
+        (10,),
+    ]
+    *convolutions, head = spec.couplings
+    assert {(c.kernel, c.stride, c.padding, c.pool) for c in convolutions} == {(3, 1, 1, "max")}
+    assert [p.box for p in spec.populations] == [(0.0, 6.0)] * 4 + [None]
+    half_widths = [3**0.5 * c.gain for c in (*convolutions, head)]
+    assert half_widths == pytest.approx([0.4, 0.7, 0.6, 0.3, 0.6])
+
+
+def test_the_vgg5_of_2021_ends_in_a_single_pixel_and_hard_sigmoids() -> None:
+    spec = zoo("vgg5")
+    assert spec.shapes["h4"] == (512, 1, 1)
+    assert {p.box for p in spec.populations} == {(0.0, 1.0)}
+
+
 @pytest.mark.parametrize(
     ("name", "couplings", "parameters"),
     [
@@ -45,6 +68,7 @@ def test_hopfield_resnet13_is_the_published_network() -> None:
         ("vgg5", 5, 3_843_850),
         ("vgg5_avg", 5, 3_843_850),
         ("vgg5_softmax", 4, 3_843_850),
+        ("hopfield_vgg5", 5, 3_859_210),
         ("digits_dense", 2, 64 * 128 + 128 + 128 * 10 + 10),
     ],
 )
