@@ -94,6 +94,6 @@ def distance(activation: Activation, a: Tensor, b: Tensor) -> Tensor:
 def activation(population: PopulationSpec) -> Activation:
     """The activation of `population`."""
     if population.activation == "sigmoid":
-        assert population.box is not None
-        return Sigmoid(population.box)
-    return Clip(population.box)
+        assert population.bounds is not None
+        return Sigmoid(population.bounds)
+    return Clip(population.bounds)

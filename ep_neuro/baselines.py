@@ -12,7 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ep_neuro.errors import CheckFailed, SpecError
-from ep_neuro.estimators.contrast import Estimate, Gradient, energy_gradient, readout_gradient
+from ep_neuro.estimators.contrast import (
+    Estimate,
+    Gradient,
+    differentiated,
+    energy_gradient,
+    readout_gradient,
+)
 from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import Schedule, SettleResult, Status, settle
 
@@ -328,11 +334,5 @@ class Unrolled(BaseModel):
 
 
 def _backward(network: Network, output: Tensor, y: Tensor) -> Gradient:
-    """Gradient of the mean cost at `output` by autograd; zero where nothing depends."""
-    parameters = parameter_names(network)
-    loss = network.cost.value(output, y).mean()
-    values = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return {
-        k: torch.zeros_like(p) if g is None else g
-        for (k, p), g in zip(parameters.items(), values, strict=True)
-    }
+    """Gradient of the mean cost at `output` by autograd."""
+    return differentiated(network, network.cost.value(output, y).mean())

@@ -68,6 +68,7 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
     """
     spec = network.spec
     refuse_unlowerable(spec)
+    network = network.folded()
     with torch.no_grad():
         couplings = tuple(_merged(c) for c in spec.couplings)
         weights = {c.name: _kernel(c, network.weights[c.name].float()) for c in spec.couplings}
@@ -79,7 +80,7 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
                 weights[c.name], shift = _without_normalisation(spec, c, weights[c.name])
                 biases[c.post] = single(biases[c.post] + shift, torch)
         held = {k: w.float().double() for k, w in weights.items()}
-        units = {INPUT: (0.0, 1.0), **{p.name: _unit(p.box) for p in spec.populations}}
+        units = {INPUT: (0.0, 1.0), **{p.name: _unit(p.bounds) for p in spec.populations}}
         return Lowered(
             couplings=couplings,
             held=held,

@@ -14,6 +14,7 @@ from ep_neuro.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
 from ep_neuro.errors import DataError
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
+from ep_neuro.standardisation import standardised
 
 State = dict[str, Tensor]
 """States by population name, each (N, *population shape)."""
@@ -27,12 +28,15 @@ class Network(nn.Module):
     spec : NetworkSpec
         What to build.
     seed : int
-        Seed of the initial weights: normal, standard deviation ``gain / sqrt(fan_in)``.
+        Seed of the initial weights: normal, with the standard deviation `NetworkSpec.spread`.
 
     Attributes
     ----------
     weights : mapping of Parameter
         By coupling name ``pre->post``; shapes as in `NetworkSpec.weight_shapes`.
+    gains : mapping of Parameter
+        Gains of standardised couplings, (channels,), by coupling name; `weights` has the weights
+        before they are standardised, `effective` those that the dynamics sees.
     feedback : mapping of Parameter
         Weights of the way back of untied couplings, by coupling name.
     readout : Linear or None
@@ -45,12 +49,16 @@ class Network(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
         self.feedback = nn.ParameterDict()
+        self.gains = nn.ParameterDict()
         for c in spec.couplings:
-            shape = spec.weight_shapes[c.name]
-            std = c.gain / math.sqrt(math.prod(shape[1:]))
-            self.weights[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
+            shape, std = spec.weight_shapes[c.name], spec.spread(c)
+            weight = torch.randn(shape, generator=generator) * std
+            self.weights[c.name] = nn.Parameter(weight, requires_grad=not c.whiten)
             if c.untied:
                 self.feedback[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
+            if c.standardise:
+                gain = std * math.sqrt(math.prod(shape[1:]))
+                self.gains[c.name] = nn.Parameter(torch.full((shape[0],), gain))
         # The slash keeps a population called `half` or `copy` apart from the module's own names.
         self._biases = nn.ParameterDict(
             {f"bias/{p.name}": nn.Parameter(torch.zeros(p.shape[0])) for p in spec.populations}
@@ -69,6 +77,25 @@ class Network(nn.Module):
     def biases(self) -> dict[str, nn.Parameter]:
         """Biases by population."""
         return {p.name: self._biases[f"bias/{p.name}"] for p in self.spec.populations}
+
+    def effective(self) -> dict[str, Tensor]:
+        """The weight of each coupling as the dynamics sees it, by coupling name."""
+        return {
+            name: standardised(weight, self.gains[name]) if name in self.gains else weight
+            for name, weight in self.weights.items()
+        }
+
+    def folded(self) -> Network:
+        """The network with the weights that the dynamics sees, and no rule for them."""
+        if not any(c.standardise or c.whiten for c in self.spec.couplings):
+            return self
+        plain = {"standardise": False, "whiten": False}
+        couplings = tuple(c.model_copy(update=plain) for c in self.spec.couplings)
+        other = Network(self.spec.model_copy(update={"couplings": couplings}))
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith("gains.")}
+        state |= {f"weights.{name}": weight.detach() for name, weight in self.effective().items()}
+        other.load_state_dict(state)
+        return other.to(next(self.parameters()))
 
     @property
     def cost(self) -> Cost:
@@ -129,7 +156,7 @@ class Landscape:
         self.boxes = self.spec.boxes
         self.activations = {p.name: activation(p) for p in self.spec.populations}
         self.shapes = self.spec.shapes
-        weights, feedback = dict(network.weights.items()), dict(network.feedback.items())
+        weights, feedback = network.effective(), dict(network.feedback.items())
         self.operators = Operators(weights, self.shapes, precision, feedback)
         self.into: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
         self.out_of: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
@@ -271,13 +298,14 @@ def _per_channel(values: Tensor, dims: int) -> Tensor:
 def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
     """Parameters by the ids of the model file.
 
-    ``weight/pre->post``, ``bias/population``, and where the spec has them ``feedback/pre->post``,
-    ``readout/weight`` and ``readout/bias``.
+    ``weight/pre->post``, ``bias/population``, and where the spec has them ``gain/pre->post``,
+    ``feedback/pre->post``, ``readout/weight`` and ``readout/bias``.
     """
     readout = {} if network.readout is None else dict(network.readout.named_parameters())
     return {
         **{f"weight/{name}": w for name, w in network.weights.items()},
         **{f"bias/{name}": b for name, b in network.biases.items()},
+        **{f"gain/{name}": g for name, g in network.gains.items()},
         **{f"feedback/{name}": w for name, w in network.feedback.items()},
         **{f"readout/{name}": p for name, p in readout.items()},
     }

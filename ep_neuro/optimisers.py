@@ -19,14 +19,19 @@ def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer
     spec = network.spec
     groups = []
     for c in spec.couplings:
-        std = c.gain / math.sqrt(math.prod(spec.weight_shapes[c.name][1:]))
+        if c.whiten:
+            continue
+        std = spec.spread(c)
         groups.append(_group(config, network.weights[c.name], c.name, std, config.weight_decay))
+        if c.standardise:
+            size = std * math.sqrt(math.prod(spec.weight_shapes[c.name][1:]))
+            groups.append(_group(config, network.gains[c.name], c.name, size, 0.0))
         if c.untied:
             back = network.feedback[c.name]
             groups.append(_group(config, back, c.name, std, config.weight_decay))
     decay = config.weight_decay if config.decay_biases else 0.0
     for p in spec.populations:
-        height = BIAS_SHARE * (1.0 if p.box is None else p.box[1] - p.box[0])
+        height = BIAS_SHARE * p.height
         groups.append(_group(config, network.biases[p.name], p.name, height, decay))
     if network.readout is not None and spec.readout is not None:
         weight, bias = network.readout.weight, network.readout.bias

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -121,7 +121,7 @@ class SettleResult:
 
     Attributes
     ----------
-    state : mapping of Tensor, (N, *population shape)
+    state : dict of Tensor, (N, *population shape)
         States by population.
     status : Status
         ``SETTLED`` only if every sample met the tolerance.
@@ -138,7 +138,7 @@ class SettleResult:
         Largest residual and mean energy (``beta C`` included) by sweep, if recorded.
     """
 
-    state: Mapping[str, Tensor]
+    state: State
     status: Status
     residual: Tensor
     sweeps: int

@@ -59,11 +59,17 @@ class PopulationSpec(_Record):
 
     ``[0, c]`` is the clipped ReLU, ``[0, 1]`` the hard sigmoid. ``activation: sigmoid`` is the
     smooth twin of the box (`ep_neuro.activations.Sigmoid`).
+
+    ``unit`` is the size of a state of 1: the box, the gains of couplings and relative learning
+    rates are in units, so that a network reads the same whatever the units are. Where they shrink
+    by R from population to population, with the same gains the way there is as strong as before,
+    and the way back weaker by R squared: the network settles in fewer sweeps.
     """
 
     name: Name
     shape: Shape
     box: tuple[float, float] | None = (0.0, 1.0)
+    unit: Positive = 1.0
     activation: Literal["clip", "sigmoid"] = "clip"
 
     @model_validator(mode="after")
@@ -85,6 +91,16 @@ class PopulationSpec(_Record):
         return self
 
     @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The box in real units, those of the states."""
+        return None if self.box is None else (self.box[0] * self.unit, self.box[1] * self.unit)
+
+    @property
+    def height(self) -> float:
+        """Height of the box in real units; the unit of a linear population."""
+        return self.unit if self.bounds is None else self.bounds[1] - self.bounds[0]
+
+    @property
     def size(self) -> int:
         """Number of neurons."""
         return math.prod(self.shape)
@@ -93,7 +109,12 @@ class PopulationSpec(_Record):
 class CouplingSpec(_Record):
     """A symmetric coupling ``- <z_post, W * z_pre>``: dense, or a convolution and its adjoint.
 
-    ``gain`` scales the initial weights (standard deviation ``gain / sqrt(fan_in)``).
+    ``gain`` scales the initial weights: their standard deviation is ``gain / sqrt(fan_in)``, times
+    the unit of `post` over that of `pre`. ``standardise`` keeps the weights of each neuron (of a
+    convolution, of each channel) at mean 0 and at a standard deviation of ``g / sqrt(fan_in)``,
+    where ``g`` is learnt, a gain a channel (scaled weight standardisation, Brock et al. 2021,
+    eq. 1). ``whiten`` fixes a convolution of the input to the whitening of image patches of the
+    training data (`ep_neuro.whitening`), once training begins.
     ``pool`` takes the maximum or the mean of 2x2 patches after the convolution,
     ``- <z_post, P(W * z_pre)>`` (Laborieux 2021). ``untied`` gives the way back a
     weight of its own, which learns by the same local rule: no weight is transported, but the
@@ -109,7 +130,26 @@ class CouplingSpec(_Record):
     padding: Annotated[int, Field(ge=0)] = 0
     pool: Literal["max", "avg"] | None = None
     untied: bool = False
+    standardise: bool = False
+    whiten: bool = False
     gain: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _one_rule_for_a_weight(self) -> CouplingSpec:
+        if self.standardise and (self.untied or self.whiten):
+            other = "untied" if self.untied else "whiten"
+            raise SpecError(
+                f"coupling '{self.name}'",
+                f"standardise and {other} both say what its weights are",
+                "remove one of them",
+            )
+        if self.whiten and (self.kind != "conv" or self.pre != INPUT):
+            raise SpecError(
+                f"coupling '{self.name}'",
+                "whiten belongs to convolutions of the input",
+                "remove it, or write pre: input and kind: conv",
+            )
+        return self
 
     @property
     def name(self) -> str:
@@ -141,6 +181,14 @@ class CouplingSpec(_Record):
             return
         if self.kernel is None:
             raise SpecError(subject, "a convolution has no kernel", "give kernel: 3, for instance")
+        patch = pre[0] * self.kernel**2
+        if self.whiten and post[0] > 2 * patch:
+            raise SpecError(
+                subject,
+                f"{post[0]} channels, and a patch of {patch} pixels has {patch} directions of two "
+                "signs",
+                f"give '{self.post}' at most {2 * patch} channels, or a larger kernel",
+            )
         if len(pre) != 3 or len(post) != 3:
             raise SpecError(
                 subject,
@@ -272,8 +320,14 @@ class NetworkSpec(_Record):
 
     @property
     def boxes(self) -> dict[str, tuple[float, float] | None]:
-        """Box of each free population."""
-        return {p.name: p.box for p in self.populations}
+        """Box of each free population, in real units."""
+        return {p.name: p.bounds for p in self.populations}
+
+    def spread(self, c: CouplingSpec) -> float:
+        """Standard deviation of the initial weights of `c`, in real units."""
+        units = {INPUT: 1.0, **{p.name: p.unit for p in self.populations}}
+        fan_in = math.prod(self.weight_shapes[c.name][1:])
+        return c.gain * units[c.post] / (units[c.pre] * math.sqrt(fan_in))
 
     @property
     def target_shape(self) -> Shape:
@@ -293,10 +347,11 @@ class NetworkSpec(_Record):
 
     @property
     def parameters(self) -> int:
-        """Number of weights and biases (one bias a channel, or a neuron in a flat population)."""
+        """Number of weights, gains and biases (one a channel, or a neuron in a flat population)."""
         shapes = self.weight_shapes
         weights = sum(math.prod(shapes[c.name]) * (1 + c.untied) for c in self.couplings)
         biases = sum(p.shape[0] for p in self.populations)
+        biases += sum(shapes[c.name][0] for c in self.couplings if c.standardise)
         if self.readout is None:
             return weights + biases
         return weights + biases + self.classes * (math.prod(self.shapes[self.output]) + 1)

@@ -53,8 +53,9 @@ class Stepper:
         average = get_ema_multi_avg_fn(config.average)
         self.averaged = AveragedModel(network, multi_avg_fn=average)
         self.carried: State = {}
-        watched = config.truth is not None and isinstance(config.estimator, FrozenMean)
-        self.control = TruthControl(config.truth, config.estimator) if watched else None
+        self.control: TruthControl | None = None
+        if config.truth is not None and isinstance(config.estimator, FrozenMean):
+            self.control = TruthControl(config.truth, config.estimator)
         self.latest: Look | None = None
 
     def __call__(self, index: Tensor, seed: int, where: str) -> Record:

@@ -29,6 +29,7 @@ from ep_neuro.optimisers import make_optimiser, make_scheduler
 from ep_neuro.run_log import Record, RunLog
 from ep_neuro.settle import Schedule, settle
 from ep_neuro.step import Stepper
+from ep_neuro.whitening import whiten
 
 __all__ = [
     "Evaluation",
@@ -46,6 +47,9 @@ FREE_TO_CHANGE = {"epochs", "data_root", "device", "threads", "save_minutes"}
 
 LEAST = {"gradient_cosine", "worst_cosine"}
 """Metrics of which an epoch keeps the least, not the mean."""
+
+WHITENED = 5000
+"""Training images from which whitening kernels are read."""
 
 RADIUS_SAMPLES = 32
 """Validation samples over which the spectral radius is taken."""
@@ -215,6 +219,9 @@ class _Run:
         self.place = out
         begun = config.begin()
         self.network, self.origin = begun.network.to(ranks.device), begun.metadata
+        if config.start is None:
+            some = -(-len(dataset.train) // WHITENED)
+            whiten(self.network, self._pixels(dataset.train.pixels[::some]))
         self.best = self._copy(self.network)
         self.steps_an_epoch = -(-len(dataset.train) // config.batch)
         steps = config.epochs * self.steps_an_epoch
@@ -240,8 +247,10 @@ class _Run:
             return network
         # Evenly over the split, which may be sorted by class.
         some = self.dataset.train.pixels[:: -(-len(self.dataset.train) // CALIBRATION)]
-        x = _unit(torch.from_numpy(some).to(self.ranks.device))
-        return FeedForwardTwin(network, batch_norm=True).folded(x)
+        return FeedForwardTwin(network, batch_norm=True).folded(self._pixels(some))
+
+    def _pixels(self, stored: np.ndarray) -> Tensor:
+        return _unit(torch.from_numpy(stored).to(self.ranks.device))
 
     def start(self) -> None:
         """Write the resolved configuration; a killed run's half-written files go."""

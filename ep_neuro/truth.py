@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.baselines import Implicit
 from ep_neuro.distributed import Ranks
-from ep_neuro.errors import CheckFailed
 from ep_neuro.estimators import FrozenMean, Gradient
 from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
@@ -22,15 +21,25 @@ LADDER = ((1, 1), (2, 1), (3, 2), (4, 3), (6, 4), (9, 6), (14, 10), (20, 15), (3
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
 
-REFERENCE = Implicit(free=Schedule(sweeps=500, tolerance=1e-7), iterations=300, tolerance=1e-4)
-"""The gradient that others are held against, true to four digits of a cosine."""
+REFERENCE = FrozenMean(
+    beta=1e-4,
+    free=Schedule(sweeps=500, tolerance=1e-8),
+    nudged=Schedule(sweeps=500, tolerance=1e-4),
+    fallback=False,
+)
+"""Both phases settled tightly, in float64, under a nudge that moves no neuron to an end of its box.
+
+It is the implicit gradient (`ep_neuro.baselines.implicit_gradient`) to the tolerance of the
+response, which is relative population by population: where units shrink, conjugate gradients would
+have to reduce their residual by the ratio of the first unit and the last.
+"""
 
 
 class Truth(BaseModel):
     """What the gradient of `FrozenMean` has to be, and how often to look.
 
-    Every so many steps a few samples of the batch are settled tightly, and the gradient by the
-    sweeps in use is held against the implicit one (`Implicit`). Sweeps rise while the cosine is
+    Every so many steps a few samples of the batch are settled tightly (`REFERENCE`), and the
+    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine is
     further from 1 than half of what is allowed, and fall when fewer leave it nearer than a quarter:
     the weights move on until the next look. The phases as the estimator's own schedules say are the
     last resort.
@@ -57,7 +66,7 @@ class Look:
     """The gradient held against the truth: as it was used until now, and the sweeps from now on.
 
     ``cosine`` is over all parameters, ``worst`` that of the worst weight; both are 0 where an
-    equilibrium is too flat to have a gradient.
+    equilibrium is too flat to settle tightly.
     """
 
     cosine: float
@@ -141,11 +150,12 @@ def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
 
 
 def _exact(network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The implicit gradient; None where there are no samples, or no strict minimum."""
-    try:
-        return REFERENCE(network, x, y).gradient if len(x) else None
-    except CheckFailed:
+    """The gradient by `REFERENCE`; None where there are no samples, or one does not settle."""
+    if not len(x):
         return None
+    found = REFERENCE(copy.deepcopy(network).double(), x.double(), y.double())
+    settled = found.free.settled and found.nudged is not None and found.nudged.settled
+    return found.gradient if settled else None
 
 
 def _cosines(
@@ -154,7 +164,7 @@ def _cosines(
     """Cosine of the gradient, and that of its worst weight."""
     if exact is None:
         return 0.0, 0.0
-    gradient = estimator(network, x, y).gradient
+    gradient = {k: g.double() for k, g in estimator(network, x, y).gradient.items()}
     weights = [
         cosine({name: gradient[name]}, {name: value})
         for name, value in exact.items()

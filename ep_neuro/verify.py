@@ -136,7 +136,7 @@ def _deviation(
     scale = sum(float(g.square().sum()) for g in gradient.values()) ** 0.5
     for _ in range(5):
         direction = {
-            k: torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            k: torch.randn(p.shape, generator=generator, dtype=p.dtype) * p.requires_grad
             for k, p in parameters.items()
         }
         slope = (

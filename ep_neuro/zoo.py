@@ -28,6 +28,13 @@ OUTPUT_BOX = (-0.5, 1.5)
 """Room on both sides of the targets 0 and 1: clipping at the targets can kill a class."""
 
 
+LOGIT_BOX = (-12.0, 20.0)
+"""Room for the scores of a cross-entropy: trained networks stay within it."""
+
+SHRINK = 8.0
+"""Ratio of neighbouring units at which two free sweeps and one nudged leave a gradient true."""
+
+
 def zoo(name: str) -> NetworkSpec:
     """The network called `name`; `ConfigError` lists what there is."""
     if name not in ZOO:
@@ -69,6 +76,20 @@ def digits_residual() -> NetworkSpec:
         output_box=OUTPUT_BOX,
         gain=0.3,
         input_gain=20.0,
+    )
+
+
+def cifar10_resnet() -> NetworkSpec:
+    """Three strided stages on 32x32 colour images, in units: 2.1 M parameters."""
+    return resnet_in_units(
+        "cifar10_resnet",
+        image=(3, 32, 32),
+        channels=(64, 128, 128, 256, 256, 384),
+        strides=(2, 1, 1, 2, 1, 2),
+        kernel=5,
+        shrink=SHRINK,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.247, 0.2435, 0.2616),
     )
 
 
@@ -190,6 +211,7 @@ def hopfield_resnet(
     input_gain: float | None = None,
     skip_gain: float | None = None,
     head_gain: float | None = None,
+    shrink: float = 1.0,
 ) -> NetworkSpec:
     """A Hopfield-ResNet: blocks of two 3x3 couplings, the second of stride 2, and a 1x1 skip.
 
@@ -209,6 +231,9 @@ def hopfield_resnet(
         Gain of the initial weights.
     input_gain, skip_gain, head_gain : float, optional
         Other gains for the couplings from the input, the 1x1 skips, and the dense head.
+    shrink : float
+        Ratio of the units of neighbouring populations, of which the output's is 1; heights and
+        gains are in units.
     """
     if len(channels) % 2 or len(heights) != len(channels):
         raise ConfigError(
@@ -225,7 +250,10 @@ def hopfield_resnet(
         for at, population, shape in ((block, middle, size), (block + 1, end, half)):
             populations.append(
                 PopulationSpec(
-                    name=population, shape=(channels[at], *shape), box=(0.0, heights[at])
+                    name=population,
+                    shape=(channels[at], *shape),
+                    box=(0.0, heights[at]),
+                    unit=shrink ** (len(channels) - at),
                 )
             )
         first, skip = gain, skip_gain or gain
@@ -248,6 +276,66 @@ def hopfield_resnet(
     )
 
 
+def resnet_in_units(
+    name: str,
+    *,
+    image: tuple[int, int, int],
+    channels: tuple[int, ...],
+    strides: tuple[int, ...],
+    shrink: float,
+    kernel: int = 3,
+    classes: int = 10,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    output_box: tuple[float, float] = LOGIT_BOX,
+    cost: Literal["squared-error", "cross-entropy"] = "cross-entropy",
+) -> NetworkSpec:
+    """A Hopfield-ResNet that settles in two or three sweeps: each unit is `shrink` times the next.
+
+    A whitening kernel, then standardised 3x3 couplings with a 1x1 skip over every second one, and a
+    dense head on whose own states the cost is taken.
+
+    Parameters
+    ----------
+    image : (channels, height, width)
+        Input shape.
+    channels, strides : tuple of int
+        Of every hidden population and of the coupling that leads to it.
+    kernel : int
+        Side of the first, whitening kernel.
+    mean, std : tuple of float, optional
+        Of the input, by channel.
+    output_box : (lo, hi)
+        Box of the output.
+    """
+    size, units = image[1:], [shrink ** (len(channels) - i) for i in range(len(channels))]
+    populations: list[PopulationSpec] = []
+    couplings: list[CouplingSpec] = []
+    for i, (width, stride) in enumerate(zip(channels, strides, strict=True)):
+        first, here = i == 0, f"h{i + 1}"
+        side = kernel if first else 3
+        size = ((size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1)
+        shape = (width, *size)
+        populations.append(PopulationSpec(name=here, shape=shape, box=(0.0, 4.0), unit=units[i]))
+        conv: dict[str, Any] = dict(post=here, kind="conv", stride=stride)
+        rule: dict[str, Any] = dict(whiten=True) if first else dict(standardise=True, gain=1.2)
+        before = INPUT if first else f"h{i}"
+        couplings.append(CouplingSpec(pre=before, kernel=side, padding=side // 2, **conv, **rule))
+        if i and i % 2 == 0:
+            conv["stride"] = stride * strides[i - 1]
+            skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=0.5)
+            couplings.append(CouplingSpec(pre=f"h{i - 1}", **conv, **skip))
+    populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
+    couplings.append(CouplingSpec(pre=f"h{len(channels)}", post="output", gain=0.3))
+    return NetworkSpec(
+        name=name,
+        input=InputSpec(shape=image, mean=mean, std=std),
+        populations=tuple(populations),
+        couplings=tuple(couplings),
+        cost=cost,
+    )
+
+
 def without_skips(spec: NetworkSpec, name: str) -> NetworkSpec:
     """`spec` without the couplings that jump over a population: its plain twin."""
     order = [INPUT, *(p.name for p in spec.populations)]
@@ -260,6 +348,7 @@ ZOO: dict[str, Callable[[], NetworkSpec]] = {
     for f in (
         digits_dense,
         digits_residual,
+        cifar10_resnet,
         hopfield_resnet13,
         plain13,
         vgg5,

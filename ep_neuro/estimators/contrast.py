@@ -11,6 +11,7 @@ from torch import Tensor
 from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import SettleResult
 from ep_neuro.spec import INPUT
+from ep_neuro.standardisation import pull_back
 
 Gradient = dict[str, Tensor]
 """Gradients by parameter id, ``weight/pre->post`` and ``bias/population``."""
@@ -28,9 +29,7 @@ class Estimate:
     nudged: SettleResult | None
 
 
-def contrast(
-    landscape: Landscape, plus: State, minus: State, width: float | Tensor
-) -> Gradient:
+def contrast(landscape: Landscape, plus: State, minus: State, width: float | Tensor) -> Gradient:
     """``(dE/dtheta at plus - dE/dtheta at minus) / width``, averaged over the batch.
 
     `width` is one for all samples or one for each, (N,).
@@ -44,9 +43,7 @@ def contrast(
         return _hebbian(landscape, change, ((up, plus), (down, minus)))
 
 
-def response(
-    landscape: Landscape, mean: State, half: State, scale: float | Tensor
-) -> Gradient:
+def response(landscape: Landscape, mean: State, half: State, scale: float | Tensor) -> Gradient:
     """Derivative of ``sum_n scale_n dE_n/dtheta`` along `half` at `mean`; `scale` is (N,) or one.
 
     With ``plus = mean + half`` and ``minus = mean - half`` it is that of `contrast`, of which the
@@ -61,9 +58,7 @@ def response(
         return _hebbian(landscape, change, ((change, mean), (mean, change)))
 
 
-def _hebbian(
-    landscape: Landscape, change: State, pairs: Iterable[tuple[State, State]]
-) -> Gradient:
+def _hebbian(landscape: Landscape, change: State, pairs: Iterable[tuple[State, State]]) -> Gradient:
     """Minus the products of what both ends of each synapse did: `pairs` of (post, pre).
 
     At a synapse from the clamped input, and at a bias, `change` is the post-synaptic end.
@@ -73,6 +68,8 @@ def _hebbian(
     gradient: Gradient = {}
     for c in network.spec.couplings:
         name = f"weight/{c.name}"
+        if c.whiten:
+            continue
         if c.pre == INPUT:
             ends = [(change[c.post], landscape.clamped.to(change[c.post]))]
         else:
@@ -83,9 +80,18 @@ def _hebbian(
         name = f"bias/{p}"
         total = value.sum([0, *range(2, value.dim())], dtype=parameters[name].dtype)
         gradient[name] = -total
+    _pull_back(network, gradient)
     for name, parameter in parameters.items():
         gradient.setdefault(name, torch.zeros_like(parameter))
     return gradient | _both_ways(network, gradient)
+
+
+def _pull_back(network: Network, gradient: Gradient) -> None:
+    """Turn what belongs to the weights that the dynamics sees into that of the parameters."""
+    for name, gain in network.gains.items():
+        weight = f"weight/{name}"
+        found = pull_back(network.weights[name], gain, gradient[weight])
+        gradient[weight], gradient[f"gain/{name}"] = found
 
 
 def _scaled(z: State, scale: float | Tensor) -> State:
@@ -99,13 +105,23 @@ def energy_gradient(network: Network, scalar: Tensor) -> Gradient:
 
     By automatic differentiation; `contrast` and `response` are the same by local products.
     """
-    parameters = parameter_names(network)
-    values = torch.autograd.grad(scalar, list(parameters.values()), allow_unused=True)
-    gradient = {
-        name: torch.zeros_like(parameter) if value is None else value
-        for (name, parameter), value in zip(parameters.items(), values, strict=True)
-    }
+    gradient = differentiated(network, scalar)
     return gradient | _both_ways(network, gradient)
+
+
+def differentiated(network: Network, scalar: Tensor) -> Gradient:
+    """Gradient of `scalar` by automatic differentiation; zero for what it does not depend on.
+
+    What is not trained, a whitening kernel, has none either.
+    """
+    parameters = parameter_names(network)
+    trained = {name: p for name, p in parameters.items() if p.requires_grad}
+    values = torch.autograd.grad(scalar, list(trained.values()), allow_unused=True)
+    found = dict(zip(trained, values, strict=True))
+    return {
+        name: torch.zeros_like(parameter) if found.get(name) is None else found[name]
+        for name, parameter in parameters.items()
+    }
 
 
 def _both_ways(network: Network, gradient: Gradient) -> Gradient:

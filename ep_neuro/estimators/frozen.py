@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,13 +81,14 @@ class FrozenMean(BaseModel):
             output = network.spec.output
             z = free.state[output]
             force = -self.beta * network.cost.slope(z.to(y.dtype), y)
+            landscape = landscape.pinned(free.state)
             pair = Pair(landscape, free.state, free.drive, force.to(z.dtype))
             nudged = pair.settle(self.nudged)
             late = ~(nudged.residual <= self.nudged.tolerance) & self.fallback
             again = bool(late.any())
             scale = (~late).to(y) if again else 1.0
             scale = scale / (len(x) * self.beta)
-            gradient = response(pair.landscape, pair.mean(), pair.half, scale)
+            gradient = response(landscape, pair.mean(), pair.half, scale)
         if again:
             more, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
             gradient = {k: g + more[k] for k, g in gradient.items()}
@@ -116,8 +117,8 @@ class FrozenMean(BaseModel):
 class Pair:
     """The states ``clip(I + F)`` and ``clip(I - F)`` about a frozen drive ``I``.
 
-    ``F`` is the drive of ``half``, half the difference of the two, plus the force of the nudge. Both
-    are kept as their distance from ``I``: ``half`` may be smaller than a digit of ``I``.
+    ``F`` is the drive of ``half``, half the difference of the two, plus the force of the nudge.
+    Both are kept as their distance from ``I``: ``half`` may be smaller than a digit of ``I``.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ class Pair:
         settled = bool((residual <= schedule.tolerance).all())
         status = Status.SETTLED if settled else Status.NOT_SETTLED
         return SettleResult(
-            _Both(self),
+            cast(State, _Both(self)),
             status if finite else Status.DIVERGED,
             residual,
             sweep,

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ep_neuro.baselines import Backprop, implicit_gradient
-from ep_neuro.distributed import Ranks
-from ep_neuro.costs import one_hot
 from ep_neuro.config import Optimiser
+from ep_neuro.costs import one_hot
 from ep_neuro.data import load
+from ep_neuro.distributed import Ranks
 from ep_neuro.estimators import Centered, Estimate, FrozenMean, Gradient
 from ep_neuro.files import write_atomic
 from ep_neuro.network import Network, parameter_names
@@ -35,7 +35,7 @@ LADDER_TOP = FrozenMean(beta=0.2, free=Schedule(sweeps=40), nudged=Schedule(swee
 """The default engine: it does as few sweeps as a `Truth` allows, and these at most."""
 
 STRONG, WEAK = 0.99, 0.998
-"""Cosine to the implicit gradient that is asked of the strongly and of the weakly coupled network."""
+"""Cosine to the implicit gradient that is asked of the strongly and the weakly coupled network."""
 
 SHRINK = 8.0
 """Ratio of neighbouring units of the weakly coupled network."""
@@ -127,7 +127,7 @@ def measure(
         "gradient_cosine": _cosine(found["default"], exact.gradient),
         "gradient_cosine_published": _cosine(found["published"], exact.gradient),
         "gradient_cosine_backprop": _cosine(found["backprop"], exact.gradient),
-        "sweeps": {"free": control.estimator.free.sweeps, "nudged": control.estimator.nudged.sweeps},
+        "sweeps": [control.estimator.free.sweeps, control.estimator.nudged.sweeps],
         "seconds": {n: statistics.median(s) for n, s in seconds.items()},
         "images_per_second": {n: batch / statistics.median(s) for n, s in seconds.items()},
         "work": {n: found[n].free.work for n in ("published", "default")},
