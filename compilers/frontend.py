@@ -14,6 +14,7 @@ from compilers.operators import apply
 from ep_neuro.grid import single
 from ep_neuro.lowering import refuse_unlowerable
 from ep_neuro.network import Network
+from ep_neuro.nudgeable import SQUARED_ERROR
 from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 
 STEPS = 64
@@ -29,6 +30,8 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     Normalisation ``(x - mean) / std`` moves into the weights and biases of the populations that
     the input reaches, so a target takes raw pixels. The bias is one per neuron for that: near a
     border a kernel covers fewer pixels, hence less of the mean.
+
+    A network whose cost no target nudges by (`ep_neuro.nudgeable`) gets the free phase alone.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     weights = {c.name: _kernel(c, _numpy(network.weights[c.name])) for c in spec.couplings}
     biases = {p.name: _numpy(network.biases[p.name]) for p in spec.populations}
     notes = {"model": spec.name, "model.sha256": _digest(spec, weights, biases)}
+    nudgeable = spec.cost == SQUARED_ERROR
+    notes |= {} if nudgeable else {"cost": spec.cost}
     arrays: dict[str, np.ndarray] = {}
     for p in spec.populations:
         arrays[f"bias/{p.name}"] = _expand(biases[p.name], p.shape)
@@ -62,7 +67,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
         couplings=tuple(
             Coupling(c.pre, c.post, _operator(c), f"weight/{c.name}") for c in spec.couplings
         ),
-        phases=_phases(STEPS, STEPS // 2, BETA),
+        phases=_phases(STEPS, STEPS // 2, BETA)[: None if nudgeable else 1],
         output=spec.output,
         provenance={**notes, **(provenance or {})},
         arrays={k: np.ascontiguousarray(a, np.float32) for k, a in arrays.items()},

@@ -33,6 +33,7 @@ import numpy as np
 
 from compilers.plasticity import Plasticity
 from ep_neuro.errors import GraphError
+from ep_neuro.nudgeable import SQUARED_ERROR
 from ep_neuro.spectrum import LEAK_BITS as LEAK_BITS
 
 Encoding = Literal["graded", "sigma-delta", "spike"]
@@ -284,7 +285,8 @@ class Graph:
     """A network as a directed graph; see the module's docstring for what it computes.
 
     `arrays` holds weights and biases by id (float32, or int32 once quantised), `timestep` is the
-    duration of a step in seconds, `provenance` names what the graph was made from. `placement`
+    duration of a step in seconds, `provenance` names what the graph was made from (under ``cost``
+    the network's cost, if a target cannot nudge by it: such a graph only settles). `placement`
     is empty until `map_to_cores` lays the populations out on a machine; `plasticity` lists what
     learns, and is empty in a graph that only settles.
     """
@@ -331,6 +333,11 @@ class Graph:
     def out_of(self, name: str) -> tuple[Projection, ...]:
         """Projections that start at population `name`."""
         return tuple(p for p in self.projections if p.pre == name)
+
+    @property
+    def cost(self) -> str:
+        """The cost that the network was trained with, as `NetworkSpec` names it."""
+        return self.provenance.get("cost", SQUARED_ERROR)
 
     @property
     def sources(self) -> tuple[Population, ...]:

@@ -19,6 +19,7 @@ from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import MESSAGE_FRAC, quantize
 from compilers.passes.validate import validate
 from ep_neuro.errors import CheckFailed, GraphError
+from ep_neuro.nudgeable import refuse_unnudgeable
 
 if TYPE_CHECKING:
     from ep_neuro.network import Network
@@ -222,12 +223,14 @@ def compile_network(
     ConfigError
         If the backend declares its options, and one of `options` is not among them.
     GraphError
-        If an option does not fit the network.
+        If an option does not fit the network, such as a nudge whose cost no target nudges by.
     CheckFailed
         If the graph breaks a limit of the backend; names the first, counts the rest.
     """
     from compilers.frontend import lower  # here: importing the compiler shall not import torch
 
+    if learn is not None or beta is not None or nudged_steps is not None:
+        refuse_unnudgeable(network.spec.name, network.spec.cost)
     options = dict(options or {})
     known = declared(backend)
     if known is not None:

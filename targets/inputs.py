@@ -10,6 +10,7 @@ import numpy as np
 
 from compilers.ir import Graph, Phase, Population, Source, Spiking
 from ep_neuro.errors import DataError, GraphError, TargetError
+from ep_neuro.nudgeable import refuse_unnudgeable
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ def prepare(
     TargetError
         If a probe does not exist or `steps` is below 1.
     GraphError
-        If the graph has not exactly one input, has no phase, or a phase starts from one that
-        does not precede it.
+        If the graph has not exactly one input, has no phase, a phase starts from one that does
+        not precede it, or `y` is given and no target nudges by the graph's cost.
     """
+    if y is not None:
+        refuse_unnudgeable(graph.name, graph.cost)
     if len(graph.sources) != 1:
         problem = f"it has {len(graph.sources)} input populations, and a run feeds exactly 1"
         raise GraphError(f"graph '{graph.name}'", problem, "give it one Source population")

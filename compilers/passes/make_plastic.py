@@ -16,6 +16,7 @@ from compilers.plasticity import (
     named_rule,
 )
 from ep_neuro.errors import GraphError
+from ep_neuro.nudgeable import refuse_unnudgeable
 
 RATE = 0.1
 """Learning rate if nobody says otherwise."""
@@ -68,8 +69,9 @@ def make_plastic(
     ------
     GraphError
         If the rule does not exist, cannot run on the encoding or its phases cannot teach it, `only`
-        names what does not exist, or the graph is not ready.
+        names what does not exist, the graph is not ready, or no target nudges by its cost.
     """
+    refuse_unnudgeable(graph.name, graph.cost)
     rule = default_rule(graph) if rule is None else rule
     rule = named_rule(rule) if isinstance(rule, str) else rule
     rule = rule if keep is None else replace(rule, keep=keep)
@@ -160,8 +162,10 @@ def check_plasticity(graph: Graph, required: bool = False) -> None:
     Raises
     ------
     GraphError
-        At the first record or phase that is wrong.
+        At the first record or phase that is wrong, or if no target nudges by the graph's cost.
     """
+    if graph.plasticity or required:
+        refuse_unnudgeable(graph.name, graph.cost)
     if not graph.plasticity:
         if required:
             remedy = "run the pass make_plastic, or compile with --learn"

@@ -13,7 +13,9 @@ from ep_neuro.deployed import Circuit, Deployment, Moment
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, response
 from ep_neuro.estimators.frozen import Pair
 from ep_neuro.network import Landscape, Network, State
+from ep_neuro.nudgeable import refuse_unnudgeable
 from ep_neuro.settle import Schedule, SettleResult
+from ep_neuro.spec import NetworkSpec
 
 
 class Deployed(Deployment):
@@ -27,7 +29,8 @@ class Deployed(Deployment):
     free state: quantised couplings, but no rounding and no encoding of the small differences that
     carry the gradient. With ``response: encoded`` both nudged phases run as on the target, each
     half as long as the free one; what is smaller than a message's step, or than the noise of a
-    spike train, is lost there.
+    spike train, is lost there. A chip nudges by ``beta (y - z)``, so only ``smooth`` takes another
+    cost than the squared error.
 
     Attributes
     ----------
@@ -43,8 +46,15 @@ class Deployed(Deployment):
     response: Literal["smooth", "encoded"] = "smooth"
     nudged: Schedule = Schedule(sweeps=20)
 
+    def check_spec(self, spec: NetworkSpec) -> None:
+        """Raise `GraphError` or `ConfigError` if `spec` cannot be deployed and nudged like this."""
+        super().check_spec(spec)
+        if self.response == "encoded":
+            refuse_unnudgeable(spec.name, spec.cost)
+
     def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
         """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape)."""
+        self.check_spec(network.spec)
         answer = self._smooth if self.response == "smooth" else self._encoded
         with torch.no_grad():
             circuit = Circuit(network, x, self, next(network.parameters()).dtype)
@@ -57,7 +67,9 @@ class Deployed(Deployment):
         self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor
     ) -> tuple[Gradient, SettleResult]:
         with torch.no_grad():
-            force = self.beta * (circuit.units(y) - free.read[network.spec.output])
+            output = network.spec.output
+            shown, height = circuit.real(free.read)[output], circuit.lowered.units[output][1]
+            force = -self.beta * network.cost.slope(shown, y) / height
             drive = {p: circuit.drive(free.read, p) for p in free.read}
             pair = Pair(circuit, free.read, drive, force)
             nudged = pair.settle(self.nudged)

@@ -22,6 +22,7 @@ from compilers.ir import (
 )
 from compilers.ir_text import print_graph
 from compilers.operators import apply, shift_channels
+from ep_neuro.nudgeable import SQUARED_ERROR
 from targets.nir.shapes import stays_convolution
 
 FORMAT = "ep-neuro graph 1"
@@ -220,6 +221,7 @@ def _graph_facts(graph: Graph) -> dict[str, Any]:
         "timestep": graph.timestep,
         "records": print_graph(graph),
         "arrays": dict(sorted(graph.arrays.items())),
+        **({} if graph.cost == SQUARED_ERROR else {"cost": graph.cost}),
     }
 
 

@@ -85,6 +85,7 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
         ),
         couplings=tuple(couplings),
         output=output,
+        cost="cross-entropy" if net.metadata.get("cost") == "cross-entropy" else "squared-error",
     )
     network = Network(spec)
     with torch.no_grad():

@@ -183,14 +183,15 @@ def settling_curves(network: Network, split: Split, samples: int = 64) -> list[S
     """Residual and energy by sweep of a free phase and of both nudged phases after it."""
     x = torch.from_numpy(split.x[:samples])
     spec = network.spec
-    y = one_hot(torch.from_numpy(split.y[:samples]), spec.shapes[spec.output], torch.float32)
+    y = one_hot(torch.from_numpy(split.y[:samples]), spec.target_shape, torch.float32)
     schedule = Schedule(sweeps=60, tolerance=1e-4)
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
         curves = [_curve("free", free, 0)]
         for name, beta in (("nudged +", 0.2), ("nudged −", -0.2)):
-            nudged = settle(landscape, schedule, free.state, Nudge(beta, y), record=True)
+            nudge = Nudge(beta, y, network.cost)
+            nudged = settle(landscape, schedule, free.state, nudge, record=True)
             curves.append(_curve(name, nudged, free.sweeps))
     return curves
 

@@ -18,6 +18,7 @@ from compilers.synapses import weight_unit
 from ep_neuro.checkpoint import Model, save_model
 from ep_neuro.errors import GraphError
 from ep_neuro.network import Network, parameter_names
+from ep_neuro.nudgeable import SQUARED_ERROR
 from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 
 UNEVEN = 0.01
@@ -67,6 +68,7 @@ def spec_of(graph: Graph) -> NetworkSpec:
         ),
         couplings=tuple(_coupling(graph, p) for p in forward(graph)),
         output=graph.output,
+        cost="squared-error" if graph.cost == SQUARED_ERROR else "cross-entropy",
     )
 
 

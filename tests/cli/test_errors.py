@@ -59,6 +59,17 @@ def test_an_unknown_key_of_a_configuration_is_refused(cli: Cli) -> None:
     refuse(cli, "train", "config.yaml", says=("config.yaml", "epoch", "did you mean 'epochs'?"))
 
 
+def test_a_chip_is_not_asked_to_nudge_by_a_cross_entropy(cli: Cli) -> None:
+    Path("spec.yaml").write_text(SPEC + "cost: cross-entropy\n")
+    compiling = ("compile", "spec.yaml", "--target", "reference", "--steps", 8, "--out", "p")
+    says = ("network 'small'", "beta (y - z)", "beta (y - softmax(z))", "cost: squared-error")
+    refuse(cli, *compiling, "--learn", "contrastive", says=says)
+    refuse(cli, *compiling, "--beta", 0.5, says=says)
+    assert cli(*compiling).code == 0
+    refuse(cli, "learn", "p", "--data", "digits", "--samples", 10, says=says)
+    assert cli("run", "p", "--data", "digits", "--limit", 10).code == 0
+
+
 def test_missing_and_truncated_weights_are_told_apart(cli: Cli, model: Path) -> None:
     weights = model / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

@@ -14,14 +14,15 @@ import targets
 from ep_neuro.baselines import implicit_gradient
 from ep_neuro.checkpoint import Model, load_model, save_model
 from ep_neuro.config import TrainConfig, build_config
-from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.errors import ConfigError, EPNeuroError, GraphError
 from ep_neuro.estimators import Centered, Deployed
 from ep_neuro.network import Landscape, Network
 from ep_neuro.settle import Schedule, settle
+from ep_neuro.spec import NetworkSpec
 from ep_neuro.training import TrainResult, evaluate, train
 from ep_neuro.verify import cosine
 from tests.helpers.graphs import digits_like_residual, random_residual_spec
-from tests.helpers.problems import TIGHT, problem
+from tests.helpers.problems import TIGHT, chain, problem
 from tests.unit.test_training import NETWORK, clusters, config, learned, same
 
 CODES = ["graded", "sigma-delta", "spike"]
@@ -47,6 +48,21 @@ def test_in_floating_point_the_gradient_is_the_implicit_one(seed: int) -> None:
     exact = implicit_gradient(network, x, y, TIGHT).gradient
     estimator = deployed(bits=None, steps=400, beta=1e-3, nudged=TIGHT)
     assert cosine(estimator(network, x, y).gradient, exact) > 0.9999
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_smooth_response_takes_a_cross_entropy_and_is_the_implicit_gradient(seed: int) -> None:
+    spec = NetworkSpec.from_dict({**random_residual_spec(seed).to_dict(), "cost": "cross-entropy"})
+    network, x, y = problem(seed, spec)
+    exact = implicit_gradient(network, x, y, TIGHT).gradient
+    estimator = deployed(bits=None, steps=400, beta=1e-3, nudged=TIGHT)
+    assert cosine(estimator(network, x, y).gradient, exact) > 0.9999
+
+
+def test_an_encoded_response_refuses_a_cross_entropy_which_no_chip_nudges_by() -> None:
+    network, x, y = problem(0, chain(cost="cross-entropy"))
+    with pytest.raises(GraphError, match=r"network 'chain'.*asks for beta \(y - softmax\(z\)\)"):
+        deployed(response="encoded")(network, x, y)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -206,6 +222,13 @@ def test_an_interrupted_fine_tuning_resumes_to_the_same_end(trained: Path, tmp_p
         (
             {"estimator": {"kind": "deployed"}, "on_unsettled": "more-sweeps"},
             ["on_unsettled: more-sweeps", "64 steps"],
+        ),
+        (
+            {
+                "network": {**NETWORK, "cost": "cross-entropy"},
+                "estimator": {"kind": "deployed", "response": "encoded"},
+            },
+            ["network 'tiny'", "a target nudges its output by beta (y - z)", "response: smooth"],
         ),
         ({"start": "/none"}, ["start: /none", "no spec.yaml", "`ep-neuro train` wrote"]),
         ({"network": None}, ["network: is missing", "or give start"]),

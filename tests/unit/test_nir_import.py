@@ -16,6 +16,7 @@ from ep_neuro.network import Landscape, Network
 from ep_neuro.settle import Schedule, settle
 from targets.nir.backend import BACKEND
 from tests.helpers.graphs import digits_like_dense, samples
+from tests.helpers.problems import chain
 
 nir = pytest.importorskip("nir", reason=BACKEND.available().reason)
 
@@ -95,6 +96,12 @@ def test_an_exported_network_comes_back_with_its_boxes_from_the_nodes_alone(
     with targets.open(program) as session:
         z = session.settle(x, probes=["out.z"]).free.probes["out.z"][-1, 0]
     np.testing.assert_allclose(settled(model.network, x[0].astype(np.float32)), z, atol=1e-4)
+
+
+def test_an_exported_network_keeps_its_cost(tmp_path: Path) -> None:
+    network = Network(chain(cost="cross-entropy"))
+    BACKEND.export(compile_network(network, BACKEND), tmp_path / "net.nir")
+    assert import_nir(tmp_path / "net.nir").network.cost == network.cost
 
 
 def test_convolutions_scales_and_parallel_edges_add_up() -> None:

@@ -88,6 +88,18 @@ def test_a_tiny_network_learns_three_clusters(estimator: str) -> None:
     assert result.images_per_second > 0
 
 
+@pytest.mark.parametrize("kind", ["centered", "frozen-mean"])
+def test_under_a_cross_entropy_it_learns_them_and_reports_that_loss(kind: str) -> None:
+    network = {**NETWORK, "cost": "cross-entropy"}
+    chosen = {"kind": kind, "free": SCHEDULE, "nudged": SCHEDULE}
+    result = train(config(network=network, estimator=chosen, epochs=15), dataset=clusters())
+    losses = [record["loss"] for record in result.history]
+    # Of three classes, an untrained network knows about log 3.
+    assert losses[0] == pytest.approx(np.log(3), abs=0.5)
+    assert losses[-1] < 0.5 * losses[0]
+    assert result.test.accuracy == 1
+
+
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_one_seed_gives_one_result_and_another_another(kind: str) -> None:
     first, again, other = (
