@@ -42,6 +42,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     GraphError
         For what a graph cannot say: smooth activations, max-pools, untied couplings, a readout.
     """
+    network = network.folded()
     spec = network.spec
     refuse_unlowerable(spec)
     weights = {c.name: _kernel(c, _numpy(network.weights[c.name])) for c in spec.couplings}
@@ -70,7 +71,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
 
 def _populations(spec: NetworkSpec) -> tuple[Population, ...]:
     neurons = (
-        Population(p.name, p.shape, Graded(), p.box, f"bias/{p.name}") for p in spec.populations
+        Population(p.name, p.shape, Graded(), p.bounds, f"bias/{p.name}") for p in spec.populations
     )
     return (Population(INPUT, spec.input.shape, Source()), *neurons)
 

@@ -147,7 +147,13 @@ def _unbounded(spec: NetworkSpec) -> NetworkSpec:
 
 
 def _with_boxes(spec: NetworkSpec, boxes: dict[str, tuple[float, float]]) -> NetworkSpec:
-    populations = [p.model_copy(update={"box": boxes.get(p.name, p.box)}) for p in spec.populations]
+    """`spec` with `boxes` in real units."""
+    populations = [
+        p.model_copy(update={"box": tuple(end / p.unit for end in boxes[p.name])})
+        if p.name in boxes
+        else p
+        for p in spec.populations
+    ]
     return spec.model_copy(update={"populations": tuple(populations)})
 
 

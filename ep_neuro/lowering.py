@@ -66,6 +66,7 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
     GraphError
         For what a graph cannot say; see `refuse_unlowerable`.
     """
+    network = network.folded()
     spec = network.spec
     refuse_unlowerable(spec)
     with torch.no_grad():
@@ -79,7 +80,7 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
                 weights[c.name], shift = _without_normalisation(spec, c, weights[c.name])
                 biases[c.post] = single(biases[c.post] + shift, torch)
         held = {k: w.float().double() for k, w in weights.items()}
-        units = {INPUT: (0.0, 1.0), **{p.name: _unit(p.box) for p in spec.populations}}
+        units = {INPUT: (0.0, 1.0), **{p.name: _unit(p.bounds) for p in spec.populations}}
         return Lowered(
             couplings=couplings,
             held=held,

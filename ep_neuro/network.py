@@ -13,6 +13,7 @@ from ep_neuro.activations import activation
 from ep_neuro.errors import DataError
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
+from ep_neuro.standardisation import pull_back, standardised
 
 State = dict[str, Tensor]
 """States by population name, each (N, *population shape)."""
@@ -26,7 +27,7 @@ class Network(nn.Module):
     spec : NetworkSpec
         What to build.
     seed : int
-        Seed of the initial weights: normal, standard deviation ``gain / sqrt(fan_in)``.
+        Seed of the initial weights: normal, with `NetworkSpec.initial_std`.
 
     Attributes
     ----------
@@ -34,6 +35,8 @@ class Network(nn.Module):
         By coupling name ``pre->post``; shapes as in `NetworkSpec.weight_shapes`.
     feedback : mapping of Parameter
         Weights of the way back of untied couplings, by coupling name.
+    gains : mapping of Parameter, (channels,)
+        Of standardised couplings, by coupling name; one a neuron where the coupling is dense.
     readout : Linear or None
         From the output population to the classes, outside the dynamics.
     """
@@ -44,12 +47,15 @@ class Network(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
         self.feedback = nn.ParameterDict()
+        self.gains = nn.ParameterDict()
         for c in spec.couplings:
             shape = spec.weight_shapes[c.name]
-            std = c.gain / math.sqrt(math.prod(shape[1:]))
+            std = spec.initial_std(c)
             self.weights[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
             if c.untied:
                 self.feedback[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
+            if c.standardise:
+                self.gains[c.name] = nn.Parameter(torch.full(shape[:1], spec.real_gain(c)))
         # The slash keeps a population called `half` or `copy` apart from the module's own names.
         self._biases = nn.ParameterDict(
             {f"bias/{p.name}": nn.Parameter(torch.zeros(p.shape[0])) for p in spec.populations}
@@ -59,15 +65,60 @@ class Network(nn.Module):
             size = math.prod(spec.shapes[spec.output])
             with torch.random.fork_rng(devices=[]):
                 self.readout = nn.Linear(size, spec.readout.classes)
-            std = spec.readout.gain / math.sqrt(size)
             with torch.no_grad():
-                self.readout.weight.normal_(0, std, generator=generator)
+                self.readout.weight.normal_(0, spec.initial_readout_std, generator=generator)
                 self.readout.bias.zero_()
 
     @property
     def biases(self) -> dict[str, nn.Parameter]:
         """Biases by population."""
         return {p.name: self._biases[f"bias/{p.name}"] for p in self.spec.populations}
+
+    def effective(self) -> dict[str, Tensor]:
+        """Weights by coupling as the dynamics sees them; plain ones are the parameters themselves.
+
+        Gradients flow through the standardisation, and none to a whitening, which is fixed.
+        """
+        return {c.name: self._effective(c) for c in self.spec.couplings}
+
+    def _effective(self, c: CouplingSpec) -> Tensor:
+        weight = self.weights[c.name]
+        if c.standardise:
+            return standardised(weight, self.gains[c.name])
+        return weight.detach() if c.whiten else weight
+
+    @property
+    def fixed(self) -> set[str]:
+        """Parameter ids that training does not move."""
+        return {f"weight/{c.name}" for c in self.spec.couplings if c.whiten}
+
+    def pulled_back(self, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gradient by parameter id of one whose ``weight/pre->post`` belong to `effective`."""
+        found = dict(gradient)
+        for c in self.spec.couplings:
+            weight, gain = f"weight/{c.name}", f"gain/{c.name}"
+            if c.standardise:
+                found[weight], found[gain] = pull_back(
+                    self.weights[c.name], self.gains[c.name], gradient[weight]
+                )
+            elif c.whiten:
+                found[weight] = torch.zeros_like(gradient[weight])
+        return found
+
+    def folded(self) -> Network:
+        """The same function with `effective` weights as parameters; itself if it is plain.
+
+        What comes after training, compilers for instance, need not know of reparametrisations.
+        """
+        plain = self.spec.plain()
+        if plain == self.spec:
+            return self
+        other = copy.deepcopy(self)
+        other.spec, other.gains = plain, nn.ParameterDict()
+        with torch.no_grad():
+            for name, weight in self.effective().items():
+                other.weights[name].copy_(weight)
+        return other
 
     def scores(self, z: Tensor) -> Tensor:
         """Scores of the classes (N, classes) at output `z`: its values, or the readout's logits."""
@@ -120,7 +171,7 @@ class Landscape:
         self.boxes = self.spec.boxes
         self.activations = {p.name: activation(p) for p in self.spec.populations}
         self.shapes = self.spec.shapes
-        weights, feedback = dict(network.weights.items()), dict(network.feedback.items())
+        weights, feedback = network.effective(), dict(network.feedback.items())
         self.operators = Operators(weights, self.shapes, precision, feedback)
         self.into: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
         self.out_of: dict[str, list[CouplingSpec]] = {p: [] for p in self.boxes}
@@ -245,12 +296,13 @@ def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
     """Parameters by the ids of the model file.
 
     ``weight/pre->post``, ``bias/population``, and where the spec has them ``feedback/pre->post``,
-    ``readout/weight`` and ``readout/bias``.
+    ``gain/pre->post``, ``readout/weight`` and ``readout/bias``.
     """
     readout = {} if network.readout is None else dict(network.readout.named_parameters())
     return {
         **{f"weight/{name}": w for name, w in network.weights.items()},
         **{f"bias/{name}": b for name, b in network.biases.items()},
         **{f"feedback/{name}": w for name, w in network.feedback.items()},
+        **{f"gain/{name}": g for name, g in network.gains.items()},
         **{f"readout/{name}": p for name, p in readout.items()},
     }

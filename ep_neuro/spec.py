@@ -59,11 +59,18 @@ class PopulationSpec(_Record):
 
     ``[0, c]`` is the clipped ReLU, ``[0, 1]`` the hard sigmoid. ``activation: sigmoid`` is the
     smooth twin of the box (`ep_neuro.activations.Sigmoid`).
+
+    ``unit`` is the size of its states: the box, the gains of its couplings, its bias and the
+    relative learning rates are in units, so that a network reads the same whatever the ratio of
+    neighbouring units. In units ``u`` the way back of ``i -> j`` is weaker than the way there by
+    ``(u_j / u_i)^2``: units that shrink towards the output make feedback weak, and settling fast.
+    Targets are in real units, so an output mostly keeps unit 1.
     """
 
     name: Name
     shape: Shape
     box: tuple[float, float] | None = (0.0, 1.0)
+    unit: Positive = 1.0
     activation: Literal["clip", "sigmoid"] = "clip"
 
     @model_validator(mode="after")
@@ -89,16 +96,31 @@ class PopulationSpec(_Record):
         """Number of neurons."""
         return math.prod(self.shape)
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The box in real units, those of the energy; None if linear."""
+        return None if self.box is None else (self.box[0] * self.unit, self.box[1] * self.unit)
+
+    @property
+    def height(self) -> float:
+        """Height of `bounds`; the unit of a linear population."""
+        return self.unit if self.bounds is None else self.bounds[1] - self.bounds[0]
+
 
 class CouplingSpec(_Record):
     """A symmetric coupling ``- <z_post, W * z_pre>``: dense, or a convolution and its adjoint.
 
-    ``gain`` scales the initial weights (standard deviation ``gain / sqrt(fan_in)``).
+    ``gain`` scales the initial weights (standard deviation ``gain / sqrt(fan_in)``, in units).
     ``pool`` takes the maximum or the mean of 2x2 patches after the convolution,
     ``- <z_post, P(W * z_pre)>`` (Laborieux 2021). ``untied`` gives the way back a
     weight of its own, which learns by the same local rule: no weight is transported, but the
     network then has no energy, sweeps descend nothing (over-relaxed ones may not settle: take
     ``relaxation: 1``), and the gradient is an approximation until both weights have aligned.
+
+    ``standardise`` keeps mean and size of each neuron's weights out of learning: they are
+    standardised over the fan-in, times a gain that learns (`ep_neuro.standardisation`).
+    ``whiten`` fixes a convolution of the input to the whitening of image patches, which training
+    measures before its first step (`ep_neuro.whitening`).
     """
 
     pre: Name
@@ -109,6 +131,8 @@ class CouplingSpec(_Record):
     padding: Annotated[int, Field(ge=0)] = 0
     pool: Literal["max", "avg"] | None = None
     untied: bool = False
+    standardise: bool = False
+    whiten: bool = False
     gain: Positive = 1.0
 
     @property
@@ -157,6 +181,36 @@ class CouplingSpec(_Record):
                 f"but '{self.post}' is {list(post[1:])}",
                 f"give '{self.post}' the shape {[post[0], *sides]}, or change the kernel",
             )
+
+    def check_parametrisation(self, pre: Shape, post: Shape) -> None:
+        """Raise `SpecError` unless the weights can be standardised or whitened as asked."""
+        subject, fan_in = f"coupling '{self.name}'", math.prod(self.weight_shape(pre, post)[1:])
+        for other in ("untied", "whiten"):
+            if self.standardise and getattr(self, other):
+                problem = f"standardise and {other} exclude each other"
+                raise SpecError(subject, problem, "remove one of the two")
+        if self.standardise and fan_in < 2:
+            problem = "a fan-in of 1 has no spread to standardise, it takes 2"
+            raise SpecError(subject, problem, "remove standardise, or give a larger kernel")
+        if not self.whiten:
+            return
+        if self.kind != "conv" or self.pre != INPUT:
+            raise SpecError(
+                subject,
+                "whiten belongs to convolutions of the input, and this is "
+                f"kind: {self.kind} from '{self.pre}'",
+                "remove whiten",
+            )
+        if post[0] > 2 * fan_in:
+            raise SpecError(
+                subject,
+                f"{post[0]} channels exceed {2 * fan_in}, two signs of each direction in a patch "
+                f"of {pre[0]}x{self.kernel}x{self.kernel}",
+                f"give '{self.post}' fewer channels, or a larger kernel",
+            )
+        if (self.kernel or 0) > min(pre[1:]):
+            problem = f"no patch of side {self.kernel} fits on the input {list(pre)}"
+            raise SpecError(subject, problem, "remove whiten, or give a smaller kernel")
 
 
 class ReadoutSpec(_Record):
@@ -230,6 +284,7 @@ class NetworkSpec(_Record):
                     "remove untied",
                 )
             c.check_shapes(shapes[c.pre], shapes[c.post])
+            c.check_parametrisation(shapes[c.pre], shapes[c.post])
         if self.output not in shapes or self.output == INPUT:
             raise SpecError(
                 "output", f"population '{self.output}' does not exist", "name a population"
@@ -260,8 +315,27 @@ class NetworkSpec(_Record):
 
     @property
     def boxes(self) -> dict[str, tuple[float, float] | None]:
-        """Box of each free population."""
-        return {p.name: p.box for p in self.populations}
+        """Box of each free population, in real units."""
+        return {p.name: p.bounds for p in self.populations}
+
+    @property
+    def units(self) -> dict[str, float]:
+        """Unit of each population; the input has 1."""
+        return {INPUT: 1.0, **{p.name: p.unit for p in self.populations}}
+
+    def real_gain(self, c: CouplingSpec) -> float:
+        """Gain of coupling `c` in real units, ``gain * u_post / u_pre``."""
+        return c.gain * self.units[c.post] / self.units[c.pre]
+
+    def initial_std(self, c: CouplingSpec) -> float:
+        """Standard deviation of the initial weights of `c`: `real_gain` over ``sqrt(fan_in)``."""
+        return self.real_gain(c) / math.sqrt(math.prod(self.weight_shapes[c.name][1:]))
+
+    @property
+    def initial_readout_std(self) -> float:
+        """The same of the readout, whose classes have unit 1; 0 without one."""
+        gain = 0.0 if self.readout is None else self.readout.gain
+        return gain / self.units[self.output] / math.sqrt(math.prod(self.shapes[self.output]))
 
     @property
     def target_shape(self) -> Shape:
@@ -284,10 +358,17 @@ class NetworkSpec(_Record):
         """Number of weights and biases (one bias a channel, or a neuron in a flat population)."""
         shapes = self.weight_shapes
         weights = sum(math.prod(shapes[c.name]) * (1 + c.untied) for c in self.couplings)
+        weights += sum(shapes[c.name][0] for c in self.couplings if c.standardise)
         biases = sum(p.shape[0] for p in self.populations)
         if self.readout is None:
             return weights + biases
         return weights + biases + self.classes * (math.prod(self.shapes[self.output]) + 1)
+
+    def plain(self) -> NetworkSpec:
+        """The same network with weights that are parameters, nothing standardised or whitened."""
+        flags = {"standardise": False, "whiten": False}
+        couplings = tuple(c.model_copy(update=flags) for c in self.couplings)
+        return self.model_copy(update={"couplings": couplings})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "spec") -> NetworkSpec:

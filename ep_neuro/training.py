@@ -29,6 +29,7 @@ from ep_neuro.optimisers import make_optimiser, make_scheduler
 from ep_neuro.run_log import Record, RunLog
 from ep_neuro.settle import Schedule, settle
 from ep_neuro.step import Stepper
+from ep_neuro.whitening import whiten
 
 __all__ = [
     "Evaluation",
@@ -212,6 +213,8 @@ class _Run:
         self.place = out
         begun = config.begin()
         self.network, self.origin = begun.network.to(ranks.device), begun.metadata
+        if config.start is None:
+            whiten(self.network, dataset.train.pixels)
         self.best = self._copy(self.network)
         self.steps_an_epoch = -(-len(dataset.train) // config.batch)
         steps = config.epochs * self.steps_an_epoch

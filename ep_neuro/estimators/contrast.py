@@ -42,7 +42,7 @@ def contrast(
         scale = 1 / (len(x) * torch.as_tensor(width, dtype=like.dtype, device=like.device))
         up, down = _scaled(plus, scale), _scaled(minus, -scale)
         change = {p: v + down[p] for p, v in up.items()}
-        operators = Operators(dict(network.weights.items()), network.spec.shapes)
+        operators = Operators(network.effective(), network.spec.shapes)
         return _hebbian(network, operators, x, change, ((up, plus), (down, minus)))
 
 
@@ -81,7 +81,7 @@ def _hebbian(
         gradient[f"weight/{c.name}"] = -sum(products[1:], start=products[0])
     for p, value in change.items():
         gradient[f"bias/{p}"] = -value.sum([0, *range(2, value.dim())])
-    return gradient | _both_ways(network, gradient)
+    return network.pulled_back(gradient) | _both_ways(network, gradient)
 
 
 def _scaled(z: State, scale: Tensor) -> State:
