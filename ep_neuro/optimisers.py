@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
@@ -15,27 +13,30 @@ BIAS_SHARE = 0.1
 
 
 def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer:
-    """The torch optimiser of `config`: one group a tensor, its rate scaled as `config` says."""
+    """The torch optimiser of `config`: one group a tensor, its rate scaled as `config` says.
+
+    A whitening has no group: it is fixed.
+    """
     spec = network.spec
     groups = []
+    decay = config.weight_decay if config.decay_biases else 0.0
     for c in spec.couplings:
         if c.whiten:
             continue
-        std = spec.spread(c)
+        std = spec.initial_std(c)
         groups.append(_group(config, network.weights[c.name], c.name, std, config.weight_decay))
-        if c.standardise:
-            size = std * math.sqrt(math.prod(spec.weight_shapes[c.name][1:]))
-            groups.append(_group(config, network.gains[c.name], c.name, size, 0.0))
         if c.untied:
             back = network.feedback[c.name]
             groups.append(_group(config, back, c.name, std, config.weight_decay))
-    decay = config.weight_decay if config.decay_biases else 0.0
+        if c.standardise:
+            gain = network.gains[c.name]
+            groups.append(_group(config, gain, c.name, spec.real_gain(c), decay))
     for p in spec.populations:
         height = BIAS_SHARE * p.height
         groups.append(_group(config, network.biases[p.name], p.name, height, decay))
     if network.readout is not None and spec.readout is not None:
         weight, bias = network.readout.weight, network.readout.bias
-        std = spec.readout.gain / math.sqrt(weight.shape[1])
+        std = spec.initial_readout_std
         groups.append(_group(config, weight, "readout", std, config.weight_decay))
         groups.append(_group(config, bias, "readout", BIAS_SHARE, decay))
     if config.kind == "sgd":

@@ -220,8 +220,7 @@ class _Run:
         begun = config.begin()
         self.network, self.origin = begun.network.to(ranks.device), begun.metadata
         if config.start is None:
-            some = -(-len(dataset.train) // WHITENED)
-            whiten(self.network, self._pixels(dataset.train.pixels[::some]))
+            whiten(self.network, dataset.train.pixels)
         self.best = self._copy(self.network)
         self.steps_an_epoch = -(-len(dataset.train) // config.batch)
         steps = config.epochs * self.steps_an_epoch

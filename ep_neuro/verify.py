@@ -132,7 +132,8 @@ def _deviation(
     """Largest relative error of `gradient` along five random directions."""
     generator = torch.Generator().manual_seed(0)
     step, worst = 1e-6, 0.0
-    parameters = parameter_names(network)
+    fixed = network.fixed
+    parameters = {k: p for k, p in parameter_names(network).items() if k not in fixed}
     scale = sum(float(g.square().sum()) for g in gradient.values()) ** 0.5
     for _ in range(5):
         direction = {
@@ -143,7 +144,7 @@ def _deviation(
             _cost_at(network, x, y, direction, step, schedule)
             - _cost_at(network, x, y, direction, -step, schedule)
         ) / (2 * step)
-        predicted = sum(float((gradient[k] * direction[k]).sum()) for k in gradient)
+        predicted = sum(float((gradient[k] * d).sum()) for k, d in direction.items())
         worst = max(worst, abs(slope - predicted) / max(scale, 1e-300))
     return worst
 
@@ -158,7 +159,8 @@ def _cost_at(
 ) -> float:
     moved = copy.deepcopy(network)
     with torch.no_grad():
-        for name, parameter in parameter_names(moved).items():
-            parameter.add_(direction[name], alpha=step)
+        parameters = parameter_names(moved)
+        for name, value in direction.items():
+            parameters[name].add_(value, alpha=step)
         state = settle(Landscape(moved, x), schedule).state
         return float(moved.cost.value(state[network.spec.output], y).mean())
