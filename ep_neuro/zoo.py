@@ -211,7 +211,7 @@ def hopfield_resnet(
     input_gain: float | None = None,
     skip_gain: float | None = None,
     head_gain: float | None = None,
-    shrink: float = 1.0,
+    shrink: float | None = None,
 ) -> NetworkSpec:
     """A Hopfield-ResNet: blocks of two 3x3 couplings, the second of stride 2, and a 1x1 skip.
 
@@ -231,9 +231,11 @@ def hopfield_resnet(
         Gain of the initial weights.
     input_gain, skip_gain, head_gain : float, optional
         Other gains for the couplings from the input, the 1x1 skips, and the dense head.
-    shrink : float
-        Ratio of the units of neighbouring populations, of which the output's is 1; heights and
-        gains are in units.
+    shrink : float, optional
+        Ratio of the units of neighbouring populations, about 4: population ``l`` of ``n`` lives in
+        units ``shrink ** (n - l)``, and the output in 1. Heights and gains are then in units. All
+        feedback is weaker by ``shrink ** 2``, over the skips by ``shrink ** 4``, and a few sweeps
+        settle. None leaves every unit at 1.
     """
     if len(channels) % 2 or len(heights) != len(channels):
         raise ConfigError(
@@ -241,6 +243,7 @@ def hopfield_resnet(
             f"{len(channels)} channels and {len(heights)} heights make no blocks of two",
             "give two of each a block",
         )
+    ratio = 1.0 if shrink is None else shrink
     populations: list[PopulationSpec] = []
     couplings: list[CouplingSpec] = []
     start, size = INPUT, image[1:]
@@ -253,7 +256,7 @@ def hopfield_resnet(
                     name=population,
                     shape=(channels[at], *shape),
                     box=(0.0, heights[at]),
-                    unit=shrink ** (len(channels) - at),
+                    unit=ratio ** (len(channels) - at),
                 )
             )
         first, skip = gain, skip_gain or gain

@@ -18,7 +18,7 @@ from ep_neuro.arguments import (
 )
 from ep_neuro.cli.app import SWEEPS, command
 from ep_neuro.cli.models import config_in, open_named
-from ep_neuro.console import check_place, emit, health, log, progress, records
+from ep_neuro.console import check_place, emit, health, lines, log, progress, records
 from ep_neuro.errors import CheckFailed
 
 
@@ -129,7 +129,7 @@ def check(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Compare the EP gradient with the exact one; watch the energy.
+    """Compare the EP gradient with the exact one; watch the energy; tell each coupling's loop gain.
 
     The exact gradient is by implicit differentiation, in float64. Exit 1 if the two disagree, the
     energy rises in a sweep, or the network does not settle.
@@ -137,6 +137,7 @@ def check(
     import torch
 
     from ep_neuro.costs import one_hot
+    from ep_neuro.health import loops
     from ep_neuro.network import Network
     from ep_neuro.verify import check_network
 
@@ -148,7 +149,9 @@ def check(
     labels = torch.randint(spec.classes, (batch,), generator=generator)
     with progress("settling in float64"):
         found = check_network(network, x, one_hot(labels, spec.target_shape, torch.float64))
-    emit({**vars(found), "holds": found.holds}, json_)
+    fields, around = {**vars(found), "holds": found.holds}, loops(network)
+    shown = lines({**fields, "couplings": around})
+    emit({**fields, "couplings": [loop.facts() for loop in around]}, json_, shown)
     if not found.holds:
         deviation = found.finite_difference or 0.0
         claims = (

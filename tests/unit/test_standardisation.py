@@ -20,7 +20,7 @@ from ep_neuro.config import Optimiser
 from ep_neuro.data import Split
 from ep_neuro.deployed import Deployment
 from ep_neuro.errors import SpecError
-from ep_neuro.estimators import Centered, FrozenMean, OneSided, RandomSign
+from ep_neuro.estimators import Centered, Deployed, FrozenMean, OneSided, RandomSign
 from ep_neuro.network import Landscape, Network, parameter_names
 from ep_neuro.optimisers import make_optimiser
 from ep_neuro.settle import Schedule, settle
@@ -205,6 +205,15 @@ def test_the_deployed_dynamics_are_those_of_the_folded_network() -> None:
     x, how = torch.rand(3, 2, 6, 6), Deployment(steps=20)
     mine, folded = (how.settle(n, x).state for n in (network, network.folded()))
     assert all(torch.equal(z, folded[p]) for p, z in mine.items())
+
+
+def test_fine_tuning_on_the_deployed_dynamics_moves_gains_and_weights_alike() -> None:
+    network, x, y = problem(3, NETWORK)
+    exact = implicit_gradient(network, x, y, TIGHT).gradient
+    deployed = Deployed(bits=None, steps=300, beta=0.01, nudged=TIGHT)
+    found = deployed(network, x, y).gradient
+    assert found.keys() == exact.keys()
+    assert cosine(found, exact) > 0.999
 
 
 # --- refusals ----------------------------------------------------------------------------------
