@@ -15,8 +15,16 @@ from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
 from ep_neuro.verify import cosine
 
-LADDER = ((1, 1), (2, 1), (3, 2), (4, 3), (6, 4), (9, 6), (14, 10), (20, 15), (30, 20), (50, 35))
-"""Sweeps of the free and the nudged phase to choose from, in the order of their cost."""
+LADDER = ((1, 1), (2, 1), (3, 1), (4, 2), (6, 4), (9, 6), (14, 10), (20, 15), (30, 20), (50, 35))
+"""Sweeps of the free and the nudged phase to choose from, in the order of their cost.
+
+What is missing of a weakly coupled network's gradient is missing from its free state: one nudged
+sweep, which visits the populations from the output back, is then all but settled.
+"""
+
+CLIMB, FALL = 0.8, 0.5
+"""Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
+fewer stay below the second. The weights move on until the next look."""
 
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
@@ -39,9 +47,8 @@ class Truth(BaseModel):
     """What the gradient of `FrozenMean` has to be, and how often to look.
 
     Every so many steps a few samples of the batch are settled tightly (`REFERENCE`), and the
-    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine is
-    further from 1 than half of what is allowed, and fall when fewer leave it nearer than a quarter:
-    the weights move on until the next look. The phases as the estimator's own schedules say are the
+    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine comes near
+    to what is asked, and fall when fewer leave it well above (`CLIMB`, `FALL`). The phases as the estimator's own schedules say are the
     last resort.
 
     Attributes
@@ -116,12 +123,12 @@ class TruthControl:
         rung = self._rung or 0
         now = found(rung)
         used = now if self._rung is not None else None
-        climbs = now[0] < 1 - allowed / 2
-        while now[0] < 1 - allowed / 2 and rung + 1 < len(self._rungs):
+        enough = now[0] >= 1 - CLIMB * allowed
+        if enough and rung and found(rung - 1)[0] >= 1 - FALL * allowed:
+            rung -= 1
+        while now[0] < 1 - CLIMB * allowed and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
-        if not climbs and rung and found(rung - 1)[0] > 1 - allowed / 4:
-            rung -= 1
         self._rung = rung
         cosine, worst = used or now
         chosen = self.estimator

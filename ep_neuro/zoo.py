@@ -87,7 +87,7 @@ def cifar10_resnet() -> NetworkSpec:
         channels=(32, 64, 64, 128, 128, 256),
         strides=(2, 1, 1, 2, 1, 2),
         kernel=5,
-        shrink=SHRINK,
+        shrink=12.0,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.247, 0.2435, 0.2616),
     )
