@@ -78,8 +78,9 @@ class Stepper:
         """
         mine = self.ranks.share(index)
         x, y = self._inputs(index, seed), self._targets(mine)
-        if self.control is not None and self.control.due(self.scheduler.last_epoch):
-            self.latest = self.control.look(self.network, x, y, self.ranks)
+        step = self.scheduler.last_epoch
+        if self.control is not None and self.control.due(step):
+            self.latest = self.control.look(self.network, x, y, self.ranks, step)
         estimate, retries = self._estimate(x, y, where)
         gradient = self.ranks.mean(self._gradient(estimate), len(mine))
         _refuse_infinity(gradient, estimate, where)

@@ -26,6 +26,10 @@ CLIMB, FALL = 0.8, 0.5
 """Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
 fewer stay below the second. The weights move on until the next look."""
 
+SOONER = 8
+"""After sweeps have risen, and at first, the next look comes so many times sooner than usual; from
+look to look the distance doubles."""
+
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
 
@@ -56,7 +60,7 @@ class Truth(BaseModel):
     cosine : float
         Least cosine of the whole gradient to the implicit one.
     every : int
-        Steps from one look to the next.
+        Steps from one look to the next, at most: there are more where the truth moves (`SOONER`).
     samples : int
         Samples of a look, a process.
     """
@@ -98,6 +102,11 @@ class TruthControl:
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
+        self._next, self._wait = 0, self._soon
+
+    @property
+    def _soon(self) -> int:
+        return max(1, self.truth.every // SOONER)
 
     @property
     def estimator(self) -> FrozenMean:
@@ -106,10 +115,10 @@ class TruthControl:
 
     def due(self, step: int) -> bool:
         """Whether to look before `step`, the first of which is 0."""
-        return self._rung is None or step % self.truth.every == 0
+        return step >= self._next
 
-    def look(self, network: Network, x: Tensor, y: Tensor, ranks: Ranks) -> Look:
-        """Hold the gradient of the first samples against the truth, and choose the sweeps anew."""
+    def look(self, network: Network, x: Tensor, y: Tensor, ranks: Ranks, step: int = 0) -> Look:
+        """Before `step`, hold the gradient of the first samples against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
         exact = _exact(network, x, y)
@@ -120,7 +129,7 @@ class TruthControl:
             return min(all_ranks[0]), min(all_ranks[1])
 
         allowed = 1 - self.truth.cosine
-        rung = self._rung or 0
+        before = rung = self._rung or 0
         now = found(rung)
         used = now if self._rung is not None else None
         enough = now[0] >= 1 - CLIMB * allowed
@@ -130,17 +139,19 @@ class TruthControl:
             rung += 1
             now = found(rung)
         self._rung = rung
+        self._wait = self._soon if rung > before else min(2 * self._wait, self.truth.every)
+        self._next = step + self._wait
         cosine, worst = used or now
         chosen = self.estimator
         return Look(cosine, worst, chosen.free.sweeps, chosen.nudged.sweeps)
 
     def state(self) -> dict[str, Any]:
         """What another control needs to go on."""
-        return {"rung": self._rung}
+        return {"rung": self._rung, "next": self._next, "wait": self._wait}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` of another gave."""
-        self._rung = state["rung"]
+        self._rung, self._next, self._wait = state["rung"], state["next"], state["wait"]
 
 
 def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:

@@ -78,7 +78,7 @@ def trained(spec: NetworkSpec, steps: int, control: TruthControl, batch: int = 3
     for step in range(steps):
         index = torch.randint(len(x), (batch,), generator=generator)
         if control.due(step):
-            control.look(network, x[index], y[index], Ranks(torch.device("cpu")))
+            control.look(network, x[index], y[index], Ranks(torch.device("cpu")), step)
         apply(network, control.estimator(network, x[index], y[index]).gradient, optimiser)
     return network
 
