@@ -51,9 +51,9 @@ class Truth(BaseModel):
     """What the gradient of `FrozenMean` has to be, and how often to look.
 
     Every so many steps a few samples of the batch are settled tightly (`REFERENCE`), and the
-    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine comes near
-    to what is asked, and fall when fewer leave it well above (`CLIMB`, `FALL`). The phases as the estimator's own schedules say are the
-    last resort.
+    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine comes near to
+    what is asked, and fall when fewer leave it well above (`CLIMB`, `FALL`). The phases as the
+    estimator's own schedules say are the last resort.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class TruthControl:
         return step >= self._next
 
     def look(self, network: Network, x: Tensor, y: Tensor, ranks: Ranks, step: int = 0) -> Look:
-        """Before `step`, hold the gradient of the first samples against the truth; choose sweeps."""
+        """Before `step`, hold the gradient of some samples against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
         exact = _exact(network, x, y)

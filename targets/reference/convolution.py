@@ -88,7 +88,7 @@ class Convolver:
             known = (weight, float(size.sum((1, 2, 3)).max()), float(size.sum((0, 2, 3)).max()))
             self._sums[name] = known
         message = max(float(x.max()), -float(x.min()))
-        return message * known[1 if isinstance(operator, Conv) else 2]
+        return float(message * known[1 if isinstance(operator, Conv) else 2])
 
     def _kernel(self, name: str, weight: np.ndarray, single: bool) -> Tensor:
         import torch
