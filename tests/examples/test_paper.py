@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from ep_neuro.config import TrainConfig, read_config
 from ep_neuro.estimators import Centered, FrozenMean
@@ -83,3 +87,57 @@ def test_the_depth_study_writes_each_run_and_draws_them(tmp_path: Path) -> None:
     }
     assert all(r["depth"] == 3 and 0 <= r["test_accuracy"] <= 1 for r in rows)
     assert "populations" in (tmp_path / "depth.svg").read_text()
+
+
+# --- the run on a GPU --------------------------------------------------------------------------
+
+
+def packed(path: Path) -> Path:
+    """Forty random 32x32 images to train on and ten to test, as JPEG files in one npz."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 40), ("test", 10)):
+        files = []
+        for pixels in rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "JPEG")
+            files.append(buffer.getvalue())
+        arrays[f"{split}_jpeg"] = np.frombuffer(b"".join(files), dtype=np.uint8)
+        arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
+        arrays[f"{split}_labels"] = np.arange(count) % 10
+    np.savez(path, **arrays)
+    return path
+
+
+def gpu(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """What ``gpu.sh`` answers; its folders are those of the test."""
+    folders = {"RUN": str(tmp_path / "run"), "OUT": str(tmp_path / "out")}
+    return subprocess.run(
+        ["sh", str(PAPER / "gpu.sh"), *map(str, arguments)],
+        env={**os.environ, **folders, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+
+
+def test_the_run_on_a_gpu_goes_through_every_stage_on_a_cpu(tmp_path: Path) -> None:
+    done = gpu(tmp_path, packed(tmp_path / "cifar10.npz"), "--device", "cpu")
+    assert done.returncode == 0, done.stderr + done.stdout
+    lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    rows = {row["stage"]: row for row in map(json.loads, lines)}
+    assert list(rows) == ["tests", "graphs", "speed", "measured", "epoch", "train"]
+    assert rows["tests"]["code"] == 0
+    assert rows["graphs"]["same_bits"]
+    assert rows["speed"]["images_per_second"] > 0
+    assert (tmp_path / "out" / "metrics.jsonl").is_file()
+    again = gpu(tmp_path, tmp_path / "cifar10.npz", "--device", "cpu")
+    assert again.returncode == 0
+    assert (tmp_path / "run" / "results.jsonl").read_text().splitlines() == lines
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_run_on_a_gpu_says_in_one_line_that_there_is_none(tmp_path: Path) -> None:
+    done = gpu(tmp_path, packed(tmp_path / "cifar10.npz"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "gpu: torch sees no CUDA GPU; run on a machine that has one, or try out with --device cpu"
+    ]

@@ -20,6 +20,9 @@ from ep_neuro.graphs import GraphWarning, Recorder, Replay, Sweeps, recorder_of
 from ep_neuro.network import Landscape, Network
 from ep_neuro.settle import Schedule, settle
 from ep_neuro.spec import NetworkSpec
+from tests.helpers.cuda import full_precision, needs_cuda
+
+__all__ = ["full_precision"]
 
 FIXED = Schedule(sweeps=20, tolerance=0.0)
 
@@ -169,7 +172,8 @@ def test_only_a_fixed_number_of_sweeps_on_a_gpu_is_recorded() -> None:
     assert recorder_of(0.0, torch.device("cpu")) is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU")
+@needs_cuda
+@pytest.mark.usefixtures("full_precision")
 def test_a_cuda_graph_settles_where_plain_sweeps_do() -> None:
     """On a GPU the recording passes its own check, and the states agree."""
     network, x, _ = pooled()
