@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,18 +30,20 @@ REFERENCE = Implicit(free=Schedule(sweeps=500, tolerance=1e-7), iterations=300, 
 class Truth(BaseModel):
     """What the gradient of `FrozenMean` has to be, and how often to look.
 
-    Every so many steps a few samples of the batch are settled tightly, and the gradient by the
-    sweeps in use is held against the implicit one (`Implicit`). Sweeps rise while the cosine is
-    further from 1 than half of what is allowed, and fall when fewer leave it nearer than a quarter:
-    the weights move on until the next look. The phases as the estimator's own schedules say are the
-    last resort.
+    At a look a few samples of the batch are settled tightly, and the gradient by the sweeps in use
+    is held against the implicit one (`Implicit`). Sweeps rise while the cosine is further from 1
+    than half of what is allowed: the weights move on until the next look. The phases as the
+    estimator's own schedules say are the last resort. The next look comes after one step where the
+    sweeps changed, and after twice the steps of last time where they did not, up to `every`; once
+    that far apart, looks let the sweeps fall where fewer leave the cosine nearer than a quarter of
+    what is allowed.
 
     Attributes
     ----------
     cosine : float
         Least cosine of the whole gradient to the implicit one.
     every : int
-        Steps from one look to the next.
+        Most steps from one look to the next.
     samples : int
         Samples of a look, a process.
     """
@@ -57,7 +60,7 @@ class Look:
     """The gradient held against the truth: as it was used until now, and the sweeps from now on.
 
     ``cosine`` is over all parameters, ``worst`` that of the worst weight; both are 0 where an
-    equilibrium is too flat to have a gradient.
+    equilibrium is too flat to have a gradient, or the gradient is not finite.
     """
 
     cosine: float
@@ -82,6 +85,8 @@ class TruthControl:
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
+        self._next, self._wait = 0, 1
+        self.latest: Look | None = None
 
     @property
     def estimator(self) -> FrozenMean:
@@ -90,10 +95,10 @@ class TruthControl:
 
     def due(self, step: int) -> bool:
         """Whether to look before `step`, the first of which is 0."""
-        return self._rung is None or step % self.truth.every == 0
+        return step >= self._next
 
-    def look(self, network: Network, x: Tensor, y: Tensor, ranks: Ranks) -> Look:
-        """Hold the gradient of the first samples against the truth, and choose the sweeps anew."""
+    def look(self, step: int, network: Network, x: Tensor, y: Tensor, ranks: Ranks) -> Look:
+        """Hold the gradient of the first samples before `step` against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
         exact = _exact(network, x, y)
@@ -111,20 +116,26 @@ class TruthControl:
         while now[0] < 1 - allowed / 2 and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
-        if not climbs and rung and found(rung - 1)[0] > 1 - allowed / 4:
-            rung -= 1
+        calm = self._wait >= self.truth.every
+        falls = calm and not climbs and rung > 0 and found(rung - 1)[0] > 1 - allowed / 4
+        rung -= falls
+        self._wait = 1 if climbs or falls else min(2 * self._wait, self.truth.every)
+        self._next = step + self._wait
         self._rung = rung
-        cosine, worst = used or now
         chosen = self.estimator
-        return Look(cosine, worst, chosen.free.sweeps, chosen.nudged.sweeps)
+        self.latest = Look(*(used or now), chosen.free.sweeps, chosen.nudged.sweeps)
+        return self.latest
 
     def state(self) -> dict[str, Any]:
         """What another control needs to go on."""
-        return {"rung": self._rung}
+        latest = None if self.latest is None else asdict(self.latest)
+        return {"rung": self._rung, "next": self._next, "wait": self._wait, "latest": latest}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` of another gave."""
-        self._rung = state["rung"]
+        """Take over what `state` of another gave; of an older version, look anew."""
+        if "next" in state:
+            self._rung, self._next, self._wait = (state[k] for k in ("rung", "next", "wait"))
+            self.latest = None if state["latest"] is None else Look(**state["latest"])
 
 
 def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
@@ -156,8 +167,13 @@ def _cosines(
         return 0.0, 0.0
     gradient = estimator(network, x, y).gradient
     weights = [
-        cosine({name: gradient[name]}, {name: value})
+        _finite(cosine({name: gradient[name]}, {name: value}))
         for name, value in exact.items()
         if name.startswith("weight/") and bool(value.any())
     ]
-    return cosine(gradient, exact), min(weights, default=1.0)
+    return _finite(cosine(gradient, exact)), min(weights, default=1.0)
+
+
+def _finite(value: float) -> float:
+    """`value`, or 0: sweeps rise for a gradient that is no number."""
+    return value if math.isfinite(value) else 0.0
