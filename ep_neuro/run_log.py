@@ -1,9 +1,10 @@
-"""Where the metrics of a run go: ``metrics.jsonl``, TensorBoard if installed, ``curves.svg``."""
+"""Metrics of an epoch and where they go: ``metrics.jsonl``, TensorBoard, ``curves.svg``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,35 @@ from ep_neuro.files import write_atomic
 
 Record = dict[str, float]
 """The metrics of one epoch, a line of ``metrics.jsonl``."""
+
+
+LEAST = {"gradient_cosine", "worst_cosine"}
+"""Metrics of which an epoch keeps the least, not the mean."""
+
+
+@dataclass
+class Tally:
+    """The metrics of the steps of an epoch so far.
+
+    ``sums`` are over the samples of the steps that measured the metric, which ``samples`` counts;
+    of the metrics in `LEAST` it is the least.
+    """
+
+    sums: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+
+    def add(self, measured: Mapping[str, float], samples: int) -> None:
+        """Add the means over the `samples` of a step."""
+        for key, value in measured.items():
+            if key in LEAST:
+                self.sums[key] = min(self.sums.get(key, value), value)
+            else:
+                self.sums[key] = self.sums.get(key, 0.0) + value * samples
+            self.samples[key] = self.samples.get(key, 0) + samples
+
+    def record(self) -> Record:
+        """The mean of each metric, or its least."""
+        return {k: v if k in LEAST else v / self.samples[k] for k, v in self.sums.items()}
 
 
 class RunLog:

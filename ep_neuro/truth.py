@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,13 +27,6 @@ CLIMB, FALL = 0.8, 0.5
 """Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
 fewer stay below the second. The weights move on until the next look."""
 
-SOONER = 8
-"""After sweeps have risen, and at first, the next look comes so many times sooner than usual; from
-look to look the distance doubles."""
-
-PLAIN = 6
-"""Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
-
 REFERENCE = FrozenMean(
     beta=1e-4,
     free=Schedule(sweeps=500, tolerance=1e-8),
@@ -50,17 +44,19 @@ have to reduce their residual by the ratio of the first unit and the last.
 class Truth(BaseModel):
     """What the gradient of `FrozenMean` has to be, and how often to look.
 
-    Every so many steps a few samples of the batch are settled tightly (`REFERENCE`), and the
-    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine comes near to
-    what is asked, and fall when fewer leave it well above (`CLIMB`, `FALL`). The phases as the
-    estimator's own schedules say are the last resort.
+    At a look a few samples of the batch are settled tightly (`REFERENCE`), and the gradient by the
+    sweeps in use is held against theirs. Sweeps rise while the cosine comes near to what is asked
+    (`CLIMB`): the weights move on until the next look. The phases as the estimator's own schedules
+    say are the last resort. The next look comes after one step where the sweeps changed, and after
+    twice the steps of last time where they did not, up to `every`; once that far apart, looks let
+    the sweeps fall where fewer leave the cosine well above (`FALL`).
 
     Attributes
     ----------
     cosine : float
         Least cosine of the whole gradient to the implicit one.
     every : int
-        Steps from one look to the next, at most: there are more where the truth moves (`SOONER`).
+        Most steps from one look to the next.
     samples : int
         Samples of a look, a process.
     """
@@ -77,7 +73,7 @@ class Look:
     """The gradient held against the truth: as it was used until now, and the sweeps from now on.
 
     ``cosine`` is over all parameters, ``worst`` that of the worst weight; both are 0 where an
-    equilibrium is too flat to settle tightly.
+    equilibrium is too flat to settle tightly, or the gradient is not finite.
     """
 
     cosine: float
@@ -102,11 +98,8 @@ class TruthControl:
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
-        self._next, self._wait = 0, self._soon
-
-    @property
-    def _soon(self) -> int:
-        return max(1, self.truth.every // SOONER)
+        self._next, self._wait = 0, 1
+        self.latest: Look | None = None
 
     @property
     def estimator(self) -> FrozenMean:
@@ -117,8 +110,8 @@ class TruthControl:
         """Whether to look before `step`, the first of which is 0."""
         return step >= self._next
 
-    def look(self, network: Network, x: Tensor, y: Tensor, ranks: Ranks, step: int = 0) -> Look:
-        """Before `step`, hold the gradient of some samples against the truth; choose sweeps."""
+    def look(self, step: int, network: Network, x: Tensor, y: Tensor, ranks: Ranks) -> Look:
+        """Hold the gradient of the first samples before `step` against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
         exact = _exact(network, x, y)
@@ -129,29 +122,33 @@ class TruthControl:
             return min(all_ranks[0]), min(all_ranks[1])
 
         allowed = 1 - self.truth.cosine
-        before = rung = self._rung or 0
+        rung = self._rung or 0
         now = found(rung)
         used = now if self._rung is not None else None
-        enough = now[0] >= 1 - CLIMB * allowed
-        if enough and rung and found(rung - 1)[0] >= 1 - FALL * allowed:
-            rung -= 1
+        climbs = now[0] < 1 - CLIMB * allowed
         while now[0] < 1 - CLIMB * allowed and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
-        self._rung = rung
-        self._wait = self._soon if rung > before else min(2 * self._wait, self.truth.every)
+        calm = self._wait >= self.truth.every
+        falls = calm and not climbs and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
+        rung -= falls
+        self._wait = 1 if climbs or falls else min(2 * self._wait, self.truth.every)
         self._next = step + self._wait
-        cosine, worst = used or now
+        self._rung = rung
         chosen = self.estimator
-        return Look(cosine, worst, chosen.free.sweeps, chosen.nudged.sweeps)
+        self.latest = Look(*(used or now), chosen.free.sweeps, chosen.nudged.sweeps)
+        return self.latest
 
     def state(self) -> dict[str, Any]:
         """What another control needs to go on."""
-        return {"rung": self._rung, "next": self._next, "wait": self._wait}
+        latest = None if self.latest is None else asdict(self.latest)
+        return {"rung": self._rung, "next": self._next, "wait": self._wait, "latest": latest}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` of another gave."""
-        self._rung, self._next, self._wait = state["rung"], state["next"], state["wait"]
+        """Take over what `state` of another gave; of an older version, look anew."""
+        if "next" in state:
+            self._rung, self._next, self._wait = (state[k] for k in ("rung", "next", "wait"))
+            self.latest = None if state["latest"] is None else Look(**state["latest"])
 
 
 def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
@@ -184,8 +181,13 @@ def _cosines(
         return 0.0, 0.0
     gradient = {k: g.double() for k, g in estimator(network, x, y).gradient.items()}
     weights = [
-        cosine({name: gradient[name]}, {name: value})
+        _finite(cosine({name: gradient[name]}, {name: value}))
         for name, value in exact.items()
         if name.startswith("weight/") and bool(value.any())
     ]
-    return cosine(gradient, exact), min(weights, default=1.0)
+    return _finite(cosine(gradient, exact)), min(weights, default=1.0)
+
+
+def _finite(value: float) -> float:
+    """`value`, or 0: sweeps rise for a gradient that is no number."""
+    return value if math.isfinite(value) else 0.0

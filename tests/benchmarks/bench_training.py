@@ -78,7 +78,7 @@ def trained(spec: NetworkSpec, steps: int, control: TruthControl, batch: int = 3
     for step in range(steps):
         index = torch.randint(len(x), (batch,), generator=generator)
         if control.due(step):
-            control.look(network, x[index], y[index], Ranks(torch.device("cpu")), step)
+            control.look(step, network, x[index], y[index], Ranks(torch.device("cpu")))
         apply(network, control.estimator(network, x[index], y[index]).gradient, optimiser)
     return network
 
@@ -114,7 +114,7 @@ def measure(
     control = TruthControl(Truth(cosine=cosine, samples=batch), LADDER_TOP)
     network = trained(spec, steps, control)
     x, y = digits(batch, spec.input.shape[-1])
-    control.look(network, x, y, Ranks(torch.device("cpu")))
+    control.look(steps, network, x, y, Ranks(torch.device("cpu")))
     engines = {"published": PUBLISHED, "default": control.estimator, "backprop": Backprop()}
     seconds = alternate({n: _call(e, network, x, y) for n, e in engines.items()}, repeats)
     double = Network(spec).double()
