@@ -27,6 +27,9 @@ CLIMB, FALL = 0.8, 0.5
 """Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
 fewer stay below the second. The weights move on until the next look."""
 
+PLAIN = 6
+"""Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
+
 REFERENCE = FrozenMean(
     beta=1e-4,
     free=Schedule(sweeps=500, tolerance=1e-8),
