@@ -23,9 +23,9 @@ What is missing of a weakly coupled network's gradient is missing from its free 
 sweep, which visits the populations from the output back, is then all but settled.
 """
 
-CLIMB, FALL = 0.8, 0.5
+CLIMB, FALL = 0.5, 0.25
 """Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
-fewer stay below the second. The weights move on until the next look."""
+fewer stay below the second. The weights move on until the next look, and its samples are others."""
 
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
@@ -42,6 +42,11 @@ It is the implicit gradient (`ep_neuro.baselines.implicit_gradient`) to the tole
 response, which is relative population by population: where units shrink, conjugate gradients would
 have to reduce their residual by the ratio of the first unit and the last.
 """
+
+
+FAR = 0.1
+"""Distance of the two nudged states of `REFERENCE`, in box heights, above which no equilibrium
+answered the nudge, but another one, or an end of the box, took them in."""
 
 
 class Truth(BaseModel):
@@ -151,7 +156,7 @@ class TruthControl:
         """Take over what `state` of another gave; of an older version, look anew."""
         if "next" in state:
             self._rung, self._next, self._wait = (state[k] for k in ("rung", "next", "wait"))
-            self.latest = None if state["latest"] is None else Look(**state["latest"])
+            self.latest = Look(**state["latest"]) if state["latest"] else None
 
 
 def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
@@ -168,12 +173,18 @@ def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
 
 
 def _exact(network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The gradient by `REFERENCE`; None where there are no samples, or one does not settle."""
+    """The gradient by `REFERENCE`; None where there are no samples, or no equilibrium."""
     if not len(x):
         return None
     found = REFERENCE(copy.deepcopy(network).double(), x.double(), y.double())
-    settled = found.free.settled and found.nudged is not None and found.nudged.settled
-    return found.gradient if settled else None
+    nudged = found.nudged
+    if nudged is None or not (found.free.settled and nudged.settled):
+        return None
+    for p in network.spec.populations:
+        plus, minus = nudged.state[p.name].chunk(2)
+        if float((plus - minus).abs().max()) > FAR * p.height:
+            return None
+    return found.gradient
 
 
 def _cosines(

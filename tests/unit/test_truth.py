@@ -18,7 +18,7 @@ from ep_neuro.estimators import FrozenMean, Gradient
 from ep_neuro.network import Network, parameter_names
 from ep_neuro.settle import Schedule
 from ep_neuro.training import train
-from ep_neuro.truth import LADDER, Look, Truth, TruthControl, shortened
+from ep_neuro.truth import CLIMB, LADDER, Look, Truth, TruthControl, shortened
 from ep_neuro.verify import cosine
 from tests.helpers.problems import Problem, chain, problem
 from tests.unit.test_training import clusters, config, interrupt_at, learned, same
@@ -76,10 +76,10 @@ def test_sweeps_rise_until_the_cosine_that_was_asked_holds(asked: float) -> None
     control = TruthControl(Truth(cosine=asked), OWN)
     found = control.look(0, *coupled(STRONG), ALONE)
     assert truth_of(control.estimator, coupled(STRONG)) == pytest.approx(found.cosine)
-    assert found.cosine >= 1 - (1 - asked) / 2
+    assert found.cosine >= 1 - CLIMB * (1 - asked)
     assert (found.free, found.nudged) in LADDER[1:]
     fewer = LADDER[LADDER.index((found.free, found.nudged)) - 1]
-    assert truth_of(shortened(OWN, *fewer), coupled(STRONG)) < 1 - (1 - asked) / 2
+    assert truth_of(shortened(OWN, *fewer), coupled(STRONG)) < 1 - CLIMB * (1 - asked)
 
 
 def test_sweeps_fall_back_rung_by_rung_once_the_coupling_is_weak() -> None:
