@@ -86,8 +86,9 @@ def test_each_network_bears_its_name_and_ten_classes(name: str) -> None:
     assert zoo(name).classes == 10
 
 
-def test_digits_residual_is_wired_like_the_published_network() -> None:
-    spec, big = zoo("digits_residual"), zoo("hopfield_resnet13")
+@pytest.mark.parametrize("name", ["digits_residual", "digits_resnet"])
+def test_residual_digits_are_wired_like_the_published_network(name: str) -> None:
+    spec, big = zoo(name), zoo("hopfield_resnet13")
     half = len(spec.couplings) - 1
     assert [(c.name, c.kernel, c.stride, c.padding) for c in spec.couplings[:half]] == [
         (c.name, c.kernel, c.stride, c.padding) for c in big.couplings[:half]
