@@ -156,7 +156,11 @@ def check(
         deviation = found.finite_difference or 0.0
         claims = (
             (found.settled, found.message.partition(":")[0]),
-            (found.gradient_cosine > 0.9999, f"gradient cosine {found.gradient_cosine:.6f}"),
+            (
+                found.gradient_cosine > 0.9999,
+                f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
+                f"the least curvature of the energy is {found.curvature:.2g}",
+            ),
             (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
             (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
         )
