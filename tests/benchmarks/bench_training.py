@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=480, help="training steps before measuring")
+    parser.add_argument("--steps", type=int, default=120, help="training steps before measuring")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--width", type=int, default=16)
     options = parser.parse_args(arguments)
