@@ -89,6 +89,7 @@ class TruthControl:
         self.truth = truth
         limit = (estimator.free.sweeps, estimator.nudged.sweeps)
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
+        self._reference = _reference(estimator)
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
 
@@ -105,7 +106,7 @@ class TruthControl:
         """Hold the gradient of the first samples against the truth, and choose the sweeps anew."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
-        exact = _exact(network, x, y)
+        exact = _exact(self._reference, network, x, y)
 
         def found(rung: int) -> tuple[float, float]:
             mine = (1.0, 1.0) if not len(x) else _cosines(self._rungs[rung], network, x, y, exact)
@@ -149,11 +150,20 @@ def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
     return estimator.model_copy(update={**phases, "fallback": False})
 
 
-def _exact(network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The gradient by `REFERENCE`; None where there are no samples, or one does not settle."""
+def _reference(estimator: FrozenMean) -> FrozenMean:
+    """`REFERENCE` with the steps of `estimator`: deep chains in units take no over-relaxation."""
+    phases = {
+        name: getattr(REFERENCE, name).model_copy(update={"relaxation": schedule.relaxation})
+        for name, schedule in (("free", estimator.free), ("nudged", estimator.nudged))
+    }
+    return REFERENCE.model_copy(update=phases)
+
+
+def _exact(reference: FrozenMean, network: Network, x: Tensor, y: Tensor) -> Gradient | None:
+    """The gradient by `reference`; None where there are no samples, or one does not settle."""
     if not len(x):
         return None
-    found = REFERENCE(copy.deepcopy(network).double(), x.double(), y.double())
+    found = reference(copy.deepcopy(network).double(), x.double(), y.double())
     settled = found.free.settled and found.nudged is not None and found.nudged.settled
     return found.gradient if settled else None
 
