@@ -25,6 +25,10 @@ __all__ = [
     "Shape",
 ]
 
+LARGEST_UNIT = 1e16
+"""Largest unit, and one over the smallest: float32 holds the squares of what is 1e19 to 1e-19, and
+the response to a nudge is some thousandths of one over the unit."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -86,6 +90,17 @@ class PopulationSpec(Record):
                 f"population '{self.name}'",
                 "a sigmoid has two ends, and its box is null",
                 "give box: [lo, hi], or activation: clip for a linear population",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _unit_can_be_squared(self) -> PopulationSpec:
+        if not 1 / LARGEST_UNIT <= self.unit <= LARGEST_UNIT:
+            raise SpecError(
+                f"population '{self.name}'",
+                f"unit {self.unit:.2g} is outside {1 / LARGEST_UNIT:g} to {LARGEST_UNIT:g}, "
+                "beyond which squares leave float32",
+                "take a smaller ratio of neighbouring units, or fewer populations",
             )
         return self
 

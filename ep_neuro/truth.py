@@ -104,6 +104,7 @@ class TruthControl:
         self.truth = truth
         limit = (estimator.free.sweeps, estimator.nudged.sweeps)
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
+        self._reference = _reference(estimator)
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
         self._next, self._wait = 0, 1
@@ -122,7 +123,7 @@ class TruthControl:
         """Hold the gradient of the first samples before `step` against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
-        exact = _exact(network, x, y)
+        exact = _exact(self._reference, network, x, y)
 
         def found(rung: int) -> tuple[float, float]:
             mine = (1.0, 1.0) if not len(x) else _cosines(self._rungs[rung], network, x, y, exact)
@@ -172,11 +173,20 @@ def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
     return estimator.model_copy(update={**phases, "fallback": False})
 
 
-def _exact(network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The gradient by `REFERENCE`; None where there are no samples, or no equilibrium."""
+def _reference(estimator: FrozenMean) -> FrozenMean:
+    """`REFERENCE` with the steps of `estimator`: deep chains in units take no over-relaxation."""
+    phases = {
+        name: getattr(REFERENCE, name).model_copy(update={"relaxation": schedule.relaxation})
+        for name, schedule in (("free", estimator.free), ("nudged", estimator.nudged))
+    }
+    return REFERENCE.model_copy(update=phases)
+
+
+def _exact(reference: FrozenMean, network: Network, x: Tensor, y: Tensor) -> Gradient | None:
+    """The gradient by `reference`; None where there are no samples, or no equilibrium."""
     if not len(x):
         return None
-    found = REFERENCE(copy.deepcopy(network).double(), x.double(), y.double())
+    found = reference(copy.deepcopy(network).double(), x.double(), y.double())
     nudged = found.nudged
     if nudged is None or not (found.free.settled and nudged.settled):
         return None

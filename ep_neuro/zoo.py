@@ -308,6 +308,8 @@ def resnet_in_units(
     strides: tuple[int, ...],
     shrink: float,
     kernel: int = 3,
+    gain: float = 1.2,
+    skip_gain: float = 0.5,
     classes: int = 10,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -327,6 +329,8 @@ def resnet_in_units(
         Of every hidden population and of the coupling that leads to it.
     kernel : int
         Side of the first, whitening kernel.
+    gain, skip_gain : float
+        Initial gains, in units, of the 3x3 couplings and of the 1x1 skips.
     mean, std : tuple of float, optional
         Of the input, by channel.
     output_box : (lo, hi)
@@ -342,12 +346,12 @@ def resnet_in_units(
         shape = (width, *size)
         populations.append(PopulationSpec(name=here, shape=shape, box=(0.0, 4.0), unit=units[i]))
         conv: dict[str, Any] = dict(post=here, kind="conv", stride=stride)
-        rule: dict[str, Any] = dict(whiten=True) if first else dict(standardise=True, gain=1.2)
+        rule: dict[str, Any] = dict(whiten=True) if first else dict(standardise=True, gain=gain)
         before = INPUT if first else f"h{i}"
         couplings.append(CouplingSpec(pre=before, kernel=side, padding=side // 2, **conv, **rule))
         if i and i % 2 == 0:
             conv["stride"] = stride * strides[i - 1]
-            skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=0.5)
+            skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=skip_gain)
             couplings.append(CouplingSpec(pre=f"h{i - 1}", **conv, **skip))
     populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
     couplings.append(CouplingSpec(pre=f"h{len(channels)}", post="output", gain=0.3))
@@ -364,7 +368,7 @@ def without_skips(spec: NetworkSpec, name: str) -> NetworkSpec:
     """`spec` without the couplings that jump over a population: its plain twin."""
     order = [INPUT, *(p.name for p in spec.populations)]
     kept = tuple(c for c in spec.couplings if order.index(c.post) == order.index(c.pre) + 1)
-    return NetworkSpec(name=name, input=spec.input, populations=spec.populations, couplings=kept)
+    return spec.model_copy(update={"name": name, "couplings": kept})
 
 
 ZOO: dict[str, Callable[[], NetworkSpec]] = {

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ep_neuro.config import Optimiser
+from ep_neuro.errors import SpecError
 from ep_neuro.initialisation import keep_alive
 from ep_neuro.network import Landscape, Network
 from ep_neuro.optimisers import BIAS_SHARE, make_optimiser
@@ -43,6 +44,12 @@ def test_units_are_written_down_and_read_back() -> None:
     spec = in_units(chain(), 4.0, 2.0, 1.0)
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
     assert "unit" not in chain().to_yaml()
+
+
+@pytest.mark.parametrize("unit", [8.0**32, 1e-19])
+def test_a_unit_whose_square_leaves_float32_is_refused(unit: float) -> None:
+    with pytest.raises(SpecError, match=r"population 'h': unit .* take a smaller ratio"):
+        in_units(chain(), unit, 1.0, 1.0)
 
 
 def test_without_units_weights_have_the_bits_they_had() -> None:
