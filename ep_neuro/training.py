@@ -85,6 +85,12 @@ class TrainResult:
     test: Evaluation
     images_per_second: float
 
+    @property
+    def gradient_cosine(self) -> float | None:
+        """Least cosine of the gradient to the implicit one; None where it was not measured."""
+        found = [r["gradient_cosine"] for r in self.history if "gradient_cosine" in r]
+        return min(found, default=None)
+
 
 def evaluate(
     network: Network,
@@ -375,7 +381,8 @@ class _Run:
         model = Model(self.best.cpu(), {**self._metadata(), "test_accuracy": test.accuracy})
         if self.out is not None:
             save_model(model, self.out / "best")
-        self.log.close(self.network.spec.name, self.history)
+        asked = None if self.config.truth is None else self.config.truth.cosine
+        self.log.close(self.network.spec.name, self.history, asked)
         speed = float(np.median([r["images_per_second"] for r in self.history]))
         return TrainResult(model, self.history, test, speed)
 

@@ -78,6 +78,7 @@ def train(
         "val_accuracy": result.model.metadata["val_accuracy"],
         "epochs": len(result.history),
         "images_per_second": result.images_per_second,
+        "gradient_cosine": result.gradient_cosine,
     }
     emit(fields, json_)
 

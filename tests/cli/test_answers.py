@@ -57,7 +57,8 @@ def test_demo_answers_with_what_the_main_job_found(
 def test_train_says_where_its_model_is_and_the_other_commands_take_it(cli: Cli) -> None:
     done = cli("train", FRESH, "--set", "epochs=1", "--out", "run", "--json").answer
     assert done.keys() >= {
-        *("model", "test_accuracy", "val_accuracy", "epochs", "images_per_second")
+        *("model", "test_accuracy", "val_accuracy", "epochs", "images_per_second"),
+        "gradient_cosine",
     }
     assert done["epochs"] == 1
     # Its own directory and the run around it name the same model.
