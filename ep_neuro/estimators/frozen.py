@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ep_neuro.activations import Clip
+from ep_neuro.activations import Clip, distance
 from ep_neuro.costs import Nudge
 from ep_neuro.deployed import Circuit
 from ep_neuro.estimators.contrast import (
@@ -104,14 +105,19 @@ class FrozenMean(BaseModel):
         late: Tensor,
     ) -> tuple[Gradient, SettleResult]:
         """What the `late` samples give to the gradient of the batch; `nudged` with their phases."""
-        schedule = self.nudged.model_copy(update={"sweeps": 2 * self.nudged.sweeps})
+        # All of them: a tolerance of whole states would say nothing of what they answer.
+        longer = {"sweeps": 2 * self.nudged.sweeps, "tolerance": 0.0}
+        schedule = self.nudged.model_copy(update=longer)
         start = {p: v[late].to(y.dtype) for p, v in free.items()}
         nudge = Nudge.both(self.beta, y[late], network.cost)
         landscape = Landscape(network, x[late])
         result, plus, minus = both_phases(landscape, start, nudge, schedule)
         share = float(late.float().mean())
         gradient = contrast(landscape, plus, minus, 2 * self.beta / share)
-        return gradient, nudged.replaced(late, result, schedule.tolerance)
+        answers = [distance(landscape.activations[p], plus[p], v) / 2 for p, v in minus.items()]
+        answer = torch.stack(answers).amax(0)
+        relative = replace(result, residual=result.residual / answer.repeat(2))
+        return gradient, nudged.replaced(late, relative, self.nudged.tolerance)
 
 
 class Pair:
