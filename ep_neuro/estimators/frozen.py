@@ -85,7 +85,8 @@ class FrozenMean(BaseModel):
             landscape = landscape.pinned(free.state)
             pair = Pair(landscape, free.state, free.drive, force.to(z.dtype))
             nudged = pair.settle(self.nudged)
-            late = ~(nudged.residual <= self.nudged.tolerance) & self.fallback
+            measured = self.nudged.tolerance > 0
+            late = ~(nudged.residual <= self.nudged.tolerance) & (self.fallback and measured)
             again = bool(late.any())
             scale = (~late).to(y) if again else 1.0
             scale = scale / (len(x) * self.beta)
