@@ -12,14 +12,18 @@ from ep_neuro.spec import PopulationSpec
 
 @dataclass(frozen=True)
 class Clip:
-    """``z = clip(I, lo, hi)``, the minimum of ``|z|^2 / 2 - <I, z>`` over the box, if any."""
+    """``z = clip(I, lo, hi)``, the minimum of ``|z|^2 / 2 - <I, z>`` over the box, if any.
+
+    ``unit`` is the height without a box.
+    """
 
     box: tuple[float, float] | None
+    unit: float = 1.0
 
     @property
     def height(self) -> float:
-        """``hi - lo``; 1 without a box."""
-        return 1.0 if self.box is None else self.box[1] - self.box[0]
+        """``hi - lo``; the unit without a box."""
+        return self.unit if self.box is None else self.box[1] - self.box[0]
 
     def __call__(self, drive: Tensor) -> Tensor:
         """State at rest under `drive`, same shape."""
@@ -96,4 +100,4 @@ def activation(population: PopulationSpec) -> Activation:
     if population.activation == "sigmoid":
         assert population.bounds is not None
         return Sigmoid(population.bounds)
-    return Clip(population.bounds)
+    return Clip(population.bounds, population.unit)

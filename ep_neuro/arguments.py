@@ -198,14 +198,17 @@ def model_facts(name: str, opened: "Model | None" = None) -> dict[str, Any]:
             "config": config.model_dump(mode="json"),
             "yaml": config.to_yaml(),
         }
+    from ep_neuro.health import loops
+
     opened = open_named(name, 0) if opened is None else opened
-    spec = opened.network.spec
+    spec, found = opened.network.spec, loops(opened.network)
     text = f"# {spec.name}: {spec.parameters:,} parameters\n{spec.to_yaml()}"
     facts: dict[str, Any] = {
         "kind": "spec",
         "spec": spec.to_dict(),
         "parameters": spec.parameters,
-        "yaml": text,
+        "couplings": [loop.facts() for loop in found],
+        "yaml": text + "".join(f"# {loop}\n" for loop in found),
     }
     if Path(name).is_dir():
         facts |= {"kind": "model", "metadata": dict(opened.metadata)}

@@ -193,7 +193,7 @@ class FeedForwardTwin(nn.Module):
             bias.sub_((mean / deviation).view_as(bias))
             for c in plain.spec.couplings:
                 if c.post == name:
-                    weight = plain.weights[c.name]
+                    weight = (plain.gains if c.standardise else plain.weights)[c.name]
                     # Channels come first in a kernel, and first among the rows of a dense weight.
                     weight.div_(
                         deviation.repeat_interleave(len(weight) // len(deviation)).view(

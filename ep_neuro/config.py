@@ -56,19 +56,20 @@ class Optimiser(BaseModel):
     lr : float
         Learning rate after the warm-up; a cosine brings it to zero at the last step.
     weight_decay : float
-        Decay of the weights, not of the biases, per unit of learning rate.
+        Decay of the weights, not of biases and gains, per unit of learning rate.
     momentum : float
         Momentum of SGD, first beta of Adam.
     relative : bool
-        Multiply the rate of each weight by its initial standard deviation, and that of each bias
-        by a tenth of the box height, so that populations of different scales learn alike.
+        Multiply the rate of each weight by its initial standard deviation, that of the gain of a
+        standardised coupling by its initial value, and that of each bias by a tenth of the box
+        height, so that populations of different scales learn alike.
     warmup : float
         Share of all steps in which the rate rises linearly.
     rates : mapping
-        Factor of the rate by coupling (its weight), population (its bias) or ``readout``; 1 where
-        none is given.
+        Factor of the rate by coupling (its weight and gain), population (its bias) or ``readout``;
+        1 where none is given.
     decay_biases : bool
-        Let biases decay like weights.
+        Let biases and gains decay like weights.
     clip_norm : float, optional
         Largest norm of the gradient over all parameters; a longer one is scaled down to it.
     """

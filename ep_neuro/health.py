@@ -1,14 +1,18 @@
-"""Settling health: the spectrum at an equilibrium, and more sweeps for an unsettled batch."""
+"""Settling health: loop gains, the spectrum at an equilibrium, more sweeps where unsettled."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ep_neuro.network import Landscape, Network, State
+from ep_neuro.operators import Operators
 from ep_neuro.settle import Schedule, settle
+from ep_neuro.spec import INPUT, CouplingSpec
 
 BIFURCATION = 0.95
 """Eigenvalue of the recurrent drive from which an equilibrium counts as near a bifurcation."""
@@ -18,6 +22,70 @@ TINY = 1e-6
 
 PATIENCE = (2, 4)
 """Factors on the sweeps, one after the other, under ``on_unsettled: more-sweeps``."""
+
+FAINT = 0.01
+"""Share of a state that may still be on its way when a loop counts as settled."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The way there and back of one coupling, whatever else the network does.
+
+    ``loop_gain`` is the largest share of a state that comes back through it: the largest singular
+    value squared of its operator. With units that shrink by R it is about ``1 / R^2`` of what it
+    would be without.
+    """
+
+    name: str
+    loop_gain: float
+
+    @property
+    def sweeps(self) -> int | None:
+        """Sweeps after which `FAINT` of a state is left in the loop; None if that never comes."""
+        if not self.loop_gain < 1:
+            return None
+        if self.loop_gain <= FAINT:
+            return 1
+        return math.ceil(math.log(FAINT) / math.log(self.loop_gain))
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data: name, loop_gain, sweeps."""
+        return {"name": self.name, "loop_gain": self.loop_gain, "sweeps": self.sweeps}
+
+    def __str__(self) -> str:
+        sweeps = "may not settle" if self.sweeps is None else f"sweeps {self.sweeps}"
+        return f"{self.name}: loop gain {self.loop_gain:.3g}, {sweeps}"
+
+
+@torch.no_grad()
+def loops(network: Network, *, iterations: int = 30) -> list[Loop]:
+    """The loop of every coupling between free populations, before any pool.
+
+    By power iteration from a fixed start, which approaches a loop gain from below.
+
+    Parameters
+    ----------
+    network : Network
+    iterations : int
+        Ways there and back.
+    """
+    shapes, feedback = network.spec.shapes, dict(network.feedback.items())
+    operators = Operators(network.effective(), shapes, feedback=feedback)
+    found = []
+    for c in network.spec.couplings:
+        if c.pre != INPUT:
+            bare = c.model_copy(update={"pool": None})
+            start = network.weights[c.name].new_empty(1, *shapes[c.pre])
+            found.append(Loop(c.name, _loop_gain(operators, bare, start, iterations)))
+    return found
+
+
+def _loop_gain(operators: Operators, c: CouplingSpec, like: Tensor, iterations: int) -> float:
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(like.shape, generator=generator).to(like)
+    for _ in range(iterations):
+        v = operators.adjoint(c, operators.forward(c, v / v.norm().clamp_min(1e-30)))
+    return float(v.norm())
 
 
 def spectral_radius(

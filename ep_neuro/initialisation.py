@@ -147,6 +147,7 @@ def _unbounded(spec: NetworkSpec) -> NetworkSpec:
 
 
 def _with_boxes(spec: NetworkSpec, boxes: dict[str, tuple[float, float]]) -> NetworkSpec:
+    """`spec` with `boxes` in real units."""
     populations = [
         p.model_copy(update={"box": tuple(end / p.unit for end in boxes[p.name])})
         if p.name in boxes

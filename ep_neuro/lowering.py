@@ -66,6 +66,7 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
     GraphError
         For what a graph cannot say; see `refuse_unlowerable`.
     """
+    network = network.folded()
     spec = network.spec
     refuse_unlowerable(spec)
     network = network.folded()

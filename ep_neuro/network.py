@@ -14,7 +14,7 @@ from ep_neuro.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
 from ep_neuro.errors import DataError
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
-from ep_neuro.standardisation import standardised
+from ep_neuro.standardisation import pull_back, standardised
 
 State = dict[str, Tensor]
 """States by population name, each (N, *population shape)."""
@@ -28,7 +28,7 @@ class Network(nn.Module):
     spec : NetworkSpec
         What to build.
     seed : int
-        Seed of the initial weights: normal, with the standard deviation `NetworkSpec.spread`.
+        Seed of the initial weights: normal, with `NetworkSpec.initial_std`.
 
     Attributes
     ----------
@@ -39,6 +39,8 @@ class Network(nn.Module):
         before they are standardised, `effective` those that the dynamics sees.
     feedback : mapping of Parameter
         Weights of the way back of untied couplings, by coupling name.
+    gains : mapping of Parameter, (channels,)
+        Of standardised couplings, by coupling name; one a neuron where the coupling is dense.
     readout : Linear or None
         From the output population to the classes, outside the dynamics.
     """
@@ -51,14 +53,13 @@ class Network(nn.Module):
         self.feedback = nn.ParameterDict()
         self.gains = nn.ParameterDict()
         for c in spec.couplings:
-            shape, std = spec.weight_shapes[c.name], spec.spread(c)
-            weight = torch.randn(shape, generator=generator) * std
-            self.weights[c.name] = nn.Parameter(weight, requires_grad=not c.whiten)
+            shape = spec.weight_shapes[c.name]
+            std = spec.initial_std(c)
+            self.weights[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
             if c.untied:
                 self.feedback[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
             if c.standardise:
-                gain = std * math.sqrt(math.prod(shape[1:]))
-                self.gains[c.name] = nn.Parameter(torch.full((shape[0],), gain))
+                self.gains[c.name] = nn.Parameter(torch.full(shape[:1], spec.real_gain(c)))
         # The slash keeps a population called `half` or `copy` apart from the module's own names.
         self._biases = nn.ParameterDict(
             {f"bias/{p.name}": nn.Parameter(torch.zeros(p.shape[0])) for p in spec.populations}
@@ -68,9 +69,8 @@ class Network(nn.Module):
             size = math.prod(spec.shapes[spec.output])
             with torch.random.fork_rng(devices=[]):
                 self.readout = nn.Linear(size, spec.readout.classes)
-            std = spec.readout.gain / math.sqrt(size)
             with torch.no_grad():
-                self.readout.weight.normal_(0, std, generator=generator)
+                self.readout.weight.normal_(0, spec.initial_readout_std, generator=generator)
                 self.readout.bias.zero_()
 
     @property
@@ -79,23 +79,50 @@ class Network(nn.Module):
         return {p.name: self._biases[f"bias/{p.name}"] for p in self.spec.populations}
 
     def effective(self) -> dict[str, Tensor]:
-        """The weight of each coupling as the dynamics sees it, by coupling name."""
-        return {
-            name: standardised(weight, self.gains[name]) if name in self.gains else weight
-            for name, weight in self.weights.items()
-        }
+        """Weights by coupling as the dynamics sees them; plain ones are the parameters themselves.
+
+        Gradients flow through the standardisation, and none to a whitening, which is fixed.
+        """
+        return {c.name: self._effective(c) for c in self.spec.couplings}
+
+    def _effective(self, c: CouplingSpec) -> Tensor:
+        weight = self.weights[c.name]
+        if c.standardise:
+            return standardised(weight, self.gains[c.name])
+        return weight.detach() if c.whiten else weight
+
+    @property
+    def fixed(self) -> set[str]:
+        """Parameter ids that training does not move."""
+        return {f"weight/{c.name}" for c in self.spec.couplings if c.whiten}
+
+    def pulled_back(self, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gradient by parameter id of one whose ``weight/pre->post`` belong to `effective`."""
+        found = dict(gradient)
+        for c in self.spec.couplings:
+            weight, gain = f"weight/{c.name}", f"gain/{c.name}"
+            if c.standardise:
+                found[weight], found[gain] = pull_back(
+                    self.weights[c.name], self.gains[c.name], gradient[weight]
+                )
+            elif c.whiten:
+                found[weight] = torch.zeros_like(gradient[weight])
+        return found
 
     def folded(self) -> Network:
-        """The network with the weights that the dynamics sees, and no rule for them."""
-        if not any(c.standardise or c.whiten for c in self.spec.couplings):
+        """The same function with `effective` weights as parameters; itself if it is plain.
+
+        What comes after training, compilers for instance, need not know of reparametrisations.
+        """
+        plain = self.spec.plain()
+        if plain == self.spec:
             return self
-        plain = {"standardise": False, "whiten": False}
-        couplings = tuple(c.model_copy(update=plain) for c in self.spec.couplings)
-        other = Network(self.spec.model_copy(update={"couplings": couplings}))
-        state = {k: v for k, v in self.state_dict().items() if not k.startswith("gains.")}
-        state |= {f"weights.{name}": weight.detach() for name, weight in self.effective().items()}
-        other.load_state_dict(state)
-        return other.to(next(self.parameters()))
+        other = copy.deepcopy(self)
+        other.spec, other.gains = plain, nn.ParameterDict()
+        with torch.no_grad():
+            for name, weight in self.effective().items():
+                other.weights[name].copy_(weight)
+        return other
 
     @property
     def cost(self) -> Cost:
@@ -298,14 +325,14 @@ def _per_channel(values: Tensor, dims: int) -> Tensor:
 def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
     """Parameters by the ids of the model file.
 
-    ``weight/pre->post``, ``bias/population``, and where the spec has them ``gain/pre->post``,
-    ``feedback/pre->post``, ``readout/weight`` and ``readout/bias``.
+    ``weight/pre->post``, ``bias/population``, and where the spec has them ``feedback/pre->post``,
+    ``gain/pre->post``, ``readout/weight`` and ``readout/bias``.
     """
     readout = {} if network.readout is None else dict(network.readout.named_parameters())
     return {
         **{f"weight/{name}": w for name, w in network.weights.items()},
         **{f"bias/{name}": b for name, b in network.biases.items()},
-        **{f"gain/{name}": g for name, g in network.gains.items()},
         **{f"feedback/{name}": w for name, w in network.feedback.items()},
+        **{f"gain/{name}": g for name, g in network.gains.items()},
         **{f"readout/{name}": p for name, p in readout.items()},
     }

@@ -8,29 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from ep_neuro.couplings import INPUT, POOL, CouplingSpec, Name, Positive, Record, Shape, Size
 from ep_neuro.errors import EPNeuroError, SpecError
 from ep_neuro.yaml_io import dump_yaml, first_problem, load_yaml
 
-INPUT = "input"
-"""Name of the clamped input population."""
+__all__ = [
+    "INPUT",
+    "POOL",
+    "CouplingSpec",
+    "InputSpec",
+    "NetworkSpec",
+    "PopulationSpec",
+    "ReadoutSpec",
+    "Shape",
+]
 
-POOL = 2
-"""Side and stride of every pool."""
+LARGEST_UNIT = 1e16
+"""Largest unit, and one over the smallest: float32 holds the squares of what is 1e19 to 1e-19, and
+the response to a nudge is some thousandths of one over the unit."""
 
-Size = Annotated[int, Field(ge=1)]
-Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=3)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InputSpec(_Record):
+class InputSpec(Record):
     """The clamped population: ``z = (x - mean) / std``, per channel.
 
     ``shape`` is (channels, height, width) or (features,); ``mean`` and ``std`` have one value a
@@ -54,16 +56,17 @@ class InputSpec(_Record):
         return self
 
 
-class PopulationSpec(_Record):
+class PopulationSpec(Record):
     """States ``z`` of one shape, held in the box ``[lo, hi]``; ``box: null`` is linear.
 
     ``[0, c]`` is the clipped ReLU, ``[0, 1]`` the hard sigmoid. ``activation: sigmoid`` is the
     smooth twin of the box (`ep_neuro.activations.Sigmoid`).
 
-    ``unit`` is the size of a state of 1: the box, the gains of couplings and relative learning
-    rates are in units, so that a network reads the same whatever the units are. Where they shrink
-    by R from population to population, with the same gains the way there is as strong as before,
-    and the way back weaker by R squared: the network settles in fewer sweeps.
+    ``unit`` is the size of its states: the box, the gains of its couplings, its bias and the
+    relative learning rates are in units, so that a network reads the same whatever the ratio of
+    neighbouring units. In units ``u`` the way back of ``i -> j`` is weaker than the way there by
+    ``(u_j / u_i)^2``: units that shrink towards the output make feedback weak, and settling fast.
+    Targets are in real units, so an output mostly keeps unit 1.
     """
 
     name: Name
@@ -90,124 +93,34 @@ class PopulationSpec(_Record):
             )
         return self
 
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The box in real units, those of the states."""
-        return None if self.box is None else (self.box[0] * self.unit, self.box[1] * self.unit)
-
-    @property
-    def height(self) -> float:
-        """Height of the box in real units; the unit of a linear population."""
-        return self.unit if self.bounds is None else self.bounds[1] - self.bounds[0]
+    @model_validator(mode="after")
+    def _unit_can_be_squared(self) -> PopulationSpec:
+        if not 1 / LARGEST_UNIT <= self.unit <= LARGEST_UNIT:
+            raise SpecError(
+                f"population '{self.name}'",
+                f"unit {self.unit:.2g} is outside {1 / LARGEST_UNIT:g} to {LARGEST_UNIT:g}, "
+                "beyond which squares leave float32",
+                "take a smaller ratio of neighbouring units, or fewer populations",
+            )
+        return self
 
     @property
     def size(self) -> int:
         """Number of neurons."""
         return math.prod(self.shape)
 
-
-class CouplingSpec(_Record):
-    """A symmetric coupling ``- <z_post, W * z_pre>``: dense, or a convolution and its adjoint.
-
-    ``gain`` scales the initial weights: their standard deviation is ``gain / sqrt(fan_in)``, times
-    the unit of `post` over that of `pre`. ``standardise`` keeps the weights of each neuron (of a
-    convolution, of each channel) at mean 0 and at a standard deviation of ``g / sqrt(fan_in)``,
-    where ``g`` is learnt, a gain a channel (scaled weight standardisation, Brock et al. 2021,
-    eq. 1). ``whiten`` fixes a convolution of the input to the whitening of image patches of the
-    training data (`ep_neuro.whitening`), once training begins.
-    ``pool`` takes the maximum or the mean of 2x2 patches after the convolution,
-    ``- <z_post, P(W * z_pre)>`` (Laborieux 2021). ``untied`` gives the way back a
-    weight of its own, which learns by the same local rule: no weight is transported, but the
-    network then has no energy, sweeps descend nothing (over-relaxed ones may not settle: take
-    ``relaxation: 1``), and the gradient is an approximation until both weights have aligned.
-    """
-
-    pre: Name
-    post: Name
-    kind: Literal["conv", "dense"] = "dense"
-    kernel: Annotated[int, Field(ge=1)] | None = None
-    stride: Annotated[int, Field(ge=1)] = 1
-    padding: Annotated[int, Field(ge=0)] = 0
-    pool: Literal["max", "avg"] | None = None
-    untied: bool = False
-    standardise: bool = False
-    whiten: bool = False
-    gain: Positive = 1.0
-
-    @model_validator(mode="after")
-    def _one_rule_for_a_weight(self) -> CouplingSpec:
-        if self.standardise and (self.untied or self.whiten):
-            other = "untied" if self.untied else "whiten"
-            raise SpecError(
-                f"coupling '{self.name}'",
-                f"standardise and {other} both say what its weights are",
-                "remove one of them",
-            )
-        if self.whiten and (self.kind != "conv" or self.pre != INPUT):
-            raise SpecError(
-                f"coupling '{self.name}'",
-                "whiten belongs to convolutions of the input",
-                "remove it, or write pre: input and kind: conv",
-            )
-        return self
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The box in real units, those of the energy; None if linear."""
+        return None if self.box is None else (self.box[0] * self.unit, self.box[1] * self.unit)
 
     @property
-    def name(self) -> str:
-        """``pre->post``, unique in a network."""
-        return f"{self.pre}->{self.post}"
-
-    def weight_shape(self, pre: Shape, post: Shape) -> tuple[int, ...]:
-        """Shape of ``W`` between populations of shapes `pre` and `post`."""
-        if self.kind == "dense":
-            return (math.prod(post), math.prod(pre))
-        assert self.kernel is not None
-        return (post[0], pre[0], self.kernel, self.kernel)
-
-    def sides(self, pre: Shape) -> tuple[int, ...]:
-        """Height and width of a convolution of `pre`, before any pool."""
-        assert self.kernel is not None
-        return tuple((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in pre[1:])
-
-    def check_shapes(self, pre: Shape, post: Shape) -> None:
-        """Raise `SpecError` unless ``W * z_pre`` has the shape of ``z_post``."""
-        subject = f"coupling '{self.name}'"
-        if self.kind == "dense":
-            if self.kernel is not None or self.stride != 1 or self.padding != 0 or self.pool:
-                raise SpecError(
-                    subject,
-                    "kernel, stride, padding and pool belong to kind: conv, and its kind is dense",
-                    "remove them, or write kind: conv",
-                )
-            return
-        if self.kernel is None:
-            raise SpecError(subject, "a convolution has no kernel", "give kernel: 3, for instance")
-        patch = pre[0] * self.kernel**2
-        if self.whiten and post[0] > 2 * patch:
-            raise SpecError(
-                subject,
-                f"{post[0]} channels, and a patch of {patch} pixels has {patch} directions of two "
-                "signs",
-                f"give '{self.post}' at most {2 * patch} channels, or a larger kernel",
-            )
-        if len(pre) != 3 or len(post) != 3:
-            raise SpecError(
-                subject,
-                f"a convolution joins {list(pre)} to {list(post)}, which are not both "
-                "[channels, height, width]",
-                "use kind: dense",
-            )
-        sides = [n // POOL if self.pool else n for n in self.sides(pre)]
-        if list(post[1:]) != sides or min(sides) < 1:
-            raise SpecError(
-                subject,
-                f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}"
-                f"{', a 2x2 pool' if self.pool else ''} on {list(pre)} gives {sides}, "
-                f"but '{self.post}' is {list(post[1:])}",
-                f"give '{self.post}' the shape {[post[0], *sides]}, or change the kernel",
-            )
+    def height(self) -> float:
+        """Height of `bounds`; the unit of a linear population."""
+        return self.unit if self.bounds is None else self.bounds[1] - self.bounds[0]
 
 
-class ReadoutSpec(_Record):
+class ReadoutSpec(Record):
     """A softmax layer behind the output, outside the dynamics (Laborieux 2021).
 
     Its cross-entropy nudges the output in place of the squared error; it learns by its own
@@ -219,7 +132,7 @@ class ReadoutSpec(_Record):
     gain: Positive = 1.0
 
 
-class NetworkSpec(_Record):
+class NetworkSpec(Record):
     """A network described by its energy: populations, symmetric couplings, one output.
 
     ``E(z) = sum_l (|z_l|^2 / 2 - <b_l, z_l>) - sum_(i->j) <z_j, W_ij * z_i>``
@@ -281,6 +194,7 @@ class NetworkSpec(_Record):
                     "remove untied",
                 )
             c.check_shapes(shapes[c.pre], shapes[c.post])
+            c.check_parametrisation(shapes[c.pre], shapes[c.post])
         if self.output not in shapes or self.output == INPUT:
             raise SpecError(
                 "output", f"population '{self.output}' does not exist", "name a population"
@@ -323,11 +237,24 @@ class NetworkSpec(_Record):
         """Box of each free population, in real units."""
         return {p.name: p.bounds for p in self.populations}
 
-    def spread(self, c: CouplingSpec) -> float:
-        """Standard deviation of the initial weights of `c`, in real units."""
-        units = {INPUT: 1.0, **{p.name: p.unit for p in self.populations}}
-        fan_in = math.prod(self.weight_shapes[c.name][1:])
-        return c.gain * units[c.post] / (units[c.pre] * math.sqrt(fan_in))
+    @property
+    def units(self) -> dict[str, float]:
+        """Unit of each population; the input has 1."""
+        return {INPUT: 1.0, **{p.name: p.unit for p in self.populations}}
+
+    def real_gain(self, c: CouplingSpec) -> float:
+        """Gain of coupling `c` in real units, ``gain * u_post / u_pre``."""
+        return c.gain * self.units[c.post] / self.units[c.pre]
+
+    def initial_std(self, c: CouplingSpec) -> float:
+        """Standard deviation of the initial weights of `c`: `real_gain` over ``sqrt(fan_in)``."""
+        return self.real_gain(c) / math.sqrt(math.prod(self.weight_shapes[c.name][1:]))
+
+    @property
+    def initial_readout_std(self) -> float:
+        """The same of the readout, whose classes have unit 1; 0 without one."""
+        gain = 0.0 if self.readout is None else self.readout.gain
+        return gain / self.units[self.output] / math.sqrt(math.prod(self.shapes[self.output]))
 
     @property
     def target_shape(self) -> Shape:
@@ -347,14 +274,20 @@ class NetworkSpec(_Record):
 
     @property
     def parameters(self) -> int:
-        """Number of weights, gains and biases (one a channel, or a neuron in a flat population)."""
+        """Number of weights and biases (one bias a channel, or a neuron in a flat population)."""
         shapes = self.weight_shapes
         weights = sum(math.prod(shapes[c.name]) * (1 + c.untied) for c in self.couplings)
+        weights += sum(shapes[c.name][0] for c in self.couplings if c.standardise)
         biases = sum(p.shape[0] for p in self.populations)
-        biases += sum(shapes[c.name][0] for c in self.couplings if c.standardise)
         if self.readout is None:
             return weights + biases
         return weights + biases + self.classes * (math.prod(self.shapes[self.output]) + 1)
+
+    def plain(self) -> NetworkSpec:
+        """The same network with weights that are parameters, nothing standardised or whitened."""
+        flags = {"standardise": False, "whiten": False}
+        couplings = tuple(c.model_copy(update=flags) for c in self.couplings)
+        return self.model_copy(update={"couplings": couplings})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "spec") -> NetworkSpec:

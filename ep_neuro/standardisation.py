@@ -1,45 +1,47 @@
-"""Scaled weight standardisation: the weights of a neuron with mean 0, and a gain for their size."""
+"""Scaled weight standardisation: weights whose mean and size learning cannot touch, and its slope.
+
+Of Brock, De & Smith (2021), "Characterizing signal propagation to close the performance gap in
+unnormalized ResNets", eq. 2, with a gain that learns. All of it is local to the neuron.
+"""
 
 from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-EPSILON = 1e-30
-"""Below the variance of any weights; keeps a neuron whose weights are all equal finite."""
 
-
-def standardised(weight: Tensor, gain: Tensor) -> Tensor:
-    """``g (V - mean V) / (std V sqrt(fan_in))``, row by row (Brock et al. 2021, eq. 1).
+def standardised(v: Tensor, g: Tensor) -> Tensor:
+    """``W_c = g_c (V_c - mean(V_c)) / (std(V_c) sqrt(fan_in))``, shape of `v`.
 
     Parameters
     ----------
-    weight : Tensor, (channels, ...)
-        ``V``; its scale and its mean have no effect.
-    gain : Tensor, (channels,)
-        ``g``: the length of each row of the result.
+    v : Tensor, (channels, ...)
+        Mean and (biased) standard deviation are those of each channel's fan-in, all other axes.
+    g : Tensor, (channels,)
+        The size of a channel: its weights have the standard deviation ``g_c / sqrt(fan_in)``.
     """
-    rows, length = _centered(weight)
-    return (rows * (gain / length)[:, None]).view_as(weight)
+    scaled, _ = _normal(v)
+    return scaled * (g / math.sqrt(v[0].numel())).view(-1, *[1] * (v.dim() - 1))
 
 
-def pull_back(weight: Tensor, gain: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient with respect to ``V`` and ``g``, from `slope`, that with respect to the result.
+def pull_back(v: Tensor, g: Tensor, dw: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient with respect to `v` and `g` of what has the gradient `dw` at `standardised`.
 
-    A neuron needs nothing for it but its own weights and their changes.
+    With ``U = (V - mean) / std`` and the mean ``<.>`` over the fan-in ``n``:
+    ``dg = sqrt(n) <dW U>`` and ``dV = g / (std sqrt(n)) (dW - <dW> - U <dW U>)``.
     """
-    rows, length = _centered(weight)
-    direction = rows / length[:, None]
-    slope = slope.flatten(1)
-    along = (slope * direction).sum(1)
-    across = slope - slope.mean(1, keepdim=True) - along[:, None] * direction
-    return (across * (gain / length)[:, None]).view_as(weight), along
+    dims = list(range(1, v.dim()))
+    u, std = _normal(v)
+    root = math.sqrt(v[0].numel())
+    along = (dw * u).mean(dims, keepdim=True)
+    rest = dw - dw.mean(dims, keepdim=True) - u * along
+    return rest * (g.view_as(along) / (std * root)), along.flatten() * root
 
 
-def _centered(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of `weight` less their mean, and the length of each, ``std sqrt(fan_in)``."""
-    rows = weight.flatten(1)
-    rows = rows - rows.mean(1, keepdim=True)
-    return rows, torch.sqrt(rows.square().sum(1) + EPSILON * math.prod(weight.shape[1:]))
+def _normal(v: Tensor) -> tuple[Tensor, Tensor]:
+    """`v` less its mean, over its standard deviation, and the latter, by channel."""
+    dims = list(range(1, v.dim()))
+    centred = v - v.mean(dims, keepdim=True)
+    std = centred.square().mean(dims, keepdim=True).sqrt()
+    return centred / std, std

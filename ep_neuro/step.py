@@ -19,7 +19,7 @@ from ep_neuro.health import PATIENCE, with_more_sweeps
 from ep_neuro.network import Network, State, parameter_names
 from ep_neuro.optimisers import make_optimiser, make_scheduler
 from ep_neuro.run_log import Record
-from ep_neuro.truth import Look, TruthControl
+from ep_neuro.truth import TruthControl
 
 
 class Stepper:
@@ -54,9 +54,9 @@ class Stepper:
         self.averaged = AveragedModel(network, multi_avg_fn=average)
         self.carried: State = {}
         self.control: TruthControl | None = None
-        if config.truth is not None and isinstance(config.estimator, FrozenMean):
+        # Untied feedback has no implicit gradient to be held against.
+        if config.truth and isinstance(config.estimator, FrozenMean) and not network.feedback:
             self.control = TruthControl(config.truth, config.estimator)
-        self.latest: Look | None = None
 
     def __call__(self, index: Tensor, seed: int, where: str) -> Record:
         """Move the parameters by the global batch `index`; its mean metrics.
@@ -78,8 +78,9 @@ class Stepper:
         """
         mine = self.ranks.share(index)
         x, y = self._inputs(index, seed), self._targets(mine)
-        if self.control is not None and self.control.due(self.scheduler.last_epoch):
-            self.latest = self.control.look(self.network, x, y, self.ranks)
+        step = self.scheduler.last_epoch
+        if self.control is not None and self.control.due(step):
+            self.control.look(step, self.network, x, y, self.ranks)
         estimate, retries = self._estimate(x, y, where)
         gradient = self.ranks.mean(self._gradient(estimate), len(mine))
         _refuse_infinity(gradient, estimate, where)
@@ -189,9 +190,10 @@ class Stepper:
 
     def _truth(self) -> Record:
         """The latest look at the gradient, if any."""
-        if self.latest is None:
+        latest = None if self.control is None else self.control.latest
+        if latest is None:
             return {}
-        return {"gradient_cosine": self.latest.cosine, "worst_cosine": self.latest.worst}
+        return {"gradient_cosine": latest.cosine, "worst_cosine": latest.worst}
 
     def state(self) -> dict[str, Any]:
         """All that another `Stepper` needs to go on, besides the network's own parameters."""
@@ -210,7 +212,7 @@ class Stepper:
         self.averaged.load_state_dict(state["averaged"])
         self.carried = {p: v.to(self.ranks.device) for p, v in state["carried"].items()}
         if self.control is not None:
-            self.control.restore(state["truth"])
+            self.control.restore(state.get("truth", {}))
 
 
 def _refuse_infinity(gradient: dict[str, Tensor], estimate: Estimate | None, where: str) -> None:

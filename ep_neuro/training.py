@@ -26,7 +26,7 @@ from ep_neuro.files import remove_leftovers, write_atomic
 from ep_neuro.health import spectral_radius
 from ep_neuro.network import Landscape, Network
 from ep_neuro.optimisers import make_optimiser, make_scheduler
-from ep_neuro.run_log import Record, RunLog
+from ep_neuro.run_log import Record, RunLog, Tally
 from ep_neuro.settle import Schedule, settle
 from ep_neuro.step import Stepper
 from ep_neuro.whitening import whiten
@@ -44,12 +44,6 @@ __all__ = [
 
 FREE_TO_CHANGE = {"epochs", "data_root", "device", "threads", "save_minutes"}
 """Keys in which a resumed run may differ from what it resumes."""
-
-LEAST = {"gradient_cosine", "worst_cosine"}
-"""Metrics of which an epoch keeps the least, not the mean."""
-
-WHITENED = 5000
-"""Training images from which whitening kernels are read."""
 
 RADIUS_SAMPLES = 32
 """Validation samples over which the spectral radius is taken."""
@@ -90,6 +84,12 @@ class TrainResult:
     history: list[Record]
     test: Evaluation
     images_per_second: float
+
+    @property
+    def gradient_cosine(self) -> float | None:
+        """Least cosine of the gradient to the implicit one; None where it was not measured."""
+        found = [r["gradient_cosine"] for r in self.history if "gradient_cosine" in r]
+        return min(found, default=None)
 
 
 def evaluate(
@@ -220,15 +220,14 @@ class _Run:
         begun = config.begin()
         self.network, self.origin = begun.network.to(ranks.device), begun.metadata
         if config.start is None:
-            some = -(-len(dataset.train) // WHITENED)
-            whiten(self.network, self._pixels(dataset.train.pixels[::some]))
+            whiten(self.network, dataset.train.pixels)
         self.best = self._copy(self.network)
         self.steps_an_epoch = -(-len(dataset.train) // config.batch)
         steps = config.epochs * self.steps_an_epoch
         self.stepper = Stepper(config, dataset.train, self.network, steps, ranks)
         self.history: list[Record] = []
-        # Of the epoch that has begun: steps done, metrics summed over samples, seconds.
-        self.step, self.sums, self.seconds = 0, dict[str, float](), 0.0
+        # Of the epoch that has begun: steps done, their metrics, seconds.
+        self.step, self.tally, self.seconds = 0, Tally(), 0.0
         self.log = RunLog(self.out)
         self.saved_at = time.monotonic()
 
@@ -268,7 +267,7 @@ class _Run:
             except RunError:
                 self._save_last()
                 raise
-            self._add(measured, len(index))
+            self.tally.add(measured, len(index))
             self.seconds += time.perf_counter() - started
             self.step += 1
             self._tell()
@@ -277,20 +276,12 @@ class _Run:
         record = self._record()
         so_far = max((r["val_accuracy"] for r in self.history), default=-1.0)
         self.history.append(record)
-        self.step, self.sums, self.seconds = 0, {}, 0.0
+        self.step, self.tally, self.seconds = 0, Tally(), 0.0
         if record["val_accuracy"] >= so_far:
             self.best = self._copy(self.candidate)
             self._save("best", self.best)
         self._save_last()
         self.log.write(self.history)
-
-    def _add(self, measured: Record, samples: int) -> None:
-        """Sum the metrics of a step over its samples; of what is held, keep the least."""
-        for key, value in measured.items():
-            if key in LEAST:
-                self.sums[key] = min(self.sums.get(key, value), value)
-            else:
-                self.sums[key] = self.sums.get(key, 0.0) + value * samples
 
     def _tell(self) -> None:
         if self.monitor is not None:
@@ -305,7 +296,7 @@ class _Run:
         validation = self._evaluate(self.candidate, self.dataset.val)
         record = {
             "epoch": self.epoch + 1,
-            **{k: v if k in LEAST else v / samples for k, v in self.sums.items()},
+            **self.tally.record(),
             "val_accuracy": validation.accuracy,
             "val_residual": validation.residual,
             "val_unsettled": validation.unsettled,
@@ -348,7 +339,7 @@ class _Run:
         return {
             "config": self.config.model_dump(mode="json", exclude=FREE_TO_CHANGE),
             "history": self.history,
-            "epoch": {"step": self.step, "sums": self.sums, "seconds": self.seconds},
+            "epoch": {"step": self.step, "seconds": self.seconds, **vars(self.tally)},
             "best": self.best.state_dict(),
             **self.stepper.state(),
         }
@@ -360,9 +351,10 @@ class _Run:
             return
         parameters, state = found
         mine = self._state()["config"]
+        # A key that the version before did not have is at its default.
+        begun_as = TrainConfig().model_dump(mode="json") | state["config"]
         for key in mine:
-            if state["config"].get(key) != mine[key]:
-                theirs = state["config"].get(key)
+            if (theirs := begun_as[key]) != mine[key]:
                 raise ConfigError(
                     f"--resume {self.place}",
                     f"its '{key}' is {theirs}, the configuration says {mine[key]}",
@@ -373,7 +365,10 @@ class _Run:
         self.best.load_state_dict(state["best"])
         self.history = [dict(r) for r in state["history"]]
         begun = state["epoch"]
-        self.step, self.sums, self.seconds = begun["step"], begun["sums"], begun["seconds"]
+        self.step, self.seconds = begun["step"], begun["seconds"]
+        done = self.step * self.config.batch
+        counts = begun.get("samples", dict.fromkeys(begun["sums"], done))
+        self.tally = Tally(begun["sums"], counts)
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         if self.out is None or not (self.out / "last" / STATE).is_file():
@@ -386,7 +381,8 @@ class _Run:
         model = Model(self.best.cpu(), {**self._metadata(), "test_accuracy": test.accuracy})
         if self.out is not None:
             save_model(model, self.out / "best")
-        self.log.close(self.network.spec.name, self.history)
+        asked = None if self.config.truth is None else self.config.truth.cosine
+        self.log.close(self.network.spec.name, self.history, asked)
         speed = float(np.median([r["images_per_second"] for r in self.history]))
         return TrainResult(model, self.history, test, speed)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,8 +16,16 @@ from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
 from ep_neuro.verify import cosine
 
-LADDER = ((1, 1), (2, 1), (3, 2), (4, 3), (6, 4), (9, 6), (14, 10), (20, 15), (30, 20), (50, 35))
-"""Sweeps of the free and the nudged phase to choose from, in the order of their cost."""
+LADDER = ((1, 1), (2, 1), (3, 1), (4, 2), (6, 4), (9, 6), (14, 10), (20, 15), (30, 20), (50, 35))
+"""Sweeps of the free and the nudged phase to choose from, in the order of their cost.
+
+What is missing of a weakly coupled network's gradient is missing from its free state: one nudged
+sweep, which visits the populations from the output back, is then all but settled.
+"""
+
+CLIMB, FALL = 0.5, 0.25
+"""Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
+fewer stay below the second. The weights move on until the next look, and its samples are others."""
 
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
@@ -35,21 +44,27 @@ have to reduce their residual by the ratio of the first unit and the last.
 """
 
 
+FAR = 0.1
+"""Distance of the two nudged states of `REFERENCE`, in box heights, above which no equilibrium
+answered the nudge, but another one, or an end of the box, took them in."""
+
+
 class Truth(BaseModel):
     """What the gradient of `FrozenMean` has to be, and how often to look.
 
-    Every so many steps a few samples of the batch are settled tightly (`REFERENCE`), and the
-    gradient by the sweeps in use is held against theirs. Sweeps rise while the cosine is
-    further from 1 than half of what is allowed, and fall when fewer leave it nearer than a quarter:
-    the weights move on until the next look. The phases as the estimator's own schedules say are the
-    last resort.
+    At a look a few samples of the batch are settled tightly (`REFERENCE`), and the gradient by the
+    sweeps in use is held against theirs. Sweeps rise while the cosine comes near to what is asked
+    (`CLIMB`): the weights move on until the next look. The phases as the estimator's own schedules
+    say are the last resort. The next look comes after one step where the sweeps changed, and after
+    twice the steps of last time where they did not, up to `every`; once that far apart, looks let
+    the sweeps fall where fewer leave the cosine well above (`FALL`).
 
     Attributes
     ----------
     cosine : float
         Least cosine of the whole gradient to the implicit one.
     every : int
-        Steps from one look to the next.
+        Most steps from one look to the next.
     samples : int
         Samples of a look, a process.
     """
@@ -66,7 +81,7 @@ class Look:
     """The gradient held against the truth: as it was used until now, and the sweeps from now on.
 
     ``cosine`` is over all parameters, ``worst`` that of the worst weight; both are 0 where an
-    equilibrium is too flat to settle tightly.
+    equilibrium is too flat to settle tightly, or the gradient is not finite.
     """
 
     cosine: float
@@ -89,8 +104,11 @@ class TruthControl:
         self.truth = truth
         limit = (estimator.free.sweeps, estimator.nudged.sweeps)
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
+        self._reference = _reference(estimator)
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
+        self._next, self._wait = 0, 1
+        self.latest: Look | None = None
 
     @property
     def estimator(self) -> FrozenMean:
@@ -99,13 +117,13 @@ class TruthControl:
 
     def due(self, step: int) -> bool:
         """Whether to look before `step`, the first of which is 0."""
-        return self._rung is None or step % self.truth.every == 0
+        return step >= self._next
 
-    def look(self, network: Network, x: Tensor, y: Tensor, ranks: Ranks) -> Look:
-        """Hold the gradient of the first samples against the truth, and choose the sweeps anew."""
+    def look(self, step: int, network: Network, x: Tensor, y: Tensor, ranks: Ranks) -> Look:
+        """Hold the gradient of the first samples before `step` against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
-        exact = _exact(network, x, y)
+        exact = _exact(self._reference, network, x, y)
 
         def found(rung: int) -> tuple[float, float]:
             mine = (1.0, 1.0) if not len(x) else _cosines(self._rungs[rung], network, x, y, exact)
@@ -116,24 +134,30 @@ class TruthControl:
         rung = self._rung or 0
         now = found(rung)
         used = now if self._rung is not None else None
-        climbs = now[0] < 1 - allowed / 2
-        while now[0] < 1 - allowed / 2 and rung + 1 < len(self._rungs):
+        climbs = now[0] < 1 - CLIMB * allowed
+        while now[0] < 1 - CLIMB * allowed and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
-        if not climbs and rung and found(rung - 1)[0] > 1 - allowed / 4:
-            rung -= 1
+        calm = self._wait >= self.truth.every
+        falls = calm and not climbs and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
+        rung -= falls
+        self._wait = 1 if climbs or falls else min(2 * self._wait, self.truth.every)
+        self._next = step + self._wait
         self._rung = rung
-        cosine, worst = used or now
         chosen = self.estimator
-        return Look(cosine, worst, chosen.free.sweeps, chosen.nudged.sweeps)
+        self.latest = Look(*(used or now), chosen.free.sweeps, chosen.nudged.sweeps)
+        return self.latest
 
     def state(self) -> dict[str, Any]:
         """What another control needs to go on."""
-        return {"rung": self._rung}
+        latest = None if self.latest is None else asdict(self.latest)
+        return {"rung": self._rung, "next": self._next, "wait": self._wait, "latest": latest}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` of another gave."""
-        self._rung = state["rung"]
+        """Take over what `state` of another gave; of an older version, look anew."""
+        if "next" in state:
+            self._rung, self._next, self._wait = (state[k] for k in ("rung", "next", "wait"))
+            self.latest = Look(**state["latest"]) if state["latest"] else None
 
 
 def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
@@ -149,13 +173,28 @@ def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
     return estimator.model_copy(update={**phases, "fallback": False})
 
 
-def _exact(network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The gradient by `REFERENCE`; None where there are no samples, or one does not settle."""
+def _reference(estimator: FrozenMean) -> FrozenMean:
+    """`REFERENCE` with the steps of `estimator`: deep chains in units take no over-relaxation."""
+    phases = {
+        name: getattr(REFERENCE, name).model_copy(update={"relaxation": schedule.relaxation})
+        for name, schedule in (("free", estimator.free), ("nudged", estimator.nudged))
+    }
+    return REFERENCE.model_copy(update=phases)
+
+
+def _exact(reference: FrozenMean, network: Network, x: Tensor, y: Tensor) -> Gradient | None:
+    """The gradient by `reference`; None where there are no samples, or no equilibrium."""
     if not len(x):
         return None
-    found = REFERENCE(copy.deepcopy(network).double(), x.double(), y.double())
-    settled = found.free.settled and found.nudged is not None and found.nudged.settled
-    return found.gradient if settled else None
+    found = reference(copy.deepcopy(network).double(), x.double(), y.double())
+    nudged = found.nudged
+    if nudged is None or not (found.free.settled and nudged.settled):
+        return None
+    for p in network.spec.populations:
+        plus, minus = nudged.state[p.name].chunk(2)
+        if float((plus - minus).abs().max()) > FAR * p.height:
+            return None
+    return found.gradient
 
 
 def _cosines(
@@ -166,8 +205,13 @@ def _cosines(
         return 0.0, 0.0
     gradient = {k: g.double() for k, g in estimator(network, x, y).gradient.items()}
     weights = [
-        cosine({name: gradient[name]}, {name: value})
+        _finite(cosine({name: gradient[name]}, {name: value}))
         for name, value in exact.items()
         if name.startswith("weight/") and bool(value.any())
     ]
-    return cosine(gradient, exact), min(weights, default=1.0)
+    return _finite(cosine(gradient, exact)), min(weights, default=1.0)
+
+
+def _finite(value: float) -> float:
+    """`value`, or 0: sweeps rise for a gradient that is no number."""
+    return value if math.isfinite(value) else 0.0

@@ -79,6 +79,27 @@ def digits_residual() -> NetworkSpec:
     )
 
 
+def digits_resnet() -> NetworkSpec:
+    """`digits_residual` in units: two free sweeps and one nudged settle it.
+
+    Its feedback, weaker by ``SHRINK ** 2`` a coupling, is too faint for integers to learn by on a
+    chip; `digits_residual` learns there.
+    """
+    return hopfield_resnet(
+        "digits_resnet",
+        image=(1, 8, 8),
+        channels=(16, 32, 32, 64),
+        classes=10,
+        heights=(4.0,) * 4,
+        output_box=OUTPUT_BOX,
+        gain=1.2,
+        input_gain=1.0,
+        skip_gain=0.5,
+        head_gain=0.3,
+        shrink=SHRINK,
+    )
+
+
 def cifar10_resnet() -> NetworkSpec:
     """Three strided stages on 32x32 colour images, in units: 0.6 M parameters."""
     return resnet_in_units(
@@ -87,7 +108,7 @@ def cifar10_resnet() -> NetworkSpec:
         channels=(32, 64, 64, 128, 128, 256),
         strides=(2, 1, 1, 2, 1, 2),
         kernel=5,
-        shrink=SHRINK,
+        shrink=12.0,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.247, 0.2435, 0.2616),
     )
@@ -211,7 +232,7 @@ def hopfield_resnet(
     input_gain: float | None = None,
     skip_gain: float | None = None,
     head_gain: float | None = None,
-    shrink: float = 1.0,
+    shrink: float | None = None,
 ) -> NetworkSpec:
     """A Hopfield-ResNet: blocks of two 3x3 couplings, the second of stride 2, and a 1x1 skip.
 
@@ -231,9 +252,11 @@ def hopfield_resnet(
         Gain of the initial weights.
     input_gain, skip_gain, head_gain : float, optional
         Other gains for the couplings from the input, the 1x1 skips, and the dense head.
-    shrink : float
-        Ratio of the units of neighbouring populations, of which the output's is 1; heights and
-        gains are in units.
+    shrink : float, optional
+        Ratio of the units of neighbouring populations, 4 to 8: population ``l`` of ``n`` lives in
+        units ``shrink ** (n - l)``, and the output in 1. Heights and gains are then in units. All
+        feedback is weaker by ``shrink ** 2``, over the skips by ``shrink ** 4``, and a few sweeps
+        settle. None leaves every unit at 1.
     """
     if len(channels) % 2 or len(heights) != len(channels):
         raise ConfigError(
@@ -241,6 +264,7 @@ def hopfield_resnet(
             f"{len(channels)} channels and {len(heights)} heights make no blocks of two",
             "give two of each a block",
         )
+    ratio = 1.0 if shrink is None else shrink
     populations: list[PopulationSpec] = []
     couplings: list[CouplingSpec] = []
     start, size = INPUT, image[1:]
@@ -253,7 +277,7 @@ def hopfield_resnet(
                     name=population,
                     shape=(channels[at], *shape),
                     box=(0.0, heights[at]),
-                    unit=shrink ** (len(channels) - at),
+                    unit=ratio ** (len(channels) - at),
                 )
             )
         first, skip = gain, skip_gain or gain
@@ -284,6 +308,8 @@ def resnet_in_units(
     strides: tuple[int, ...],
     shrink: float,
     kernel: int = 3,
+    gain: float = 1.2,
+    skip_gain: float = 0.5,
     classes: int = 10,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -303,6 +329,8 @@ def resnet_in_units(
         Of every hidden population and of the coupling that leads to it.
     kernel : int
         Side of the first, whitening kernel.
+    gain, skip_gain : float
+        Initial gains, in units, of the 3x3 couplings and of the 1x1 skips.
     mean, std : tuple of float, optional
         Of the input, by channel.
     output_box : (lo, hi)
@@ -318,12 +346,12 @@ def resnet_in_units(
         shape = (width, *size)
         populations.append(PopulationSpec(name=here, shape=shape, box=(0.0, 4.0), unit=units[i]))
         conv: dict[str, Any] = dict(post=here, kind="conv", stride=stride)
-        rule: dict[str, Any] = dict(whiten=True) if first else dict(standardise=True, gain=1.2)
+        rule: dict[str, Any] = dict(whiten=True) if first else dict(standardise=True, gain=gain)
         before = INPUT if first else f"h{i}"
         couplings.append(CouplingSpec(pre=before, kernel=side, padding=side // 2, **conv, **rule))
         if i and i % 2 == 0:
             conv["stride"] = stride * strides[i - 1]
-            skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=0.5)
+            skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=skip_gain)
             couplings.append(CouplingSpec(pre=f"h{i - 1}", **conv, **skip))
     populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
     couplings.append(CouplingSpec(pre=f"h{len(channels)}", post="output", gain=0.3))
@@ -340,7 +368,7 @@ def without_skips(spec: NetworkSpec, name: str) -> NetworkSpec:
     """`spec` without the couplings that jump over a population: its plain twin."""
     order = [INPUT, *(p.name for p in spec.populations)]
     kept = tuple(c for c in spec.couplings if order.index(c.post) == order.index(c.pre) + 1)
-    return NetworkSpec(name=name, input=spec.input, populations=spec.populations, couplings=kept)
+    return spec.model_copy(update={"name": name, "couplings": kept})
 
 
 ZOO: dict[str, Callable[[], NetworkSpec]] = {
@@ -348,6 +376,7 @@ ZOO: dict[str, Callable[[], NetworkSpec]] = {
     for f in (
         digits_dense,
         digits_residual,
+        digits_resnet,
         cifar10_resnet,
         hopfield_resnet13,
         plain13,

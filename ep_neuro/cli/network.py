@@ -18,7 +18,7 @@ from ep_neuro.arguments import (
 )
 from ep_neuro.cli.app import SWEEPS, command
 from ep_neuro.cli.models import config_in, open_named
-from ep_neuro.console import check_place, emit, health, log, progress, records
+from ep_neuro.console import check_place, emit, health, lines, log, progress, records
 from ep_neuro.errors import CheckFailed
 
 
@@ -78,6 +78,7 @@ def train(
         "val_accuracy": result.model.metadata["val_accuracy"],
         "epochs": len(result.history),
         "images_per_second": result.images_per_second,
+        "gradient_cosine": result.gradient_cosine,
     }
     emit(fields, json_)
 
@@ -129,7 +130,7 @@ def check(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Compare the EP gradient with the exact one; watch the energy.
+    """Compare the EP gradient with the exact one; watch the energy; tell each coupling's loop gain.
 
     The exact gradient is by implicit differentiation, in float64. Exit 1 if the two disagree, the
     energy rises in a sweep, or the network does not settle.
@@ -137,6 +138,7 @@ def check(
     import torch
 
     from ep_neuro.costs import one_hot
+    from ep_neuro.health import loops
     from ep_neuro.network import Network
     from ep_neuro.verify import check_network
 
@@ -148,12 +150,18 @@ def check(
     labels = torch.randint(spec.classes, (batch,), generator=generator)
     with progress("settling in float64"):
         found = check_network(network, x, one_hot(labels, spec.target_shape, torch.float64))
-    emit({**vars(found), "holds": found.holds}, json_)
+    fields, around = {**vars(found), "holds": found.holds}, loops(network)
+    shown = lines({**fields, "couplings": around})
+    emit({**fields, "couplings": [loop.facts() for loop in around]}, json_, shown)
     if not found.holds:
         deviation = found.finite_difference or 0.0
         claims = (
             (found.settled, found.message.partition(":")[0]),
-            (found.gradient_cosine > 0.9999, f"gradient cosine {found.gradient_cosine:.6f}"),
+            (
+                found.gradient_cosine > 0.9999,
+                f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
+                f"the least curvature of the energy is {found.curvature:.2g}",
+            ),
             (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
             (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
         )

@@ -132,7 +132,7 @@ def inspect(
     ],
     json_: Json = False,
 ) -> None:
-    """Print a spec, model, graph or program."""
+    """Print a spec, model, graph or program; of networks, also the loop gain of each coupling."""
     from compilers.inspection import program_facts
 
     about = program_facts(Path(file)) or model_facts(file)

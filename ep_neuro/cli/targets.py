@@ -78,6 +78,7 @@ def compare(
 ) -> None:
     """Rate against spike, side by side; with --out also a page."""
     from compilers.options import read_options
+    from ep_neuro.run_log import truth_beside
     from ep_neuro.settle import Schedule
     from targets.workflows.compare import DEFAULT_CHOICES, Choice
     from targets.workflows.compare import compare as run_all
@@ -87,8 +88,10 @@ def compare(
         Choice.parse(text)
     points, options = Points.parse(sweep or ()), read_options(option or ())
     opened = open_named(model, seed)
+    truth = None
     if out is not None:
         check_place(out)
+        truth = truth_beside(model)
     texts = with_ or DEFAULT_CHOICES
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)
     choices = [Choice.parse(text) for text in texts]
@@ -122,7 +125,9 @@ def compare(
         from targets.workflows.pages import comparison_page
 
         commands = ["ep-neuro " + shlex.join(sys.argv[1:])]
-        page = comparison_page(opened, split, name, compared, commands, out, sweeps=points.axes)
+        page = comparison_page(
+            opened, split, name, compared, commands, out, truth=truth, sweeps=points.axes
+        )
         fields["report"] = str(page)
         log(f"open {fields['report']}")
     emit(fields, json_, Group(*shown))

@@ -11,7 +11,6 @@ from torch import Tensor
 from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.settle import SettleResult
 from ep_neuro.spec import INPUT
-from ep_neuro.standardisation import pull_back
 
 Gradient = dict[str, Tensor]
 """Gradients by parameter id, ``weight/pre->post`` and ``bias/population``."""
@@ -80,18 +79,9 @@ def _hebbian(landscape: Landscape, change: State, pairs: Iterable[tuple[State, S
         name = f"bias/{p}"
         total = value.sum([0, *range(2, value.dim())], dtype=parameters[name].dtype)
         gradient[name] = -total
-    _pull_back(network, gradient)
     for name, parameter in parameters.items():
         gradient.setdefault(name, torch.zeros_like(parameter))
-    return gradient | _both_ways(network, gradient)
-
-
-def _pull_back(network: Network, gradient: Gradient) -> None:
-    """Turn what belongs to the weights that the dynamics sees into that of the parameters."""
-    for name, gain in network.gains.items():
-        weight = f"weight/{name}"
-        found = pull_back(network.weights[name], gain, gradient[weight])
-        gradient[weight], gradient[f"gain/{name}"] = found
+    return network.pulled_back(gradient) | _both_ways(network, gradient)
 
 
 def _scaled(z: State, scale: float | Tensor) -> State:
@@ -110,17 +100,12 @@ def energy_gradient(network: Network, scalar: Tensor) -> Gradient:
 
 
 def differentiated(network: Network, scalar: Tensor) -> Gradient:
-    """Gradient of `scalar` by automatic differentiation; zero for what it does not depend on.
-
-    What is not trained, a whitening kernel, has none either.
-    """
+    """Gradient of `scalar` by automatic differentiation; zero for what it does not depend on."""
     parameters = parameter_names(network)
-    trained = {name: p for name, p in parameters.items() if p.requires_grad}
-    values = torch.autograd.grad(scalar, list(trained.values()), allow_unused=True)
-    found = dict(zip(trained, values, strict=True))
+    values = torch.autograd.grad(scalar, list(parameters.values()), allow_unused=True)
     return {
-        name: torch.zeros_like(parameter) if found.get(name) is None else found[name]
-        for name, parameter in parameters.items()
+        name: torch.zeros_like(parameter) if value is None else value
+        for (name, parameter), value in zip(parameters.items(), values, strict=True)
     }
 
 

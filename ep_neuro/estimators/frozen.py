@@ -50,8 +50,8 @@ class FrozenMean(BaseModel):
         where ``h`` may be smaller than a digit of the state. With a tolerance of 0 a phase has a
         fixed number of sweeps, and its residual is not taken.
     precision : {"float32", "bfloat16"}
-        Type of weights and states in both phases; the gradient keeps that of the network. ``h`` is a
-        tensor of its own and loses no digits to the mean.
+        Type of weights and states in both phases; the gradient keeps that of the network. ``h`` is
+        a tensor of its own and loses no digits to the mean.
     fallback : bool
         Settle the samples whose response misses the tolerance of `nudged`, which happens where an
         equilibrium is nearly flat, again as two phases of twice the sweeps (`Centered`), in full

@@ -7,6 +7,7 @@ from ep_neuro.report.data import (
     Answers,
     Departures,
     EncodingActivity,
+    GradientTruth,
     LearningCurve,
     ReportData,
     RunInfo,
@@ -32,6 +33,7 @@ from ep_neuro.report.figures import (
 )
 from ep_neuro.report.page import render_report, write_report
 from ep_neuro.report.rows import CostRow, TargetRow, event_ratio, graded_base
+from ep_neuro.report.truth import plot_truth
 
 __all__ = [
     "Activity",
@@ -39,6 +41,7 @@ __all__ = [
     "CostRow",
     "Departures",
     "EncodingActivity",
+    "GradientTruth",
     "LearningCurve",
     "ReportData",
     "RunInfo",
@@ -59,6 +62,7 @@ __all__ = [
     "plot_settling",
     "plot_sweep",
     "plot_tradeoff",
+    "plot_truth",
     "render_report",
     "save_figure",
     "write_report",

@@ -239,6 +239,41 @@ class LearningCurve:
 
 
 @dataclass(frozen=True, eq=False)
+class GradientTruth:
+    """How near the gradient of a training run was to the exact one, and by how many sweeps.
+
+    Attributes
+    ----------
+    at : ndarray, (K,)
+        Epochs.
+    cosine, worst : ndarray, (K,)
+        Least cosine to the implicit gradient in each epoch, over all parameters and of the worst
+        weight; NaN where it was not measured.
+    free, nudged : ndarray, (K,)
+        Sweeps of each phase, mean over the steps of the epoch.
+    asked : float or None
+        Cosine that the run was told to keep.
+    """
+
+    at: ArrayLike
+    cosine: ArrayLike
+    worst: ArrayLike
+    free: ArrayLike
+    nudged: ArrayLike
+    asked: float | None = None
+
+    def __post_init__(self) -> None:
+        names = ("at", "cosine", "worst", "free", "nudged")
+        curves = {name: _keep_curve(self, "gradient truth", name) for name in names}
+        _check_equal("gradient truth", {name: len(curve) for name, curve in curves.items()})
+        for name in names[1:]:
+            if not np.isfinite(curves[name]).any():
+                raise DataError(
+                    f"gradient truth {name}", "has no value", "give one epoch that measured it"
+                )
+
+
+@dataclass(frozen=True, eq=False)
 class Departures:
     """How far deployed states are from the equilibrium in floating point, after each step.
 
@@ -287,6 +322,7 @@ class ReportData:
     tradeoffs: Sequence[Tradeoff] = ()
     answers: Answers | None = None
     learning: Sequence[LearningCurve] = ()
+    truth: GradientTruth | None = None
     notes: Sequence[str] = ()
 
 

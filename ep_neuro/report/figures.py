@@ -26,9 +26,16 @@ from ep_neuro.report.axes import (
     styled,
     whole_numbers,
 )
-from ep_neuro.report.data import EncodingActivity, LearningCurve, SettlingCurve, Tradeoff
+from ep_neuro.report.data import (
+    EncodingActivity,
+    GradientTruth,
+    LearningCurve,
+    SettlingCurve,
+    Tradeoff,
+)
 from ep_neuro.report.palette import LIGHT, code_styles, depth_colour, series_style
 from ep_neuro.report.raster import draw_raster, raster_height
+from ep_neuro.report.truth import draw_truth
 
 
 @styled
@@ -137,11 +144,15 @@ def plot_learning(curve: LearningCurve, quantity: str = "accuracy") -> Figure:
 
 
 @styled
-def plot_curves(curve: LearningCurve) -> Figure:
-    """Accuracy and loss by epoch or sample, side by side."""
-    figure = Figure(figsize=(2 * WIDTH, HEIGHT))
-    for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        _draw_learning(axes, curve, quantity)
+def plot_curves(curve: LearningCurve, truth: GradientTruth | None = None) -> Figure:
+    """Accuracy and loss by epoch or sample, side by side; beside them `truth`, if there is one."""
+    panels = 2 if truth is None else 3
+    figure = Figure(figsize=(panels * WIDTH, HEIGHT))
+    axes = list(figure.subplots(1, panels))
+    for one, quantity in zip(axes[:2], ("accuracy", "loss"), strict=True):
+        _draw_learning(one, curve, quantity)
+    if truth is not None:
+        draw_truth(axes[2], truth)
     return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ep_neuro.errors import ConfigError
 from ep_neuro.files import write_atomic
 from ep_neuro.report import deployment, figures, palette, words
-from ep_neuro.report.data import Activity, Answers, ReportData, RunInfo
+from ep_neuro.report.data import Activity, Answers, GradientTruth, ReportData, RunInfo
 from ep_neuro.report.rows import (
     CostRow,
     TargetRow,
@@ -25,6 +25,7 @@ from ep_neuro.report.rows import (
     row_names,
 )
 from ep_neuro.report.svg import image_uri, inline_svg
+from ep_neuro.report.truth import describe_truth, plot_truth, truth_in_words
 
 MAX_CARDS = 24
 """Disagreements shown; the page says how many there are in all."""
@@ -96,6 +97,7 @@ def render_report(data: ReportData) -> str:
         "tradeoff": list(_tradeoff(data)),
         "answers": _answers(data.answers) if data.answers else None,
         "learning": list(_learning(data)),
+        "truth": _truth(data.truth) if data.truth else None,
         "light": Markup(palette.css_variables(palette.LIGHT)),
         "dark": Markup(palette.css_variables(palette.DARK)),
     }
@@ -282,3 +284,9 @@ def _learning(data: ReportData) -> Iterator[Drawing]:
                 lines = words.describe_learning(curve, quantity)
                 plot = figures.plot_learning(curve, quantity)
                 yield _draw(plot, f"{quantity}{index}", f"{curve.title}, {quantity}", lines)
+
+
+def _truth(truth: GradientTruth) -> dict[str, Any]:
+    title = "Cosine to the exact gradient, least of each epoch"
+    drawing = _draw(plot_truth(truth), "truth", title, describe_truth(truth))
+    return {"sentence": truth_in_words(truth), "drawing": drawing}

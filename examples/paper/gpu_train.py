@@ -61,7 +61,7 @@ def seconds_an_epoch(config: TrainConfig, dataset: Dataset, device: torch.device
     control = stepper.control
     if control is not None:
         x, y = tensors(config.spec(), dataset.train.head(control.truth.samples), device)
-        look = seconds(lambda: control.look(network, x, y, stepper.ranks), device, 0.0)
+        look = seconds(lambda: control.look(0, network, x, y, stepper.ranks), device, 0.0)
         total += look * steps / control.truth.every
     return total
 

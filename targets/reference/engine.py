@@ -61,7 +61,7 @@ class Engine:
         names = {p.name for p in graph.sources}
         self.recurrent = [p for p in graph.projections if p.pre not in names]
         self.feedforward = [p for p in graph.projections if p.pre in names]
-        self._operators = Convolver()
+        self._operators = Convolver(integers=graph.quantised)
         self.depth = max((p.delay for p in self.recurrent), default=1)
 
     def load(self, weights: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> None:
@@ -153,9 +153,8 @@ class Engine:
         return drive if bias is None else np.add(drive, bias, out=drive)
 
     def _apply(self, p: Projection, message: np.ndarray) -> np.ndarray:
-        x = message.astype(np.float64, copy=False)
         weight, post = self.weights[p.weight], self.shapes[p.post]
-        return self._operators.apply(p.operator, p.weight, weight, x, post)
+        return self._operators.apply(p.operator, p.weight, weight, message, post)
 
 
 def _speaks(message: np.ndarray) -> bool:

@@ -15,6 +15,7 @@ from ep_neuro.config import TrainConfig, read_config
 from ep_neuro.data import Dataset
 from ep_neuro.network import Network
 from ep_neuro.report import LearningCurve
+from ep_neuro.run_log import truth_beside
 from ep_neuro.training import TrainResult, train
 from targets.workflows.compare import DEFAULT_CHOICES, Choice, Compared, compare
 from targets.workflows.damage import damage
@@ -74,6 +75,7 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
         ["make demo", f"ep-neuro train {RECIPE}", "ep-neuro compare runs/demo/model/best"],
         out,
         learning=[training_curve(trained), recovery.curve],
+        truth=truth_beside(out / "model"),
         details={
             "Training": _in_words(trained),
             "Damaged array": f"{STUCK:.0%} of the synapses stuck, {DEAD:.0%} of the neurons dead",

@@ -24,6 +24,7 @@ from ep_neuro.report import (
     CostRow,
     Departures,
     EncodingActivity,
+    GradientTruth,
     LearningCurve,
     ReportData,
     RunInfo,
@@ -59,6 +60,7 @@ def comparison_page(
     out: Path,
     *,
     learning: Sequence[LearningCurve] = (),
+    truth: GradientTruth | None = None,
     details: Mapping[str, str] | None = None,
     sweeps: Sequence[str] = (),
 ) -> Path:
@@ -81,6 +83,7 @@ def comparison_page(
         tradeoffs=[] if "steps" in sweeps else [tradeoff(c, split) for c in runs],
         answers=answers(compared, split),
         learning=learning,
+        truth=truth,
         notes=energy_notes(compared),
     )
     written = write_report(page, out / REPORT)

@@ -78,7 +78,7 @@ def trained(spec: NetworkSpec, steps: int, control: TruthControl, batch: int = 3
     for step in range(steps):
         index = torch.randint(len(x), (batch,), generator=generator)
         if control.due(step):
-            control.look(network, x[index], y[index], Ranks(torch.device("cpu")))
+            control.look(step, network, x[index], y[index], Ranks(torch.device("cpu")))
         apply(network, control.estimator(network, x[index], y[index]).gradient, optimiser)
     return network
 
@@ -114,7 +114,7 @@ def measure(
     control = TruthControl(Truth(cosine=cosine, samples=batch), LADDER_TOP)
     network = trained(spec, steps, control)
     x, y = digits(batch, spec.input.shape[-1])
-    control.look(network, x, y, Ranks(torch.device("cpu")))
+    control.look(steps, network, x, y, Ranks(torch.device("cpu")))
     engines = {"published": PUBLISHED, "default": control.estimator, "backprop": Backprop()}
     seconds = alternate({n: _call(e, network, x, y) for n, e in engines.items()}, repeats)
     double = Network(spec).double()
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=480, help="training steps before measuring")
+    parser.add_argument("--steps", type=int, default=120, help="training steps before measuring")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--width", type=int, default=16)
     options = parser.parse_args(arguments)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import targets
 from compilers import load_program
 from compilers.limits import Violation
-from ep_neuro.checkpoint import load_model
+from ep_neuro.checkpoint import Model, load_model, save_model
+from ep_neuro.network import Network
+from ep_neuro.zoo import zoo
 from targets.base import Availability
 from tests.cli.conftest import Cli
 
@@ -54,7 +57,8 @@ def test_demo_answers_with_what_the_main_job_found(
 def test_train_says_where_its_model_is_and_the_other_commands_take_it(cli: Cli) -> None:
     done = cli("train", FRESH, "--set", "epochs=1", "--out", "run", "--json").answer
     assert done.keys() >= {
-        *("model", "test_accuracy", "val_accuracy", "epochs", "images_per_second")
+        *("model", "test_accuracy", "val_accuracy", "epochs", "images_per_second"),
+        "gradient_cosine",
     }
     assert done["epochs"] == 1
     # Its own directory and the run around it name the same model.
@@ -99,6 +103,32 @@ def test_check_confirms_that_ep_gives_the_gradient(cli: Cli) -> None:
     found = cli("check", FRESH, "--json").answer
     assert found.keys() >= {"gradient_cosine", "worst_tensor", "energy_rises"}
     assert found["gradient_cosine"] > 0.9999
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_the_loop_gain_of_each_coupling_is_told(cli: Cli, command: str) -> None:
+    (loop,) = cli(command, FRESH, "--json").answer["couplings"]
+    assert loop == {"name": "h1->output", "loop_gain": loop["loop_gain"], "sweeps": loop["sweeps"]}
+    assert 0 < loop["loop_gain"] ** loop["sweeps"] <= 0.01
+    assert f"h1->output: loop gain {loop['loop_gain']:.3g}, sweeps" in cli(command, FRESH).out
+
+
+def test_a_loop_that_does_not_settle_has_no_number_of_sweeps(cli: Cli) -> None:
+    Path("unstable.yaml").write_text(UNSTABLE)
+    assert None in [
+        c["sweeps"] for c in cli("inspect", "unstable.yaml", "--json").answer["couplings"]
+    ]
+    assert "may not settle" in cli("inspect", "unstable.yaml").out
+
+
+def test_inspecting_a_model_tells_of_its_own_weights(cli: Cli) -> None:
+    (fresh,) = cli("inspect", FRESH, "--json").answer["couplings"]
+    network = Network(zoo("digits_dense"))
+    with torch.no_grad():
+        network.weights["h1->output"].mul_(0.5)
+    save_model(Model(network), "halved")
+    (found,) = cli("inspect", "halved", "--json").answer["couplings"]
+    assert found["loop_gain"] == pytest.approx(fresh["loop_gain"] / 4)
 
 
 def test_check_takes_a_training_configuration(cli: Cli) -> None:

@@ -136,3 +136,13 @@ def test_compile_refuses_an_option_that_its_target_lacks(
     for part in says:
         assert part in found.err
     assert not Path("p").exists()
+
+
+def test_the_page_of_a_trained_model_tells_how_true_its_gradient_was(cli: Cli) -> None:
+    kind = ("--set", "estimator.kind=frozen-mean", "--set", "epochs=1")
+    done = cli("train", FRESH, *kind, "--out", "run", "--json").answer
+    assert done["gradient_cosine"] > 0.9
+    cli("compare", done["model"], "--with", "reference", "--steps", "4", *FEW, "--out", "page")
+    page = Path("page/report.html").read_text()
+    assert "How true the gradient was" in page
+    assert "(0.99 was asked" in page

@@ -22,12 +22,18 @@ from tests.helpers.graphs import (
     graph_of,
     random_residual_spec,
     samples,
+    standardised_in_units,
 )
 from tests.helpers.oracle import Sample, unrolled
 
 Data = tuple[np.ndarray, np.ndarray]
 
-NETWORKS = [digits_residual(), digits_dense(), *map(random_residual_spec, range(10))]
+NETWORKS = [
+    digits_residual(),
+    digits_dense(),
+    standardised_in_units(),
+    *map(random_residual_spec, range(10)),
+]
 
 ROUNDING = 1e-9
 """BLAS sums in another order where arrays lie elsewhere in memory; integers differ by 1 or not."""

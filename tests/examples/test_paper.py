@@ -71,20 +71,28 @@ def test_a_configuration_says_first_what_is_published_and_what_is_not(path: Path
 
 
 @pytest.mark.slow
-def test_the_depth_study_writes_each_run_and_draws_them(tmp_path: Path) -> None:
-    command = [
-        *(sys.executable, str(PAPER / "depth_ablation.py"), "--out", str(tmp_path)),
-        *("--depths", "3", "--epochs", "1"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "depth.json").read_text())
-    assert {(r["wiring"], r["method"]) for r in rows} == {
+def test_the_depth_study_goes_on_from_what_it_wrote_and_draws_it(tmp_path: Path) -> None:
+    def study(*wirings: str) -> list[str]:
+        command = [
+            *(sys.executable, str(PAPER / "depth_ablation.py"), "--out", str(tmp_path)),
+            *("--depths", "3", "--epochs", "1", "--seeds", "1", "--wirings", *wirings),
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=110, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert len(study("residual")) == 2
+    first = (tmp_path / "depth.jsonl").read_text()
+    assert len(study("residual", "plain")) == 2
+    text = (tmp_path / "depth.jsonl").read_text()
+    assert text.startswith(first)
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(r["wiring"], r["method"]) for r in rows] == [
         (wiring, method) for wiring in ("residual", "plain") for method in ("ep", "backprop")
-    }
+    ]
     assert all(r["depth"] == 3 and 0 <= r["test_accuracy"] <= 1 for r in rows)
     assert "populations" in (tmp_path / "depth.svg").read_text()
 

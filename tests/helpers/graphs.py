@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,26 @@ def digits_like_dense() -> NetworkSpec:
             PopulationSpec(name="out", shape=(10,), box=(-0.5, 1.5)),
         ),
         couplings=(CouplingSpec(pre=INPUT, post="h1"), CouplingSpec(pre="h1", post="out")),
+    )
+
+
+def standardised_in_units(ratio: float = 4.0, **output: Any) -> NetworkSpec:
+    """A residual block and a dense head in units that shrink by `ratio`, all standardised."""
+    conv: dict[str, Any] = {"kind": "conv", "kernel": 3, "padding": 1, "standardise": True}
+    return NetworkSpec(
+        name="standardised_in_units",
+        input=InputSpec(shape=(2, 6, 6), mean=(0.4, 0.4), std=(0.3, 0.3)),
+        populations=(
+            PopulationSpec(name="a", shape=(4, 6, 6), unit=ratio**2),
+            PopulationSpec(name="b", shape=(5, 3, 3), box=(0.0, 2.0), unit=ratio),
+            PopulationSpec(name="out", shape=(3,), **{"box": (-0.5, 1.5), **output}),
+        ),
+        couplings=(
+            CouplingSpec(pre=INPUT, post="a", gain=0.5, **conv),
+            CouplingSpec(pre="a", post="b", stride=2, **conv),
+            CouplingSpec(pre=INPUT, post="b", gain=0.5, stride=2, **conv),
+            CouplingSpec(pre="b", post="out", standardise=True),
+        ),
     )
 
 
@@ -172,7 +193,7 @@ def graph_of(
     for p in spec.populations:
         arrays[f"bias/{p.name}"] = rng.normal(0.1, 0.2, p.shape).astype(np.float32)
         box = None if p.box is None and encoding != "spike" else (0.0, 1.0)
-        readout = Readout() if p.box is None else Readout(p.box[0], p.box[1] - p.box[0])
+        readout = Readout() if p.bounds is None else Readout(p.bounds[0], p.height)
         populations.append(
             Population(p.name, p.shape, DYNAMICS[encoding], box, f"bias/{p.name}", readout)
         )

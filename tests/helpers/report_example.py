@@ -13,6 +13,7 @@ from ep_neuro.report import (
     CostRow,
     Departures,
     EncodingActivity,
+    GradientTruth,
     LearningCurve,
     ReportData,
     RunInfo,
@@ -31,7 +32,7 @@ POPULATIONS = {
 CODES = {"graded": 16, "sigma-delta": 64, "spike": 32}
 SECTIONS = (
     *("targets", "sweep", "tradeoff", "costs", "layerwise"),
-    *("settling", "activity", "answers", "learning", "reproduce"),
+    *("settling", "activity", "answers", "learning", "gradient", "reproduce"),
 )
 
 
@@ -51,6 +52,7 @@ def example_report(seed: int = 0) -> ReportData:
         tradeoffs=_tradeoffs(),
         answers=Answers(images, labels, _answers(rng, labels)),
         learning=_learning(rng),
+        truth=_truth(),
         notes=["Energy is computed from event counts; nothing here was measured on a chip."],
     )
 
@@ -178,3 +180,10 @@ def _learning(rng: np.random.Generator) -> list[LearningCurve]:
             accuracy={"test": 0.1 + 0.87 * (1 - np.exp(-samples / 500))},
         ),
     ]
+
+
+def _truth() -> GradientTruth:
+    epochs = np.arange(1, 31)
+    off = 0.004 * np.exp(-epochs / 8) * (1 + 0.5 * np.sin(epochs))
+    free = np.where(epochs < 10, 2, 4)
+    return GradientTruth(epochs, 1 - off, 1 - 4 * off, free, free - 1, asked=0.99)

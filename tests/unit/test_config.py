@@ -134,7 +134,7 @@ def test_a_wrong_override_is_refused_and_named(override: str, part: str) -> None
 def test_an_unknown_recipe_brings_the_nearest_one() -> None:
     with pytest.raises(ConfigError, match="did you mean 'zoo:digits_dense'"):
         read_config("zoo:digits_dens")
-    with pytest.raises(ConfigError, match="there are cifar10_residual, digits_dense"):
+    with pytest.raises(ConfigError, match="there are cifar10_resnet, digits_dense"):
         read_config("zoo:xyz")
 
 

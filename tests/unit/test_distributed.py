@@ -29,7 +29,7 @@ import json, os, sys
 from pathlib import Path
 import torch
 from ep_neuro.distributed import join
-from tests.unit.test_distributed import gradients, trained
+from tests.unit.test_distributed import gradients, learned, trained, watched
 
 place, rank = Path(sys.argv[1]), os.environ["RANK"]
 with join("cpu") as ranks:
@@ -38,6 +38,7 @@ with join("cpu") as ranks:
     result = trained(place / "run")
     assert result.test.outputs.shape == (9, 3)
     (place / f"history-{rank}.json").write_text(json.dumps(result.history))
+    (place / f"watched-{rank}.json").write_text(json.dumps(learned(watched())))
 """
 
 
@@ -57,6 +58,13 @@ def trained(place: Path | None) -> TrainResult:
     if place is None:
         return result
     return train(on_images(epochs=2), place, dataset=squares(), resume=True)
+
+
+def watched() -> TrainResult:
+    """A short training in which the truth of the gradient chooses the sweeps."""
+    truth = {"cosine": 0.999, "every": 2}
+    chosen = on_images(epochs=2, estimator={"kind": "frozen-mean"}, truth=truth, batch=8)
+    return train(chosen, dataset=squares())
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +128,14 @@ def test_all_ranks_tell_the_same_story(two_ranks: Path) -> None:
     for mine, theirs in zip(learned(trained(None)), stories[0], strict=True):
         for key in mine.keys() - free:
             assert mine[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-4), key
+
+
+def test_all_ranks_take_the_sweeps_of_the_least_true_gradient(two_ranks: Path) -> None:
+    first, second = (json.loads((two_ranks / f"watched-{r}.json").read_text()) for r in range(2))
+    assert first == second
+    for record in first:
+        assert record["gradient_cosine"] > 0.99
+        assert record["sweeps_free"] < 30
 
 
 # --- one process -------------------------------------------------------------------------------

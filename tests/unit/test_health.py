@@ -7,17 +7,28 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch.func import jacrev
 
 from ep_neuro.cli.targets import at_rest
 from ep_neuro.data import Split
 from ep_neuro.estimators import Centered
-from ep_neuro.health import eigenvalues_at_rest, near_bifurcation, spectral_radius, with_more_sweeps
+from ep_neuro.health import (
+    FAINT,
+    Loop,
+    eigenvalues_at_rest,
+    loops,
+    near_bifurcation,
+    spectral_radius,
+    with_more_sweeps,
+)
 from ep_neuro.network import Landscape, Network
+from ep_neuro.operators import forward
 from ep_neuro.settle import Schedule, settle
-from ep_neuro.spec import NetworkSpec
-from tests.helpers.graphs import random_residual_spec
-from tests.helpers.problems import smooth
+from ep_neuro.spec import INPUT, NetworkSpec
+from tests.helpers.graphs import random_residual_spec, standardised_in_units
+from tests.helpers.problems import chain, pooled, smooth
 
 TIGHT = Schedule(sweeps=2000, tolerance=1e-9)
 
@@ -137,3 +148,60 @@ def pair(weight: float) -> tuple[Network, torch.Tensor]:
         for pre, post, value in couplings:
             network.weights[f"{pre}->{post}"].fill_(value)
     return network, torch.ones(2, 1, dtype=torch.float64)
+
+
+# --- loop gains --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [random_residual_spec(1), random_residual_spec(4), pooled("max"), standardised_in_units()],
+    ids=lambda s: s.name,
+)
+def test_a_loop_gain_is_the_largest_singular_value_squared(spec: NetworkSpec) -> None:
+    network = Network(spec, 1).double()
+    found = {loop.name: loop for loop in loops(network, iterations=500)}
+    inner = [c for c in spec.couplings if c.pre != INPUT]
+    assert list(found) == [c.name for c in inner]
+    for c in inner:
+        shape, weight = spec.shapes[c.pre], network.effective()[c.name]
+        basis = torch.eye(int(np.prod(shape)), dtype=torch.float64).unflatten(1, shape)
+        matrix = forward(c, weight, basis, spec.shapes[c.post]).flatten(1)
+        exact = float(torch.linalg.matrix_norm(matrix.detach(), 2)) ** 2
+        assert found[c.name].loop_gain == pytest.approx(exact, rel=1e-3)
+        few = next(loop for loop in loops(network) if loop.name == c.name).loop_gain
+        assert 0.8 * exact < few < 1.001 * exact
+
+
+def test_the_loop_of_an_untied_coupling_goes_back_by_its_own_weight() -> None:
+    network = Network(chain(untied=True))
+    before = [loop.loop_gain for loop in loops(network)]
+    with torch.no_grad():
+        network.feedback["h->g"].mul_(0.5)
+    after = [loop.loop_gain for loop in loops(network)]
+    assert after == [pytest.approx(before[0] / 2), before[1]]
+
+
+@pytest.mark.parametrize("ratio", [2.0, 4.0])
+def test_units_that_shrink_weaken_loops_by_the_square_of_their_ratio(ratio: float) -> None:
+    plain, weak = (Network(standardised_in_units(r)) for r in (1.0, ratio))
+    for a, b in zip(loops(plain), loops(weak), strict=True):
+        assert b.loop_gain == pytest.approx(a.loop_gain / ratio**2, rel=1e-5)
+
+
+@given(gain=st.floats(0, 0.9999))
+@example(gain=0.1)
+@example(gain=0.01)
+@example(gain=0.0)
+def test_a_loop_implies_the_fewest_sweeps_that_leave_a_hundredth(gain: float) -> None:
+    sweeps = Loop("a->b", gain).sweeps
+    assert sweeps is not None
+    assert sweeps >= 1
+    assert gain**sweeps <= FAINT * (1 + 1e-9)
+    assert sweeps == 1 or gain ** (sweeps - 1) > FAINT * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("gain", [1.0, 3.0, float("nan")])
+def test_a_loop_that_gains_may_not_settle(gain: float) -> None:
+    assert Loop("a->b", gain).sweeps is None
+    assert "may not settle" in str(Loop("a->b", gain))

@@ -43,6 +43,7 @@ SECTION_OF = {
     "activity": "activity",
     "answers": "answers",
     "learning": "learning",
+    "truth": "gradient",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,8 +86,9 @@ def test_each_network_bears_its_name_and_ten_classes(name: str) -> None:
     assert zoo(name).classes == 10
 
 
-def test_digits_residual_is_wired_like_the_published_network() -> None:
-    spec, big = zoo("digits_residual"), zoo("hopfield_resnet13")
+@pytest.mark.parametrize("name", ["digits_residual", "digits_resnet"])
+def test_residual_digits_are_wired_like_the_published_network(name: str) -> None:
+    spec, big = zoo(name), zoo("hopfield_resnet13")
     half = len(spec.couplings) - 1
     assert [(c.name, c.kernel, c.stride, c.padding) for c in spec.couplings[:half]] == [
         (c.name, c.kernel, c.stride, c.padding) for c in big.couplings[:half]
@@ -116,6 +119,23 @@ def test_a_hopfield_resnet_takes_images_of_any_size(
     assert len(spec.couplings) == 3 * blocks + 1
     assert len(without_skips(spec, "plain").couplings) == 2 * blocks + 1
     assert spec.couplings[0].pre == INPUT
+
+
+def test_units_shrink_towards_the_output_where_asked() -> None:
+    fields: dict[str, Any] = {
+        "image": (1, 8, 8),
+        "channels": (2, 3, 4, 5),
+        "classes": 4,
+        "heights": (2.0,) * 4,
+        "output_box": None,
+        "gain": 1.0,
+    }
+    spec = hopfield_resnet("net", shrink=4.0, **fields)
+    assert [p.unit for p in spec.populations] == [256.0, 64.0, 16.0, 4.0, 1.0]
+    assert [p.box for p in spec.populations[:-1]] == [(0.0, 2.0)] * 4
+    plain = hopfield_resnet("net", **fields)
+    assert {p.unit for p in plain.populations} == {1.0}
+    assert plain.couplings == spec.couplings
 
 
 def test_half_a_block_is_refused() -> None:
