@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -91,7 +92,8 @@ class Results:
         self.path = out / "results.jsonl"
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         rows = [json.loads(line) for line in lines]
-        self._known = {(row["stage"], row.get("name")) for row in rows}
+        self._known = {(row["stage"], row.get("name")) for row in rows if "error" not in row}
+        self.failed = False
 
     def has(self, stage: str, name: str) -> bool:
         """Whether this was measured before."""
@@ -103,6 +105,14 @@ class Results:
         with self.path.open("a") as file:
             file.write(line + "\n")
         print(line, flush=True)
+
+    def measure(self, stage: str, name: str, run: Callable[[], dict[str, Any]]) -> None:
+        """Write what `run` finds, or why it fails: other rows are measured all the same."""
+        try:
+            self.add(stage, name, **run())
+        except (RuntimeError, EPNeuroError) as error:
+            self.failed = True
+            self.add(stage, name, error=str(error).strip().partition("\n")[0])
 
 
 @contextlib.contextmanager
@@ -181,7 +191,7 @@ def measure_graphs(results: Results, device: torch.device, until: float) -> None
             continue
         phases = {"free": free, "nudged": nudged, "precision": precision}
         estimator = BASE.model_copy(update=phases)
-        results.add("graphs", name, **_recorded(spec, size, estimator, device))
+        results.measure("graphs", name, partial(_recorded, spec, size, estimator, device))
 
 
 def _recorded(
@@ -224,42 +234,31 @@ def measure_speed(results: Results, device: torch.device, until: float) -> None:
             continue
         sweeps = engines[engine]
         estimator = Backprop() if sweeps is None else shortened(BASE, *sweeps)
-        split = batch_of(spec, size)
-        with arithmetic(MODES["fp32"]):
-            network = Network(spec, seed=0).to(device)
-            exact = estimator(network, *tensors(spec, split, device)).gradient
-        with arithmetic(MODES[mode]):
-            results.add("speed", name, **_speed(spec, estimator, split, device, MODES[mode], exact))
+        results.measure("speed", name, partial(_speed, spec, size, estimator, MODES[mode], device))
 
 
 def _speed(
-    spec: NetworkSpec,
-    estimator: Any,
-    split: Split,
-    device: torch.device,
-    mode: Mode,
-    exact: dict[str, Tensor],
+    spec: NetworkSpec, size: int, estimator: Any, mode: Mode, device: torch.device
 ) -> dict[str, Any]:
     """Images per second of whole training steps and of gradients alone, and how true those are."""
+    split, network = batch_of(spec, size), Network(spec, seed=0).to(device)
+    x, y = tensors(spec, split, device)
+    with arithmetic(MODES["fp32"]):
+        exact = estimator(network, x, y).gradient
     if isinstance(estimator, FrozenMean):
         estimator = estimator.model_copy(update={"precision": mode.precision})
         cast: Any = contextlib.nullcontext()
     else:  # The twin has no precision of its own.
-        cast = torch.autocast(device.type, torch.bfloat16, enabled=mode.precision == "bfloat16")
-    config = TrainConfig(
-        network=spec.to_dict(),
-        estimator=estimator,
-        truth=None,
-        optimiser={"kind": "sgd", "lr": 1e-6},
-        batch=len(split),
-    )
-    network = Network(spec, seed=0).to(device)
-    x, y = tensors(spec, split, device)
+        short = mode.precision == "bfloat16"
+        # Weights change from step to step: none is kept cast.
+        cast = torch.autocast(device.type, torch.bfloat16, enabled=short, cache_enabled=False)
+    chosen = {"estimator": estimator, "optimiser": {"kind": "sgd", "lr": 1e-6}}
+    config = TrainConfig(network=spec.to_dict(), truth=None, batch=size, **chosen)
     step = Stepper(config, split, network, 10_000, Ranks(device))
-    index = torch.arange(len(split))
+    index = torch.arange(size)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with cast:
+    with arithmetic(mode), cast:
         gradient = estimator(network, x, y).gradient
         alone = seconds(lambda: estimator(network, x, y), device, 0.5)
         whole = seconds(lambda: step(index, 0, "benchmark"), device, 0.5)
@@ -267,8 +266,8 @@ def _speed(
             step(index, 0, "benchmark")
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     return {
-        "images_per_second": len(split) / whole,
-        "gradient_images_per_second": len(split) / alone,
+        "images_per_second": size / whole,
+        "gradient_images_per_second": size / alone,
         "cosine_to_fp32": cosine(gradient, exact),
         "host_reads_a_step": reads.count,
         "peak_memory_mb": peak,
@@ -287,10 +286,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = choose_device(options.device)
         measure_graphs(results, device, now + GRAPHS * (options.until - now))
         measure_speed(results, device, options.until)
-        if time.time() < options.until:
-            results.add("measured", "all")
     except EPNeuroError as error:
         raise SystemExit(f"error: {error}") from None
+    if results.failed:
+        raise SystemExit("error: not everything could be measured; see the lines with an error")
+    if time.time() < options.until:
+        results.add("measured", "all")
 
 
 if __name__ == "__main__":
