@@ -75,7 +75,7 @@ def configuration(
             "data": options.data,
             "estimator": ep if method == "ep" else {"kind": "backprop"},
             "truth": {"every": 60},
-            "optimiser": {"lr": 0.04, "relative": True, "weight_decay": 0.02, "warmup": 0.1},
+            "optimiser": {"lr": 0.02, "relative": True, "weight_decay": 0.02, "warmup": 0.1},
             "evaluation": {"sweeps": 50, "relaxation": 1.0, "tolerance": 1e-3},
             "epochs": options.epochs,
             "batch": 64,

