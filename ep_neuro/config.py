@@ -126,7 +126,8 @@ class TrainConfig(BaseModel):
         code, too, if ``optimiser.clip_norm`` is 1.
     truth : Truth, optional
         How true the gradient of the estimator ``frozen-mean`` has to be: its sweeps are then as few
-        as keep it so. With null, it does the sweeps that it says.
+        as keep it so. With null, it does the sweeps that it says. Other estimators, and networks
+        with untied couplings, are not watched.
     optimiser : Optimiser
     epochs, batch : int
         Passes over the training split, samples a step.
@@ -223,6 +224,16 @@ class TrainConfig(BaseModel):
                 "augment",
                 f"network '{spec.name}' takes {list(spec.input.shape)}, not images",
                 "give its input the shape [channels, height, width], or augment: []",
+            )
+        if (
+            self.truth
+            and isinstance(self.estimator, FrozenMean)
+            and self.on_unsettled != "continue"
+        ):
+            raise ConfigError(
+                f"on_unsettled: {self.on_unsettled}",
+                "under truth, phases are as short as keep the gradient true, settled or not",
+                "set truth: null, or on_unsettled: continue",
             )
         if self.carry_states and isinstance(self.estimator, Backprop):
             raise ConfigError(

@@ -69,7 +69,6 @@ def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
     network = network.folded()
     spec = network.spec
     refuse_unlowerable(spec)
-    network = network.folded()
     with torch.no_grad():
         couplings = tuple(_merged(c) for c in spec.couplings)
         weights = {c.name: _kernel(c, network.weights[c.name].float()) for c in spec.couplings}

@@ -34,13 +34,11 @@ class Network(nn.Module):
     ----------
     weights : mapping of Parameter
         By coupling name ``pre->post``; shapes as in `NetworkSpec.weight_shapes`.
-    gains : mapping of Parameter
-        Gains of standardised couplings, (channels,), by coupling name; `weights` has the weights
-        before they are standardised, `effective` those that the dynamics sees.
     feedback : mapping of Parameter
         Weights of the way back of untied couplings, by coupling name.
     gains : mapping of Parameter, (channels,)
         Of standardised couplings, by coupling name; one a neuron where the coupling is dense.
+        `weights` has the weights before they are standardised, `effective` those of the dynamics.
     readout : Linear or None
         From the output population to the classes, outside the dynamics.
     """

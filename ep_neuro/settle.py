@@ -173,8 +173,8 @@ class SettleResult:
         state = {p: v.clone() for p, v in self.state.items()}
         residual = self.residual.clone()
         for p, v in again.state.items():
-            state[p][late.repeat(2)] = v
-        residual[late] = torch.maximum(*again.residual.chunk(2))
+            state[p][late.repeat(2)] = v.to(state[p].dtype)
+        residual[late] = torch.maximum(*again.residual.chunk(2)).to(residual.dtype)
         settled = bool((residual <= tolerance).all())
         return SettleResult(
             state=state,

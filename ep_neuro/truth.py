@@ -14,7 +14,7 @@ from ep_neuro.distributed import Ranks
 from ep_neuro.estimators import FrozenMean, Gradient
 from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
-from ep_neuro.verify import cosine
+from ep_neuro.verify import cosine, in_units
 
 LADDER = ((1, 1), (2, 1), (3, 1), (4, 2), (6, 4), (9, 6), (14, 10), (20, 15), (30, 20), (50, 35))
 """Sweeps of the free and the nudged phase to choose from, in the order of their cost.
@@ -62,7 +62,7 @@ class Truth(BaseModel):
     Attributes
     ----------
     cosine : float
-        Least cosine of the whole gradient to the implicit one.
+        Least cosine of the whole gradient, in units, to the implicit one.
     every : int
         Most steps from one look to the next.
     samples : int
@@ -134,12 +134,13 @@ class TruthControl:
         rung = self._rung or 0
         now = found(rung)
         used = now if self._rung is not None else None
-        climbs = now[0] < 1 - CLIMB * allowed
+        enough = now[0] >= 1 - CLIMB * allowed
         while now[0] < 1 - CLIMB * allowed and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
+        climbs = rung > (self._rung or 0)
         calm = self._wait >= self.truth.every
-        falls = calm and not climbs and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
+        falls = calm and enough and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
         rung -= falls
         self._wait = 1 if climbs or falls else min(2 * self._wait, self.truth.every)
         self._next = step + self._wait
@@ -203,7 +204,8 @@ def _cosines(
     """Cosine of the gradient, and that of its worst weight."""
     if exact is None:
         return 0.0, 0.0
-    gradient = {k: g.double() for k, g in estimator(network, x, y).gradient.items()}
+    found = {k: g.double() for k, g in estimator(network, x, y).gradient.items()}
+    gradient, exact = in_units(network, found), in_units(network, exact)
     weights = [
         _finite(cosine({name: gradient[name]}, {name: value}))
         for name, value in exact.items()

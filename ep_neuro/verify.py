@@ -30,7 +30,8 @@ class CheckResult:
     Attributes
     ----------
     gradient_cosine : float
-        Cosine of the EP gradient to the gradient by implicit differentiation, all parameters.
+        Cosine of the EP gradient to the gradient by implicit differentiation, all parameters, in
+        units.
     worst_tensor, worst_cosine : str, float
         The parameter that agrees least.
     finite_difference : float or None
@@ -92,15 +93,16 @@ def check_network(
     response = schedule.model_copy(update={"tolerance": max(schedule.tolerance, RESPONSE)})
     estimator = FrozenMean(beta=beta, free=schedule, nudged=response, fallback=False)
     estimate = estimator(network, x, y, start=free.state)
+    mine, theirs = (in_units(network, e.gradient) for e in (estimate, exact))
     cosines = {
-        name: cosine({name: estimate.gradient[name]}, {name: value})
-        for name, value in exact.gradient.items()
+        name: cosine({name: mine[name]}, {name: value})
+        for name, value in theirs.items()
         if float(value.norm()) > 0
     }
     worst = min(cosines, key=lambda name: cosines[name]) if cosines else "none"
     small = network.spec.parameters <= SMALL
     return CheckResult(
-        gradient_cosine=cosine(estimate.gradient, exact.gradient),
+        gradient_cosine=cosine(mine, theirs),
         worst_tensor=worst,
         worst_cosine=cosines.get(worst, 0.0),
         finite_difference=_deviation(network, x, y, exact.gradient, schedule) if small else None,
@@ -110,6 +112,20 @@ def check_network(
         curvature=exact.curvature,
         message=free.message,
     )
+
+
+def in_units(network: Network, gradient: Gradient) -> Gradient:
+    """`gradient` with respect to parameters in units, as those of fresh weights and biases are.
+
+    In real units a bias of a large unit has a gradient that is small by as much, so that a cosine
+    over all tensors would be that of the last ones.
+    """
+    units = network.spec.units
+    scales = {f"bias/{p}": units[p] for p in network.biases}
+    for c in network.spec.couplings:
+        ratio = units[c.post] / units[c.pre]
+        scales |= {f"{kind}/{c.name}": ratio for kind in ("weight", "gain", "feedback")}
+    return {name: value * scales.get(name, 1.0) for name, value in gradient.items()}
 
 
 def cosine(a: Gradient, b: Gradient) -> float:

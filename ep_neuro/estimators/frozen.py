@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from ep_neuro.activations import Clip, distance
@@ -67,6 +67,11 @@ class FrozenMean(BaseModel):
     nudged: Schedule = Schedule(sweeps=50, tolerance=1e-2)
     precision: Literal["float32", "bfloat16"] = "float32"
     fallback: bool = True
+
+    @field_validator("nudged", mode="before")
+    @classmethod
+    def _tolerance_is_that_of_a_response_unless_it_says_otherwise(cls, value: Any) -> Any:
+        return {"sweeps": 50, "tolerance": 1e-2, **value} if isinstance(value, dict) else value
 
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None

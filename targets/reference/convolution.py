@@ -87,7 +87,7 @@ class Convolver:
             size = np.abs(weight)
             known = (weight, float(size.sum((1, 2, 3)).max()), float(size.sum((0, 2, 3)).max()))
             self._sums[name] = known
-        message = max(float(x.max()), -float(x.min()))
+        message = max(float(x.max(initial=0)), -float(x.min(initial=0)))
         return float(message * known[1 if isinstance(operator, Conv) else 2])
 
     def _kernel(self, name: str, weight: np.ndarray, single: bool) -> Tensor:

@@ -27,7 +27,7 @@ from ep_neuro.optimisers import make_optimiser
 from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.spec import NetworkSpec
 from ep_neuro.truth import LADDER, Truth, TruthControl, shortened
-from ep_neuro.verify import cosine
+from ep_neuro.verify import cosine, in_units
 from ep_neuro.zoo import OUTPUT_BOX, hopfield_resnet
 
 PUBLISHED = Centered(beta=0.2, free=PUBLISHED_FREE, nudged=PUBLISHED_NUDGED)
@@ -124,9 +124,9 @@ def measure(
     return {
         "training_step_speedup": _ratio(seconds, "published", "default"),
         "step_vs_backprop": _ratio(seconds, "default", "backprop"),
-        "gradient_cosine": _cosine(found["default"], exact.gradient),
-        "gradient_cosine_published": _cosine(found["published"], exact.gradient),
-        "gradient_cosine_backprop": _cosine(found["backprop"], exact.gradient),
+        "gradient_cosine": _cosine(network, found["default"], exact.gradient),
+        "gradient_cosine_published": _cosine(network, found["published"], exact.gradient),
+        "gradient_cosine_backprop": _cosine(network, found["backprop"], exact.gradient),
         "sweeps": [engine.free.sweeps, engine.nudged.sweeps],
         "seconds": {n: statistics.median(s) for n, s in seconds.items()},
         "images_per_second": {n: batch / statistics.median(s) for n, s in seconds.items()},
@@ -141,7 +141,7 @@ def fewest(network: Network, x: Tensor, y: Tensor, exact: Gradient, least: float
     """The engine of the fewest sweeps whose cosine to the `exact` gradient is `least` or more."""
     for rung in LADDER:
         engine = shortened(LADDER_TOP, *rung)
-        if _cosine(engine(network, x, y), exact) >= least:
+        if _cosine(network, engine(network, x, y), exact) >= least:
             return engine
     return LADDER_TOP
 
@@ -177,8 +177,9 @@ def _ratio(seconds: dict[str, list[float]], a: str, b: str) -> float:
     return statistics.median(p / q for p, q in zip(seconds[a], seconds[b], strict=True))
 
 
-def _cosine(estimate: Estimate, exact: Gradient) -> float:
-    return cosine({k: v.double() for k, v in estimate.gradient.items()}, exact)
+def _cosine(network: Network, estimate: Estimate, exact: Gradient) -> float:
+    found = {k: v.double() for k, v in estimate.gradient.items()}
+    return cosine(in_units(network, found), in_units(network, exact))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

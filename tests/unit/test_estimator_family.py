@@ -176,6 +176,20 @@ def test_frozen_mean_keeps_its_direction_with_bfloat16_weights() -> None:
     assert cosine(half, full) > 0.99
 
 
+def test_late_samples_settle_again_in_full_precision_beside_bfloat16() -> None:
+    network, x, y = problem(5, digits_like_residual())
+    network, x, y = network.float(), x.float(), y.float()
+    short = FrozenMean(precision="bfloat16", nudged=Schedule(sweeps=2, tolerance=1e-3))
+    full = FrozenMean(nudged=Schedule(sweeps=200, tolerance=1e-4))
+    assert cosine(short(network, x, y).gradient, full(network, x, y).gradient) > 0.9
+
+
+def test_a_response_keeps_its_tolerance_where_only_its_sweeps_are_given() -> None:
+    assert FrozenMean.model_validate({"nudged": {"sweeps": 7}}).nudged == Schedule(
+        sweeps=7, tolerance=FrozenMean().nudged.tolerance
+    )
+
+
 # --- the interface -----------------------------------------------------------------------------
 
 
