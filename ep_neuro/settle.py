@@ -162,6 +162,8 @@ class SettleResult:
         """The status, the residual and the remedy in one line."""
         if self.settled:
             return f"settled in {self.sweeps} sweeps, residual {self.residual.max():.2g}"
+        if self.unmeasured:
+            return f"{self.sweeps} sweeps, whose residual was not taken"
         state, remedy = self.status.value.split(": ", 1)
         return f"{state} after {self.sweeps} sweeps, residual {self.residual.max():.2g}: {remedy}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -163,15 +163,27 @@ class TruthControl:
 
 def shortened(estimator: FrozenMean, free: int, nudged: int) -> FrozenMean:
     """`estimator` with so many sweeps and no tolerance."""
-    plain: dict[str, Any] = {"relaxation": 1.0} if free <= PLAIN else {}
     phases = {
-        name: schedule.model_copy(update={"sweeps": sweeps, "tolerance": 0.0, **plain})
+        name: schedule.model_copy(
+            update={
+                "sweeps": sweeps,
+                "tolerance": 0.0,
+                "relaxation": _step(schedule, free),
+            }
+        )
         for name, schedule, sweeps in (
             ("free", estimator.free, free),
             ("nudged", estimator.nudged, nudged),
         )
     }
     return estimator.model_copy(update={**phases, "fallback": False})
+
+
+def _step(schedule: Schedule, free: int) -> float | Literal["auto"]:
+    """Relaxation of so few sweeps: whole steps, unless `schedule` itself takes smaller ones."""
+    if free > PLAIN:
+        return schedule.relaxation
+    return 1.0 if schedule.relaxation == "auto" else min(schedule.relaxation, 1.0)
 
 
 def _reference(estimator: FrozenMean) -> FrozenMean:
