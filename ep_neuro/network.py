@@ -13,6 +13,7 @@ from ep_neuro.activations import activation
 from ep_neuro.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
 from ep_neuro.errors import DataError
 from ep_neuro.operators import Operators, arranged
+from ep_neuro.settle import Schedule, SettleResult, settle
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.standardisation import pull_back, standardised
 
@@ -70,6 +71,25 @@ class Network(nn.Module):
             with torch.no_grad():
                 self.readout.weight.normal_(0, spec.initial_readout_std, generator=generator)
                 self.readout.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (N, *output shape) at the free equilibrium of raw inputs `x` (N, *input shape).
+
+        Autograd does not pass through it: an equilibrium is found without a graph, and the gradient
+        of a cost is what an estimator makes of several; see `ep_neuro.loss`. With a readout,
+        `scores` makes classes of it.
+
+        Raises
+        ------
+        DataError
+            If `x` does not fit the network.
+        """
+        return self.settle(x).state[self.spec.output]
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, schedule: Schedule = Schedule()) -> SettleResult:
+        """The free equilibrium of raw inputs `x` (N, *input shape), from rest; see `forward`."""
+        return settle(Landscape(self, x), schedule)
 
     @property
     def biases(self) -> dict[str, nn.Parameter]:
