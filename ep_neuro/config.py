@@ -8,21 +8,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ep_neuro.augment import Augmentation
-from ep_neuro.baselines import Backprop, Implicit, Unrolled
+from ep_neuro.baselines import Backprop
 from ep_neuro.checkpoint import SPEC, Model, best_in, load_model
 from ep_neuro.errors import ConfigError, EPNeuroError
-from ep_neuro.estimators import (
-    Centered,
-    Deployed,
-    FrozenMean,
-    Holomorphic,
-    OneSided,
-    RandomSign,
-)
+from ep_neuro.estimators import ESTIMATORS, Centered, Deployed, Estimator, FrozenMean
 from ep_neuro.network import Network
+from ep_neuro.registry import load_plugins
 from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.spec import NetworkSpec
 from ep_neuro.truth import Truth
@@ -31,20 +34,6 @@ from ep_neuro.zoo import zoo
 
 RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
-
-
-Estimator = (
-    Centered
-    | Backprop
-    | Deployed
-    | FrozenMean
-    | Holomorphic
-    | OneSided
-    | RandomSign
-    | Implicit
-    | Unrolled
-)
-"""What may stand under ``estimator``, chosen by ``kind``."""
 
 
 class Optimiser(BaseModel):
@@ -117,6 +106,9 @@ class TrainConfig(BaseModel):
         Name of a data set (`ep_neuro.data.load`).
     data_root : str, optional
         Where its files lie.
+    plugins : sequence of str
+        Modules to import first, by name (``my_module``) or as files (``my/module.py``, from the
+        working directory): they register estimators of their own (`register_estimator`).
     estimator : Estimator
         Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
     schedule : {"own", "published"}
@@ -162,7 +154,8 @@ class TrainConfig(BaseModel):
     start: str | None = None
     data: str = "digits"
     data_root: str | None = None
-    estimator: Annotated[Estimator, Field(discriminator="kind")] = Centered()
+    plugins: tuple[str, ...] = ()
+    estimator: Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)] = Centered()
     schedule: Literal["own", "published"] = "own"
     truth: Truth | None = Truth()
     optimiser: Optimiser = Optimiser()
@@ -197,6 +190,14 @@ class TrainConfig(BaseModel):
         phases = {"free": PUBLISHED_FREE, "nudged": PUBLISHED_NUDGED}
         estimator = {"kind": "centered", **beta, **phases}
         return {**data, "estimator": estimator, "evaluation": PUBLISHED_FREE}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plugins_come_first(cls, data: Any) -> Any:
+        names = data.get("plugins") if isinstance(data, dict) else None
+        if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+            load_plugins(names)
+        return data
 
     @field_validator("estimator", mode="before")
     @classmethod

@@ -54,7 +54,10 @@ class Network(nn.Module):
         for c in spec.couplings:
             shape = spec.weight_shapes[c.name]
             std = spec.initial_std(c)
-            self.weights[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
+            # What is fixed is out of reach of an optimiser's weight decay, too.
+            self.weights[c.name] = nn.Parameter(
+                torch.randn(shape, generator=generator) * std, requires_grad=not c.whiten
+            )
             if c.untied:
                 self.feedback[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
             if c.standardise:
@@ -87,9 +90,12 @@ class Network(nn.Module):
         return self.settle(x).state[self.spec.output]
 
     @torch.no_grad()
-    def settle(self, x: Tensor, schedule: Schedule = Schedule()) -> SettleResult:
-        """The free equilibrium of raw inputs `x` (N, *input shape), from rest; see `forward`."""
-        return settle(Landscape(self, x), schedule)
+    def settle(self, x: Tensor, schedule: Schedule | None = None) -> SettleResult:
+        """The free equilibrium of raw inputs `x` (N, *input shape), from rest; see `forward`.
+
+        By the defaults of `Schedule` if none is given.
+        """
+        return settle(Landscape(self, x), schedule or Schedule())
 
     @property
     def biases(self) -> dict[str, nn.Parameter]:
@@ -139,7 +145,7 @@ class Network(nn.Module):
         other.spec, other.gains = plain, nn.ParameterDict()
         with torch.no_grad():
             for name, weight in self.effective().items():
-                other.weights[name].copy_(weight)
+                other.weights[name].copy_(weight).requires_grad_()
         return other
 
     @property

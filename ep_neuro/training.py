@@ -42,7 +42,7 @@ __all__ = [
     "train",
 ]
 
-FREE_TO_CHANGE = {"epochs", "data_root", "device", "threads", "save_minutes"}
+FREE_TO_CHANGE = {"epochs", "data_root", "device", "plugins", "save_minutes", "threads"}
 """Keys in which a resumed run may differ from what it resumes."""
 
 RADIUS_SAMPLES = 32
