@@ -12,13 +12,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
 from ep_neuro import image_folder, packed_images
 from ep_neuro.errors import DataError
 from ep_neuro.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -65,6 +68,23 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]: ...
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Any]:
+        """Copies of the pixels, 0 to 1, float32, and of the label at `index`: what a loader takes.
+
+        One sample and its label as a number; or those of a slice or of several indices, (N, ...)
+        and (N,) of int64.
+        """
+        import torch  # here: who reads arrays shall not wait for it
+
+        x, y = torch.tensor(_to_unit(self.pixels[index])), self.y[index]
+        return x, int(y) if y.ndim == 0 else torch.tensor(y)
 
     def head(self, count: int | None) -> Split:
         """The first `count` samples; all of them if None."""

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from ep_neuro import data
-from ep_neuro.data import SPLITS, check_fits, fitted, load, parse, split_indices
+from ep_neuro.data import SPLITS, Split, check_fits, fitted, load, parse, split_indices
 from ep_neuro.errors import DataError
 from ep_neuro.spec import NetworkSpec
 
@@ -395,3 +397,46 @@ def test_a_network_of_another_shape_is_refused(
 
 def test_the_default_root_is_not_the_users_in_tests() -> None:
     assert "~" not in str(data.DEFAULT_ROOT)
+
+
+# --- one sample, or many -----------------------------------------------------------------------
+
+
+def bytes_and_numbers() -> list[Split]:
+    """The same seven samples as bytes and as numbers."""
+    pixels = np.arange(7 * 12, dtype=np.uint8).reshape(7, 1, 3, 4)
+    y = np.array([4, 0, 1, 2, 3, 0, 1])
+    return [Split(pixels, y), Split(pixels.astype(np.float32) / np.float32(255), y)]
+
+
+@pytest.mark.parametrize("split", bytes_and_numbers(), ids=["bytes", "numbers"])
+def test_a_data_loader_takes_a_split_by_samples_or_by_batches(split: Split) -> None:
+    by_sample = DataLoader(split, batch_size=3)  # type: ignore[arg-type]
+    batches = BatchSampler(SequentialSampler(split), 3, drop_last=False)
+    by_batch = DataLoader(split, sampler=batches, batch_size=None)  # type: ignore[arg-type]
+    for loader in (by_sample, by_batch):
+        found = list(loader)
+        assert [len(y) for _, y in found] == [3, 3, 1]
+        x, y = (torch.cat(parts) for parts in zip(*found, strict=True))
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        assert np.array_equal(x, split.x)
+        assert np.array_equal(y, split.y)
+
+
+@pytest.mark.parametrize("split", bytes_and_numbers(), ids=["bytes", "numbers"])
+def test_samples_of_a_split_are_copies(split: Split) -> None:
+    x, y = split[2]
+    assert (tuple(x.shape), y, type(y)) == ((1, 3, 4), 1, int)
+    assert np.array_equal(split[-5][0], x)
+    some = [
+        split[1:4],
+        split[[1, 2, 3]],
+        split[np.array([1, 2, 3])],
+        split[torch.tensor([1, 2, 3])],
+    ]
+    for images, labels in some:
+        assert torch.equal(images[1], x)
+        assert labels.tolist() == [0, 1, 2]
+        images.zero_()
+    assert np.array_equal(split[2][0], x)
+    assert len([label for _, label in split]) == 7  # type: ignore[attr-defined]
