@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ep_neuro.augment import Augmentation, register_augmentation
     from ep_neuro.autograd import loss
     from ep_neuro.baselines import (
         Backprop,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Augmentation": "augment",
     "Backprop": "baselines",
     "Centered": "estimators",
     "CouplingSpec": "spec",
@@ -83,6 +85,7 @@ _HOMES = {
     "open_model": "checkpoint",
     "parameter_names": "network",
     "read_config": "config",
+    "register_augmentation": "augment",
     "register_estimator": "estimators",
     "save_model": "checkpoint",
     "settle": "settle",
@@ -92,6 +95,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Augmentation",
     "Backprop",
     "Centered",
     "CouplingSpec",
@@ -129,6 +133,7 @@ __all__ = [
     "open_model",
     "parameter_names",
     "read_config",
+    "register_augmentation",
     "register_estimator",
     "save_model",
     "settle",

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ep_neuro.augment import Augmentation
+from ep_neuro.augment import AUGMENTATIONS, Augmentation
 from ep_neuro.baselines import Backprop
 from ep_neuro.checkpoint import SPEC, Model, best_in, load_model
 from ep_neuro.errors import ConfigError, EPNeuroError
@@ -34,6 +34,11 @@ from ep_neuro.zoo import zoo
 
 RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
+
+
+AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
+Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
+"""What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
 
 
 class Optimiser(BaseModel):
@@ -108,7 +113,8 @@ class TrainConfig(BaseModel):
         Where its files lie.
     plugins : sequence of str
         Modules to import first, by name (``my_module``) or as files (``my/module.py``, from the
-        working directory): they register estimators of their own (`register_estimator`).
+        working directory), which register estimators (`register_estimator`) or augmentations
+        (`register_augmentation`) of their own.
     estimator : Estimator
         Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
     schedule : {"own", "published"}
@@ -155,7 +161,7 @@ class TrainConfig(BaseModel):
     data: str = "digits"
     data_root: str | None = None
     plugins: tuple[str, ...] = ()
-    estimator: Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)] = Centered()
+    estimator: AnyEstimator = Centered()
     schedule: Literal["own", "published"] = "own"
     truth: Truth | None = Truth()
     optimiser: Optimiser = Optimiser()
@@ -165,7 +171,7 @@ class TrainConfig(BaseModel):
     evaluation: Schedule = Schedule(sweeps=200)
     seed: int = 0
     threads: Annotated[int, Field(ge=1)] = 1
-    augment: tuple[Augmentation, ...] = ()
+    augment: tuple[Step, ...] = ()
     carry_states: bool = False
     on_unsettled: Literal["continue", "more-sweeps", "stop"] = "continue"
     unsettled_limit: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -87,13 +87,15 @@ class Registry:
         """
         if not isinstance(value, Mapping):
             return value
-        kind = value.get("kind")
+        kind, known = value.get("kind"), ", ".join(f"'{kind}'" for kind in self.kinds)
+        if kind is None:
+            raise ConfigError(self.what, "its kind is missing", f"choose from {known}")
         if kind not in self.kinds:
             near = difflib.get_close_matches(str(kind), self.kinds, n=1)
             other = "name the module that registers it under plugins"
             raise ConfigError(
                 f"{self.what} '{kind}'",
-                f"there is none of this kind, only {', '.join(self.kinds)}",
+                f"there is none of this kind, only {known}",
                 f"did you mean '{near[0]}'?" if near else f"choose one of these, or {other}",
             )
         # A union, so that the place of an error tells by its tag which of the models was meant.

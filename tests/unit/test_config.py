@@ -90,7 +90,7 @@ def test_a_network_is_a_zoo_name_a_file_or_written_in_place(tmp_path: Path) -> N
         ),
         (
             {"estimator": {"kind": "magic"}},
-            ["estimator", "'magic'", "only backprop, bptt, centered"],
+            ["estimator", "'magic'", "only 'backprop', 'bptt', 'centered'"],
         ),
         ({"epochs": 0}, ["epochs = 0", "greater than or equal to 1"]),
         ({"average": 1}, ["average = 1", "less than 1"]),

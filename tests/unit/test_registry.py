@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from pydantic import BaseModel
 
+from ep_neuro.augment import AUGMENTATIONS, Flip, augment, draws
 from ep_neuro.config import build_config, read_config
 from ep_neuro.errors import ConfigError
 from ep_neuro.estimators import ESTIMATORS, Centered, Estimator, register_estimator
@@ -35,6 +37,22 @@ class Mine(ep.Estimator):
         return replace(found, gradient=steep)
 '''
 
+NEGATIVE = """
+from typing import Literal
+import ep_neuro as ep
+
+@ep.register_augmentation("negative")
+class Negative(ep.Augmentation):
+    kind: Literal["negative"] = "negative"
+
+    @property
+    def draws(self):
+        return 0
+
+    def __call__(self, images, u):
+        return 1 - images
+"""
+
 
 @pytest.fixture(autouse=True)
 def _what_a_test_registers_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,9 +60,10 @@ def _what_a_test_registers_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave our own estimators alone, as a fresh process has it."""
-    ours = {k: m for k, m in ESTIMATORS._models.items() if m.__module__.startswith("ep_neuro.")}
-    monkeypatch.setattr(ESTIMATORS, "_models", ours)
+    """Leave what is ours alone, as a fresh process has it."""
+    for registry in (ESTIMATORS, AUGMENTATIONS):
+        ours = {k: m for k, m in registry._models.items() if m.__module__.startswith("ep_neuro.")}
+        monkeypatch.setattr(registry, "_models", ours)
 
 
 def written(folder: Path, kind: str = "mine") -> str:
@@ -94,13 +113,29 @@ def test_a_run_with_it_resumes_from_its_own_configuration_in_a_fresh_process(
     assert len(resumed.history) == 2
 
 
+def test_a_plugin_may_bring_an_augmentation(tmp_path: Path) -> None:
+    path = tmp_path / "negative.py"
+    path.write_text(NEGATIVE, encoding="utf-8")
+    data = {"network": "zoo:digits_residual", "plugins": [str(path)]}
+    found = build_config({**data, "augment": [{"kind": "flip"}, {"kind": "negative"}]})
+    assert build_config(found.model_dump(mode="json")) == found
+    images = torch.rand(2, 1, 8, 8)
+    u = draws(found.augment, 2, 0)
+    assert torch.equal(augment(images, found.augment, u), 1 - Flip()(images, u))
+    with pytest.raises(ConfigError, match=r"augmentation: its kind is missing; choose from 'affi"):
+        build_config({**data, "augment": [{"p": 1}]})
+    with pytest.raises(ConfigError, match=r"augmentation 'negativ'.*did you mean 'negative'"):
+        build_config({**data, "augment": [{"kind": "negativ"}]})
+
+
 def test_an_unknown_kind_brings_the_nearest_or_all(tmp_path: Path) -> None:
     plugin = written(tmp_path)
     with pytest.raises(ConfigError) as caught:
         read_config(config(tmp_path, plugin, kind="centred"))
     assert str(caught.value).endswith(
-        "config.yaml: estimator 'centred': there is none of this kind, only backprop, bptt, "
-        "centered, deployed, frozen-mean, holomorphic, implicit, mine, one-sided, random-sign; "
+        "config.yaml: estimator 'centred': there is none of this kind, only 'backprop', "
+        "'bptt', 'centered', 'deployed', 'frozen-mean', 'holomorphic', 'implicit', 'mine', "
+        "'one-sided', 'random-sign'; "
         "did you mean 'centered'?"
     )
     with pytest.raises(
