@@ -144,11 +144,6 @@ def open_named(name: str, seed: int) -> "Model":
     return open_model(str(best) if (best / SPEC).is_file() else name, seed)
 
 
-def is_fresh(model: "Model") -> bool:
-    """Whether the weights of an opened model are those that its seed drew."""
-    return model.metadata.keys() <= {"seed"}
-
-
 def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
     """The data to use: what was asked for, else what the model was trained on, else digits."""
     return asked or notes.get("data") or "digits"

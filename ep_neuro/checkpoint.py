@@ -32,6 +32,11 @@ class Model:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def fresh(self) -> bool:
+        """Whether the weights are those that a seed drew (`open_model`)."""
+        return self.metadata.keys() == {"seed"}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of spec and parameters."""
         sha = hashlib.sha256(self.network.spec.to_yaml().encode())

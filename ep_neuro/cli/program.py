@@ -25,12 +25,11 @@ from ep_neuro.arguments import (
     Target,
     data_name,
     dataset_of,
-    is_fresh,
     precision_of,
     samples,
 )
 from ep_neuro.cli.app import command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed
+from ep_neuro.cli.fine_tuned import tell
 from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.console import check_place, emit, log, progress
 from ep_neuro.errors import CheckFailed
@@ -74,37 +73,41 @@ def compile(
     Exit 1, without a program, if the network breaks a limit of the target; all are listed.
     """
     import targets
-    from compilers import compile_network, save_program
+    from compilers import compile as compile_program
+    from compilers import save_program
     from compilers.inspection import StagePrinter
     from compilers.options import read_options
-    from compilers.pipeline import fresh_headroom
     from compilers.resources import resources
+    from compilers.tuned import DEPLOYED, taken_from
 
     backend = targets.get(target)
     options = read_options(option or ())
     if learn is not None:
         targets.require_learning(backend)
     opened = open_named(model, seed)
-    how, taken = completed(opened, code=code, bits=bits, steps=steps, leak=leak)
-    if precision is not None:
-        how["parameters"] = precision_of([how["code"]], precision)
-    name = f"{opened.network.spec.name}-{target}-{how['code']}"
+    taken = taken_from(opened, code=code, bits=bits, steps=steps, leak=leak)
+    tell(taken)
+    code = code or taken.get("code", "graded")
+    name = f"{opened.network.spec.name}-{target}-{code}"
     place = out or Path("runs") / "programs" / name
     # A target with a file format of its own writes that where the name asks for it.
     exports = place.suffix == getattr(backend, "suffix", None)
     check_place(place, directory=not exports)
     printer = StagePrinter(print_after, log)
-    program = compile_network(
-        opened.network,
+    program = compile_program(
+        opened,
         backend,
-        **how,
-        headroom=fresh_headroom(bits) if learn and is_fresh(opened) else 0,
+        code=code,
+        bits=bits,
+        steps=steps,
+        leak=leak,
+        parameters=None if precision is None else precision_of([code], precision),
         message_frac=message_frac,
         state_frac=state_frac,
         beta=beta,
         learn=learn,
         options=options,
-        provenance={"model.sha256": opened.digest, "data": data_name(None, opened.metadata)},
+        provenance={"data": data_name(None, opened.metadata)},
         observer=printer,
         check=False,
     )

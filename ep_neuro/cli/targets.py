@@ -25,7 +25,7 @@ from ep_neuro.arguments import (
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices
+from ep_neuro.cli.fine_tuned import completed_choices
 from ep_neuro.cli.models import open_named
 from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
 
@@ -78,6 +78,7 @@ def compare(
 ) -> None:
     """Rate against spike, side by side; with --out also a page."""
     from compilers.options import read_options
+    from compilers.tuned import DEPLOYED
     from ep_neuro.run_log import truth_beside
     from ep_neuro.settle import Schedule
     from targets.workflows.compare import DEFAULT_CHOICES, Choice
