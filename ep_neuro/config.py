@@ -136,7 +136,7 @@ class TrainConfig(BaseModel):
     seed : int
         Seed of the weights and of the order of samples.
     threads : int
-        Torch threads.
+        Torch threads while it trains.
     augment : sequence of Augmentation
         Steps that training images go through, in order, each chosen by ``kind``: ``flip``,
         ``crop``, ``affine``, ``randaugment``.

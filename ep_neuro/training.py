@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -187,8 +188,7 @@ def train(
         If the gradient is no longer finite, or, by the rule ``on_unsettled: stop``, if a batch does
         not settle; the weights before that step are then on disk.
     """
-    torch.set_num_threads(config.threads)
-    with join(config.device) as ranks:
+    with _threads(config.threads), join(config.device) as ranks:
         if dataset is None:
             dataset = ranks.in_turn(lambda: datasets.load(config.data, config.data_root))
         dataset = datasets.fitted(dataset, config.spec())
@@ -199,6 +199,17 @@ def train(
         while run.epoch < config.epochs:
             run.advance()
         return run.finish()
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many threads of torch; afterwards those of before, which are the whole process's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:

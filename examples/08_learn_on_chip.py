@@ -32,9 +32,8 @@ def show(done: int, total: int, accuracies: str) -> None:
 
 def main() -> None:
     digits = data.load("digits")
-    network = ep.Network(ep.zoo("digits_dense"), 0)  # seed of the weights
-    rule = {"learn": "spike-average", "beta": 0.5}
-    program = compilers.compile(network, code="spike", bits=8, headroom=2, **rule)
+    fresh = ep.open_model("zoo:digits_dense", seed=0)  # whose weights leave bits to learn
+    program = compilers.compile(fresh, code="spike", bits=8, learn="spike-average", beta=0.5)
     learnt = learning.learn(
         learning.plastic(program, rate=0.4, output_rate=0.16),
         digits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -300,8 +301,24 @@ def test_what_changes_no_result_may_change_when_resuming(
 ) -> None:
     train(config(epochs=1), tmp_path, dataset=clusters())
     resumed = train(config(epochs=1, **changes), tmp_path, dataset=clusters(), resume=True)
-    torch.set_num_threads(1)
     assert len(resumed.history) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_has_its_threads_back_after_a_training(fails: bool) -> None:
+    during: list[int] = []
+
+    def monitor(*_: object) -> None:
+        during.append(torch.get_num_threads())
+        if fails:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
+            train(config(epochs=1, threads=2), dataset=clusters(), monitor=monitor)
+        assert (set(during), torch.get_num_threads()) == ({2}, 1)
+    finally:
+        torch.set_num_threads(1)
 
 
 # --- where metrics go --------------------------------------------------------------------------
