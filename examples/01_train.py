@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import ep_neuro as ep
-from ep_neuro.config import Optimiser
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples") / "digits"
 
@@ -28,7 +27,7 @@ def main() -> None:
             free=ep.Schedule(sweeps=30, relaxation=1.3, tolerance=1e-3),
             nudged=ep.Schedule(sweeps=12, relaxation=1.3, tolerance=2e-4),
         ),
-        optimiser=Optimiser(lr=0.005, weight_decay=0.1),
+        optimiser=ep.Optimiser(lr=0.005, weight_decay=0.1),
         epochs=6,
         batch=32,
     )

@@ -16,9 +16,8 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro import data
+from targets import Plan, write_model
 from targets.workflows import learning
-from targets.workflows.plan import Plan
-from targets.workflows.read_back import write_model
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
