@@ -25,10 +25,10 @@ from ep_neuro.distributed import Ranks, join
 from ep_neuro.errors import ConfigError, RunError
 from ep_neuro.files import remove_leftovers, write_atomic
 from ep_neuro.health import spectral_radius
-from ep_neuro.network import Landscape, Network
+from ep_neuro.network import Network
 from ep_neuro.optimisers import make_optimiser, make_scheduler
 from ep_neuro.run_log import Record, RunLog, Tally
-from ep_neuro.settle import Schedule, settle
+from ep_neuro.settle import Schedule
 from ep_neuro.step import Stepper
 from ep_neuro.whitening import whiten
 
@@ -116,7 +116,7 @@ def evaluate(
                 outputs.append(network.scores(FeedForwardTwin(network)(x)).cpu())
                 continue
             if deployed is None:
-                result = settle(Landscape(network, x), schedule)
+                result = network.settle(x, schedule)
             else:
                 result = deployed.settle(network, x)
             outputs.append(network.scores(result.state[network.spec.output]).cpu())
