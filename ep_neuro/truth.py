@@ -43,6 +43,9 @@ response, which is relative population by population: where units shrink, conjug
 have to reduce their residual by the ratio of the first unit and the last.
 """
 
+SOON = 20
+"""Plain sweeps within which a weakly coupled network is at rest, where over-relaxation only rings;
+`REFERENCE` goes on from there where they were too few."""
 
 FAR = 0.1
 """Distance of the two nudged states of `REFERENCE`, in box heights, above which no equilibrium
@@ -73,7 +76,7 @@ class Truth(BaseModel):
 
     cosine: Annotated[float, Field(gt=0, lt=1)] = 0.99
     every: Annotated[int, Field(ge=1)] = 100
-    samples: Annotated[int, Field(ge=1)] = 8
+    samples: Annotated[int, Field(ge=1)] = 16
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class TruthControl:
         self.truth = truth
         limit = (estimator.free.sweeps, estimator.nudged.sweeps)
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
-        self._reference = _reference(estimator)
+        self._references = [_reference(estimator, plain=plain) for plain in (True, False)]
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
         self._next, self._wait = 0, 1
@@ -123,7 +126,7 @@ class TruthControl:
         """Hold the gradient of the first samples before `step` against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
-        exact = _exact(self._reference, network, x, y)
+        exact = _exact(self._references, network, x, y)
 
         def found(rung: int) -> tuple[float, float]:
             mine = (1.0, 1.0) if not len(x) else _cosines(self._rungs[rung], network, x, y, exact)
@@ -186,25 +189,34 @@ def _step(schedule: Schedule, free: int) -> float | Literal["auto"]:
     return 1.0 if schedule.relaxation == "auto" else min(schedule.relaxation, 1.0)
 
 
-def _reference(estimator: FrozenMean) -> FrozenMean:
-    """`REFERENCE` with the steps of `estimator`: deep chains in units take no over-relaxation."""
-    phases = {
-        name: getattr(REFERENCE, name).model_copy(update={"relaxation": schedule.relaxation})
-        for name, schedule in (("free", estimator.free), ("nudged", estimator.nudged))
-    }
+def _reference(estimator: FrozenMean, *, plain: bool) -> FrozenMean:
+    """`REFERENCE` by a few plain sweeps, or by the steps of `estimator`.
+
+    Deep chains in units take no over-relaxation, and their own schedules say so.
+    """
+    phases = {}
+    for name in ("free", "nudged"):
+        theirs = getattr(estimator, name)
+        steps: dict[str, Any] = {"relaxation": theirs.relaxation}
+        if plain:
+            steps = {"relaxation": _step(theirs, PLAIN), "sweeps": SOON}
+        phases[name] = getattr(REFERENCE, name).model_copy(update=steps)
     return REFERENCE.model_copy(update=phases)
 
 
-def _exact(reference: FrozenMean, network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The gradient by `reference`; None where there are no samples, or no equilibrium."""
+def _exact(references: list[FrozenMean], network: Network, x: Tensor, y: Tensor) -> Gradient | None:
+    """The gradient by `references`; None where there are no samples, or no equilibrium."""
     if not len(x):
         return None
-    found = reference(copy.deepcopy(network).double(), x.double(), y.double())
-    nudged = found.nudged
-    if nudged is None or not (found.free.settled and nudged.settled):
+    plain, own = references
+    network, x, y = copy.deepcopy(network).double(), x.double(), y.double()
+    found = plain(network, x, y)
+    if not (found.nudged and found.free.settled and found.nudged.settled):
+        found = own(network, x, y, found.free.state)
+    if not (found.nudged and found.free.settled and found.nudged.settled):
         return None
     for p in network.spec.populations:
-        plus, minus = nudged.state[p.name].chunk(2)
+        plus, minus = found.nudged.state[p.name].chunk(2)
         if float((plus - minus).abs().max()) > FAR * p.height:
             return None
     return found.gradient
