@@ -48,8 +48,8 @@ def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer
         else:
             groups += [_group(config, w, c.name, std, config.weight_decay, unit) for w in weights]
         if c.standardise:
-            size = network.gains[c.name]
-            groups.append(_group(config, size, c.name, spec.real_gain(c), decay, unit))
+            gain = network.gains[c.name]
+            groups.append(_group(config, gain, c.name, spec.real_gain(c), decay, unit))
     for p in spec.populations:
         height = BIAS_SHARE * p.height
         groups.append(_group(config, network.biases[p.name], p.name, height, decay, p.unit))

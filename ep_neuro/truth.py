@@ -23,9 +23,16 @@ What is missing of a weakly coupled network's gradient is missing from its free 
 sweep, which visits the populations from the output back, is then all but settled.
 """
 
-CLIMB, FALL = 0.5, 0.25
-"""Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
-fewer stay below the second. The weights move on until the next look, and its samples are others."""
+START = 1
+"""Rung to begin on: one free sweep alone sees no feedback, and may do once the weights are calm."""
+
+CLIMB, UNEASY, FALL = 0.5, 0.25, 0.1
+"""Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; above the
+second, looks come more often; sweeps fall if fewer stay below the third. The weights move on until
+the next look, tenfold in thirty steps early in training, and its samples are others."""
+
+OFTEN = 4
+"""How many times more often to look where a cosine is uneasy."""
 
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
@@ -59,8 +66,9 @@ class Truth(BaseModel):
     sweeps in use is held against theirs. Sweeps rise while the cosine comes near to what is asked
     (`CLIMB`): the weights move on until the next look. The phases as the estimator's own schedules
     say are the last resort. The next look comes after one step where the sweeps changed, and after
-    twice the steps of last time where they did not, up to `every`; once that far apart, looks let
-    the sweeps fall where fewer leave the cosine well above (`FALL`).
+    twice the steps of last time where they did not, up to `every`, or a quarter of that while the
+    cosine is not well above (`UNEASY`). Once `every` apart, looks let the sweeps fall where fewer
+    leave the cosine well above (`FALL`).
 
     Attributes
     ----------
@@ -116,7 +124,12 @@ class TruthControl:
     @property
     def estimator(self) -> FrozenMean:
         """The estimator with the sweeps in use."""
-        return self._rungs[self._rung or 0]
+        return self._rungs[self._current]
+
+    @property
+    def _current(self) -> int:
+        """The rung in use."""
+        return min(START, len(self._rungs) - 1) if self._rung is None else self._rung
 
     def due(self, step: int) -> bool:
         """Whether to look before `step`, the first of which is 0."""
@@ -134,18 +147,24 @@ class TruthControl:
             return min(all_ranks[0]), min(all_ranks[1])
 
         allowed = 1 - self.truth.cosine
-        rung = self._rung or 0
+        before = rung = self._current
         now = found(rung)
         used = now if self._rung is not None else None
         enough = now[0] >= 1 - CLIMB * allowed
+        tried = {rung: now[0]}
         while now[0] < 1 - CLIMB * allowed and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
-        climbs = rung > (self._rung or 0)
+            tried[rung] = now[0]
+        # What no sweeps bring back is missing for another reason, such as a nudge that clips.
+        rung = min(r for r, cos in tried.items() if cos >= max(tried.values()) - FALL * allowed)
+        climbs = rung > before
         calm = self._wait >= self.truth.every
         falls = calm and enough and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
         rung -= falls
-        self._wait = 1 if climbs or falls else min(2 * self._wait, self.truth.every)
+        uneasy = now[0] < 1 - UNEASY * allowed
+        longest = max(1, self.truth.every // OFTEN) if uneasy else self.truth.every
+        self._wait = 1 if climbs or falls else min(2 * self._wait, longest)
         self._next = step + self._wait
         self._rung = rung
         chosen = self.estimator
