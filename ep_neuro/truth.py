@@ -156,8 +156,9 @@ class TruthControl:
             rung += 1
             now = found(rung)
             tried[rung] = now[0]
-        # What no sweeps bring back is missing for another reason, such as a nudge that clips.
-        rung = min(r for r, cos in tried.items() if cos >= max(tried.values()) - FALL * allowed)
+        if 0 < (best := max(tried.values())) < 1 - CLIMB * allowed:
+            # What no sweeps bring back is missing for another reason, such as a nudge that clips.
+            rung = min(r for r, cos in tried.items() if cos >= best - FALL * allowed)
         climbs = rung > before
         calm = self._wait >= self.truth.every
         falls = calm and enough and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
