@@ -21,6 +21,7 @@ from compilers.passes.validate import validate
 from compilers.tuned import fresh_headroom, taken_from, thresholds_of
 from ep_neuro.errors import CheckFailed, GraphError
 from ep_neuro.nudgeable import refuse_unnudgeable
+from ep_neuro.spectrum import largest_leak
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
 FRONTEND = "frontend"
 """Name of the stage that comes before every pass."""
-
-MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
-"""Largest leak of each encoding if nobody says otherwise.
-
-States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
-"""
 
 STATE_BITS = 24
 """Bits of a membrane in a graph of integers: those of Loihi 2."""
@@ -135,14 +130,15 @@ def common_passes(
         it. With 20 membranes reach up to 8 heights of the box and fewer gains cut bits off, so
         that more projections are stock processes of Lava.
     leak : float, optional
-        Largest leak; stability may call for a smaller one. None: that of `MAX_LEAKS`.
+        Largest leak; stability may call for a smaller one. None: that of
+        `ep_neuro.spectrum.largest_leak`.
     steps, nudged_steps, beta
         Of the phases; see `encode`.
     parameters : mapping, optional
         Further fields of the neurons' dynamics, and ``precision``; see `encode`.
     """
 
-    largest = MAX_LEAKS.get(code, min(MAX_LEAKS.values())) if leak is None else leak
+    largest = partial(largest_leak, code) if leak is None else leak
 
     def encoded(graph: Graph) -> Graph:
         return encode(

@@ -42,19 +42,23 @@ Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.cho
 
 
 class Optimiser(BaseModel):
-    """Adam with decoupled weight decay, or SGD with Nesterov momentum (torch.optim).
+    """Adam with decoupled weight decay, SGD with Nesterov momentum, or Muon (torch.optim).
 
     Attributes
     ----------
-    kind : {"adam", "sgd"}
+    kind : {"adam", "sgd", "muon"}
+        ``muon`` moves the weights between input and hidden populations by equally large steps in
+        all directions of the matrix, and everything else by Adam at half the rate
+        (`ep_neuro.optimisers.MuonAndAdam`).
     lr : float
         Learning rate after the warm-up; a cosine brings it to zero at the last step.
     weight_decay : float
         Decay of the weights, not of biases and gains, per unit of learning rate.
     momentum : float
-        Momentum of SGD, first beta of Adam.
+        Momentum of SGD and Muon, first beta of Adam.
     relative : bool
-        Multiply the rate of each weight by its initial standard deviation, that of the gain of a
+        Multiply the rate of each weight by its initial standard deviation (under Muon, that of a
+        matrix by its gain; each weight then moves by ``lr`` deviations), that of the gain of a
         standardised coupling by its initial value, and that of each bias by a tenth of the box
         height, so that populations of different scales learn alike.
     warmup : float
@@ -70,7 +74,7 @@ class Optimiser(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["adam", "sgd"] = "adam"
+    kind: Literal["adam", "sgd", "muon"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 0.003
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
