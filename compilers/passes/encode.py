@@ -105,7 +105,8 @@ def _balanced(graph: Graph, precision: float) -> dict[str, Parameter]:
         if p.pre in neurons and isinstance(p.operator, Conv | Dense)
     ]
     steps = graph.phases[0].steps if graph.phases else 1
-    found = falls(neurons, graph.output, ways, steps, precision)
+    whole = all(p.dynamics.leak == 1 for p in graph.neurons)
+    found = falls(neurons, graph.output, ways, steps, precision, whole=whole)
     return {name: {p: getattr(fall, name) for p, fall in found.items()} for name in _FALL}
 
 
