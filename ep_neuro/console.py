@@ -29,7 +29,7 @@ from rich.table import Table
 
 from ep_neuro.errors import ConfigError, EPNeuroError
 
-LOG = Console(stderr=True, soft_wrap=True, highlight=False)
+LOG = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes of Ctrl-C and of a reader that left: 128 plus the signal, as a shell gives them."""
@@ -101,7 +101,9 @@ def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | Non
             out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
         elif isinstance(text, Table | Group):
             width = None if out.isatty() else PIPE_WIDTH
-            Console(file=out, highlight=False, width=width).print(text)
+            # Cells hold paths and commands, where [brackets] and :words: are meant as they stand.
+            plain = Console(file=out, highlight=False, markup=False, emoji=False, width=width)
+            plain.print(text)
         else:
             out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
         out.flush()
@@ -162,7 +164,7 @@ def _cell(value: Any) -> str:
 
 def log(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    LOG.print(text, markup=False)
+    LOG.print(text)
 
 
 @contextlib.contextmanager
@@ -175,13 +177,13 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
         yield _line_writer(what)
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=LOG,
         transient=True,
     )
