@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.files import refuse_foreign
 
 LOG = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -275,13 +276,23 @@ def plain_warnings() -> Iterator[None]:
 # --- errors ------------------------------------------------------------------------------------
 
 
-def check_place(path: Path, *, directory: bool = True) -> None:
+def check_place(path: Path, *, directory: bool = True, marker: str | None = None) -> None:
     """Refuse a place that cannot be written, before the work that it is for.
+
+    Parameters
+    ----------
+    path : Path
+        The place.
+    directory : bool
+        Whether it is for a folder, else for a file.
+    marker : str, optional
+        File of a folder that will be replaced as a whole; see `ep_neuro.files.replace_directory`.
 
     Raises
     ------
     ConfigError
-        If `path` is of the other kind, or its nearest existing parent is no writable folder.
+        If `path` is of the other kind, its nearest existing parent is no writable folder, or it is
+        a folder of something else.
     """
     here = path
     while not here.exists() and here != here.parent:
@@ -292,9 +303,21 @@ def check_place(path: Path, *, directory: bool = True) -> None:
         problem = f"cannot be written: {here} is a file, not a folder"
     elif not os.access(here, os.W_OK):
         problem = f"cannot be written: no permission to write {here}"
+    elif marker is not None:
+        return refuse_foreign(path, marker, ConfigError)
     else:
         return
     raise ConfigError(str(path), problem, "choose another place")
+
+
+def check_apart(option: str, place: Path, *others: Path) -> None:
+    """Refuse the `place` of an option that is, holds or lies in one of the `others`."""
+    whole = place.resolve()
+    for other in others:
+        taken = other.resolve()
+        if whole == taken or whole in taken.parents or taken in whole.parents:
+            problem = f"shares its place with {other}, which the same command writes"
+            raise ConfigError(f"{option} {place}", problem, "choose a place beside it")
 
 
 def exit_code(work: Callable[[], Any], *, debug: bool) -> int:
