@@ -57,6 +57,16 @@ def test_inspect_prints_the_spec_of_a_nir_file(cli: Cli, tmp_path: Path) -> None
     assert {c.name for c in spec.couplings} == {"input->hidden", "hidden->out"}
 
 
+@pytest.mark.parametrize("name", ["theirs.NIR", "theirs.h5", "theirs", "theirs.yaml"])
+def test_a_nir_file_is_known_by_its_first_bytes_whatever_its_name(
+    name: str, cli: Cli, tmp_path: Path
+) -> None:
+    write(tmp_path / name, leaky)
+    spec = cli("inspect", name, "--json").answer["spec"]
+    assert [p["name"] for p in spec["populations"]] == ["hidden", "out"]
+    assert cli("check", name, "--json").answer["holds"]
+
+
 def test_a_nir_file_compiles_with_its_weights_and_runs(cli: Cli, tmp_path: Path) -> None:
     file = write(tmp_path / "theirs.nir", leaky)
     words = ("--target", "reference", "--out", "here", "--json")
