@@ -28,8 +28,9 @@ from rich.progress import (
 from rich.table import Table
 
 from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.files import refuse_foreign
 
-LOG = Console(stderr=True, soft_wrap=True, highlight=False)
+LOG = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes of Ctrl-C and of a reader that left: 128 plus the signal, as a shell gives them."""
@@ -101,7 +102,9 @@ def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | Non
             out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
         elif isinstance(text, Table | Group):
             width = None if out.isatty() else PIPE_WIDTH
-            Console(file=out, highlight=False, width=width).print(text)
+            # Cells hold paths and commands, where [brackets] and :words: are meant as they stand.
+            plain = Console(file=out, highlight=False, markup=False, emoji=False, width=width)
+            plain.print(text)
         else:
             out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
         out.flush()
@@ -162,7 +165,7 @@ def _cell(value: Any) -> str:
 
 def log(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    LOG.print(text, markup=False)
+    LOG.print(text)
 
 
 @contextlib.contextmanager
@@ -175,13 +178,13 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
         yield _line_writer(what)
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=LOG,
         transient=True,
     )
@@ -273,13 +276,23 @@ def plain_warnings() -> Iterator[None]:
 # --- errors ------------------------------------------------------------------------------------
 
 
-def check_place(path: Path, *, directory: bool = True) -> None:
+def check_place(path: Path, *, directory: bool = True, marker: str | None = None) -> None:
     """Refuse a place that cannot be written, before the work that it is for.
+
+    Parameters
+    ----------
+    path : Path
+        The place.
+    directory : bool
+        Whether it is for a folder, else for a file.
+    marker : str, optional
+        File of a folder that will be replaced as a whole; see `ep_neuro.files.replace_directory`.
 
     Raises
     ------
     ConfigError
-        If `path` is of the other kind, or its nearest existing parent is no writable folder.
+        If `path` is of the other kind, its nearest existing parent is no writable folder, or it is
+        a folder of something else.
     """
     here = path
     while not here.exists() and here != here.parent:
@@ -290,9 +303,21 @@ def check_place(path: Path, *, directory: bool = True) -> None:
         problem = f"cannot be written: {here} is a file, not a folder"
     elif not os.access(here, os.W_OK):
         problem = f"cannot be written: no permission to write {here}"
+    elif marker is not None:
+        return refuse_foreign(path, marker, ConfigError)
     else:
         return
     raise ConfigError(str(path), problem, "choose another place")
+
+
+def check_apart(option: str, place: Path, *others: Path) -> None:
+    """Refuse the `place` of an option that is, holds or lies in one of the `others`."""
+    whole = place.resolve()
+    for other in others:
+        taken = other.resolve()
+        if whole == taken or whole in taken.parents or taken in whole.parents:
+            problem = f"shares its place with {other}, which the same command writes"
+            raise ConfigError(f"{option} {place}", problem, "choose a place beside it")
 
 
 def exit_code(work: Callable[[], Any], *, debug: bool) -> int:

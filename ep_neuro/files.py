@@ -59,7 +59,7 @@ def replace_directory(
         A temporary sibling to write into; it vanishes if the block raises.
     """
     path = Path(path)
-    _refuse_foreign(path, marker, error)
+    refuse_foreign(path, marker, error)
     # A link stays a link: what it leads to is replaced.
     place = path.resolve()
     temporary = _sibling(place)
@@ -91,7 +91,8 @@ def remove_leftovers(folder: str | Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refuse_foreign(path: Path, marker: str, error: type[EPNeuroError]) -> None:
+def refuse_foreign(path: Path, marker: str, error: type[EPNeuroError]) -> None:
+    """Raise `error` where `replace_directory` would, because of what stands at `path`."""
     if path.is_dir():
         if (path / marker).is_file() or not any(path.iterdir()):
             return

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from ep_neuro.cli.app import SWEEPS, command
 from ep_neuro.cli.models import config_in, open_named
 from ep_neuro.console import check_place, emit, health, lines, log, progress, records
 from ep_neuro.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from ep_neuro.verify import CheckResult
 
 
 @command()
@@ -154,20 +157,29 @@ def check(
     shown = lines({**fields, "couplings": around})
     emit({**fields, "couplings": [loop.facts() for loop in around]}, json_, shown)
     if not found.holds:
-        deviation = found.finite_difference or 0.0
-        claims = (
-            (found.settled, found.message.partition(":")[0]),
-            (
-                found.gradient_cosine > 0.9999,
-                f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
-                f"the least curvature of the energy is {found.curvature:.2g}",
-            ),
-            (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
-            (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
-        )
-        raise CheckFailed(
-            f"network '{spec.name}'",
-            ", ".join(text for holds, text in claims if not holds)
-            + " (limits: cosine 0.9999, no rise, 0.001 from finite differences)",
-            "scale the weights down until the network settles",
-        )
+        raise _failed(spec.name, found)
+
+
+def _failed(name: str, found: "CheckResult") -> CheckFailed:
+    """What does not hold of the network called `name`, and what to do about it."""
+    subject = f"network '{name}'"
+    if found.settled and found.vanishes:
+        problem = "both gradients are zero: every output neuron sits at an end of its box, or on "
+        problem += "its target, so there is nothing to compare"
+        remedy = "check other samples (--seed, --batch) or other weights, or widen the box"
+        return CheckFailed(subject, problem, remedy)
+    deviation = found.finite_difference or 0.0
+    claims = (
+        (found.settled, found.message.partition(":")[0]),
+        (
+            found.gradient_cosine > 0.9999,
+            f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
+            f"the least curvature of the energy is {found.curvature:.2g}",
+        ),
+        (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
+        (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
+    )
+    problem = ", ".join(text for holds, text in claims if not holds)
+    problem += " (limits: cosine 0.9999, no rise, 0.001 from finite differences)"
+    remedy = "scale the weights down" + ("" if found.settled else " until the network settles")
+    return CheckFailed(subject, problem, remedy)

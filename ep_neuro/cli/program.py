@@ -31,7 +31,7 @@ from ep_neuro.arguments import (
 from ep_neuro.cli.app import command
 from ep_neuro.cli.fine_tuned import tell
 from ep_neuro.cli.models import model_facts, open_named
-from ep_neuro.console import check_place, emit, log, progress
+from ep_neuro.console import check_apart, check_place, emit, log, progress
 from ep_neuro.errors import CheckFailed
 
 
@@ -75,6 +75,7 @@ def compile(
     import targets
     from compilers import compile as compile_program
     from compilers import save_program
+    from compilers.artifact import MANIFEST
     from compilers.inspection import StagePrinter
     from compilers.options import read_options
     from compilers.resources import resources
@@ -92,7 +93,7 @@ def compile(
     place = out or Path("runs") / "programs" / name
     # A target with a file format of its own writes that where the name asks for it.
     exports = place.suffix == getattr(backend, "suffix", None)
-    check_place(place, directory=not exports)
+    check_place(place, directory=not exports, marker=None if exports else MANIFEST)
     printer = StagePrinter(print_after, log)
     program = compile_program(
         opened,
@@ -245,16 +246,13 @@ def learn(
     """Let a program learn on its target, sample by sample; test it before and after."""
     from compilers import load_program
     from targets.workflows import learning, read_back
-    from targets.workflows.learning_state import run_directory
     from targets.workflows.plan import Plan
 
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
     place = out or program.with_name(f"{program.name}-learnt")
-    folder = run_directory(place)
-    for path in (place, folder, *([model] if model else [])):
-        check_place(path)
+    folder = _checked_places(place, model)
     name = data_name(data, loaded.graph.provenance)
     dataset, part = dataset_of(name, data_root, loaded.graph.sources[0].shape)
     plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal)
@@ -268,3 +266,19 @@ def learn(
         notes = {"data": name, "test_accuracy": learnt.accuracy_after}
         fields["model"] = str(read_back.write_model(learnt.program, model, **notes))
     emit(fields, json_)
+
+
+def _checked_places(place: Path, model: Path | None) -> Path:
+    """The run directory of a program that is learnt, after a look at all that will be written."""
+    from compilers.artifact import MANIFEST
+    from ep_neuro.checkpoint import SPEC
+    from targets.workflows.learning_state import LAST, STATE, run_directory
+
+    folder = run_directory(place)
+    check_place(place, marker=MANIFEST)
+    check_place(folder)
+    check_place(folder / LAST, marker=STATE)
+    if model is not None:
+        check_place(model, marker=SPEC)
+        check_apart("--model", model, place, folder)
+    return folder

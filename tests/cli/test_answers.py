@@ -144,6 +144,17 @@ def test_a_check_that_fails_exits_1_and_still_answers(cli: Cli) -> None:
     assert "error: network 'unstable'" in found.err
 
 
+def test_a_check_with_nothing_to_compare_says_why_and_how_to_go_on(cli: Cli) -> None:
+    network = Network(zoo("digits_dense"))
+    with torch.no_grad():
+        network.biases["output"].fill_(-99.0)
+    save_model(Model(network), "held")
+    found = cli("check", "held", "--json")
+    assert (found.code, found.answer["vanishes"], found.answer["settled"]) == (1, True, True)
+    assert "both gradients are zero: every output neuron sits at an end of its box" in found.err
+    assert "--seed" in found.err
+
+
 def test_compile_reports_what_the_program_takes(cli: Cli) -> None:
     found = cli("compile", FRESH, "--target", "reference", "--out", "p", "--json").answer
     assert found == {

@@ -186,7 +186,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
 
     for name in (
         *("targets.workflows.demo.run_demo", "ep_neuro.training.train"),
-        *("compilers.compile_network", "targets.workflows.compare.compare"),
+        *("compilers.compile", "targets.workflows.compare.compare"),
     ):
         monkeypatch.setattr(name, work)
     Path("file").write_text("in the way")
@@ -194,7 +194,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     refuse(cli, *words, "file/below", says=("file/below", "cannot be written", "another place"))
 
 
-def test_a_foreign_folder_is_not_replaced_by_a_program(cli: Cli) -> None:
+def test_a_foreign_folder_is_not_replaced_by_a_program(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compilers.compile", lambda *_, **__: pytest.fail("began"))
     Path("mine").mkdir()
     Path("mine/letter.txt").write_text("dear")
     words = ("compile", FRESH, "--target", "reference", "--out", "mine")

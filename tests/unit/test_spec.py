@@ -156,6 +156,10 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
         lambda d: d["couplings"].append({"pre": "h1", "post": "out"}),
         ["coupling 'h1->out'", "stands 2 times", "rename"],
     ),
+    "the way back of a coupling": (
+        lambda d: d["couplings"].append({"pre": "out", "post": "h1"}),
+        ["coupling 'out->h1'", "way back of 'h1->out'", "drop it", "untied: true"],
+    ),
     "a population twice": (
         lambda d: d["populations"].append(population("h1")),
         ["population 'h1'", "stands 2 times", "rename"],
