@@ -21,6 +21,9 @@ from ep_neuro.spec import NetworkSpec
 from ep_neuro.zoo import zoo
 
 SPEC, WEIGHTS, METADATA = "spec.yaml", "weights.safetensors", "metadata.json"
+TEXTS = ("data", "data.sha256", "estimator", "sha256", "start.sha256")
+"""What `METADATA` holds as texts, if at all."""
+
 STATE_TENSORS, STATE = "state.safetensors", "state.json"
 
 
@@ -102,7 +105,17 @@ def load_model(path: str | Path) -> Model:
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
-    return Model(network, _read_json(path / METADATA))
+    return Model(network, _read_metadata(path / METADATA))
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """The notes of a model, whose names and digests are texts."""
+    notes = _read_json(path)
+    for key in TEXTS:
+        if not isinstance(notes.get(key, ""), str):
+            problem = f"'{key}' is {json.dumps(notes[key])}, not a text"
+            raise ModelError(str(path), problem, "correct it, or leave it out")
+    return notes
 
 
 def best_in(path: str | Path) -> Path:
