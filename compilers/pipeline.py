@@ -286,7 +286,7 @@ def _told_by(
         own = {**given, "code": given["code"] or "graded", "headroom": 0, "parameters": None}
         return model, {}, own
     notes = {"model.sha256": model.digest}
-    notes |= {k: v for k, v in model.metadata.items() if k in ("data", "data.sha256")}
+    notes |= {k: str(v) for k, v in model.metadata.items() if k in ("data", "data.sha256")}
     own = {**given, **taken_from(model, **given)}
     own["code"] = own["code"] or "graded"
     own["parameters"] = thresholds_of(model, own["code"])

@@ -70,11 +70,12 @@ def train(
 
     overrides = [*(set_ or []), *([f"data_root={data_root}"] if data_root else [])]
     chosen = read_config(config, overrides)
-    place = out
+    # Under torchrun the first process answers for all.
+    leads, place = not int(os.environ.get("RANK", "0")), out
     if place is None:
         wanted = Path("runs") / f"{chosen.spec().name}-{chosen.seed}"
         place = default_place(wanted, resume=resume, force=force)
-        if place != wanted:
+        if leads and place != wanted:
             log(f"{wanted} is taken; the run is {place}")
     check_place(place)
     with progress("training") as advance:
@@ -83,8 +84,8 @@ def train(
             advance(done, total, health(latest))
 
         result = run(chosen, place, resume=resume, force=force, monitor=monitor)
-    if int(os.environ.get("RANK", "0")):
-        return  # Under torchrun the first process answers for all.
+    if not leads:
+        return
     fields = {
         "model": str(place / "best"),
         "test_accuracy": result.test.accuracy,

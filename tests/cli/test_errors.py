@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,10 +263,14 @@ def test_a_closed_stdout_is_refused_before_the_work(
 def test_an_answer_that_does_not_fit_on_the_disk_is_told(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        monkeypatch.setattr("sys.stdout", full)
-        refuse(cli, "targets", "--json", says=("stdout", "No space left", "make room"))
-        monkeypatch.undo()
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sys.stdout.flush", full)
+    found = cli("targets", "--json")
+    assert found.code == 2
+    assert found.err.startswith("error: stdout: the answer cannot be written (No space left")
+    assert found.err.endswith("; make room, or let it lead elsewhere\n")
 
 
 def test_a_trace_that_cannot_be_written_is_refused(cli: Cli, program: Path) -> None:
