@@ -16,6 +16,7 @@ from ep_neuro.errors import GraphError, ProgramError
 from ep_neuro.files import write_atomic
 from ep_neuro.values import fault
 from targets.nir.export import FORMAT, to_nir
+from targets.nir.faults import first_fault
 
 _NUMBERS = (np.ndarray, np.generic)
 
@@ -57,8 +58,10 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
     try:
         found = nir.read(Path(path), type_check=True)
     except (OSError, KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-        problem = f"is no readable NIR file ({error or type(error).__name__})"
-        raise ProgramError(str(path), problem, "export it again") from None
+        reason = first_fault(path) or str(error) or type(error).__name__
+        problem = f"is no readable NIR file ({reason})"
+        remedy = f"export it again with the nodes of nir {nir.version}"
+        raise ProgramError(str(path), problem, remedy) from None
     if not isinstance(found, nir.NIRGraph):
         problem = f"holds a single {type(found).__name__}, no graph"
         raise ProgramError(str(path), problem, "wrap it in a NIRGraph")
