@@ -90,7 +90,7 @@ class MuonAndAdam(torch.optim.Optimizer):
         self._matrices = [torch.nn.Parameter(w.detach().flatten(1)) for w in self._weights]
         flat = [{**g, "params": [m]} for g, m in zip(groups, self._matrices, strict=True)]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(flat, momentum=momentum),  # type: ignore[arg-type]
+            torch.optim.Muon(flat, momentum=momentum),
             adam,
         ]
         super().__init__(self._groups(), {})

@@ -106,12 +106,12 @@ class RunResult:
     @property
     def events_per_sample(self) -> float:
         """Messages of the free phase, all populations, mean over samples."""
-        return float(sum(e.sum(0) for e in self.free.events.values()).mean())
+        return float(np.mean(sum(e.sum(0) for e in self.free.events.values())))
 
     @property
     def synops_per_sample(self) -> float:
         """Synaptic operations of the free phase, all populations, mean over samples."""
-        return float(sum(e.sum(0) for e in self.free.synops.values()).mean())
+        return float(np.mean(sum(e.sum(0) for e in self.free.synops.values())))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Runs a Lava network in a supervised process group that cannot outlive, or hang, its session.
 
-Why not in this process: Lava needs a Python and a NumPy of its own. Besides, its `run` waits forever
-once a model raises or dies, its finalisers hang the interpreter, it sets the start method of
-multiprocessing for everyone, and it forks, which no program with the threads of a numerical library
-survives for sure. A fresh interpreter has none of these troubles, can be killed as a group, and
-costs well under a second.
+Why not in this process: Lava needs a Python and a NumPy of its own. Besides, its `run` waits
+forever once a model raises or dies, its finalisers hang the interpreter, it sets the start method
+of multiprocessing for everyone, and it forks, which no program with the threads of a numerical
+library survives for sure. A fresh interpreter has none of these troubles, can be killed as a group,
+and costs well under a second.
 """
 
 from __future__ import annotations
