@@ -35,7 +35,10 @@ class Feature(enum.Enum):
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a target can run here; if not, `reason` says what is missing and how to get it."""
+    """Whether a target can run here; if not, `reason` says what is missing and how to get it.
+
+    Of one that can, `reason` may say what to know before one relies on it.
+    """
 
     available: bool
     reason: str = ""

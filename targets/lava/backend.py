@@ -14,7 +14,7 @@ from ep_neuro.errors import ConfigError, TargetError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.lava.copies import copies, unlearnable
 from targets.lava.plan import BATCHED, FAITHFUL, homes, partners, unreached, without_format
-from targets.lava.room import missing
+from targets.lava.room import ARCHIVED, missing
 from targets.lava.session import OPTIONS, LavaSession, read_options
 from targets.lava.stock import OWN, kind, misfit
 from targets.nominal import estimate_on_loihi
@@ -47,7 +47,7 @@ class LavaBackend:
     def available(self) -> Availability:
         """Whether Lava is in an environment of its own, on the Python that it needs."""
         found = missing()
-        return Availability(found is None, "; ".join(found or ()))
+        return Availability(found is None, "; ".join(found or (ARCHIVED,)))
 
     def limits(self, options: Options) -> HardwareLimits:
         """The word lengths within which integer arithmetic is exact; memory is the CPU's."""

@@ -18,6 +18,12 @@ PYTHON = "3.10"
 PACKAGE = "lava-nc==0.10.0"
 """The last release, as package installers name it."""
 
+ARCHIVED = (
+    "archived: since 13 May 2026 Intel gives Lava no maintenance, fixes or releases; "
+    "brian2 and nir are maintained"
+)
+"""What to know before one relies on it."""
+
 VARIABLE = "EP_NEURO_LAVA_PYTHON"
 """Environment variable with the path of a Python that has Lava."""
 
@@ -47,7 +53,8 @@ def missing() -> tuple[str, str] | None:
         if os.environ.get(VARIABLE):
             return f"{VARIABLE}={python} does not exist", _NAME_ONE
         return (
-            f"Lava's own environment is not here ({Path(python).parents[1]})",
+            f"Lava, archived by Intel, needs an environment of its own, and there is no "
+            f"{Path(python).parents[1]}",
             f"run `make setup` in a clone of ep-neuro where there is a Python {PYTHON}, "
             f"or {_NAME_ONE}",
         )

@@ -60,7 +60,9 @@ def test_where_there_is_none_one_line_says_how_to_get_it(
     assert str(tmp_path / ".venv-lava") in reason
     assert "run `make setup`" in reason
     assert "name a Python 3.10 that has lava-nc==0.10.0 in EP_NEURO_LAVA_PYTHON" in reason
-    with pytest.raises(TargetError, match="Lava's own environment is not here") as caught:
+    with pytest.raises(
+        TargetError, match="needs an environment of its own, and there is no"
+    ) as caught:
         BACKEND.open(Program("lava", graph_of(random_residual_spec(0))))
     assert "\n" not in str(caught.value)
 
@@ -87,8 +89,11 @@ def test_a_named_python_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatc
     assert "EP_NEURO_LAVA_PYTHON=/nowhere/python does not exist" in BACKEND.available().reason
 
 
-def test_the_listing_says_that_lava_is_archived() -> None:
-    assert "archived" in BACKEND.summary
+def test_the_listing_says_that_lava_is_archived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is, too."""
+    monkeypatch.setattr("targets.lava.backend.missing", lambda: None)
+    assert BACKEND.available().available
+    assert "archived: since 13 May 2026" in BACKEND.available().reason
 
 
 # --- what crosses ------------------------------------------------------------------------------
