@@ -36,7 +36,8 @@ class Packages(MetaPathFinder):
             return None
         place = os.path.join(self.folders[top], *rest)
         if not os.path.isdir(place):
-            return spec_from_file_location(name, f"{place}.py")
+            file = f"{place}.py"
+            return spec_from_file_location(name, file) if os.path.isfile(file) else None
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [place]
         return spec

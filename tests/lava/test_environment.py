@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib import metadata
+
+import pytest
 
 import targets.lava.layers
 import targets.lava.network
@@ -20,3 +23,8 @@ def test_our_packages_are_there_without_what_their_front_doors_lead_to() -> None
     for name in ("ep_neuro", "compilers", "targets", "targets.lava"):
         assert getattr(sys.modules[name], "__file__", None) is None
     assert not {"torch", "pydantic", "safetensors", "ruamel"} & set(sys.modules)
+
+
+def test_a_module_that_is_not_there_is_an_import_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="targets.no_such_module"):
+        importlib.import_module("targets.no_such_module")
