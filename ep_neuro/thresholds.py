@@ -136,7 +136,9 @@ def sensitivities(
     mean square of what arrives is that of all outputs together).
     """
     generator = np.random.default_rng(seed)
-    front = {output: generator.choice([-1.0, 1.0], (PROBES, *shapes[output]))}
+    front: dict[str, np.ndarray] = {
+        output: generator.choice([-1.0, 1.0], (PROBES, *shapes[output]))
+    }
     total: dict[str, np.ndarray] = {}
     # A path visits no population twice; where couplings run in a circle it ends here.
     for _ in range(len(shapes) - 1):

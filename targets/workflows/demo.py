@@ -18,7 +18,7 @@ from ep_neuro.network import Network
 from ep_neuro.report import LearningCurve
 from ep_neuro.run_log import CONFIG, truth_beside
 from ep_neuro.training import TrainResult, train
-from targets.workflows.compare import DEFAULT_CHOICES, Choice, Compared, compare
+from targets.workflows.compare import Choice, Compared, compare, default_choices
 from targets.workflows.damage import damage
 from targets.workflows.learning import plastic
 from targets.workflows.pages import comparison_page
@@ -48,7 +48,7 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
     log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
     trained = _train(config, out, progress)
     log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
-    choices = [Choice.parse(text) for text in DEFAULT_CHOICES]
+    choices = [Choice.parse(text) for text in default_choices(log)]
     with progress("comparing") as advance:
         done: list[Compared] = []
 
