@@ -26,5 +26,5 @@ def test_our_packages_are_there_without_what_their_front_doors_lead_to() -> None
 
 
 def test_a_module_that_is_not_there_is_an_import_error() -> None:
-    with pytest.raises(ModuleNotFoundError, match="targets.no_such_module"):
+    with pytest.raises(ModuleNotFoundError, match=r"targets\.no_such_module"):
         importlib.import_module("targets.no_such_module")
