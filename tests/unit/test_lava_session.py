@@ -273,7 +273,8 @@ def test_a_graph_that_is_quantised_in_part_is_refused() -> None:
 
 def test_integers_that_could_overflow_are_refused() -> None:
     graph = small_graph(bits=8)
-    wide = {name: a * 2**40 for name, a in graph.arrays.items() if name in graph.ties}
+    tied = {name: a for name, a in graph.arrays.items() if name in graph.ties}
+    wide = {name: a.astype(np.int64) * 2**40 for name, a in tied.items()}
     violations = BACKEND.check(replace(graph, arrays={**graph.arrays, **wide}))
     assert violations
     assert all("exceed the limit" in str(v) for v in violations)
