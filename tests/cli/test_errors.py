@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -263,10 +264,11 @@ def test_a_closed_stdout_is_refused_before_the_work(
 def test_an_answer_that_does_not_fit_on_the_disk_is_told(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full() -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("sys.stdout.flush", full)
+    monkeypatch.setattr("sys.stdout", Full())
     found = cli("targets", "--json")
     assert found.code == 2
     assert found.err.startswith("error: stdout: the answer cannot be written (No space left")

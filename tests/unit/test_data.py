@@ -14,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from ep_neuro import data
@@ -25,7 +24,6 @@ from ep_neuro.data import (
     fitted,
     identity,
     load,
-    load_fitted,
     parse,
     split_indices,
 )
@@ -44,19 +42,6 @@ def spec_of(shape: list[int], classes: int) -> NetworkSpec:
             "couplings": [{"pre": "input", "post": "out"}],
         }
     )
-
-
-def write_image(
-    path: Path, size: tuple[int, int] = (5, 4), mode: str = "L", value: int = 51
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode == "L" else (value, 0, 255)).save(path)
-
-
-def write_folder(root: Path, counts: dict[str, int], **image: object) -> None:
-    for name, count in counts.items():
-        for i in range(count):
-            write_image(root / name / f"{i:03}.png", **image)  # type: ignore[arg-type]
 
 
 def write_idx(path: Path, array: np.ndarray, cut: int = 0) -> None:
@@ -243,224 +228,6 @@ def test_a_failed_download_is_one_line(
     with pytest.raises(DataError, match=r"the download failed .*no route to host") as caught:
         load(name, tmp_path)
     assert "\n" not in str(caught.value)
-
-
-# --- image folders -----------------------------------------------------------------------------
-
-
-def test_one_folder_splits_70_10_20(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"cat": 10, "dog": 10})
-    pets = load(f"folder:{tmp_path}")
-    assert [len(pets.split(s)) for s in SPLITS] == [14, 2, 4]
-    assert pets.classes == ("cat", "dog")
-    assert pets.shape == (1, 4, 5)
-    assert np.allclose(pets.train.x, 0.2)
-    assert sorted(pets.test.y) == [0, 0, 1, 1]
-
-
-def test_subfolders_are_the_splits(tmp_path: Path) -> None:
-    for part, count in (("train", 6), ("val", 2), ("test", 3)):
-        write_folder(tmp_path / part, {"a": count, "b": count}, mode="RGB")
-    pets = load(f"folder:{tmp_path}")
-    assert [len(pets.split(s)) for s in SPLITS] == [12, 4, 6]
-    assert pets.shape == (3, 4, 5)
-    assert np.allclose(pets.train.x[0, :, 0, 0], [0.2, 0, 1])
-
-
-def test_without_val_a_tenth_of_train_is_held_out(tmp_path: Path) -> None:
-    write_folder(tmp_path / "train", {"a": 10, "b": 10})
-    write_folder(tmp_path / "test", {"a": 3, "b": 3})
-    assert [len(load(f"folder:{tmp_path}").split(s)) for s in SPLITS] == [18, 2, 6]
-
-
-def test_one_coloured_image_makes_all_of_them_coloured(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 9})
-    write_image(tmp_path / "b" / "last.png", mode="RGB")
-    assert load(f"folder:{tmp_path}").shape == (3, 4, 5)
-
-
-def test_sizes_that_disagree_are_refused_unless_a_shape_is_given(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 10})
-    write_image(tmp_path / "b" / "wide.png", size=(9, 4))
-    with pytest.raises(DataError, match=r"wide\.png: it is 9 x 4 pixels, .* is 5 x 4"):
-        load(f"folder:{tmp_path}")
-    assert load(f"folder:{tmp_path}", shape=(3, 8, 6)).shape == (3, 8, 6)
-
-
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="no class folders with images; put the images"):
-        load(f"folder:{tmp_path}")
-
-
-def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder"):
-        load(f"folder:{tmp_path / 'nowhere'}")
-
-
-def test_a_class_without_images_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"cat": 10})
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*dog: it holds no images"):
-        load(f"folder:{tmp_path}")
-
-
-def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path / "train", {"a": 10})
-    write_folder(tmp_path / "test", {"a": 3, "b": 3})
-    with pytest.raises(DataError, match="training has no class of this name; choose from a"):
-        load(f"folder:{tmp_path}")
-
-
-@pytest.mark.parametrize("keep", [0, 40])
-def test_a_truncated_image_is_named(tmp_path: Path, keep: int) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 10})
-    broken = tmp_path / "a" / "003.png"
-    broken.write_bytes(broken.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"003\.png: cannot be read"):
-        load(f"folder:{tmp_path}")
-
-
-def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 10})
-    Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "a" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png: pixels of mode I;16 are not 8 bits"):
-        load(f"folder:{tmp_path}")
-
-
-@pytest.mark.parametrize("names", [("train", "val"), ("training", "testing"), ("Train", "Test")])
-def test_folders_that_are_called_like_splits_are_no_classes(
-    tmp_path: Path, names: tuple[str, str]
-) -> None:
-    for part in names:
-        write_folder(tmp_path / part, {"a": 6, "b": 6})
-    with pytest.raises(DataError, match=r"it has \w+ and \w+, but no .*test; call its splits"):
-        load(f"folder:{tmp_path}")
-
-
-def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"bus": 6, "train": 6})
-    assert load(f"folder:{tmp_path}").classes == ("bus", "train")
-
-
-def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
-    for part in ("train", "valid", "test"):
-        write_folder(tmp_path / part, {"a": 6, "b": 6})
-    write_image(tmp_path / "test" / "stray.png")
-    for i in range(10):
-        (tmp_path / "train" / "a" / f"{i}.gif").touch()
-    (tmp_path / "train" / "a" / ".DS_Store").touch()
-    with pytest.warns(UserWarning, match="left out") as told:
-        load(f"folder:{tmp_path}")
-    assert [str(w.message).removeprefix(f"folder {tmp_path}") for w in told] == [
-        ": the folder valid is none of train, val, test; left out",
-        "/train: 10 files are no images that are read (.gif); left out",
-        "/test: 1 image is in no class folder; left out",
-    ]
-
-
-@pytest.mark.parametrize("shape", [[1, 8, 8], [3, 4, 4]])
-def test_images_of_a_folder_are_brought_to_the_shape_of_the_network(
-    tmp_path: Path, shape: list[int]
-) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 10}, mode="RGB")
-    write_image(tmp_path / "b" / "wide.png", size=(9, 4))
-    found = load_fitted(f"folder:{tmp_path}", None, spec_of(shape, 2))
-    assert found.shape == tuple(shape)
-    with pytest.raises(DataError, match=r"take a network whose input is \[channels, height, width"):
-        load_fitted(f"folder:{tmp_path}", None, spec_of([60], 2))
-
-
-# --- npz ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("shape", "sample"), [((20, 6), (1, 1, 6)), ((20, 3, 2), (1, 3, 2)), ((20, 2, 3, 2), (2, 3, 2))]
-)
-def test_npz_arrays_of_any_rank_are_images(
-    tmp_path: Path, shape: tuple[int, ...], sample: tuple[int, ...]
-) -> None:
-    np.savez(tmp_path / "a.npz", x=np.full(shape, 51, np.uint8), y=np.arange(20) % 3)
-    found = load(f"npz:{tmp_path / 'a.npz'}")
-    assert found.shape == sample
-    assert found.classes == ("0", "1", "2")
-    assert np.allclose(found.train.x, 0.2)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "problem"),
-    [
-        ({"x": np.zeros((20, 4))}, "no array 'y'"),
-        ({"x": np.zeros((20, 4)), "y": np.zeros(19, int)}, "y is int64 [19]"),
-        ({"x": np.zeros((20, 4)), "y": np.zeros(20)}, "y is float64 [20]"),
-        (
-            {"x": np.full((20, 4), 7.0), "y": np.zeros(20, int)},
-            "pixels 7 to 7 are not all in 0 to 1",
-        ),
-        ({"x": np.full((20, 4), np.nan), "y": np.zeros(20, int)}, "not all in 0 to 1"),
-        ({"x": np.zeros((20, 4)), "y": np.full(20, -1)}, "labels -1 to -1"),
-        ({"x": np.zeros((3, 4)), "y": np.zeros(3, int)}, "3 samples are too few"),
-        ({"x": np.array([{}] * 20), "y": np.zeros(20, int)}, "not an npz file of plain arrays"),
-    ],
-)
-def test_bad_arrays_are_refused(
-    tmp_path: Path, arrays: dict[str, np.ndarray], problem: str
-) -> None:
-    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
-    with pytest.raises(DataError) as caught:
-        load(f"npz:{tmp_path / 'a.npz'}")
-    assert problem in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("x", "problem"),
-    [
-        (np.full((20, 4), "abc"), "x is <U3 [20, 4]"),
-        (np.zeros((20, 4), [("r", "u1"), ("g", "u1")]), "[20, 4], y is int64 [20]"),
-        (np.zeros((20, 4), complex), "x is complex128 [20, 4]"),
-        (np.zeros((20, 0)), "x is float64 [20, 0]"),
-    ],
-)
-def test_samples_that_are_no_numbers_are_refused(
-    tmp_path: Path, x: np.ndarray, problem: str
-) -> None:
-    np.savez(tmp_path / "a.npz", x=x, y=np.zeros(20, int))
-    with pytest.raises(DataError, match="of numbers and y") as caught:
-        load(f"npz:{tmp_path / 'a.npz'}")
-    assert problem in str(caught.value)
-
-
-@pytest.mark.parametrize("label", [10**9, 10**13])
-def test_a_stray_label_builds_no_class_for_every_number_below_it(
-    tmp_path: Path, label: int
-) -> None:
-    y = np.arange(20) % 3
-    y[7] = label
-    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=y)
-    with pytest.raises(DataError, match=f"labels 0 to {label}, but most .* no samples; number"):
-        load(f"npz:{tmp_path / 'a.npz'}")
-
-
-def test_a_class_without_samples_is_still_a_class(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.repeat([0, 9], 10))
-    assert len(load(f"npz:{tmp_path / 'a.npz'}").classes) == 10
-    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.zeros(20, int), classes=list("abc"))
-    assert load(f"npz:{tmp_path / 'a.npz'}").classes == ("a", "b", "c")
-
-
-def test_one_name_for_all_classes_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.zeros(20, int), classes=np.array("cat"))
-    with pytest.raises(DataError, match=r"classes is <U3 \[\]; give a list"):
-        load(f"npz:{tmp_path / 'a.npz'}")
-
-
-def test_a_truncated_npz_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    np.savez(path, x=np.zeros((20, 4)), y=np.zeros(20, int))
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match="cannot be read"):
-        load(f"npz:{path}")
 
 
 # --- fitting a network -------------------------------------------------------------------------
