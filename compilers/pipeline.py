@@ -21,7 +21,7 @@ from compilers.passes.validate import validate
 from compilers.tuned import fresh_headroom, taken_from, thresholds_of
 from ep_neuro.errors import CheckFailed, GraphError
 from ep_neuro.nudgeable import refuse_unnudgeable
-from ep_neuro.spectrum import largest_leak
+from ep_neuro.spectrum import MAX_LEAKS, largest_leak
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
@@ -240,6 +240,9 @@ def compile(
     network, notes, own = _told_by(model, learn, code=code, bits=bits, steps=steps, leak=leak)
     if learn is not None or beta is not None or nudged_steps is not None:
         refuse_unnudgeable(network.spec.name, network.spec.cost)
+    if learn is not None and own["leak"] is None:
+        # Weights that learn may grow until whole steps of weakly coupled ones would overshoot.
+        own["leak"] = MAX_LEAKS.get(own["code"])
     known = declared(backend)
     if known is not None:
         refuse_unknown(f"target '{backend.name}'", options, known)
@@ -283,8 +286,7 @@ def _told_by(
         own = {**given, "code": given["code"] or "graded", "headroom": 0, "parameters": None}
         return model, {}, own
     notes = {"model.sha256": model.digest}
-    if "data" in model.metadata:
-        notes["data"] = str(model.metadata["data"])
+    notes |= {k: str(v) for k, v in model.metadata.items() if k in ("data", "data.sha256")}
     own = {**given, **taken_from(model, **given)}
     own["code"] = own["code"] or "graded"
     own["parameters"] = thresholds_of(model, own["code"])

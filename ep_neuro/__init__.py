@@ -10,6 +10,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ep_neuro._homeless import provide_caches
+
 if TYPE_CHECKING:
     from ep_neuro import data as data
     from ep_neuro.augment import Augmentation, register_augmentation
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from ep_neuro.zoo import zoo
 
 __version__ = "0.1.0"
+
+provide_caches()
 
 _HOMES = {
     "Augmentation": "augment",

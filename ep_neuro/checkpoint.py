@@ -23,6 +23,9 @@ from ep_neuro.values import fault
 from ep_neuro.zoo import zoo
 
 SPEC, WEIGHTS, METADATA = "spec.yaml", "weights.safetensors", "metadata.json"
+TEXTS = ("data", "data.sha256", "estimator", "sha256", "start.sha256")
+"""What `METADATA` holds as texts, if at all."""
+
 STATE_TENSORS, STATE = "state.safetensors", "state.json"
 
 
@@ -116,7 +119,7 @@ def load_model(path: str | Path) -> Model:
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
-    model = Model(network, _read_json(path / METADATA))
+    model = Model(network, _read_metadata(path / METADATA))
     _warn_if_changed(model, path)
     return model
 
@@ -148,6 +151,16 @@ def _warn_if_changed(model: Model, path: Path) -> None:
             ModelWarning,
             stacklevel=3,
         )
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """The notes of a model, whose names and digests are texts."""
+    notes = _read_json(path)
+    for key in TEXTS:
+        if not isinstance(notes.get(key, ""), str):
+            problem = f"'{key}' is {json.dumps(notes[key])}, not a text"
+            raise ModelError(str(path), problem, "correct it, or leave it out")
+    return notes
 
 
 def best_in(path: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from ep_neuro import data as datasets
 from ep_neuro.augment import AUGMENTATIONS, Augmentation
 from ep_neuro.baselines import Backprop
 from ep_neuro.checkpoint import SPEC, Model, best_in, load_model
@@ -296,6 +298,21 @@ class TrainConfig(BaseModel):
     def to_yaml(self) -> str:
         """The resolved configuration, defaults included."""
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def located(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration with every path absolute: they mean the same anywhere."""
+
+    def full(path: str) -> str:
+        return path if path.startswith(("zoo:", "~")) else os.path.abspath(path)
+
+    found = {**values, "data": datasets.located(values["data"])}
+    for key in ("network", "start", "data_root"):
+        if isinstance(found.get(key), str):
+            found[key] = full(found[key])
+    if "plugins" in found:
+        found["plugins"] = [full(n) if n.endswith(".py") else n for n in found["plugins"]]
+    return found
 
 
 def _refuse_another(start: str, found: NetworkSpec, spec: NetworkSpec) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 import traceback
@@ -46,6 +47,9 @@ _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
+_NO_MEMORY = re.compile("can't allocate memory|out of memory")
+"""What torch says in a RuntimeError."""
+
 _answers: TextIO | None = None
 """Where `emit` writes while `own_stdout` holds; None is `sys.stdout`."""
 
@@ -55,9 +59,17 @@ _answers: TextIO | None = None
 
 @contextlib.contextmanager
 def own_stdout() -> Iterator[None]:
-    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr."""
+    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr.
+
+    Raises
+    ------
+    ConfigError
+        If it is closed.
+    """
     global _answers
     before, stdout = _answers, sys.stdout
+    if stdout is None:
+        raise ConfigError("stdout", "is closed", "let it lead somewhere, /dev/null for instance")
     with contextlib.ExitStack() as stack:
         if _is_descriptor_1(stdout):
             stdout.flush()
@@ -95,7 +107,13 @@ def _moved_descriptor(stdout: TextIO) -> Iterator[TextIO]:
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | None = None) -> None:
-    """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
+    """Print `data` as exactly one JSON object, or `text` for people (one field a line).
+
+    Raises
+    ------
+    ConfigError
+        If stdout takes no more, as on a full disk.
+    """
     out = _answers or sys.stdout
     try:
         if as_json:
@@ -111,6 +129,9 @@ def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | Non
     except BrokenPipeError:
         # Typer would make a closed pipe an error of its own.
         raise typer.Exit(PIPE_CLOSED) from None
+    except OSError as error:
+        problem = f"the answer cannot be written ({error.strerror})"
+        raise ConfigError("stdout", problem, "make room, or let it lead elsewhere") from None
 
 
 def _plain(value: Any) -> Any:
@@ -347,6 +368,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
     what = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(what):
+        return f"memory: it ran out ({what}); take fewer samples at once, or a smaller network", 2
     return f"unforeseen {what}; run with --debug and report the traceback", 1
 
 

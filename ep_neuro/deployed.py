@@ -326,7 +326,8 @@ class Circuit:
         operators = Operators(self.lowered.held, self.spec.shapes)
         ways = [Way(c.pre, c.post, self._back(operators, c)) for c in self.inner]
         assert self.how.precision is not None
-        return falls(shapes, self.spec.output, ways, self.how.steps, self.how.precision)
+        whole, steps, precision = self.lowered.leak == 1, self.how.steps, self.how.precision
+        return falls(shapes, self.spec.output, ways, steps, precision, whole=whole)
 
     def _back(self, operators: Operators, c: CouplingSpec) -> Callable[[np.ndarray], np.ndarray]:
         units, weight = self.lowered.units, self.lowered.held[c.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Collection, Mapping
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ep_neuro.activations import activation
 from ep_neuro.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
-from ep_neuro.errors import DataError
+from ep_neuro.errors import DataError, SpecError
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.settle import Schedule, SettleResult, settle
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
@@ -42,10 +43,16 @@ class Network(nn.Module):
         `weights` has the weights before they are standardised, `effective` those of the dynamics.
     readout : Linear or None
         From the output population to the classes, outside the dynamics.
+
+    Raises
+    ------
+    SpecError
+        If the parameters exceed the memory of this machine.
     """
 
     def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
         super().__init__()
+        _refuse_giant(spec)
         self.spec = spec
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
@@ -360,3 +367,17 @@ def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
         **{f"gain/{name}": g for name, g in network.gains.items()},
         **{f"readout/{name}": p for name, p in readout.items()},
     }
+
+
+def _refuse_giant(spec: NetworkSpec) -> None:
+    """Raise `SpecError` if the parameters alone exceed the memory of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 4 * spec.parameters
+    if needed > memory:
+        sizes = {name: math.prod(shape) for name, shape in spec.weight_shapes.items()}
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise SpecError(
+            f"network '{spec.name}'",
+            f"its parameters take {needed / 1e9:,.0f} GB, this machine has {memory / 1e9:,.0f} GB",
+            f"narrow a population at coupling '{largest}' ({sizes[largest]:,} weights)",
+        )

@@ -36,7 +36,8 @@ def main() -> None:
         if done % (total // config.epochs) == 0 and "val_accuracy" in latest:
             print(f"step {done} of {total}: validation {latest['val_accuracy']:.1%} an epoch ago")
 
-    result = ep.train(config, OUT, monitor=monitor)
+    # Without force, a run that stands there is not replaced.
+    result = ep.train(config, OUT, force=True, monitor=monitor)
     print(f"test accuracy {result.test.accuracy:.1%}")
     print(f"{result.test.unsettled:.1%} unsettled, largest residual {result.test.residual:.1e}")
     print(f"model: {OUT / 'best'}")

@@ -53,28 +53,39 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Run directory; runs/NETWORK-SEED by default."),
+        typer.Option(
+            metavar="DIR",
+            help="Run directory; runs/NETWORK-SEED by default, numbered if it is taken.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/last.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in OUT.")] = False,
     data_root: Root = None,
     json_: Json = False,
 ) -> None:
     """Train a network by equilibrium propagation, or by backprop."""
     from ep_neuro.config import read_config
+    from ep_neuro.run_place import default_place
     from ep_neuro.training import train as run
 
     overrides = [*(set_ or []), *([f"data_root={data_root}"] if data_root else [])]
     chosen = read_config(config, overrides)
-    place = out or Path("runs") / f"{chosen.spec().name}-{chosen.seed}"
+    # Under torchrun the first process answers for all.
+    leads, place = not int(os.environ.get("RANK", "0")), out
+    if place is None:
+        wanted = Path("runs") / f"{chosen.spec().name}-{chosen.seed}"
+        place = default_place(wanted, resume=resume, force=force)
+        if leads and place != wanted:
+            log(f"{wanted} is taken; the run is {place}")
     check_place(place)
     with progress("training") as advance:
 
         def monitor(done: int, total: int, latest: dict[str, float]) -> None:
             advance(done, total, health(latest))
 
-        result = run(chosen, place, resume=resume, monitor=monitor)
-    if int(os.environ.get("RANK", "0")):
-        return  # Under torchrun the first process answers for all.
+        result = run(chosen, place, resume=resume, force=force, monitor=monitor)
+    if not leads:
+        return
     fields = {
         "model": str(place / "best"),
         "test_accuracy": result.test.accuracy,
@@ -100,7 +111,8 @@ def evaluate(
     from ep_neuro.training import evaluate as run
 
     opened = open_named(model, seed)
-    split = samples(data_name(data, opened.metadata), data_root, limit, opened.network.spec)
+    notes = opened.metadata
+    split = samples(data_name(data, notes), data_root, limit, opened.network.spec, notes)
     feedforward = opened.metadata.get("estimator") == "backprop"
     schedule = Schedule(sweeps=SWEEPS)
     with progress(f"settling {len(split)} samples"):

@@ -25,6 +25,7 @@ from ep_neuro.arguments import (
     Target,
     data_name,
     dataset_of,
+    noted_data,
     precision_of,
     samples,
 )
@@ -110,7 +111,7 @@ def compile(
         beta=beta,
         learn=learn,
         options=options,
-        provenance={"data": data_name(None, opened.metadata)},
+        provenance=noted_data(opened.metadata),
         observer=printer,
         check=False,
     )
@@ -167,8 +168,8 @@ def run(
     loaded = load_program(program)
     if trace is not None:
         check_place(trace, directory=False)
-    name = data_name(data, loaded.graph.provenance)
-    split = fit(samples(name, data_root, limit, loaded.graph.sources[0].shape), loaded.graph)
+    notes, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
+    split = fit(samples(data_name(data, notes), data_root, limit, shape, notes), loaded.graph)
     with targets.open(loaded) as session, progress("settling") as advance:
         result = session.settle(split.x, steps=steps, progress=advance)
         if trace is not None:
@@ -247,6 +248,7 @@ def learn(
 ) -> None:
     """Let a program learn on its target, sample by sample; test it before and after."""
     from compilers import load_program
+    from ep_neuro.data import identity
     from targets.workflows import learning, read_back
     from targets.workflows.plan import Plan
 
@@ -255,8 +257,8 @@ def learn(
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
-    name = data_name(data, loaded.graph.provenance)
-    dataset, part = dataset_of(name, data_root, loaded.graph.sources[0].shape)
+    known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
+    dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
     plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal)
     test = dataset.split(part).head(limit)
     with progress("learning") as advance:
@@ -265,7 +267,7 @@ def learn(
         )
     fields = learning.write(learnt, place)
     if model is not None:
-        notes = {"data": name, "test_accuracy": learnt.accuracy_after}
+        notes = {**identity(dataset), "test_accuracy": learnt.accuracy_after}
         fields["model"] = str(read_back.write_model(learnt.program, model, **notes))
     emit(fields, json_)
 

@@ -81,7 +81,7 @@ def compare(
     from compilers.tuned import DEPLOYED
     from ep_neuro.run_log import truth_beside
     from ep_neuro.settle import Schedule
-    from targets.workflows.compare import DEFAULT_CHOICES, Choice
+    from targets.workflows.compare import Choice, default_choices
     from targets.workflows.compare import compare as run_all
     from targets.workflows.sweep import Sweep as Points
 
@@ -93,14 +93,14 @@ def compare(
     if out is not None:
         check_place(out)
         truth = truth_beside(model)
-    texts = with_ or DEFAULT_CHOICES
+    texts = with_ or default_choices(log)
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)
     choices = [Choice.parse(text) for text in texts]
     asked: dict[str, Any] = {"steps": steps}
     if precision is not None:
         asked["parameters"] = precision_of([c.code for c in choices], precision)
     name = data_name(data, opened.metadata)
-    split = samples(name, data_root, limit, opened.network.spec)
+    split = samples(name, data_root, limit, opened.network.spec, opened.metadata)
     with progress("comparing") as advance:
         compared = run_all(
             opened.network,

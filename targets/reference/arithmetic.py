@@ -212,7 +212,11 @@ class Integer:
         span: tuple[float, float] | None = None,
     ) -> np.ndarray:
         lo, hi = limits.range
-        least, largest = span or (np.minimum.reduce(v, None), np.maximum.reduce(v, None))
+        # NumPy's stubs know no reduction over all axes, which is cheaper than `v.min()`.
+        least, largest = span or (
+            np.minimum.reduce(v, None),  # type: ignore[call-overload]
+            np.maximum.reduce(v, None),  # type: ignore[call-overload]
+        )
         if lo <= least and largest <= hi:
             return v
         held = within(v, lo, hi)

@@ -24,10 +24,19 @@ from targets.workflows.layerwise import Departure, Equilibrium, departures, equi
 from targets.workflows.sweep import FLOAT, Sweep, front
 
 DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
-"""What `compare` runs beside the torch network unless told otherwise."""
+"""What `compare` runs beside the torch network unless told otherwise, where Lava is here."""
 
 LEARNING_SAMPLES = 16
 """Samples that go through all phases for the estimate of a learning step."""
+
+
+def default_choices(log: Callable[[str], None]) -> tuple[str, ...]:
+    """`DEFAULT_CHOICES`; without Lava, whose events and answers it has, the reference alone."""
+    state = targets.get("lava").available()
+    if state.available:
+        return DEFAULT_CHOICES
+    log(f"on the reference target alone: {state.reason}")
+    return tuple(f"reference:{code}" for code in ENCODINGS)
 
 
 @dataclass(frozen=True)

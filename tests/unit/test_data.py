@@ -6,6 +6,7 @@ import hashlib
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,17 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from ep_neuro import data
-from ep_neuro.data import SPLITS, Split, check_fits, fitted, load, parse, split_indices
+from ep_neuro.data import (
+    SPLITS,
+    Split,
+    check_fits,
+    fitted,
+    identity,
+    load,
+    load_fitted,
+    parse,
+    split_indices,
+)
 from ep_neuro.errors import DataError
 from ep_neuro.spec import NetworkSpec
 
@@ -318,6 +329,49 @@ def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
         load(f"folder:{tmp_path}")
 
 
+@pytest.mark.parametrize("names", [("train", "val"), ("training", "testing"), ("Train", "Test")])
+def test_folders_that_are_called_like_splits_are_no_classes(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for part in names:
+        write_folder(tmp_path / part, {"a": 6, "b": 6})
+    with pytest.raises(DataError, match=r"it has \w+ and \w+, but no .*test; call its splits"):
+        load(f"folder:{tmp_path}")
+
+
+def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"bus": 6, "train": 6})
+    assert load(f"folder:{tmp_path}").classes == ("bus", "train")
+
+
+def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
+    for part in ("train", "valid", "test"):
+        write_folder(tmp_path / part, {"a": 6, "b": 6})
+    write_image(tmp_path / "test" / "stray.png")
+    for i in range(10):
+        (tmp_path / "train" / "a" / f"{i}.gif").touch()
+    (tmp_path / "train" / "a" / ".DS_Store").touch()
+    with pytest.warns(UserWarning, match="left out") as told:
+        load(f"folder:{tmp_path}")
+    assert [str(w.message).removeprefix(f"folder {tmp_path}") for w in told] == [
+        ": the folder valid is none of train, val, test; left out",
+        "/train: 10 files are no images that are read (.gif); left out",
+        "/test: 1 image is in no class folder; left out",
+    ]
+
+
+@pytest.mark.parametrize("shape", [[1, 8, 8], [3, 4, 4]])
+def test_images_of_a_folder_are_brought_to_the_shape_of_the_network(
+    tmp_path: Path, shape: list[int]
+) -> None:
+    write_folder(tmp_path, {"a": 10, "b": 10}, mode="RGB")
+    write_image(tmp_path / "b" / "wide.png", size=(9, 4))
+    found = load_fitted(f"folder:{tmp_path}", None, spec_of(shape, 2))
+    assert found.shape == tuple(shape)
+    with pytest.raises(DataError, match=r"take a network whose input is \[channels, height, width"):
+        load_fitted(f"folder:{tmp_path}", None, spec_of([60], 2))
+
+
 # --- npz ---------------------------------------------------------------------------------------
 
 
@@ -359,6 +413,48 @@ def test_bad_arrays_are_refused(
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("x", "problem"),
+    [
+        (np.full((20, 4), "abc"), "x is <U3 [20, 4]"),
+        (np.zeros((20, 4), [("r", "u1"), ("g", "u1")]), "[20, 4], y is int64 [20]"),
+        (np.zeros((20, 4), complex), "x is complex128 [20, 4]"),
+        (np.zeros((20, 0)), "x is float64 [20, 0]"),
+    ],
+)
+def test_samples_that_are_no_numbers_are_refused(
+    tmp_path: Path, x: np.ndarray, problem: str
+) -> None:
+    np.savez(tmp_path / "a.npz", x=x, y=np.zeros(20, int))
+    with pytest.raises(DataError, match="of numbers and y") as caught:
+        load(f"npz:{tmp_path / 'a.npz'}")
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("label", [10**9, 10**13])
+def test_a_stray_label_builds_no_class_for_every_number_below_it(
+    tmp_path: Path, label: int
+) -> None:
+    y = np.arange(20) % 3
+    y[7] = label
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=y)
+    with pytest.raises(DataError, match=f"labels 0 to {label}, but most .* no samples; number"):
+        load(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_a_class_without_samples_is_still_a_class(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.repeat([0, 9], 10))
+    assert len(load(f"npz:{tmp_path / 'a.npz'}").classes) == 10
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.zeros(20, int), classes=list("abc"))
+    assert load(f"npz:{tmp_path / 'a.npz'}").classes == ("a", "b", "c")
+
+
+def test_one_name_for_all_classes_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.zeros(20, int), classes=np.array("cat"))
+    with pytest.raises(DataError, match=r"classes is <U3 \[\]; give a list"):
+        load(f"npz:{tmp_path / 'a.npz'}")
+
+
 def test_a_truncated_npz_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, x=np.zeros((20, 4)), y=np.zeros(20, int))
@@ -397,6 +493,46 @@ def test_a_network_of_another_shape_is_refused(
 
 def test_the_default_root_is_not_the_users_in_tests() -> None:
     assert "~" not in str(data.DEFAULT_ROOT)
+
+
+# --- identity ---------------------------------------------------------------------------------
+
+
+def test_a_data_set_bears_the_name_that_gives_it_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.arange(20) % 3)
+    monkeypatch.chdir(tmp_path)
+    found = load("npz:a.npz")
+    assert found.name == f"npz:{tmp_path / 'a.npz'}"
+    monkeypatch.chdir("/")
+    assert identity(load(found.name)) == identity(found)
+
+
+def test_data_are_known_by_their_samples_and_labels() -> None:
+    digits = load("digits")
+    spec = spec_of([64], 10)
+    assert identity(digits)["data"] == "digits"
+    assert fitted(digits, spec).digest == load("digits").digest == digits.digest
+    shuffled = Split(digits.test.pixels, digits.test.y[::-1])
+    assert replace(digits, test=shuffled).digest != digits.digest
+    assert replace(digits, test=digits.val, val=digits.test).digest != digits.digest
+
+
+def test_data_in_memory_have_no_name_to_load_them_by() -> None:
+    assert identity(replace(load("digits"), name="mine")).keys() == {"data.sha256"}
+
+
+@pytest.mark.parametrize("name", ["npz:~/x.npz", "folder:~/x", "mnist"])
+def test_without_a_home_the_tilde_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(DataError, match=f"data '{name}': there is no home directory .*; set HOME"):
+        load(name)
 
 
 # --- one sample, or many -----------------------------------------------------------------------
