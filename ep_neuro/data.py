@@ -221,19 +221,32 @@ def check_fits(dataset: Dataset, spec: NetworkSpec) -> None:
 
     A network with a flat input takes images of as many pixels.
     """
+    subject = f"data '{dataset.name}'"
     takes, has = tuple(spec.input.shape), tuple(dataset.shape)
     if takes != has and not (len(takes) == 1 and takes[0] == math.prod(has)):
+        problem = f"samples are {list(has)}, network '{spec.name}' takes {list(takes)}"
+        remedy = f"give the network's input the shape {list(has)}, or choose other data"
+        raise DataError(subject, problem, CHANNELS_FIRST if channels_last(has, takes) else remedy)
+    count = len(dataset.classes)
+    if spec.classes != count:
+        first = min(int(dataset.split(name).y.min()) for name in SPLITS)
+        if first > 0 and spec.classes == count - first:
+            missing = "class 0 has" if first == 1 else f"classes 0 to {first - 1} have"
+            problem = f"labels {first} to {count - 1}: {missing} no samples"
+            raise DataError(subject, problem, "count the classes from 0")
         raise DataError(
-            f"data '{dataset.name}'",
-            f"samples are {list(has)}, network '{spec.name}' takes {list(takes)}",
-            f"give the network's input the shape {list(has)}, or choose other data",
+            subject,
+            f"{count} classes, network '{spec.name}' has {spec.classes} outputs",
+            f"give population '{spec.output}' {count} neurons, or choose other data",
         )
-    if spec.classes != len(dataset.classes):
-        raise DataError(
-            f"data '{dataset.name}'",
-            f"{len(dataset.classes)} classes, network '{spec.name}' has {spec.classes} outputs",
-            f"give population '{spec.output}' {len(dataset.classes)} neurons, or choose other data",
-        )
+
+
+CHANNELS_FIRST = "channels come first: store x.transpose(0, 3, 1, 2)"
+
+
+def channels_last(has: Sequence[int], takes: Sequence[int]) -> bool:
+    """Whether samples of shape `has` are (height, width, channels) of what a network `takes`."""
+    return len(has) == 3 and tuple(takes) != tuple(has) and (has[2], *has[:2]) == tuple(takes)
 
 
 def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:

@@ -1,7 +1,7 @@
 """Commands about a program: compile, inspect, run, learn."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,10 @@ from ep_neuro.cli.app import command
 from ep_neuro.cli.fine_tuned import tell
 from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.console import check_apart, check_place, emit, log, progress
-from ep_neuro.errors import CheckFailed
+from ep_neuro.errors import CheckFailed, ConfigError
+
+if TYPE_CHECKING:
+    from targets.base import Backend
 
 
 @command()
@@ -92,8 +95,7 @@ def compile(
     code = code or taken.get("code", "graded")
     name = f"{opened.network.spec.name}-{target}-{code}"
     place = out or Path("runs") / "programs" / name
-    # A target with a file format of its own writes that where the name asks for it.
-    exports = place.suffix == getattr(backend, "suffix", None)
+    exports = _asks_for_a_file(place, backend)
     check_place(place, directory=not exports, marker=None if exports else MANIFEST)
     printer = StagePrinter(print_after, log)
     program = compile_program(
@@ -250,11 +252,11 @@ def learn(
     from targets.workflows import learning, read_back
     from targets.workflows.plan import Plan
 
+    place = out or program.with_name(f"{program.name}-learnt")
+    folder = _checked_places(place, model)
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
-    place = out or program.with_name(f"{program.name}-learnt")
-    folder = _checked_places(place, model)
     known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
     dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
     plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal)
@@ -277,6 +279,7 @@ def _checked_places(place: Path, model: Path | None) -> Path:
     from targets.workflows.learning_state import LAST, STATE, run_directory
 
     folder = run_directory(place)
+    _asks_for_a_file(place, None)
     check_place(place, marker=MANIFEST)
     check_place(folder)
     check_place(folder / LAST, marker=STATE)
@@ -284,3 +287,26 @@ def _checked_places(place: Path, model: Path | None) -> Path:
         check_place(model, marker=SPEC)
         check_apart("--model", model, place, folder)
     return folder
+
+
+def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:
+    """Whether the name of `place` asks for the file format of `backend`, which only some have.
+
+    Raises
+    ------
+    ConfigError
+        If it asks for that of another target: a folder of that name would look like such a file.
+    """
+    import targets
+
+    suffix = place.suffix.lower()
+    for owner in targets.backends():
+        if not suffix or suffix != getattr(owner, "suffix", None):
+            continue
+        if owner is backend:
+            return True
+        writer = "learn" if backend is None else f"target '{backend.name}'"
+        other = "" if backend is None else f", or compile with --target {owner.name}"
+        remedy = f"drop {place.suffix} from the name{other}"
+        raise ConfigError(f"--out {place}", f"{writer} writes no {suffix} file", remedy)
+    return False

@@ -197,6 +197,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     refuse(cli, *words, "file/below", says=("file/below", "cannot be written", "another place"))
 
 
+@pytest.mark.parametrize(
+    ("name", "owner"), [("x.nir", "nir"), ("x.NIR", "nir"), ("x.py", "brian2")]
+)
+def test_a_program_gets_no_name_of_another_targets_file(
+    name: str, owner: str, cli: Cli, program: Path
+) -> None:
+    says = (f"--out {name}", "target 'reference' writes no .", f"--target {owner}")
+    refuse(cli, "compile", FRESH, "--target", "reference", "--out", name, says=says)
+    refuse(cli, "learn", program, "--out", name, says=(f"--out {name}", "learn writes no ."))
+
+
 def test_a_foreign_folder_is_not_replaced_by_a_program(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

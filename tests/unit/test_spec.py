@@ -128,6 +128,14 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
             "give 'h1' the shape [2, 2, 2]",
         ],
     ),
+    "kernel larger than the image": (
+        lambda d: d["couplings"][0].update(kernel=30),
+        ["kernel 30 is larger than the padded image 6 x 6", "take at most 6"],
+    ),
+    "pool with no place": (
+        lambda d: d["couplings"][0].update(kernel=6, pool="avg"),
+        ["a 2x2 pool finds no place on the 1 x 1", "remove pool"],
+    ),
     "convolution into a vector": (
         lambda d: d["couplings"][1].update(kind="conv", kernel=1),
         ["coupling 'h1->out'", "[2, 4, 4] to [3]", "use kind: dense"],
