@@ -98,15 +98,15 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
 
 def _populations(net: nir.NIRGraph, box: Box) -> list[_Neurons]:
     found, names = [], {INPUT}
+    # Before any matrix is built: what no rewriting of a linear node would change.
+    for node, neuron in net.nodes.items():
+        if type(neuron) in WHY_NOT:
+            problem = f"{type(neuron).__name__}: {WHY_NOT[type(neuron)]}"
+            raise SpecError(f"node '{node}'", problem, "use leaky integrators (LI)")
     for node, drive in drives(net).items():
         neuron = net.nodes[node]
         if isinstance(neuron, nir.Output):
             continue
-        if type(neuron) in WHY_NOT:
-            kind = type(neuron).__name__
-            raise SpecError(
-                f"node '{node}'", f"{kind}: {WHY_NOT[type(neuron)]}", "use leaky integrators (LI)"
-            )
         name = _legal(node)
         while name in names:
             name += "_"

@@ -130,6 +130,34 @@ def test_convolutions_scales_and_parallel_edges_add_up() -> None:
     np.testing.assert_allclose(settled(network_of(net), x), 1.5 * image.flatten(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), ((3, 2), 2, 1)])
+def test_pools_are_linear_maps(kernel: Any, stride: int, padding: int) -> None:
+    x = np.random.default_rng(2).normal(size=(2, 6, 6)).astype(np.float32)
+    mean = torch.nn.functional.avg_pool2d(torch.tensor(x), kernel, stride, padding)
+    area = int(np.prod(np.broadcast_to(kernel, 2)))
+    sides = {"stride": np.full(2, stride), "padding": np.full(2, padding)}
+    for kind, expected in ((nir.AvgPool2d, mean), (nir.SumPool2d, area * mean)):
+        size = expected.numel()
+        net = nir.NIRGraph(
+            {
+                "input": nir.Input(np.array(x.shape)),
+                "pool": kind(np.broadcast_to(kernel, 2).copy(), **sides),
+                "flat": nir.Flatten(None, 0, -1),
+                "v": nir.LI(np.ones(size), np.ones(size), np.zeros(size)),
+                "output": nir.Output(np.array([size])),
+            },
+            [("input", "pool"), ("pool", "flat"), ("flat", "v"), ("v", "output")],
+        )
+        np.testing.assert_allclose(settled(network_of(net), x), expected.flatten(), atol=1e-5)
+
+
+def test_neurons_without_an_energy_are_told_before_what_could_be_rewritten() -> None:
+    nodes = {"b": nir.LIF(*np.ones((4, 2))), "step": nir.Threshold(np.ones(2))}
+    net = stranger(nodes=nodes, edges=[("b", "step"), ("step", "b")])
+    with pytest.raises(SpecError, match="'b': LIF: it fires and resets"):
+        network_of(net)
+
+
 def test_a_box_for_what_has_none_is_an_argument() -> None:
     assert all(p.box is None for p in network_of(stranger()).spec.populations)
     assert all(p.box == (0, 1) for p in network_of(stranger(), box=(0, 1)).spec.populations)
