@@ -107,14 +107,14 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Settle a network freely and report its accuracy and residual."""
-    from ep_neuro.settle import Schedule
+    from ep_neuro.health import calm_schedule
     from ep_neuro.training import evaluate as run
 
     opened = open_named(model, seed)
     notes = opened.metadata
     split = samples(data_name(data, notes), data_root, limit, opened.network.spec, notes)
     feedforward = opened.metadata.get("estimator") == "backprop"
-    schedule = Schedule(sweeps=SWEEPS)
+    schedule = calm_schedule(opened.network, SWEEPS)
     with progress(f"settling {len(split)} samples"):
         found = run(opened.network, split, schedule, feedforward=feedforward)
     # Also true of a residual that is no number, which compares with nothing.

@@ -41,11 +41,10 @@ def at_rest(network: "Network", split: "Split") -> dict[str, float]:
     """What the spectrum says of the equilibria of some samples; warns of bifurcations."""
     import torch
 
-    from ep_neuro.health import BIFURCATION, near_bifurcation
-    from ep_neuro.settle import Schedule
+    from ep_neuro.health import BIFURCATION, calm_schedule, near_bifurcation
 
     x = torch.from_numpy(split.head(RESTED).x)
-    share, largest = near_bifurcation(network, x, Schedule(sweeps=SWEEPS))
+    share, largest = near_bifurcation(network, x, calm_schedule(network, SWEEPS))
     if share:
         log(
             f"warning: {share:.0%} of {len(x)} samples settle near a bifurcation (eigenvalues up "
@@ -79,8 +78,8 @@ def compare(
     """Rate against spike, side by side; with --out also a page."""
     from compilers.options import read_options
     from compilers.tuned import DEPLOYED
+    from ep_neuro.health import calm_schedule
     from ep_neuro.run_log import truth_beside
-    from ep_neuro.settle import Schedule
     from targets.workflows.compare import Choice, default_choices
     from targets.workflows.compare import compare as run_all
     from targets.workflows.sweep import Sweep as Points
@@ -106,7 +105,7 @@ def compare(
             opened.network,
             split,
             choices,
-            schedule=Schedule(sweeps=SWEEPS),
+            schedule=calm_schedule(opened.network, SWEEPS),
             options=asked,
             target_options=options,
             sweep=points,
