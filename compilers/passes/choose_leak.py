@@ -58,7 +58,7 @@ def choose_leak(
     spectrum = recurrent_spectrum(graph, iterations, seed)
     if spectrum.highest >= 1:
         warnings.warn(
-            f"graph '{graph.name}': largest eigenvalue {spectrum.highest:.4g} of the recurrent "
+            f"graph '{graph.name}': largest eigenvalue {spectrum.highest:#.4g} of the recurrent "
             "drive, no neuron clipped, is not below 1, so it may not settle to one point; "
             "`ep-neuro compare` tells where samples do settle, or train with a smaller gain",
             LeakWarning,
