@@ -8,24 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ep_neuro.data import (
-    SPLITS,
-    load,
-    load_fitted,
-)
+from ep_neuro.data import SPLITS, load, load_fitted
 from ep_neuro.errors import DataError
-from ep_neuro.spec import NetworkSpec
-
-
-def spec_of(shape: list[int], classes: int) -> NetworkSpec:
-    return NetworkSpec.from_dict(
-        {
-            "name": "tiny",
-            "input": {"shape": shape},
-            "populations": [{"name": "out", "shape": [classes]}],
-            "couplings": [{"pre": "input", "post": "out"}],
-        }
-    )
+from tests.unit.test_data import spec_of
 
 
 def write_image(
