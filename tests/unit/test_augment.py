@@ -154,3 +154,18 @@ def test_a_flat_input_cannot_be_augmented() -> None:
     }
     with pytest.raises(ConfigError, match=r"augment: network 'flat' takes \[64\], not images"):
         build_config({"network": network, "augment": [{"kind": "flip"}]})
+
+
+@given(seed=st.integers(0, 2**40), side=st.integers(1, 30))
+@settings(max_examples=15)
+def test_cutout_hides_one_square_under_the_mean_of_its_channel(seed: int, side: int) -> None:
+    images = photos(6).float() / 255
+    done = Cutout(side=side)(images, draws([Cutout()], 6, seed))
+    mean = images.mean((2, 3), keepdim=True)
+    hidden = (done == mean).all(1)
+    assert torch.equal(torch.where(hidden[:, None], mean, images), done)
+    for mask in hidden:
+        rows, columns = mask.any(1), mask.any(0)
+        assert torch.equal(mask, rows[:, None] & columns)
+        assert 1 <= int(rows.sum()) <= side
+        assert 1 <= int(columns.sum()) <= side
