@@ -12,11 +12,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ep_neuro.augment import Affine, Crop, Flip, RandAugment, _space, augment, draws
+from ep_neuro.augment import Affine, Crop, Cutout, Flip, RandAugment, _space, augment, draws
 from ep_neuro.config import build_config
 from ep_neuro.errors import ConfigError
 
-ALL: list[Any] = [Flip(), RandAugment(ops=3), Crop(padding=2), Affine()]
+ALL: list[Any] = [Flip(), RandAugment(ops=3), Crop(padding=2), Cutout(side=3), Affine()]
 
 
 def photos(samples: int, channels: int = 3, side: int = 12, seed: int = 0) -> Tensor:
@@ -53,7 +53,7 @@ def test_a_sample_is_augmented_alike_in_any_company(cut: int, seed: int) -> None
 def test_one_seed_draws_the_same_numbers_and_another_others() -> None:
     assert torch.equal(draws(ALL, 5, 3), draws(ALL, 5, 3))
     assert not torch.equal(draws(ALL, 5, 3), draws(ALL, 5, 4))
-    assert draws(ALL, 5, 3).shape == (5, 1 + 6 + 2 + 4)
+    assert draws(ALL, 5, 3).shape == (5, 1 + 6 + 2 + 2 + 4)
 
 
 def test_nothing_to_do_leaves_the_images_and_the_stored_ones_are_never_touched() -> None:
