@@ -63,7 +63,9 @@ __all__ = [
     "open",
     "plastic",
     "recover",
+    "register",
     "require_learning",
+    "unregister",
     "write_model",
 ]
 
@@ -117,6 +119,24 @@ def _conforming(backend: object, path: str, name: str) -> Backend:
         return backend
     problem = f"{path}.BACKEND is a {type(backend).__name__} without the methods of Backend"
     return BrokenBackend(name, problem, "implement targets.base.Backend")
+
+
+def register(backend: Backend) -> None:
+    """Let a backend of one's own be found by its name, in this process.
+
+    Raises
+    ------
+    TargetError
+        If another one has that name.
+    """
+    if _discover().setdefault(backend.name, backend) is not backend:
+        problem = "there is one of this name already"
+        raise TargetError(f"target '{backend.name}'", problem, "choose another name")
+
+
+def unregister(name: str) -> None:
+    """Forget the backend called `name`, if there is one."""
+    _discover().pop(name, None)
 
 
 def backends() -> tuple[Backend, ...]:

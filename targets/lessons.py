@@ -19,9 +19,13 @@ from targets.inputs import Job, prepare
 class Teacher(Protocol):
     """Runs the phases of a batch; counts the messages sent and the operations they caused."""
 
-    learner: Learner
     events: int
     synops: int
+
+    @property
+    def learner(self) -> Learner:
+        """What has been learnt."""
+        ...
 
     def teach(self, job: Job, rate_scale: float) -> np.ndarray:
         """Predictions (N,) of a batch before it commits."""
