@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,26 +45,43 @@ its work)."""
 BOARD_BYTES = 256 << 20
 """Shared memory that the records of one batch may take; probes make batches smaller."""
 
+KEPT = 3
+"""Networks of one session that wait for work: one that settles many samples, one that learns from
+few, and one that is looked at."""
+
 SPARE_SECONDS, STEP_SECONDS, OPERATION_SECONDS = 30.0, 0.05, 5e-8
 """Time limit of a phase: in all, by step, and by synaptic operation. Each is at least ten times
 what two cores take."""
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network that runs: what it was planned for, what is shared with it, who guards it."""
+
+    plan: Plan
+    board: Board
+    guard: Guard
+
+    def close(self) -> None:
+        """End its processes and free the memory."""
+        self.guard.close()
+        self.board.close()
+
+
 class LavaSession(Closing):
     """Settles inputs on Lava and learns from them; see `targets.base.LearningSession`.
 
-    Lava starts with the first call of `settle` or `learn`, which says how many samples there are,
-    and again where a later call needs more samples at once, more steps or other probes; or far
-    fewer samples at once, to learn from.
+    Lava starts with the first call of `settle` or `learn`, which says how many samples there are.
+    A call that needs more samples at once, more steps or other probes, or far fewer samples at
+    once, to learn from, starts another network; the last `KEPT` of them wait for more work, and
+    weights that one has learnt go over to the next that works.
     """
 
     def __init__(self, program: Program) -> None:
         self._graph: Graph = program.graph
         self._options = read_options(program.options)
         self._operations = synapses(program.graph)
-        self._plan: Plan | None = None
-        self._board: Board | None = None
-        self._guard: Guard | None = None
+        self._networks: list[Network] = []  # the one that works is the last
         self._student = Student(program.graph) if program.graph.plasticity else None
         self._taught = False
         self._program = program
@@ -97,8 +114,7 @@ class LavaSession(Closing):
         job = prepare(self._graph, x, y, steps=steps, probes=probes)
         plan = make_plan(self._graph, job, self._options["batch"], self.lowering)
         self._start(replace(plan, teaches=self._taught))
-        assert self._plan is not None
-        samples, batch = len(job.x), self._plan.batch
+        samples, batch = len(job.x), self._network.plan.batch
         parts: list[dict[str, PhaseResult]] = []
         for first in range(0, samples, batch):
             last = min(first + batch, samples)
@@ -154,8 +170,8 @@ class LavaSession(Closing):
         student = self._teach()
         self._fetch()
         student.restore(memory)
-        if self._board is not None:
-            student.write(self._board)
+        if self._running:
+            student.write(self._network.board)
 
     def learnt(self) -> Program:
         """The program with the present weights and biases."""
@@ -173,7 +189,8 @@ class LavaSession(Closing):
     def close(self) -> None:
         """End all processes and free the memory; closing twice is harmless."""
         self._closed = True
-        self._stop()
+        while self._networks:
+            self._networks.pop().close()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -182,30 +199,52 @@ class LavaSession(Closing):
     # --- starting and stopping -----------------------------------------------------------------
 
     def _start(self, plan: Plan) -> None:
-        if self._running and self._plan is not None and self._plan.fits(plan):
+        """Let the network that works from now on be one that `plan` fits."""
+        self._fetch()
+        fitting = [n for n in self._networks if n.guard.alive and n.plan.fits(plan)]
+        if self._running and self._network in fitting:
             return
-        self._stop()
-        self._plan, self._board = plan, plan.board()
+        if fitting:
+            self._networks.remove(fitting[-1])
+            self._networks.append(fitting[-1])
+        else:
+            self._make_room()
+            self._networks.append(self._begun(plan))
         if self._student is not None:
-            self._student.write(self._board)
-        self._guard = Guard(
-            "targets.lava.network:build",
-            plan.message(self._board),
-            start_limit=self._options["start_limit"],
-            inherit=[self._board.fd],
-        )
+            self._student.write(self._network.board)
+
+    def _begun(self, plan: Plan) -> Network:
+        board = plan.board()
+        if self._student is not None:
+            self._student.write(board)
+        try:
+            guard = Guard(
+                "targets.lava.network:build",
+                plan.message(board),
+                start_limit=self._options["start_limit"],
+                inherit=[board.fd],
+            )
+        except BaseException:
+            board.close()
+            raise
+        return Network(plan, board, guard)
+
+    def _make_room(self) -> None:
+        """End the networks that have failed, and the one that has waited longest."""
+        for network in [n for n in self._networks if not n.guard.alive]:
+            self._networks.remove(network)
+            network.close()
+        while len(self._networks) >= KEPT:
+            self._networks.pop(0).close()
+
+    @property
+    def _network(self) -> Network:
+        """The network that works."""
+        return self._networks[-1]
 
     @property
     def _running(self) -> bool:
-        return self._guard is not None and self._guard.alive
-
-    def _stop(self) -> None:
-        self._fetch()
-        if self._guard is not None:
-            self._guard.close()
-        if self._board is not None:
-            self._board.close()
-        self._plan = self._board = self._guard = None
+        return bool(self._networks) and self._network.guard.alive
 
     # --- learning ------------------------------------------------------------------------------
 
@@ -219,8 +258,8 @@ class LavaSession(Closing):
         return self._student
 
     def _fetch(self) -> None:
-        if self._running and self._student is not None and self._board is not None:
-            self._student.read(self._board)
+        if self._running and self._student is not None:
+            self._student.read(self._network.board)
 
     def _teach_batch(self, job: Job, chunk: slice, lesson: Lesson) -> None:
         samples, faithful = chunk.stop - chunk.start, self.lowering == FAITHFUL
@@ -260,12 +299,11 @@ class LavaSession(Closing):
 
     def _put(self, job: Job, chunk: slice) -> int:
         """Put the samples of `chunk` on the board; returns how many there are."""
-        assert self._board is not None
-        count = chunk.stop - chunk.start
+        board, count = self._network.board, chunk.stop - chunk.start
         for field, values in ((INPUT, job.x), (TARGET, job.y)):
-            self._board[field][:] = 0.0
+            board[field][:] = 0.0
             if values is not None:
-                self._board[field][:count] = values[chunk]
+                board[field][:count] = values[chunk]
         return count
 
     def _order(self, phases: Sequence[Phase], index: int) -> Order:
@@ -280,21 +318,18 @@ class LavaSession(Closing):
         )
 
     def _run_phase(self, phase: Phase, order: Order, nudge: float, rate_scale: float = 1.0) -> None:
-        assert self._board is not None
-        assert self._plan is not None
-        assert self._guard is not None
-        self._board.write_order(order, nudge, rate_scale)
+        network = self._network
+        network.board.write_order(order, nudge, rate_scale)
         limit = self._options["time_limit"]
         if limit is None:
-            operations = self._plan.batch * self._operations
+            operations = network.plan.batch * self._operations
             step = STEP_SECONDS + OPERATION_SECONDS * operations
             limit = math.ceil(SPARE_SECONDS + phase.steps * step)
-        steps = self._plan.lead + phase.steps
-        self._guard.run(steps, limit, f"{phase.steps} steps of phase {phase.name}")
+        steps = network.plan.lead + phase.steps
+        network.guard.run(steps, limit, f"{phase.steps} steps of phase {phase.name}")
 
     def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
-        board = self._board
-        assert board is not None
+        board = self._network.board
         output = self._graph.population(self._graph.output)
         shown = board[OUTPUT][:count]
         require_finite(shown, phase.name, phase.steps)

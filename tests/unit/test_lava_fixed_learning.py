@@ -72,10 +72,11 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
         update, expected = mean_update(mine, X, Y), mean_update(oracle, X, Y)
         found, wanted = mine.learn(X, Y), oracle.learn(X, Y)
         memory, learnt, here = mine.memory(), mine.learnt(), mine.settle(X)
-        assert mine._board is not None
         for copy in copies(program.graph).values():
             weight = memory[program.graph.plasticity[copy.index].weight]
-            np.testing.assert_array_equal(mine._board[copy_field(copy.name)], copy.matrix(weight))
+            np.testing.assert_array_equal(
+                mine._network.board[copy_field(copy.name)], copy.matrix(weight)
+            )
     for name, change in expected.items():
         assert cosine(update[name], change) > 0.95, name
     assert found.changed == pytest.approx(wanted.changed, rel=0.2)
