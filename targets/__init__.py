@@ -10,12 +10,13 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import TargetError
-from targets.base import Backend, Feature, LearningSession, Session
+from targets.base import Backend, Feature
 from targets.broken import BrokenBackend
+from targets.session import Session
 
 if TYPE_CHECKING:
     from compilers.artifact import Program
@@ -179,7 +180,7 @@ def open(program: Program) -> Session:
     return backend.open(program)
 
 
-def learner(program: Program) -> LearningSession:
+def learner(program: Program) -> Session:
     """Load `program` in order to learn.
 
     Raises
@@ -191,7 +192,7 @@ def learner(program: Program) -> LearningSession:
     """
     require_learning(get(program.target))
     check_plasticity(program.graph, required=True)
-    return cast(LearningSession, open(program))
+    return open(program)
 
 
 def require_learning(backend: Backend) -> None:

@@ -1,104 +1,71 @@
-"""A session, written once: around a simulator it checks, divides, joins, learns and remembers.
-
-The author of a target writes a `Simulator`, which runs the phases of one batch; where that is a
-matter of steps, a `SteppedSimulator`, which only has to know one step.
-"""
+"""A session, written once: it checks, divides, joins, times, learns and remembers."""
 
 from __future__ import annotations
 
+import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 
 from compilers.artifact import Program
-from compilers.ir import Graph, Phase, Population, SigmaDelta, Spiking
+from compilers.ir import Graph
 from compilers.learner import Learner
-from compilers.synapses import Traces, spike_weights, trace
-from ep_neuro.errors import RunError
-from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
-from targets.inputs import Job, Probe, prepare
-from targets.lessons import learn
-from targets.records import require_finite, synapses_of
+from ep_neuro.errors import DataError, RunError
+from targets.base import LearnResult, PhaseResult, Progress, RunResult
+from targets.inputs import Job, prepare
 
-AfterStep = Callable[[Traces, Traces], None]
-"""Told of the traces after a step, and of those before it."""
+S = TypeVar("S", bound="Session")
+
+Settled = Callable[[Mapping[str, PhaseResult]], None]
+"""Told of the phases of the next samples."""
 
 
-@dataclass(frozen=True)
-class PhaseRecord:
-    """What a phase did, and what a rule reads at its end.
+class Session:
+    """A program that is loaded and ready; a context manager that frees what it holds.
+
+    A target overrides `_settle`, and, if it learns, `_teach`.
 
     Attributes
     ----------
-    result : PhaseResult
-    traces : mapping of ndarray, (N, *shape)
-        By population (`compilers.synapses.trace`); empty where nothing learns.
+    graph : Graph
+        What runs.
     """
 
-    result: PhaseResult
-    traces: Traces = field(default_factory=dict)
+    def __init__(self, program: Program) -> None:
+        self.graph: Graph = program.graph
+        self._program = program
+        self._learner: Learner | None = None
+        self._closed = False
+        self._events = self._synops = 0
 
+    # --- what a target does --------------------------------------------------------------------
 
-class Simulator(ABC):
-    """The dynamics of a target, for one batch of samples after another."""
-
-    at_once: int
-    """Samples that it settles as one batch."""
-
-    @abstractmethod
-    def begin(self, job: Job) -> None:
-        """Bring a new batch to rest under the inputs and targets of `job`."""
-
-    @abstractmethod
-    def run(
-        self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
-    ) -> PhaseRecord:
-        """Run `phase` of the batch, from rest or from the end of the phase that it names.
-
-        `after_step` is called after every step, and may `load`.
-        """
-
-    def close(self) -> None:
-        """Free what is held."""
-        return
-
-    # --- of those that learn -------------------------------------------------------------------
-
-    def load(self, learner: Learner) -> None:
-        """Go on with the weights and biases of `learner`, which a commit has changed."""
+    def _settle(self, job: Job, settled: Settled) -> None:
+        """Run the phases of `job`, as many samples at a time as fit."""
         raise NotImplementedError
 
-    def sense(self, learner: Learner) -> None:
-        """Correct `learner`, which begins with the weights of the program, by what is held."""
-        return
+    def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
+        """Learn from the samples of `job`, `batch` at a time; predictions (N,) of before.
 
-    def memory(self) -> dict[str, np.ndarray]:
-        """A copy of what is needed to go on, beside the learner's own memory."""
-        return {}
+        `_count` has to be told of every phase.
+        """
+        raise NotImplementedError
 
-    def restore(self, memory: Mapping[str, np.ndarray], learner: Learner) -> None:
-        """Go on from `memory` and from `learner`, which was restored before."""
-        self.load(learner)
+    def _lesson(self, job: Job, batch: int) -> int:
+        """Get ready to learn from `job`; how many samples `_teach` is to be given at a time."""
+        return batch
 
-    def weights(self, graph: Graph, learner: Learner | None) -> dict[str, np.ndarray]:
-        """A copy of the weights by id."""
-        held = {} if learner is None else learner.weights
-        return {name: held.get(name, graph.arrays[name]).copy() for name in graph.ties}
+    def _fetch(self) -> None:
+        """Bring the learner up to date with what runs."""
 
+    def _free(self) -> None:
+        """Free what is held."""
 
-class SimulatorSession(Closing):
-    """Settles inputs and learns from them; see `targets.base.LearningSession`."""
-
-    def __init__(self, program: Program, simulator: Simulator) -> None:
-        self.graph = program.graph
-        self._program = program
-        self._simulator: Simulator | None = simulator
-        self._learner: Learner | None = None
-        self.events, self.synops = 0, 0
+    # --- settling ------------------------------------------------------------------------------
 
     def settle(
         self,
@@ -109,44 +76,58 @@ class SimulatorSession(Closing):
         probes: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> RunResult:
-        """Settle inputs; see `targets.base.Session.settle`."""
-        simulator = self._open()
+        """Settle inputs `x` (N, *input shape), in raw units; every sample starts at rest.
+
+        Without `y` only the first (free) phase runs; with labels `y` (N,) or targets
+        (N, classes) in real units, every phase of the program does. `steps` replaces the length
+        of each phase. Each name in `probes` is ``population.variable``.
+
+        Raises
+        ------
+        DataError, GraphError, TargetError
+            If inputs, targets, steps or probes do not fit the graph (`targets.inputs.prepare`).
+        RunError
+            If the session is closed, the output is not finite, or what runs fails or takes too
+            long.
+        """
+        self._refuse_closed()
         began = time.perf_counter()
         job = prepare(self.graph, x, y, steps=steps, probes=probes)
-        samples, parts = len(job.x), []
-        for first in range(0, samples, simulator.at_once):
-            simulator.begin(piece(job, slice(first, first + simulator.at_once)))
-            parts.append({p.name: simulator.run(p, job.probes).result for p in job.phases})
+        parts: list[Mapping[str, PhaseResult]] = []
+        done = 0
+
+        def settled(part: Mapping[str, PhaseResult]) -> None:
+            nonlocal done
+            parts.append(part)
+            done += len(next(iter(part.values())).outputs)
             if progress is not None:
-                progress(min(first + simulator.at_once, samples), samples)
+                progress(done, len(job.x))
+
+        self._settle(job, settled)
         phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
         return RunResult(phases, time.perf_counter() - began)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """A copy of the weights by id."""
-        return self._open().weights(self.graph, self._learner)
-
-    def close(self) -> None:
-        """Free what the simulator holds; closing twice is harmless."""
-        if self._simulator is not None:
-            self._simulator.close()
-        self._simulator = self._learner = None
-
-    def _open(self) -> Any:
-        if self._simulator is None:
-            raise closed()
-        return self._simulator
+        """A copy of the weights by id, as the target holds them."""
+        self._refuse_closed()
+        self._fetch()
+        held = {} if self._learner is None else self._learner.weights
+        arrays = self.graph.arrays
+        return {name: held.get(name, arrays[name]).copy() for name in self.graph.ties}
 
     # --- learning ------------------------------------------------------------------------------
 
     @property
     def learner(self) -> Learner:
         """What has been learnt; made when it is first asked for, as most sessions only settle."""
-        simulator = self._open()
+        self._refuse_closed()
         if self._learner is None:
-            self._learner = Learner(self.graph)
-            simulator.sense(self._learner)
+            self._learner = self._begun()
         return self._learner
+
+    def _begun(self) -> Learner:
+        """A learner that has learnt nothing."""
+        return Learner(self.graph)
 
     def learn(
         self,
@@ -157,54 +138,88 @@ class SimulatorSession(Closing):
         rate_scale: float = 1.0,
         progress: Progress | None = None,
     ) -> LearnResult:
-        """Learn from samples in their order; see `targets.base.LearningSession.learn`."""
-        return learn(self, self.graph, x, y, batch=batch, rate_scale=rate_scale, progress=progress)
+        """Learn from inputs `x` (N, *input shape) and labels (N,) or targets `y`, in this order.
 
-    def teach(self, job: Job, rate_scale: float) -> np.ndarray:
-        """Run the phases of `job` as one batch, and commit where they say; (N,) predictions."""
-        simulator, learner, shown = self._open(), self.learner, None
-        stepwise = any(record.rule.when == "step" for record in self.graph.plasticity)
-        simulator.begin(job)
-        for phase in job.phases:
-            each = stepwise and phase.sign != 0
+        Samples run through the phases of the program `batch` at a time, and each batch commits as
+        the program says: weights move by the mean over its samples. `rate_scale` multiplies every
+        rate, as the controller of a chip may set it from call to call.
 
-            def after(before: Traces, now: Traces, phase: Phase = phase) -> None:
-                learner.accumulate(phase.sign, now, before)
-                if phase.commit:
-                    self._commit(len(job.x), rate_scale)
+        Raises
+        ------
+        DataError, GraphError
+            If inputs or targets do not fit, a batch or a rate makes no sense, or nothing learns.
+        RunError
+            As `settle`. What has been learnt since the call is then lost.
+        """
+        began = time.perf_counter()
+        learner = self.learner
+        if batch < 1:
+            raise DataError("batch", f"{batch} samples are below 1", "give 1, for instance")
+        if not 0 < rate_scale < math.inf:
+            raise DataError("rate_scale", f"{rate_scale} is not above 0", "give 1, for instance")
+        job = prepare(self.graph, x, y)
+        each, samples, shown = self._lesson(job, batch), len(job.x), []
+        commits, changed, clipped = learner.commits, learner.changed, learner.clipped
+        self._events = self._synops = 0
+        for first in range(0, samples, each):
+            part = piece(job, slice(first, first + each))
+            shown.append(self._teach(part, batch, rate_scale))
+            if progress is not None:
+                progress(min(first + each, samples), samples)
+        self._fetch()
+        made = learner.commits - commits
+        return LearnResult(
+            predictions=np.concatenate(shown),
+            commits=made,
+            events_per_sample=self._events / samples,
+            synops_per_sample=self._synops / samples,
+            changed=(learner.changed - changed) / max(1, made),
+            clipped=learner.clipped - clipped,
+            seconds=time.perf_counter() - began,
+        )
 
-            record = simulator.run(phase, (), after if each else None)
-            if not each and phase.sign:
-                learner.accumulate(phase.sign, record.traces, {})
-            if not each and phase.commit:
-                self._commit(len(job.x), rate_scale)
-            self.events += sum(int(e.sum()) for e in record.result.events.values())
-            self.synops += sum(int(s.sum()) for s in record.result.synops.values())
-            shown = record.result.outputs if shown is None else shown
-        assert shown is not None
-        return shown.reshape(len(shown), -1).argmax(1)
-
-    def _commit(self, samples: int, rate_scale: float) -> None:
-        self.learner.commit(samples, rate_scale)
-        self._open().load(self.learner)
+    def _count(self, result: PhaseResult) -> None:
+        self._events += sum(int(counts.sum()) for counts in result.events.values())
+        self._synops += sum(int(counts.sum()) for counts in result.synops.values())
 
     def memory(self) -> dict[str, np.ndarray]:
-        """A copy of what learning needs; see `targets.base.LearningSession.memory`."""
-        return {**self.learner.memory(), **self._open().memory()}
+        """A copy of all that learning needs in order to go on bit for bit, by name."""
+        learner = self.learner
+        self._fetch()
+        return learner.memory()
 
     def restore(self, memory: Mapping[str, np.ndarray]) -> None:
-        """Go on from `memory`; `RunError` if it is not that of the same program."""
-        learner, simulator = self.learner, self._open()
-        own = set(simulator.memory())
-        if missing := sorted(own - set(memory)):
-            problem = f"'{missing[0]}' is not in the memory"
-            raise RunError("memory", problem, "give the memory of a session of this program")
-        learner.restore({name: value for name, value in memory.items() if name not in own})
-        simulator.restore({name: memory[name] for name in own}, learner)
+        """Go on from the `memory` of a session; `RunError` if it is not of the same program."""
+        self.learner.restore(memory)
 
     def learnt(self) -> Program:
         """The program with the present weights and biases."""
-        return replace(self._program, graph=self.learner.learnt())
+        learner = self.learner
+        self._fetch()
+        return replace(self._program, graph=learner.learnt())
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Free processes, memory and files; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._free()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RunError("session", "it is closed", "open the program again")
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def piece(job: Job, part: slice) -> Job:
@@ -212,163 +227,6 @@ def piece(job: Job, part: slice) -> Job:
     return replace(job, x=job.x[part], y=None if job.y is None else job.y[part])
 
 
-# --- step by step ------------------------------------------------------------------------------
-
-
-M = TypeVar("M")
-
-
-class SteppedSimulator(Simulator, Generic[M]):
-    """Dynamics of which one step is known; what each step did is recorded here.
-
-    A moment is whatever the next step depends on; it is never written to, for other phases may
-    start from it.
-
-    Attributes
-    ----------
-    graph : Graph
-    ends : dict
-        The moment at the end of each phase of the batch, by name; that of None is rest.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.ends: dict[str | None, M] = {}
-        self._fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
-        self._job: Job | None = None
-        self._constant: Any = None
-
-    @abstractmethod
-    def rest(self, samples: int) -> M:
-        """The moment before the first step."""
-
-    @abstractmethod
-    def constant(self, x: np.ndarray) -> Mapping[str, np.ndarray]:
-        """What bias and inputs `x` (N, *input shape) drive each population with at every step."""
-
-    @abstractmethod
-    def step(
-        self,
-        before: M,
-        constant: Mapping[str, np.ndarray],
-        phase: Phase,
-        y: np.ndarray | None,
-    ) -> M:
-        """The moment after one more step of `phase`; targets `y` are in graph units."""
-
-    @abstractmethod
-    def value(self, moment: M, population: str, variable: str) -> np.ndarray:
-        """``v``, ``u``, ``z``, ``message``, or ``told``, the sum of all messages; (N, ...)."""
-
-    def changed(self) -> None:
-        """What the step depends on beside moments is another from now on."""
-        self._constant = None
-
-    def begin(self, job: Job) -> None:
-        """Bring a new batch to rest."""
-        self._job, self._constant = job, None
-        self.ends = {None: self.rest(len(job.x))}
-
-    def run(
-        self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
-    ) -> PhaseRecord:
-        """Run `phase`, step by step."""
-        job = self._job
-        assert job is not None
-        recorder = Recorder(self, job, phase, probes, self._fanouts)
-        moment = self.ends[phase.start]
-        # A network that diverges is reported once, as an error; not by NumPy, at every step.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(phase.steps):
-                before = recorder.traces(moment) if after_step else {}
-                if self._constant is None:
-                    self._constant = self.constant(job.x)
-                moment = self.step(moment, self._constant, phase, job.y)
-                recorder.take(moment)
-                if after_step is not None:
-                    after_step(before, recorder.traces(moment))
-        self.ends[phase.name] = moment
-        learns = bool(self.graph.plasticity) and phase.sign != 0
-        return PhaseRecord(recorder.result(moment), recorder.traces(moment) if learns else {})
-
-
-class Recorder(Generic[M]):
-    """Collects what one phase of a batch does, step by step."""
-
-    def __init__(
-        self,
-        simulator: SteppedSimulator[M],
-        job: Job,
-        phase: Phase,
-        probes: Sequence[Probe],
-        fanouts: Mapping[str, np.ndarray],
-    ) -> None:
-        self.simulator, self.phase, self.probes, self.fanouts = simulator, phase, probes, fanouts
-        self.graph = graph = simulator.graph
-        self.output, self.samples = graph.population(graph.output), len(job.x)
-        shape = (phase.steps, self.samples)
-        self.events = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
-        self.synops = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
-        self.probed: dict[str, list[np.ndarray]] = {probe.name: [] for probe in probes}
-        self.weights = spike_weights(phase.steps, from_rest=phase.start is None)
-        spiking = [p for p in graph.neurons if isinstance(p.dynamics, Spiking)]
-        self.weighted = {p.name: self._blank(p) for p in spiking}
-        self.late = self._blank(self.output)
-        self.steps = 0
-        (source,) = graph.sources
-        self.clamped = {source.name: trace(source, job.x)}
-        if phase.name == job.phases[0].name:
-            # The input speaks once, at the start of a sample.
-            self._count(source.name, job.x)
-
-    def take(self, moment: M) -> None:
-        """`moment` is that after the next step."""
-        weight = float(self.weights[self.steps])
-        for p in self.graph.neurons:
-            message = self._shaped(moment, p.name, "message")
-            self._count(p.name, message)
-            if p.name in self.weighted and weight:
-                self.weighted[p.name] = self.weighted[p.name] + weight * message
-            if p.name == self.output.name and self.steps >= self.phase.steps // 2:
-                self.late = self.late + message
-        for probe in self.probes:
-            self.probed[probe.name].append(self._shaped(moment, probe.population, probe.variable))
-        self.steps += 1
-
-    def _count(self, name: str, message: np.ndarray) -> None:
-        sent = message.reshape(len(message), -1) != 0
-        self.events[name][self.steps] = sent.sum(1)
-        self.synops[name][self.steps] = sent @ self.fanouts[name]
-
-    def _blank(self, p: Population) -> np.ndarray:
-        return np.zeros((self.samples, *p.shape))
-
-    def _shaped(self, moment: M, population: str, variable: str) -> np.ndarray:
-        shape = self.graph.population(population).shape
-        return self.simulator.value(moment, population, variable).reshape(self.samples, *shape)
-
-    def traces(self, moment: M) -> Traces:
-        """Traces by population, of the steps taken so far."""
-        found = dict(self.clamped)
-        for p in self.graph.neurons:
-            if p.name in self.weighted:
-                found[p.name] = trace(p, self.weighted[p.name], int(self.weights.sum()))
-            else:
-                told = "told" if isinstance(p.dynamics, SigmaDelta) else "z"
-                found[p.name] = trace(p, self._shaped(moment, p.name, told))
-        return found
-
-    def result(self, last: M) -> PhaseResult:
-        """All of it; `RunError` if the output is not finite."""
-        if self.output.name in self.weighted:
-            shown = self.late / (self.phase.steps - self.phase.steps // 2)
-        else:
-            shown = self._shaped(last, self.output.name, "z")
-        require_finite(shown, self.phase.name, self.phase.steps)
-        readout = self.output.readout
-        return PhaseResult(
-            outputs=readout.offset + readout.gain * shown,
-            events=self.events,
-            synops=self.synops,
-            probes={name: np.stack(values) for name, values in self.probed.items()},
-        )
+def classes(outputs: np.ndarray) -> np.ndarray:
+    """The class with the largest output, (N,)."""
+    return outputs.reshape(len(outputs), -1).argmax(1)

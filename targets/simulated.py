@@ -15,11 +15,11 @@ from targets.base import (
     Feature,
     Options,
     RunResult,
-    Session,
 )
 from targets.nominal import estimate_on_loihi
 from targets.refusals import refuse_unready, unrunnable
-from targets.session import Simulator, SimulatorSession
+from targets.session import Session
+from targets.simulator import Simulator, SimulatorSession
 
 
 class SimulatedBackend:

@@ -10,28 +10,29 @@ from ep_neuro.errors import TargetError
 from targets.crossbar.array import Array
 from targets.crossbar.simulator import CrossbarSimulator
 from targets.inputs import prepare
-from targets.session import SimulatorSession
+from targets.simulator import SimulatorSession
 
 
 class CrossbarSession(SimulatorSession):
-    """Settles inputs on noisy arrays and learns on them; see `targets.base.LearningSession`.
+    """Settles inputs on noisy arrays and learns on them; see `targets.session.Session`.
 
     A commit of `learn` is an ideal write, up to the end of the conductance range; for pulses see
     `targets.crossbar.learning`.
     """
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program, CrossbarSimulator(program))
+        self._arrays = CrossbarSimulator(program)
+        super().__init__(program, self._arrays)
 
     @property
     def arrays(self) -> dict[str, Array]:
         """By projection; both directions of a coupling hold the same one."""
-        return self._open().arrays
+        return self._arrays.arrays
 
     @property
     def biases(self) -> dict[str, np.ndarray]:
         """By population, digital; whoever changes them changes what runs."""
-        return self._open().biases
+        return self._arrays.biases
 
     def equilibria(self, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """The states that each phase ends with, by phase and population, in graph units.
@@ -46,7 +47,8 @@ class CrossbarSession(SimulatorSession):
         TargetError
             If neurons spike: their states are rates over time, which this does not collect.
         """
-        simulator: CrossbarSimulator = self._open()
+        self._refuse_closed()
+        simulator = self._arrays
         if any(isinstance(p.dynamics, Spiking) for p in self.graph.neurons):
             problem = "spiking neurons have no state to read at the end of a phase"
             raise TargetError(f"graph '{self.graph.name}'", problem, "compile it as graded")

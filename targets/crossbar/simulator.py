@@ -16,7 +16,7 @@ from targets.crossbar.dynamics import State, advance, at_rest
 from targets.crossbar.layouts import layout
 from targets.crossbar.options import read_options
 from targets.crossbar.plan import is_forward, sites
-from targets.session import SteppedSimulator
+from targets.simulator import SteppedSimulator
 
 CHUNK_BYTES = 64 << 20
 """Working memory of one batch: lines of the largest array, in and out."""

@@ -17,7 +17,7 @@ from targets.simulated import SimulatedBackend
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
-    from targets.session import Simulator
+    from targets.simulator import Simulator
 
 MATRIX_BYTES = 1 << 30
 """Most bytes that the matrices of one file may take."""

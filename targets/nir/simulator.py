@@ -10,7 +10,7 @@ import numpy as np
 from compilers.ir import Graph, Phase, Population, SigmaDelta, Spiking
 from targets.nir.circuit import Circuit
 from targets.nir.export import to_nir
-from targets.session import SteppedSimulator
+from targets.simulator import SteppedSimulator
 
 
 @dataclass(frozen=True)

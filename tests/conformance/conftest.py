@@ -12,7 +12,8 @@ import targets
 from compilers import Program
 from compilers.ir import Phase
 from ep_neuro.spec import NetworkSpec
-from targets.base import Feature, RunResult, Session
+from targets.base import Feature, RunResult
+from targets.session import Session
 from tests.conformance.cases import HALF, Case, able, every_probe
 from tests.helpers import toy_target
 from tests.helpers.graphs import random_residual_spec, samples

@@ -12,8 +12,8 @@ from compilers.ir import Graph, Phase
 from compilers.learner import Learner
 from compilers.operators import apply
 from targets.base import Feature
-from targets.session import SteppedSimulator
 from targets.simulated import SimulatedBackend
+from targets.simulator import SteppedSimulator
 
 Values = Mapping[str, np.ndarray]
 LACKING = (Feature.FIXED_POINT, Feature.SIGMA_DELTA, Feature.SPIKE)
