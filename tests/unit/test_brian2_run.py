@@ -33,7 +33,10 @@ from targets.brian2.worker import BUILD
 from targets.inputs import variables
 from tests.helpers.graphs import conv, graph_of, random_residual_spec, samples
 
-pytest.importorskip("brian2", reason=BACKEND.available().reason)
+# Brian2 itself works in a process of its own: importing it here would take seconds.
+pytestmark = pytest.mark.skipif(
+    not BACKEND.available().available, reason=BACKEND.available().reason
+)
 
 compiled = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools())
 
