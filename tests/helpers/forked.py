@@ -57,7 +57,10 @@ class Done:
 
 
 def run_script(path: Path, *arguments: object, cwd: Path, limit: float = 100.0) -> Done:
-    """Run the script `path` as ``python path *arguments`` does, for at most `limit` seconds."""
+    """Run the script `path` as ``python path *arguments`` does, for at most `limit` seconds.
+
+    It imports our packages afresh, and has the others from the tests.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         words = [str(path), *map(str, arguments)]
         process = fork(_script, words, cwd, out.fileno(), err.fileno())
@@ -76,6 +79,7 @@ def _script(words: list[str], cwd: Path, *streams: int) -> None:
         os.dup2(there, here)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     os.chdir(cwd)
+    without("ep_neuro", "compilers", "targets")
     sys.argv, sys.path[0] = words, str(Path(words[0]).parent)
     runpy.run_path(words[0], run_name="__main__")
 
