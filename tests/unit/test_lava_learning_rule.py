@@ -132,7 +132,7 @@ def copy_weight(graph: Graph, copy: Copy) -> str:
 
 @needs_lava
 def test_the_update_is_minus_the_centered_gradient() -> None:
-    program = plastic(steps=40, lr=1.0)
+    program = plastic(steps=80, lr=1.0)
     with on_lava(program) as session:
         session.learn(X, Y, batch=3)
         after = session.memory()
