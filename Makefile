@@ -8,6 +8,7 @@ STAMP  := .venv/.stamp
 # Tests run side by side, each on one thread: threads of several would only fight for the cores.
 JOBS   ?= 2
 export OMP_NUM_THREADS ?= 1
+LINT   := $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -20,13 +21,14 @@ $(STAMP): pyproject.toml constraints.txt constraints-lava.txt tools/setup.sh
 demo: $(STAMP)  ## the main job on real digits: train, compile, run on Lava, compare, learn; runs/demo/report.html
 	$(PYTHON) -m ep_neuro demo --out runs/demo
 
-test: lint  ## lint, types and all tests but the slow ones
-	$(PYTHON) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+test: $(STAMP)  ## lint, types and all tests but the slow ones
+	@# Lint works beside the tests and speaks after them; either failing is a failure.
+	@log=$$(mktemp); ($(LINT)) >"$$log" 2>&1 & lint=$$!; \
+	$(PYTHON) -m pytest -m "not slow" -n $(JOBS) --dist loadgroup --no-loadscope-reorder; \
+	tests=$$?; wait $$lint; lint=$$?; cat "$$log"; rm -f "$$log"; exit $$((tests + lint))
 
 lint: $(STAMP)  ## ruff and mypy
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	@$(LINT)
 
 format: $(STAMP)  ## let ruff rewrite what it can
 	$(PYTHON) -m ruff check --fix .

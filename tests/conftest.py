@@ -24,6 +24,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file on one worker, as its tests share fixtures.
+
+    Examples are long and share nothing; cases of the conformance suite are groups of their own.
+    Folders come in the order of their names, so short files of unit tests fill what is left.
+    """
+    for item in items:
+        alone = item.path.parent.name == "examples" or item.get_closest_marker("xdist_group")
+        if not alone:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+
+
 @pytest.fixture(autouse=True)
 def _home_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from ep_neuro.checkpoint import load_model
 from targets.workflows.learning import learn
 from targets.workflows.plan import Plan
 from tests.cli.conftest import Cli
+from tests.helpers.forked import fork
 
 FRESH = "zoo:digits_dense"
 FIELDS = {
@@ -159,17 +157,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(cli: Cli) -> None:
     plan = Plan(samples=100, batch=2)
     whole = learn(load_program(program), digits, plan, test=digits.test.head(10)).program
     state = Path("killed.run/last/state.json")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    command = [sys.executable, "-m", "ep_neuro", *words, "--out", "killed"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 90
-        while process.poll() is None and time.monotonic() < deadline:
-            if state.is_file() and len(json.loads(state.read_text())["history"]) >= 3:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        assert process.wait() == -signal.SIGKILL
+    process = fork(cli, *words, "--out", "killed")
+    deadline = time.monotonic() + 90
+    while process.is_alive() and time.monotonic() < deadline:
+        if state.is_file() and len(json.loads(state.read_text())["history"]) >= 3:
+            process.kill()
+            break
+        time.sleep(0.01)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     done = json.loads(state.read_text())["history"][-1]["samples"]
     assert 0 < done < 100
     assert cli(*words, "--out", "killed", "--resume").code == 0

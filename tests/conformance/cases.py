@@ -31,6 +31,9 @@ FEATURES: dict[Encoding, Feature] = {
 HALF = 6
 """Steps of the shorter phases of `detour`."""
 
+LONG = 64
+"""Steps after which a nudge shows in the outputs of every case."""
+
 QUICK: Mapping[str, Mapping[str, Any]] = {"brian2": {"mode": "runtime"}}
 """Options, by target, that spare a case minutes; without them it is a slow one besides."""
 
@@ -47,6 +50,11 @@ class Case:
     def __str__(self) -> str:
         number = f"int{self.bits}" if self.bits else "float"
         return "-".join([self.backend.name, self.code, number, *map(str, self.options.values())])
+
+    @property
+    def is_the_reference(self) -> bool:
+        """Whether it is what the others are held to."""
+        return self.backend.name == "reference"
 
     @property
     def lacking(self) -> str:

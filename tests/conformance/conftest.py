@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,9 +15,34 @@ from compilers.ir import Phase
 from ep_neuro.spec import NetworkSpec
 from targets.base import Feature, RunResult
 from targets.session import Session
-from tests.conformance.cases import HALF, Case, able, every_probe
+from tests.conformance.cases import HALF, LONG, Case, able, every_probe
 from tests.helpers import toy_target
 from tests.helpers.graphs import random_residual_spec, samples
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a case on one worker, as its claims share a session; let claims take turns.
+
+    A claim ``by_turns`` holds in all cases alike. Of each target but the reference one case is
+    asked, another for the next claim; the rest is slow.
+    """
+    asked: dict[tuple[str, str], list[pytest.Item]] = {}
+    for item in items:
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        if not isinstance(case, Case):
+            continue
+        item.add_marker(pytest.mark.xdist_group(str(case)))
+        marks = {mark.name for mark in item.iter_markers()}
+        if "by_turns" in marks and "slow" not in marks and not case.is_the_reference:
+            claim = (case.backend.name, item.nodeid.replace(str(case), ""))
+            asked.setdefault(claim, []).append(item)
+    turns: Counter[str] = Counter()
+    for (target, _), choices in asked.items():
+        chosen = turns[target] % len(choices)
+        turns[target] += 1
+        for item in choices[:chosen] + choices[chosen + 1 :]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,8 +86,25 @@ def data(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def result(
+def longest(
     case: Case, program: Program, session: Session, data: tuple[np.ndarray, np.ndarray]
+) -> RunResult:
+    """A run of `LONG` steps a phase, with all probes where there are any.
+
+    It asks for more than any other run, so that a session with room for it restarts for none.
+    """
+    case.need(Feature.NUDGED_PHASE)
+    probes = () if Feature.PROBES in case.backend.unsupported else every_probe(program.graph)
+    return session.settle(*data, steps=LONG, probes=probes)
+
+
+@pytest.fixture(scope="module")
+def result(
+    case: Case,
+    program: Program,
+    session: Session,
+    longest: RunResult,
+    data: tuple[np.ndarray, np.ndarray],
 ) -> RunResult:
     """All phases of `data` with all probes; recorded once a case."""
     case.need(Feature.PROBES, Feature.NUDGED_PHASE)

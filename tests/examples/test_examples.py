@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from compilers.passes.make_plastic import learnable
 from ep_neuro.checkpoint import load_model
 from ep_neuro.network import Network
 from ep_neuro.spec import InputSpec, NetworkSpec
+from tests.helpers.forked import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
@@ -28,19 +26,9 @@ LONGEST = 60
 
 def run(name: str, out: Path, *more: object) -> str:
     """What example `name` prints when it writes to `out`; `more` are its further arguments."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = ROOT / "examples" / name
-    done = subprocess.run(
-        [sys.executable, str(script), str(out), *map(str, more)],
-        cwd=out,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = run_script(ROOT / "examples" / name, out, *more, cwd=out)
+    assert done.code == 0, done.err
+    return done.out
 
 
 def percent(text: str, before: str) -> float:

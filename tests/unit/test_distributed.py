@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,28 +16,11 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network import Network, parameter_names
 from ep_neuro.step import Stepper
 from ep_neuro.training import TrainResult, train
+from tests.helpers.forked import fork
 from tests.unit.test_training import clusters, learned
 from tests.unit.test_training_options import on_images, squares
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-
-WORKER = """
-import json, os, sys
-from pathlib import Path
-import torch
-from ep_neuro.distributed import join
-from tests.unit.test_distributed import gradients, learned, trained, watched
-
-place, rank = Path(sys.argv[1]), os.environ["RANK"]
-with join("cpu") as ranks:
-    found = [{k: g.tolist() for k, g in batch.items()} for batch in gradients(ranks)]
-    (place / f"gradients-{rank}.json").write_text(json.dumps(found))
-    result = trained(place / "run")
-    assert result.test.outputs.shape == (9, 3)
-    (place / f"history-{rank}.json").write_text(json.dumps(result.history))
-    (place / f"watched-{rank}.json").write_text(json.dumps(learned(watched())))
-"""
 
 
 def gradients(ranks: Ranks) -> list[dict[str, torch.Tensor]]:
@@ -67,6 +48,18 @@ def watched() -> TrainResult:
     return train(chosen, dataset=squares())
 
 
+def work(place: Path) -> None:
+    """What each of several processes does, and writes to `place`."""
+    rank = os.environ["RANK"]
+    with join("cpu") as ranks:
+        found = [{k: g.tolist() for k, g in batch.items()} for batch in gradients(ranks)]
+        (place / f"gradients-{rank}.json").write_text(json.dumps(found))
+        result = trained(place / "run")
+        assert result.test.outputs.shape == (9, 3)
+        (place / f"history-{rank}.json").write_text(json.dumps(result.history))
+        (place / f"watched-{rank}.json").write_text(json.dumps(learned(watched())))
+
+
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes on this machine leave behind."""
@@ -74,21 +67,12 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    command = [sys.executable, "-c", WORKER, str(place)]
-    processes = [
-        subprocess.Popen(command, env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)})
-        for r in range(2)
-    ]
+    meet = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [fork(work, place, **meet, RANK=str(r), LOCAL_RANK=str(r)) for r in range(2)]
     try:
-        assert [process.wait(timeout=100) for process in processes] == [0, 0]
+        for process in processes:
+            process.join(100)
+        assert [process.exitcode for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

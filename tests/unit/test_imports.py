@@ -11,6 +11,7 @@ import pytest
 
 import ep_neuro
 import targets
+from tests.helpers.forked import holds, without
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,11 +33,15 @@ def test_importing_the_packages_imports_no_torch() -> None:
 
 
 def test_public_names_stay_functions_after_their_submodules_load() -> None:
-    code = (
-        "import ep_neuro.settle, ep_neuro.zoo, ep_neuro as ep\n"
-        "print(callable(ep.settle), ep.zoo('digits_dense').name)"
-    )
-    assert python(code) == "True digits_dense"
+    def call_them() -> None:
+        without("ep_neuro")
+        import ep_neuro.settle
+        import ep_neuro.zoo
+
+        assert callable(ep_neuro.settle)
+        assert ep_neuro.zoo("digits_dense").name == "digits_dense"
+
+    assert holds(call_them)
 
 
 def test_every_public_name_is_there_and_listed() -> None:

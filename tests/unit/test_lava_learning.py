@@ -65,7 +65,7 @@ def on_reference(program: Program) -> ReferenceSession:
     return ReferenceSession(replace(program, target="reference", files={}))
 
 
-def assert_learns_like_the_reference(program: Program, batch: int = 2) -> tuple[Memory, Graph]:
+def assert_learns_like_the_reference(program: Program, batch: int = 3) -> tuple[Memory, Graph]:
     """Weights, true biases, tags and what is reported, bit for bit in integers; what is learnt."""
     with on_lava(program) as mine, on_reference(program) as oracle:
         found, wanted = mine.learn(X, Y, batch=batch), oracle.learn(X, Y, batch=batch)

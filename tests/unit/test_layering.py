@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,12 @@ def imports_of(source: str, file: str) -> list[Import]:
     return found
 
 
+@cache
 def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+@cache
 def imports_in(folder: str) -> list[Import]:
     return [
         found
@@ -68,12 +71,17 @@ def imports_in(folder: str) -> list[Import]:
 def target_of(module: str) -> str | None:
     """The target that ``targets.x.y`` belongs to; None for helpers that hold no BACKEND."""
     name = module.split(".")[1] if "." in module else ""
+    return name if is_target(name) else None
+
+
+@cache
+def is_target(name: str) -> bool:
+    """Whether ``targets.name`` is a target."""
     candidates = [
         ROOT / "targets" / f"{name}.py",
         *(ROOT / "targets" / name).glob("*.py"),
     ]
-    owns = any(holds_backend(path.read_text()) for path in candidates if name and path.is_file())
-    return name if owns else None
+    return any(holds_backend(path.read_text()) for path in candidates if name and path.is_file())
 
 
 def holds_backend(source: str) -> bool:

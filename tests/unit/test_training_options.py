@@ -7,10 +7,9 @@ import json
 import os
 import random
 import resource
-import signal
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from ep_neuro.estimators import Centered
 from ep_neuro.network import Network, parameter_names
 from ep_neuro.optimisers import make_optimiser
 from ep_neuro.training import TrainResult, train
+from tests.helpers.forked import fork
 from tests.unit.test_training import SCHEDULE, clusters, config, learned, same
-
-ROOT = Path(__file__).resolve().parents[2]
 
 IMAGES: dict[str, Any] = {
     "name": "images",
@@ -273,29 +271,19 @@ def test_resuming_within_an_epoch_is_bit_identical(tmp_path: Path, step: int) ->
     assert learned(resumed) == learned(whole)
 
 
-SCRIPT = """
-import sys
-from tests.unit.test_training_options import on_images, squares, train
-train(on_images(save_minutes=1e-9, epochs=25, batch=8), sys.argv[1], dataset=squares(),
-      resume="resume" in sys.argv)
-"""
-
-
 def test_killed_at_a_random_moment_and_resumed_the_weights_are_the_same(tmp_path: Path) -> None:
     chosen = on_images(save_minutes=0, epochs=25, batch=8)
     whole: TrainResult = train(chosen, dataset=squares())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    place = tmp_path / "run"
-    command = [sys.executable, "-c", SCRIPT, str(place)]
-    process = subprocess.Popen(command, env=environment, cwd=tmp_path)
+    place, busy = tmp_path / "run", chosen.model_copy(update={"save_minutes": 1e-9})
+    process = fork(partial(train, busy, place, dataset=squares()))
     try:
         while not (place / "last" / "state.json").is_file():
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.02)
         time.sleep(random.uniform(0.0, 0.5))
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     reached = len(load_state(place / "last")["history"])
     assert reached < 25, "killed too late to tell"
     (place / ".last.0123abcd.tmp").mkdir()
