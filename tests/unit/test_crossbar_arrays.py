@@ -110,6 +110,36 @@ def test_compensation_restores_what_drift_took_in_both_directions() -> None:
         assert given_back[direction] == pytest.approx(young[direction], rel=0.02)
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["forward", "backward"]))
+@settings(max_examples=10)
+def test_what_devices_and_converters_do_to_a_line_does_not_depend_on_how_large_it_is(
+    seed: int, way: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    weight, sizes = rng.normal(size=(6, 30)), np.exp2(rng.integers(-9, 9, size=(6, 1)))
+    options = dict(device="pcm", seconds=DAY, adc_bits=8, dac_bits=8)
+    even, uneven = (dense(w, **options) for w in (weight, sizes * weight))
+    np.testing.assert_allclose(uneven.weights(), sizes * even.weights(), rtol=1e-12)
+    if way == "forward":
+        lines = rng.normal(size=(3, 30))
+        np.testing.assert_allclose(uneven.forward(lines), sizes.T * even.forward(lines), rtol=1e-12)
+    else:
+        lines = rng.normal(size=(3, 6))
+        np.testing.assert_allclose(uneven.backward(lines / sizes.T), even.backward(lines))
+
+
+def test_lines_that_share_a_range_lose_the_smaller_one_to_the_errors_of_the_larger() -> None:
+    weight = normal(2, 200) * np.array([[1.0], [0.02]])
+
+    def error(scaling: str) -> np.ndarray:
+        found = dense(weight, device="pcm", scaling=scaling).weights()
+        return np.linalg.norm(found - weight, axis=1) / np.linalg.norm(weight, axis=1)
+
+    assert error("tile")[0] == pytest.approx(error("line")[0], rel=0.2)
+    assert error("tile")[1] > 0.5
+    assert error("line")[1] < 0.2
+
+
 def test_unrolled_kernels_err_apart_and_no_device_stands_where_no_synapse_is() -> None:
     kernel = normal(2, 1, 3, 3)
     lines = layout(Conv(1, 1), (1, 5, 5), (2, 5, 5), kernel.shape, "unrolled")
