@@ -62,6 +62,10 @@ class Options:
         small lines keep their precision by the first, and room to grow in learning by the second.
         It costs a multiplication in digital at each line, as chips have it behind their ADCs (Le
         Gallo et al. 2023, Nature Electronics 6, 680), and one before the DACs of a transposed read.
+    centre : bool
+        Whether the mean by which the network normalises its input is taken off in digital, before
+        the DACs, and given back with the biases. Otherwise it goes through the array, where every
+        error of a weight becomes one of a bias. A session that learns reads inputs as they are.
     cells : str
         Device whose pulsed updates `Array.pulse` makes: aihwkit's presets of Gokmen & Vlasov 2016
         (``constant-step``), of ECRAM, ReRAM and PCM, and PCM that is pulsed only by what a digital
@@ -83,6 +87,7 @@ class Options:
     conv: str = "shared"
     fill: float = 1.0
     scaling: str = "line"
+    centre: bool = True
     cells: str = "constant-step"
     seed: int = 0
 
@@ -138,12 +143,13 @@ def read_options(given: Mapping[str, Any]) -> Options:
 
 def _rules() -> dict[str, tuple[Any, str]]:
     at_least_0 = (lambda v: _number(v) and v >= 0, "give a number from 0 on")
+    yes_or_no = (lambda v: isinstance(v, bool), "give true or false")
     bits = (lambda v: v is None or (_whole(v) and 2 <= v <= 16), "give 2 to 16 bits, or none")
     return {
         "device": (lambda v: v in DEVICES, f"choose from {', '.join(DEVICES)}"),
         **dict.fromkeys(("programming_error", "seconds", "read_noise"), at_least_0),
         **dict.fromkeys(("output_noise", "ir_drop"), at_least_0),
-        "compensation": (lambda v: isinstance(v, bool), "give true or false"),
+        **dict.fromkeys(("compensation", "centre"), yes_or_no),
         **dict.fromkeys(("dac_bits", "adc_bits"), bits),
         "tile": (lambda v: _whole(v) and v >= 1, "give a number of lines from 1 on"),
         "conv": (lambda v: v in CONVOLUTIONS, f"choose from {', '.join(CONVOLUTIONS)}"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase, Projection, Spiking
+from compilers.operators import apply
 from ep_neuro.errors import RunError, TargetError
 from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.crossbar.analog import Randomness
@@ -17,7 +18,7 @@ from targets.crossbar.array import Array
 from targets.crossbar.dynamics import State, advance, at_rest
 from targets.crossbar.layouts import layout
 from targets.crossbar.options import read_options
-from targets.crossbar.plan import is_forward, sites
+from targets.crossbar.plan import input_mean, is_forward, sites
 from targets.crossbar.record import Record
 from targets.crossbar.teacher import Teacher
 from targets.inputs import Job, prepare
@@ -74,6 +75,19 @@ class CrossbarSession(Closing):
             self.arrays |= {p.name: array for p in projections}
             widest = max(widest, site.reads * sum(site.lines))
         self.biases = {p.name: _bias(self.graph, p.name) for p in self.graph.neurons}
+        self._mean = input_mean(self.graph)
+        self._given_back = {
+            p.name: apply(
+                p.operator,
+                self.graph.arrays[p.weight].astype(np.float64),
+                self._mean[None],
+                self.graph.population(p.post).shape,
+            )
+            for p in self.graph.projections
+            if p.pre not in self.biases
+        }
+        if self.graph.plasticity or not options.centre:
+            self.read_inputs_as_they_are()
         self._chunk = max(1, CHUNK_BYTES // (8 * widest))
         self.fanouts = {p.name: synapses_of(self.graph, p) for p in self.graph.populations}
         self._depth = max((p.delay for p in self.graph.projections), default=1)
@@ -177,8 +191,14 @@ class CrossbarSession(Closing):
         drives = {name: np.stack([bias] * len(x)) for name, bias in self.biases.items()}
         for p in self.graph.projections:
             if p.pre not in self.biases:
-                drives[p.post] = drives[p.post] + p.scale * self._read(p, x)
+                drive = self._read(p, x - self._mean) + self._given_back[p.name]
+                drives[p.post] = drives[p.post] + p.scale * drive
         return drives
+
+    def read_inputs_as_they_are(self) -> None:
+        """Let the mean of the input go through the arrays, whose weights may learn."""
+        self._mean = np.zeros_like(self._mean)
+        self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
 
     def _read(self, projection: Projection, states: np.ndarray) -> np.ndarray:
         array = self.arrays[projection.name]

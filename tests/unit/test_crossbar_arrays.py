@@ -16,16 +16,23 @@ pytest.importorskip("aihwkit", reason="aihwkit is not installed; pip install 'ep
 import torch
 
 import targets
-from compilers import Program
+from compilers import Program, compile_network
 from compilers.ir import Conv, Dense
 from compilers.operators import adjoint, apply
+from ep_neuro.network import Network
 from targets.crossbar.analog import Randomness, make_tile
 from targets.crossbar.array import Array
 from targets.crossbar.layouts import layout
 from targets.crossbar.options import DAY, Options, read_options
 from targets.crossbar.pair import ConductancePair
-from targets.crossbar.plan import sites
-from tests.helpers.graphs import digits_like_residual, graph_of, random_residual_spec, samples
+from targets.crossbar.plan import input_mean, sites
+from tests.helpers.graphs import (
+    digits_like_residual,
+    graph_of,
+    random_residual_spec,
+    samples,
+    standardised_in_units,
+)
 
 
 def dense(weight: np.ndarray, seed: int = 0, **options: Any) -> Array:
@@ -354,3 +361,31 @@ def test_options_travel_with_a_saved_program() -> None:
         moved = session.weights()
     for name, values in moved.items():
         assert 0.001 < np.abs(values - graph.arrays[name]).mean() / np.abs(values).mean() < 0.3
+
+
+# --- the mean of the input ---------------------------------------------------------------------
+
+
+def drives(**options: Any) -> np.ndarray:
+    """The drive of a black image, one of the mean and a white one, at a network that takes one."""
+    network = Network(standardised_in_units())
+    program = compile_network(network, targets.get("crossbar"), options=options)
+    with targets.open(program) as session:
+        mean = input_mean(program.graph)
+        x = np.stack([np.zeros(mean.shape), mean, np.ones(mean.shape)])
+        found = session.constant(x)  # type: ignore[attr-defined]
+    return np.concatenate([v.reshape(3, -1) for _, v in sorted(found.items())], 1)
+
+
+def test_taking_off_the_mean_changes_nothing_on_exact_arrays() -> None:
+    np.testing.assert_allclose(drives(), drives(centre=False), atol=1e-12)
+
+
+def test_an_image_of_the_mean_meets_no_error_of_the_weights() -> None:
+    exact, centred, whole = (
+        drives(),
+        *(drives(programming_error=0.1, centre=centre) for centre in (True, False)),
+    )
+    np.testing.assert_allclose(centred[1], exact[1], atol=1e-12)
+    assert np.abs(centred[2] - exact[2]).max() > 0.01
+    assert np.abs(whole[1] - exact[1]).max() > 0.01
