@@ -153,7 +153,7 @@ class TrainConfig(BaseModel):
     weight_noise : float
         Standard deviation of what is added to each weight while a gradient is taken, in largest
         weights of its row, drawn anew for every step; the weights themselves take the step without
-        it. It prepares a network, best with `start`, for the devices of a crossbar.
+        it. So a network learns to bear what devices of a crossbar do.
     carry_states : bool
         Start each free phase at the free equilibrium of the batch before, not at rest.
     on_unsettled : {"continue", "more-sweeps", "stop"}

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ep_neuro.checkpoint import Model, load_model, save_model
-from ep_neuro.config import build_config, read_config
+from ep_neuro.checkpoint import load_model
+from ep_neuro.config import build_config
 from ep_neuro.distributed import Ranks
 from ep_neuro.errors import ConfigError
 from ep_neuro.network import Network, parameter_names
@@ -20,8 +20,6 @@ from ep_neuro.step import Stepper, disturbed
 from ep_neuro.training import train
 from ep_neuro.truth import TruthControl
 from tests.unit.test_training import clusters, config, interrupt_at, same
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "fine_tune_for_a_crossbar.yaml"
 
 SPEC: dict[str, Any] = {
     "name": "standardised",
@@ -133,10 +131,3 @@ def test_resuming_ends_in_bit_identical_weights(tmp_path: Path, step: int) -> No
 def test_weights_of_a_chip_take_no_noise() -> None:
     with pytest.raises(ConfigError, match=r"weight_noise: 0\.1: estimator 'deployed'"):
         build_config({"network": SPEC, "estimator": {"kind": "deployed"}, "weight_noise": 0.1})
-
-
-def test_the_example_fine_tunes_whatever_network_it_starts_from(tmp_path: Path) -> None:
-    save_model(Model(network()), tmp_path / "model")
-    chosen = read_config(str(EXAMPLE), [f"start={tmp_path / 'model'}"])
-    assert chosen.weight_noise > 0
-    assert same(chosen.begin().network, network())
