@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,9 @@ from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 
 STEPS = 64
 """Steps of the free phase if nobody says otherwise; a nudged phase takes half."""
+
+INPUT_MEAN = "input.mean"
+"""Note of the mean that the biases take off, by channel of the raw input, in JSON."""
 
 BETA = 0.2
 """Nudging factor if nobody says otherwise."""
@@ -53,6 +57,8 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     notes = {"model": spec.name, "model.sha256": _digest(spec, weights, biases)}
     nudgeable = spec.cost == SQUARED_ERROR
     notes |= {} if nudgeable else {"cost": spec.cost}
+    # The bias now takes off what this would make of every drive.
+    notes |= {INPUT_MEAN: json.dumps(spec.input.mean)} if spec.input.mean else {}
     arrays: dict[str, np.ndarray] = {}
     for p in spec.populations:
         arrays[f"bias/{p.name}"] = _expand(biases[p.name], p.shape)

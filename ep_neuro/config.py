@@ -150,6 +150,10 @@ class TrainConfig(BaseModel):
         Share of the target that is spread evenly over all classes.
     validate_every : int
         Epochs from one validation to the next; the last epoch is always validated.
+    weight_noise : float
+        Standard deviation of what is added to each weight while a gradient is taken, in largest
+        weights of its row, drawn anew for every step; the weights themselves take the step without
+        it. So a network learns to bear what devices of a crossbar do.
     carry_states : bool
         Start each free phase at the free equilibrium of the batch before, not at rest.
     on_unsettled : {"continue", "more-sweeps", "stop"}
@@ -184,6 +188,7 @@ class TrainConfig(BaseModel):
     augment: tuple[Step, ...] = ()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     validate_every: Annotated[int, Field(ge=1)] = 1
+    weight_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     carry_states: bool = False
     on_unsettled: Literal["continue", "more-sweeps", "stop"] = "continue"
     unsettled_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -264,6 +269,12 @@ class TrainConfig(BaseModel):
     def _check_deployed(self, spec: NetworkSpec) -> None:
         assert isinstance(self.estimator, Deployed)
         self.estimator.check_spec(spec)
+        if self.weight_noise:
+            raise ConfigError(
+                f"weight_noise: {self.weight_noise:g}",
+                "estimator 'deployed' computes with the weights of its chip as they are",
+                "set weight_noise: 0, or take another estimator, frozen-mean for instance",
+            )
         if self.carry_states:
             raise ConfigError(
                 "carry_states: true",

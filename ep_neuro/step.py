@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,7 +68,7 @@ class Stepper:
         index : Tensor, (N,)
             Samples of the split, the same on all ranks.
         seed : int
-            Of the augmentation.
+            Of the augmentation and of `disturbed`.
         where : str
             Place in the training, for errors.
 
@@ -79,9 +81,11 @@ class Stepper:
         mine = self.ranks.share(index)
         x, y = self._inputs(index, seed), self._targets(mine)
         step = self.scheduler.last_epoch
+        noise = self.config.weight_noise
+        network = disturbed(self.network, noise, seed) if noise else self.network
         if self.control is not None and self.control.due(step):
-            self.control.look(step, self.network, x, y, self.ranks)
-        estimate, retries = self._estimate(x, y, where)
+            self.control.look(step, network, x, y, self.ranks)
+        estimate, retries = self._estimate(network, x, y, where)
         gradient = self.ranks.mean(self._gradient(estimate), len(mine))
         _refuse_infinity(gradient, estimate, where)
         self._move(gradient)
@@ -107,12 +111,14 @@ class Stepper:
         spread = self.config.label_smoothing
         return (1 - spread) * exact + spread / exact[0].numel() if spread else exact
 
-    def _estimate(self, x: Tensor, y: Tensor, where: str) -> tuple[Estimate | None, int]:
+    def _estimate(
+        self, network: Network, x: Tensor, y: Tensor, where: str
+    ) -> tuple[Estimate | None, int]:
         """The estimate and how often it was repeated; None where there are no samples."""
         rule, limit = self.config.on_unsettled, self.config.unsettled_limit
         factors = (1, *PATIENCE) if rule == "more-sweeps" else (1,)
         for retries, factor in enumerate(factors):
-            estimate = self._with_sweeps(factor, x, y) if len(x) else None
+            estimate = self._with_sweeps(factor, network, x, y) if len(x) else None
             share = 0.0 if rule == "continue" else self._unsettled_everywhere(estimate)
             if share <= limit:
                 return estimate, retries
@@ -125,13 +131,16 @@ class Stepper:
             )
         return estimate, len(PATIENCE)
 
-    def _with_sweeps(self, factor: int, x: Tensor, y: Tensor) -> Estimate:
+    def _with_sweeps(self, factor: int, network: Network, x: Tensor, y: Tensor) -> Estimate:
         estimator: Any = self.config.estimator
         if self.control is not None:
             estimator = self.control.estimator
         if factor > 1:
             estimator = with_more_sweeps(estimator, factor)
-        return estimator(self.network, x, y, **self._start(len(x)))
+        found: Estimate = estimator(network, x, y, **self._start(len(x)))
+        if network is self.network:
+            return found
+        return replace(found, gradient=self.network.pulled_back(found.gradient))
 
     def _start(self, samples: int) -> dict[str, State]:
         """Keyword of the estimator for carried states; an epoch's last batch may be smaller."""
@@ -215,6 +224,24 @@ class Stepper:
         self.carried = {p: v.to(self.ranks.device) for p, v in state["carried"].items()}
         if self.control is not None:
             self.control.restore(state.get("truth", {}))
+
+
+@torch.no_grad()
+def disturbed(network: Network, noise: float, seed: int) -> Network:
+    """`network` as arrays of erring devices would hold it, in plain weights; itself it stays.
+
+    ``W_ij + noise max_j |W_ij| xi_ij`` with normal ``xi`` drawn by `seed`, as in Joshi et al. 2020
+    (Nature Communications 11, 2473): a device errs by a share of its range, and each row, the
+    weights of a neuron or an output channel, has a range of its own (`targets.crossbar`).
+    """
+    folded = network.folded()
+    other = copy.deepcopy(network) if folded is network else folded
+    generator = torch.Generator().manual_seed(seed)
+    for weight in (*other.weights.values(), *other.feedback.values()):
+        xi = torch.randn(weight.shape, generator=generator).to(weight)
+        largest = weight.abs().amax(tuple(range(1, weight.dim())), keepdim=True)
+        weight.addcmul_(largest, xi, value=noise)
+    return other
 
 
 def _refuse_infinity(gradient: dict[str, Tensor], estimate: Estimate | None, where: str) -> None:

@@ -18,8 +18,9 @@ from targets.crossbar.plan import blocks
 class Tile:
     """A block of a matrix on one aihwkit tile.
 
-    A weight is ``scale * alpha * g``, where g lies in [-1, 1]. One scale for the whole tile: one a
-    column, as is usual for forward reads, would not stand outside of the transposed read.
+    A weight is ``scale * alpha * g``, where g lies in [-1, 1]. Output lines have a scale each, or
+    share one (option ``scaling``). It multiplies what the ADC gives in a forward read, and what the
+    DAC gets in a transposed one, so both directions have the same weights.
     """
 
     def __init__(
@@ -30,11 +31,10 @@ class Tile:
         self._tile = make_tile(outputs, inputs, options)
         if formed is not None:
             self._tile.tile.formed = torch.from_numpy(formed)
-        largest = float(np.abs(block).max(initial=0.0))
-        self._scale = largest / options.fill if largest else 1.0
+        self._scale = _scales(block, options)
         self._alpha = 1.0
         self._cells: AnalogTile | None = None
-        self._program(torch.from_numpy(block / self._scale))
+        self._program(torch.from_numpy(block) / self._scale[:, None])
 
     def _program(self, target: Tensor) -> None:
         options, tile = self._options, self._tile
@@ -60,11 +60,11 @@ class Tile:
 
     def backward(self, lines: Tensor) -> Tensor:
         """``W^T z`` as read; (N, outputs) -> (N, inputs)."""
-        return self._scale * self._alpha * self._tile.tile.backward(lines)
+        return self._alpha * self._tile.tile.backward(lines * self._scale)
 
     def weights(self) -> np.ndarray:
         """The weights as they stand, (outputs, inputs)."""
-        return self._scale * self._alpha * self._tile.tile.get_weights().numpy()
+        return (self._scale[:, None] * self._alpha * self._tile.tile.get_weights()).numpy()
 
     def conductances(self) -> np.ndarray:
         """What the cells hold, relative to the range; (outputs, inputs)."""
@@ -78,7 +78,7 @@ class Tile:
     def write(self, change: np.ndarray) -> None:
         """Add `change` to the weights exactly, as far as conductances go."""
         held = self._tile.tile.get_weights()
-        written = held + torch.from_numpy(change) / (self._scale * self._alpha)
+        written = held + torch.from_numpy(change) / (self._scale[:, None] * self._alpha)
         if self._options.device != "ideal":
             # The range bounds what is written; what noise put beyond it stays where it is.
             edge = held.abs().clamp(min=1.0)
@@ -92,8 +92,9 @@ class Tile:
             outputs_, inputs_ = self._tile.tile.weight.shape
             self._cells = make_cells(outputs_, inputs_, self._options.cells, self._seed)
             self._cells.set_weights(self._tile.tile.get_weights().float())
-        self._cells.set_learning_rate(rate / (self._scale * self._alpha))
-        self._cells.update(inputs.float().contiguous(), -outputs.float().contiguous(), False)
+        self._cells.set_learning_rate(rate / self._alpha)
+        lines = (outputs / self._scale).float().contiguous()
+        self._cells.update(inputs.float().contiguous(), -lines, False)
         self._tile.tile.set_weights(self._cells.get_weights().double())
 
 
@@ -223,6 +224,15 @@ class Array:
         for row, r in zip(self._tiles, self._rows, strict=True):
             for tile, c in zip(row, self._columns, strict=True):
                 yield tile, (r, c)
+
+
+def _scales(block: np.ndarray, options: Options) -> Tensor:
+    """The weight that the end of the conductance range stands for, by output line; (outputs,)."""
+    by_line = np.abs(block).max(1)
+    whole = by_line.max() or options.fill
+    # A line without weights holds changes as large as those of the others.
+    largest = np.where(by_line > 0, by_line, whole) if options.scaling == "line" else whole
+    return torch.from_numpy(np.broadcast_to(largest, by_line.shape) / options.fill)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

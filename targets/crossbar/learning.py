@@ -60,6 +60,7 @@ def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: Rule) -> 
     """
     graph = session.graph
     plus, minus = nudged(graph)
+    session.read_inputs_as_they_are()
     ends = session.equilibria(x, y)
     high, low = ends[plus.name], ends[minus.name]
     mean = {name: (z + low[name]) / 2 for name, z in high.items()}

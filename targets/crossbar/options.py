@@ -13,6 +13,7 @@ from ep_neuro.errors import ConfigError
 
 DEVICES = ("ideal", "pcm", "reram", "pair")
 CONVOLUTIONS = ("shared", "unrolled")
+SCALINGS = ("line", "tile")
 CELLS = ("constant-step", "ecram", "reram", "pcm", "mixed-pcm")
 DAY, YEAR = 86400.0, 365 * 86400.0
 
@@ -24,7 +25,8 @@ RERAM_SECONDS = (0.0, 1.0, DAY, 2 * DAY)
 class Options:
     """What a program asks of the array; the defaults are an array without any error.
 
-    A tile's largest weight is `fill` of its conductance range, which is 1 in what follows.
+    The largest weight of a line, or of a tile (`scaling`), is `fill` of its conductance range; the
+    end of the range is 1 in what follows, and called a full weight.
 
     Attributes
     ----------
@@ -33,7 +35,7 @@ class Options:
         its range; ``pcm`` and ``reram`` as measured and modelled in aihwkit; ``pair`` as our own
         `pair.ConductancePair`.
     programming_error : float
-        Standard deviation of a Gaussian error of every weight, in tile weights, beside the
+        Standard deviation of a Gaussian error of every weight, in full weights, beside the
         device's own.
     seconds : float
         Time since programming.
@@ -42,7 +44,7 @@ class Options:
     dac_bits, adc_bits : int, optional
         Resolution of the converters, sign included; None for unlimited.
     read_noise : float
-        Noise of a device at each read, in tile weights; of PCM it grows with the conductance.
+        Noise of a device at each read, in full weights; of PCM it grows with the conductance.
     output_noise : float
         Noise of an output line at each read, in products of a full input and a full weight.
     ir_drop : float
@@ -54,6 +56,16 @@ class Options:
         a cell of its own, all read at once.
     fill : float
         Share of the conductance range that the largest weight takes; less leaves learning room.
+    scaling : str
+        Whether each output ``line`` of a tile has a conductance range of its own, or all of the
+        ``tile`` share that of its largest weight. Errors of devices are shares of the range, so
+        small lines keep their precision by the first, and room to grow in learning by the second.
+        It costs a multiplication in digital at each line, as chips have it behind their ADCs (Le
+        Gallo et al. 2023, Nature Electronics 6, 680), and one before the DACs of a transposed read.
+    centre : bool
+        Whether the mean by which the network normalises its input is taken off in digital, before
+        the DACs, and given back with the biases. Otherwise it goes through the array, where every
+        error of a weight becomes one of a bias. A session that learns reads inputs as they are.
     cells : str
         Device whose pulsed updates `Array.pulse` makes: aihwkit's presets of Gokmen & Vlasov 2016
         (``constant-step``), of ECRAM, ReRAM and PCM, and PCM that is pulsed only by what a digital
@@ -74,6 +86,8 @@ class Options:
     tile: int = 512
     conv: str = "shared"
     fill: float = 1.0
+    scaling: str = "line"
+    centre: bool = True
     cells: str = "constant-step"
     seed: int = 0
 
@@ -129,16 +143,18 @@ def read_options(given: Mapping[str, Any]) -> Options:
 
 def _rules() -> dict[str, tuple[Any, str]]:
     at_least_0 = (lambda v: _number(v) and v >= 0, "give a number from 0 on")
+    yes_or_no = (lambda v: isinstance(v, bool), "give true or false")
     bits = (lambda v: v is None or (_whole(v) and 2 <= v <= 16), "give 2 to 16 bits, or none")
     return {
         "device": (lambda v: v in DEVICES, f"choose from {', '.join(DEVICES)}"),
         **dict.fromkeys(("programming_error", "seconds", "read_noise"), at_least_0),
         **dict.fromkeys(("output_noise", "ir_drop"), at_least_0),
-        "compensation": (lambda v: isinstance(v, bool), "give true or false"),
+        **dict.fromkeys(("compensation", "centre"), yes_or_no),
         **dict.fromkeys(("dac_bits", "adc_bits"), bits),
         "tile": (lambda v: _whole(v) and v >= 1, "give a number of lines from 1 on"),
         "conv": (lambda v: v in CONVOLUTIONS, f"choose from {', '.join(CONVOLUTIONS)}"),
         "fill": (lambda v: _number(v) and 0 < v <= 1, "give a share above 0, at most 1"),
+        "scaling": (lambda v: v in SCALINGS, f"choose from {', '.join(SCALINGS)}"),
         "cells": (lambda v: v in CELLS, f"choose from {', '.join(CELLS)}"),
         "seed": (lambda v: _whole(v) and v >= 0, "give a whole number from 0 on"),
     }

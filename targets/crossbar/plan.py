@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+
+from compilers.frontend import INPUT_MEAN
 from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Graph, Projection, Shape
 from compilers.operators import adjoint
 from compilers.resources import CROSSBAR
@@ -111,6 +115,13 @@ def noted(graph: Graph) -> Options:
         tile=int(notes.get("crossbar.tile", defaults.tile)),
         conv=notes.get("crossbar.conv", defaults.conv),
     )
+
+
+def input_mean(graph: Graph) -> np.ndarray:
+    """The mean by which the network normalises its raw input, of that shape; 0 if it has none."""
+    (source,) = graph.sources
+    mean = np.asarray(json.loads(graph.provenance.get(INPUT_MEAN, "0.0")), np.float64)
+    return np.broadcast_to(mean.reshape(-1, *[1] * (len(source.shape) - 1)), source.shape)
 
 
 def tile_list(graph: Graph) -> str:

@@ -34,6 +34,10 @@ class CrossbarSession(SimulatorSession):
         """By population, digital; whoever changes them changes what runs."""
         return self._arrays.biases
 
+    def read_inputs_as_they_are(self) -> None:
+        """Let the mean of the input go through the arrays, whose weights may learn."""
+        self._arrays.read_inputs_as_they_are()
+
     def equilibria(self, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """The states that each phase ends with, by phase and population, in graph units.
 

@@ -10,12 +10,13 @@ import numpy as np
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase, Projection
 from compilers.learner import Learner
+from compilers.operators import apply
 from targets.crossbar.analog import Randomness
 from targets.crossbar.array import Array
 from targets.crossbar.dynamics import State, advance, at_rest
 from targets.crossbar.layouts import layout
 from targets.crossbar.options import read_options
-from targets.crossbar.plan import is_forward, sites
+from targets.crossbar.plan import input_mean, is_forward, sites
 from targets.simulator import SteppedSimulator
 
 CHUNK_BYTES = 64 << 20
@@ -64,6 +65,19 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
             widest = max(widest, site.reads * sum(site.lines))
         self.by_weight = {p.weight: self.arrays[p.name] for p in self.graph.projections}
         self.biases = {p.name: _bias(self.graph, p.name) for p in self.graph.neurons}
+        self._mean = input_mean(self.graph)
+        self._given_back = {
+            p.name: apply(
+                p.operator,
+                self.graph.arrays[p.weight].astype(np.float64),
+                self._mean[None],
+                self.graph.population(p.post).shape,
+            )
+            for p in self.graph.projections
+            if p.pre not in self.biases
+        }
+        if self.graph.plasticity or not options.centre:
+            self.read_inputs_as_they_are()
         self.at_once = max(1, CHUNK_BYTES // (8 * widest))
         self._depth = max((p.delay for p in self.graph.projections), default=1)
 
@@ -76,8 +90,14 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
         drives = {name: np.stack([bias] * len(x)) for name, bias in self.biases.items()}
         for p in self.graph.projections:
             if p.pre not in self.biases:
-                drives[p.post] = drives[p.post] + p.scale * self._read(p, x)
+                drive = self._read(p, x - self._mean) + self._given_back[p.name]
+                drives[p.post] = drives[p.post] + p.scale * drive
         return drives
+
+    def read_inputs_as_they_are(self) -> None:
+        """Let the mean of the input go through the arrays, whose weights may learn."""
+        self._mean = np.zeros_like(self._mean)
+        self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
 
     def step(
         self,

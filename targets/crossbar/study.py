@@ -72,7 +72,7 @@ Series = Mapping[str, Mapping[str, Any]]
 PLANS: tuple[tuple[str, str, tuple[str, ...], tuple[float, ...], Series], ...] = (
     (
         "error",
-        "programming error (share of the largest weight)",
+        "programming error (share of the largest weight of a line)",
         ("programming_error",),
         (0.0, 0.02, 0.05, 0.1, 0.15, 0.2),
         {"as written": {}, "with PCM at 1 s": {"preset": "pcm", "seconds": 1.0}},
@@ -176,9 +176,13 @@ def recover(
     pulsed: bool = False,
     epochs: int = 4,
 ) -> Recovery:
-    """Let arrays with `options` learn the training digits by EP, with their devices in the loop."""
+    """Let arrays with `options` learn the training digits by EP, with their devices in the loop.
+
+    Their lines share a range unless `options` say otherwise: the small ones have room to grow.
+    """
     from targets.crossbar.learning import Rule, accuracy, learn
 
+    options = {"scaling": "tile", **options}
     settings = {"steps": 32, "nudged_steps": 16}
     exact = measured(network, dataset.test, {}, 1, **settings)[0]
     backend = targets.get("crossbar")

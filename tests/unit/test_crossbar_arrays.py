@@ -16,16 +16,23 @@ pytest.importorskip("aihwkit", reason="aihwkit is not installed; pip install 'ep
 import torch
 
 import targets
-from compilers import Program
+from compilers import Program, compile_network
 from compilers.ir import Conv, Dense
 from compilers.operators import adjoint, apply
+from ep_neuro.network import Network
 from targets.crossbar.analog import Randomness, make_tile
 from targets.crossbar.array import Array
 from targets.crossbar.layouts import layout
 from targets.crossbar.options import DAY, Options, read_options
 from targets.crossbar.pair import ConductancePair
-from targets.crossbar.plan import sites
-from tests.helpers.graphs import digits_like_residual, graph_of, random_residual_spec, samples
+from targets.crossbar.plan import input_mean, sites
+from tests.helpers.graphs import (
+    digits_like_residual,
+    graph_of,
+    random_residual_spec,
+    samples,
+    standardised_in_units,
+)
 
 
 def dense(weight: np.ndarray, seed: int = 0, **options: Any) -> Array:
@@ -108,6 +115,36 @@ def test_compensation_restores_what_drift_took_in_both_directions() -> None:
     for direction in range(2):
         assert lost[direction] < 0.75 * young[direction]
         assert given_back[direction] == pytest.approx(young[direction], rel=0.02)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["forward", "backward"]))
+@settings(max_examples=10)
+def test_what_devices_and_converters_do_to_a_line_does_not_depend_on_how_large_it_is(
+    seed: int, way: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    weight, sizes = rng.normal(size=(6, 30)), np.exp2(rng.integers(-9, 9, size=(6, 1)))
+    options = dict(device="pcm", seconds=DAY, adc_bits=8, dac_bits=8)
+    even, uneven = (dense(w, **options) for w in (weight, sizes * weight))
+    np.testing.assert_allclose(uneven.weights(), sizes * even.weights(), rtol=1e-12)
+    if way == "forward":
+        lines = rng.normal(size=(3, 30))
+        np.testing.assert_allclose(uneven.forward(lines), sizes.T * even.forward(lines), rtol=1e-12)
+    else:
+        lines = rng.normal(size=(3, 6))
+        np.testing.assert_allclose(uneven.backward(lines / sizes.T), even.backward(lines))
+
+
+def test_lines_that_share_a_range_lose_the_smaller_one_to_the_errors_of_the_larger() -> None:
+    weight = normal(2, 200) * np.array([[1.0], [0.02]])
+
+    def error(scaling: str) -> np.ndarray:
+        found = dense(weight, device="pcm", scaling=scaling).weights()
+        return np.linalg.norm(found - weight, axis=1) / np.linalg.norm(weight, axis=1)
+
+    assert error("tile")[0] == pytest.approx(error("line")[0], rel=0.2)
+    assert error("tile")[1] > 0.5
+    assert error("line")[1] < 0.2
 
 
 def test_unrolled_kernels_err_apart_and_no_device_stands_where_no_synapse_is() -> None:
@@ -324,3 +361,31 @@ def test_options_travel_with_a_saved_program() -> None:
         moved = session.weights()
     for name, values in moved.items():
         assert 0.001 < np.abs(values - graph.arrays[name]).mean() / np.abs(values).mean() < 0.3
+
+
+# --- the mean of the input ---------------------------------------------------------------------
+
+
+def drives(**options: Any) -> np.ndarray:
+    """The drive of a black image, one of the mean and a white one, at a network that takes one."""
+    network = Network(standardised_in_units())
+    program = compile_network(network, targets.get("crossbar"), options=options)
+    with targets.open(program) as session:
+        mean = input_mean(program.graph)
+        x = np.stack([np.zeros(mean.shape), mean, np.ones(mean.shape)])
+        found = session.constant(x)  # type: ignore[attr-defined]
+    return np.concatenate([v.reshape(3, -1) for _, v in sorted(found.items())], 1)
+
+
+def test_taking_off_the_mean_changes_nothing_on_exact_arrays() -> None:
+    np.testing.assert_allclose(drives(), drives(centre=False), atol=1e-12)
+
+
+def test_an_image_of_the_mean_meets_no_error_of_the_weights() -> None:
+    exact, centred, whole = (
+        drives(),
+        *(drives(programming_error=0.1, centre=centre) for centre in (True, False)),
+    )
+    np.testing.assert_allclose(centred[1], exact[1], atol=1e-12)
+    assert np.abs(centred[2] - exact[2]).max() > 0.01
+    assert np.abs(whole[1] - exact[1]).max() > 0.01

@@ -74,11 +74,15 @@ def test_an_ideal_write_adds_what_it_is_told(seed: int, tile: int, kind: str) ->
 
 def test_a_write_ends_where_conductances_do_and_reads_follow_it() -> None:
     weight = normal(4, 5)
-    array = array_of(weight, fill=0.5, device="pair", compensation=False)
+    array = array_of(weight, fill=0.5, scaling="tile", device="pair", compensation=False)
     array.update(np.full(weight.shape, 100.0))
     largest = np.abs(weight).max()
     np.testing.assert_allclose(array.weights(), 2 * largest)
     np.testing.assert_allclose(array.backward(np.eye(4)), 2 * largest)
+    array = array_of(weight, fill=0.5, device="pair", compensation=False)
+    array.update(np.full(weight.shape, 100.0))
+    own = 2 * np.abs(weight).max(1, keepdims=True) * np.ones(5)
+    np.testing.assert_allclose(array.weights(), own)
     endless = array_of(weight)
     endless.update(np.full(weight.shape, 100.0))
     np.testing.assert_allclose(endless.weights(), weight + 100)
@@ -179,7 +183,7 @@ def briefly_trained() -> Network:
 
 @pytest.mark.parametrize("pulses", [False, True], ids=["written", "pulsed"])
 def test_arrays_learn_some_of_their_errors_away(briefly_trained: Network, pulses: bool) -> None:
-    options = {"programming_error": 0.15, "seed": 1}
+    options = {"programming_error": 0.15, "scaling": "tile", "seed": 1}
     program = study.program_for(briefly_trained, options, steps=24, nudged_steps=12)
     digits = data.load("digits")
     with targets.open(program) as session:
@@ -190,7 +194,7 @@ def test_arrays_learn_some_of_their_errors_away(briefly_trained: Network, pulses
 
 
 def test_the_rule_of_a_plastic_graph_learns_errors_away_too(briefly_trained: Network) -> None:
-    options = {"programming_error": 0.15, "seed": 1}
+    options = {"programming_error": 0.15, "scaling": "tile", "seed": 1}
     program = study.program_for(briefly_trained, options, steps=24, nudged_steps=12)
     plastic = replace(program, graph=make_plastic(program.graph, lr=0.05))
     digits = data.load("digits")
