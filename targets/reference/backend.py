@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compilers.artifact import Program, versions
 from compilers.exactness import HOST_WORDS, inexact
@@ -13,7 +13,9 @@ from compilers.pipeline import Pass
 from ep_neuro.errors import TargetError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.nominal import estimate_on_loihi
-from targets.reference.session import ReferenceSession
+
+if TYPE_CHECKING:
+    from targets.reference.session import ReferenceSession
 
 
 class ReferenceBackend:
@@ -63,6 +65,9 @@ class ReferenceBackend:
             problem = f"{first.value:g} {first.unit} exceed {first.limit:g}"
             more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
             raise TargetError(first.subject, problem + more, first.remedy)
+        # Imports torch: whoever asks what targets there are shall not wait for it.
+        from targets.reference.session import ReferenceSession
+
         return ReferenceSession(program)
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,15 +9,16 @@ from dataclasses import replace
 import numpy as np
 
 from compilers.artifact import Program
-from compilers.ir import Conv, ConvTranspose, Graph
+from compilers.execution.engine import Engine
+from compilers.ir import Graph
 from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
 from targets.inputs import prepare
 from targets.lessons import learn
-from targets.reference.engine import Engine
 from targets.reference.learning import Teacher
+from targets.run import Counter, run
 
-CHUNK_BYTES = 16 << 20
-"""Working memory of one chunk, probes apart: about what a cache holds, for larger is slower."""
+CHUNK_BYTES = 64 << 20
+"""Working memory of one chunk, probes apart: a few caches, so that calls into torch pay."""
 
 
 class ReferenceSession(Closing):
@@ -28,6 +28,7 @@ class ReferenceSession(Closing):
         self._program = program
         self._teacher: Teacher | None = None
         self._engine: Engine | None = Engine(program.graph)
+        self._counter = Counter(self._engine)
         self._chunk = max(1, CHUNK_BYTES // bytes_per_sample(program.graph))
 
     def settle(
@@ -47,7 +48,7 @@ class ReferenceSession(Closing):
         for first in range(0, samples, self._chunk):
             chunk = slice(first, first + self._chunk)
             targets = None if job.y is None else job.y[chunk]
-            parts.append(engine.run(replace(job, x=job.x[chunk], y=targets)))
+            parts.append(run(engine, self._counter, replace(job, x=job.x[chunk], y=targets)))
             if progress is not None:
                 progress(min(first + self._chunk, samples), samples)
         phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
@@ -97,7 +98,7 @@ class ReferenceSession(Closing):
     def _teach(self) -> Teacher:
         # Made when it is first asked for: most sessions only settle.
         if self._teacher is None:
-            self._teacher = Teacher(self._open())
+            self._teacher = Teacher(self._open(), self._counter)
         self._open()
         return self._teacher
 
@@ -112,14 +113,7 @@ class ReferenceSession(Closing):
 
 
 def bytes_per_sample(graph: Graph) -> int:
-    """Working memory of one sample: states, sums, and the largest unrolled convolution."""
-    states = sum(8 * p.size for p in graph.populations)
+    """Working memory of one sample: what neurons hold between two steps, and sums that arrive."""
+    states = sum(p.size for p in graph.populations)
     sums = sum(graph.population(p.post).size for p in graph.projections)
-    unrolled = 0
-    for p in graph.projections:
-        if isinstance(p.operator, Conv | ConvTranspose):
-            _, fine_channels, *kernel = graph.arrays[p.weight].shape
-            coarse = p.post if isinstance(p.operator, Conv) else p.pre
-            places = math.prod(graph.population(coarse).shape[1:])
-            unrolled = max(unrolled, fine_channels * math.prod(kernel) * places)
-    return 8 * (states + sums + 2 * unrolled)
+    return 8 * (5 * states + 2 * sums)
