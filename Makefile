@@ -1,4 +1,4 @@
-# Needs make and any python3; everything else lands in .venv and .tools. `make help` lists targets.
+# Needs make and any python3; everything else lands in .venv, .venv-lava, .tools. `make help` lists targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench clean
 
@@ -12,9 +12,9 @@ export OMP_NUM_THREADS ?= 1
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-setup: $(STAMP)  ## build the environment in .venv (the others do it when needed)
+setup: $(STAMP)  ## build .venv, and .venv-lava for Lava (the others do it when needed)
 
-$(STAMP): pyproject.toml constraints.txt tools/setup.sh
+$(STAMP): pyproject.toml constraints.txt constraints-lava.txt tools/setup.sh
 	@sh tools/setup.sh
 
 demo: $(STAMP)  ## the main job on real digits: train, compile, run on Lava, compare, learn; runs/demo/report.html
@@ -38,5 +38,5 @@ bench: $(STAMP)  ## measure settling and training on this machine; benchmarks.js
 	$(PYTHON) -m tests.benchmarks.bench_training --out benchmarks.json
 
 clean:  ## remove the environment, caches and runs
-	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs
+	rm -rf .venv .venv-lava .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from compilers.artifact import Program, load_program, save_program
 from compilers.ir import Graph
 from compilers.ir_text import parse_graph, print_graph
-from compilers.pipeline import Emitter, Pass, Trace, common_passes, compile_network, run_passes
+from compilers.pipeline import (
+    Emitter,
+    Pass,
+    Trace,
+    common_passes,
+    compile,
+    compile_network,
+    run_passes,
+)
 
-if TYPE_CHECKING:
-    from ep_neuro.network import Network
 
-
-def compile(model: Network, target: str | Emitter = "reference", **options: Any) -> Program:
-    """Compile `model` for `target`, a backend or the name of one.
-
-    Keywords are those of `compile_network`: ``code``, ``bits``, ``headroom``, ``message_frac``,
-    ``state_frac``, ``leak``, ``steps``, ``nudged_steps``, ``beta``, ``parameters``, ``learn``,
-    ``options``, ``provenance``, ``observer``, ``check``.
-    """
+def backend_of(target: str | Emitter) -> Emitter:
+    """The backend called `target`, or `target` itself; `TargetError` if there is none."""
     if isinstance(target, str):
         # The one place where the compiler looks up at the targets, and only when asked by name:
         # users and the command line say "lava", and nobody should need two imports for that.
         import targets
 
-        target = targets.get(target)
-    return compile_network(model, target, **options)
+        return targets.get(target)
+    return target
 
 
 __all__ = [
@@ -35,6 +33,7 @@ __all__ = [
     "Pass",
     "Program",
     "Trace",
+    "backend_of",
     "common_passes",
     "compile",
     "compile_network",

@@ -19,6 +19,7 @@ from compilers.ir import Graph
 from compilers.ir_text import parse_graph, print_graph
 from ep_neuro.errors import GraphError, ProgramError
 from ep_neuro.files import replace_directory
+from ep_neuro.values import fault
 
 FORMAT_VERSION = 1
 """Version of the directory's layout; another one is refused."""
@@ -199,6 +200,11 @@ def _read_graph(path: Path) -> Graph:
         arrays = safetensors_numpy.load(_read(path / ARRAYS))
     except (SafetensorError, KeyError, ValueError) as error:
         raise ProgramError(str(path / ARRAYS), f"is damaged ({error})", _REBUILD) from None
+    for name, array in arrays.items():
+        problem = fault(array, "fiu")
+        if problem is not None:
+            remedy = "compile the model again, and learn with a smaller rate"
+            raise ProgramError(str(path / ARRAYS), f"array '{name}' {problem}", remedy)
     records = _read_json(path / RECORDS).get("records")
     if not isinstance(records, list) or not all(isinstance(line, str) for line in records):
         raise ProgramError(str(path / RECORDS), "is damaged, no list of records", _REBUILD)

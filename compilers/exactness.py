@@ -43,7 +43,7 @@ def largest_sum(graph: Graph, p: Projection, message: int) -> int:
     weight = np.abs(shift_channels(graph.arrays[p.weight], exponent)).astype(np.float64)
     receiving = 0 if isinstance(p.operator, Dense | Conv) else 1
     norms = weight.sum(axis=tuple(i for i in range(weight.ndim) if i != receiving))
-    return int(norms.max()) * message
+    return int(np.max(norms)) * message
 
 
 def inexact(graph: Graph, limits: HardwareLimits) -> Sequence[Violation]:

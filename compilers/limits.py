@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ep_neuro.errors import ConfigError
-from ep_neuro.yaml_io import load_yaml
 
 
 @dataclass(frozen=True)
@@ -162,6 +161,9 @@ def load_hardware(path: str | Path) -> HardwareLimits:
 
     Every number is a mapping ``{value, unit, source}``; `ConfigError` names one that is not.
     """
+    # Here, as Lava's environment, where limits are compared and not read, has no YAML.
+    from ep_neuro.yaml_io import load_yaml
+
     data = load_yaml(path)
     unknown = sorted(set(data) - set(_SECTIONS))
     if unknown or not isinstance(data.get("name"), str):

@@ -55,8 +55,7 @@ def _patches(
     (n, c, h, b), (k, m) = x.shape, kernel
     padded = np.zeros((n, h + 2 * padding, b + 2 * padding, c), x.dtype)
     padded[:, padding : padding + h, padding : padding + b] = x.transpose(0, 2, 3, 1)
-    # NumPy's stubs know a single axis only.
-    windows = sliding_window_view(padded, (k, m), axis=(1, 2))  # type: ignore[call-overload]
+    windows = sliding_window_view(padded, (k, m), axis=(1, 2))
     windows = windows[:, ::stride, ::stride]
     rows, columns = windows.shape[1:3]
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * rows * columns, k * m * c)

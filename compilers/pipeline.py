@@ -18,26 +18,20 @@ from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import MESSAGE_FRAC, quantize
 from compilers.passes.validate import validate
+from compilers.tuned import fresh_headroom, taken_from, thresholds_of
 from ep_neuro.errors import CheckFailed, GraphError
 from ep_neuro.nudgeable import refuse_unnudgeable
+from ep_neuro.spectrum import MAX_LEAKS, largest_leak
 
 if TYPE_CHECKING:
+    from ep_neuro.checkpoint import Model
     from ep_neuro.network import Network
 
 FRONTEND = "frontend"
 """Name of the stage that comes before every pass."""
 
-MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
-"""Largest leak of each encoding if nobody says otherwise.
-
-States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
-"""
-
 STATE_BITS = 24
 """Bits of a membrane in a graph of integers: those of Loihi 2."""
-
-FRESH_HEADROOM = 2
-"""Bits of a weight that learning from fresh weights fills, if there are as many to spare."""
 
 Observer = Callable[[str, Graph], None]
 """Called with the name and the result of each stage as it ends."""
@@ -93,11 +87,6 @@ class Emitter(Protocol):
         ...
 
 
-def fresh_headroom(bits: int | None) -> int:
-    """Headroom of weights of so many bits that are to be learnt from scratch."""
-    return 0 if bits is None else max(0, min(FRESH_HEADROOM, bits - 2))
-
-
 def run_passes(graph: Graph, passes: Sequence[Pass], observer: Observer | None = None) -> Trace:
     """Apply `passes` in order and keep every stage."""
     stages = [(FRONTEND, graph)]
@@ -141,14 +130,15 @@ def common_passes(
         it. With 20 membranes reach up to 8 heights of the box and fewer gains cut bits off, so
         that more projections are stock processes of Lava.
     leak : float, optional
-        Largest leak; stability may call for a smaller one. None: that of `MAX_LEAKS`.
+        Largest leak; stability may call for a smaller one. None: that of
+        `ep_neuro.spectrum.largest_leak`.
     steps, nudged_steps, beta
         Of the phases; see `encode`.
     parameters : mapping, optional
         Further fields of the neurons' dynamics, and ``precision``; see `encode`.
     """
 
-    largest = MAX_LEAKS.get(code, min(MAX_LEAKS.values())) if leak is None else leak
+    largest = partial(largest_leak, code) if leak is None else leak
 
     def encoded(graph: Graph) -> Graph:
         return encode(
@@ -177,13 +167,13 @@ def common_passes(
     return passes
 
 
-def compile_network(
-    network: Network,
-    backend: Emitter,
+def compile(
+    model: Model | Network,
+    target: str | Emitter = "reference",
     *,
-    code: str = "graded",
+    code: str | None = None,
     bits: int | None = None,
-    headroom: int = 0,
+    headroom: int | None = None,
     message_frac: int | None = None,
     state_frac: int | None = None,
     leak: float | None = None,
@@ -197,22 +187,34 @@ def compile_network(
     observer: Observer | None = None,
     check: bool = True,
 ) -> Program:
-    """Lower `network`, run the common passes and the backend's own, and emit a program.
+    """Lower a network, run the common passes and the target's own, and emit a program.
 
     Parameters
     ----------
-    network : Network
-        Spec and parameters.
-    backend : Emitter
-        The target.
-    code, bits, headroom, message_frac, state_frac, leak, steps, nudged_steps, beta, parameters
+    model : Model or Network
+        Spec and parameters. A model that was fine-tuned on a deployment is compiled as it was
+        tuned, where nothing else is asked for.
+    target : str or Emitter
+        A backend, or the name of one.
+    code : str, optional
+        What neurons send, ``graded``, ``sigma-delta`` or ``spike``; as the model was fine-tuned,
+        else graded.
+    bits, steps, leak : optional
+        As the model was fine-tuned, else as `common_passes` has them.
+    headroom : int, optional
+        Bits of a weight that are left for learning to fill (`quantize`). By default as many as
+        learning from scratch needs (`FRESH_HEADROOM`) if a model of fresh weights is to `learn`;
+        none for any other, and for a network, of which nobody knows.
+    message_frac, state_frac, nudged_steps, beta
         See `common_passes`.
+    parameters : mapping, optional
+        See `common_passes`; the thresholds that the model was fine-tuned with if left out.
     learn : str, optional
         Name of the rule by which weights and biases shall learn on the target; see `make_plastic`.
     options : mapping, optional
         Options of the backend; JSON values.
     provenance : mapping, optional
-        Notes to keep with the program.
+        Notes to keep with the program, beside the hash of the model and the name of its data.
     observer : callable, optional
         Sees every stage, ``observer(name, graph)``.
     check : bool
@@ -220,44 +222,77 @@ def compile_network(
 
     Raises
     ------
+    TargetError
+        If there is no target of this name.
     ConfigError
         If the backend declares its options, and one of `options` is not among them.
+    ModelError
+        If the metadata of a model tells of a deployment that there is not.
     GraphError
         If an option does not fit the network, such as a nudge whose cost no target nudges by.
     CheckFailed
         If the graph breaks a limit of the backend; names the first, counts the rest.
     """
+    from compilers import backend_of
     from compilers.frontend import lower  # here: importing the compiler shall not import torch
 
+    backend, options = backend_of(target), dict(options or {})
+    network, notes, own = _told_by(model, learn, code=code, bits=bits, steps=steps, leak=leak)
     if learn is not None or beta is not None or nudged_steps is not None:
         refuse_unnudgeable(network.spec.name, network.spec.cost)
-    options = dict(options or {})
+    if learn is not None and own["leak"] is None:
+        # Weights that learn may grow until whole steps of weakly coupled ones would overshoot.
+        own["leak"] = MAX_LEAKS.get(own["code"])
     known = declared(backend)
     if known is not None:
         refuse_unknown(f"target '{backend.name}'", options, known)
     passes = common_passes(
-        code,
-        bits=bits,
-        headroom=headroom,
+        own["code"],
+        bits=own["bits"],
+        headroom=own["headroom"] if headroom is None else headroom,
         message_frac=message_frac,
         state_frac=state_frac,
-        leak=leak,
-        steps=steps,
+        leak=own["leak"],
+        steps=own["steps"],
         nudged_steps=nudged_steps,
         beta=beta,
         # A nudge moves states less than thresholds that balance the output's error let through.
-        parameters=({} if learn is None else {"precision": None}) | dict(parameters or {}),
+        parameters=({} if learn is None else {"precision": None})
+        | dict((own["parameters"] if parameters is None else parameters) or {}),
     )
     passes += backend.passes(options)
     if learn is not None:
         passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn)))
     passes.append(Pass("verify", validate))
-    trace = run_passes(lower(network, provenance), passes, observer)
+    trace = run_passes(lower(network, {**notes, **(provenance or {})}), passes, observer)
     if check:
         _refuse_violations(backend, trace.final)
     program = backend.emit(trace.final)
     notes = {**trace.final.provenance, **versions(), "passes": ", ".join(trace.names)}
     return replace(program, options=options, provenance={**notes, **program.provenance})
+
+
+compile_network = compile
+"""The same under its older name."""
+
+
+def _told_by(
+    model: Model | Network, learn: str | None, **given: Any
+) -> tuple[Network, dict[str, str], dict[str, Any]]:
+    """The network of `model`, notes on it, and the options that are `given` or its own."""
+    from ep_neuro.checkpoint import Model
+
+    if not isinstance(model, Model):
+        own = {**given, "code": given["code"] or "graded", "headroom": 0, "parameters": None}
+        return model, {}, own
+    notes = {"model.sha256": model.digest}
+    notes |= {k: str(v) for k, v in model.metadata.items() if k in ("data", "data.sha256")}
+    own = {**given, **taken_from(model, **given)}
+    own["code"] = own["code"] or "graded"
+    own["parameters"] = thresholds_of(model, own["code"])
+    fresh = learn is not None and model.fresh
+    own["headroom"] = fresh_headroom(own["bits"]) if fresh else 0
+    return model.network, notes, own
 
 
 def _refuse_violations(backend: Emitter, graph: Graph) -> None:

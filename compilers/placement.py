@@ -221,7 +221,7 @@ def between_chips(graph: Graph, sent: np.ndarray | None = None) -> np.ndarray:
     chip_of = np.zeros(len(sent), np.int64)
     for t in graph.placement:
         chip_of[t.core] = t.chip
-    chips = int(chip_of.max(initial=-1)) + 1
+    chips = int(np.max(chip_of, initial=-1)) + 1
     member = (chip_of[:, None] == np.arange(chips)).astype(np.int64)
     return member.T @ sent @ member
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ep_neuro.errors import ConfigError
+from ep_neuro.console import log
+from ep_neuro.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
@@ -144,37 +145,57 @@ def open_named(name: str, seed: int) -> "Model":
     return open_model(str(best) if (best / SPEC).is_file() else name, seed)
 
 
-def is_fresh(model: "Model") -> bool:
-    """Whether the weights of an opened model are those that its seed drew."""
-    return model.metadata.keys() <= {"seed"}
-
-
 def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
-    """The data to use: what was asked for, else what the model was trained on, else digits."""
+    """The data to use: what was asked for, else what the model was trained on, else digits.
+
+    Raises
+    ------
+    DataError
+        If it was trained on data in memory, which no name gives again.
+    """
+    if asked is None and "data" not in notes and "data.sha256" in notes:
+        raise DataError("data", "the model was trained on data in memory", "name some with --data")
     return asked or notes.get("data") or "digits"
 
 
+def noted_data(notes: Mapping[str, Any]) -> dict[str, str]:
+    """What a program is to know of the data of its model: digits, if nothing was noted."""
+    found = {k: str(notes[k]) for k in ("data", "data.sha256") if k in notes}
+    return found or {"data": "digits"}
+
+
 def samples(
-    data: str, root: Path | None, limit: int | None, shape: "NetworkSpec | tuple[int, ...]"
+    data: str,
+    root: Path | None,
+    limit: int | None,
+    shape: "NetworkSpec | tuple[int, ...]",
+    notes: Mapping[str, Any],
 ) -> "Split":
     """The chosen split, in the input shape of a network or a program."""
-    dataset, part = dataset_of(data, root, shape)
+    dataset, part = dataset_of(data, root, shape, notes)
     return dataset.split(part).head(limit)
 
 
 def dataset_of(
-    data: str, root: Path | None, shape: "NetworkSpec | tuple[int, ...]"
+    data: str,
+    root: Path | None,
+    shape: "NetworkSpec | tuple[int, ...]",
+    notes: Mapping[str, Any],
 ) -> "tuple[Dataset, SplitName]":
-    """All splits of `data` for a network or a program, and the one that is asked for: ``test``."""
+    """All splits of `data` for a network or a program, and the one that is asked for: ``test``.
+
+    Logs it if they are not what `notes` say of the data of this name.
+    """
     from ep_neuro import data as datasets
 
     name, part = datasets.parse(data)
-    pixels = shape if isinstance(shape, tuple) else shape.input.shape
-    # Only a folder's images may be resized, and only if the network takes images.
-    resize = pixels if name.startswith("folder:") and len(pixels) == 3 else None
-    dataset = datasets.load(name, root, shape=resize)
-    if not isinstance(shape, tuple):
-        dataset = datasets.fitted(dataset, shape)
+    if isinstance(shape, tuple):
+        dataset = datasets.load(name, root, shape=datasets.image_shape(shape))
+    else:
+        dataset = datasets.load_fitted(name, root, shape)
+    trained = {"data", "data.sha256"} <= notes.keys() and datasets.parse(notes["data"])[0]
+    if trained == dataset.name and notes["data.sha256"] != dataset.digest:
+        log(f"warning: data '{dataset.name}' are not what they were when the model was trained")
     return dataset, part or "test"
 
 

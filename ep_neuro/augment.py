@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ep_neuro.registry import Registry
+
+T = TypeVar("T", bound=BaseModel)
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Step(BaseModel):
+class Augmentation(BaseModel):
+    """One step, chosen by ``kind``; one of your own joins by `register_augmentation`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
 
     @property
     def draws(self) -> int:
@@ -31,7 +38,23 @@ class _Step(BaseModel):
         raise NotImplementedError
 
 
-class Flip(_Step):
+AUGMENTATIONS = Registry("augmentation", Augmentation)
+"""What may stand under ``augment`` in a configuration."""
+
+
+def register_augmentation(kind: str) -> Callable[[type[T]], type[T]]:
+    """A decorator that lets a step of one's own stand in a configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the class is no `Augmentation` of this `kind`, or another one is.
+    """
+    return AUGMENTATIONS.register(kind)
+
+
+@register_augmentation("flip")
+class Flip(Augmentation):
     """Mirror left and right with probability `p`."""
 
     kind: Literal["flip"] = "flip"
@@ -47,7 +70,8 @@ class Flip(_Step):
         return torch.where(u.view(-1, 1, 1, 1) < self.p, images.flip(-1), images)
 
 
-class Crop(_Step):
+@register_augmentation("crop")
+class Crop(Augmentation):
     """Move by up to `padding` pixels each way; the edge is repeated outwards.
 
     The same as padding with the edge and cropping back to the size at a random place.
@@ -73,7 +97,8 @@ class Crop(_Step):
         return images[sample, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
-class Affine(_Step):
+@register_augmentation("affine")
+class Affine(Augmentation):
     """Rotate, scale and shift about the centre, bilinear, with zeros outside.
 
     Attributes
@@ -110,7 +135,8 @@ class Affine(_Step):
         return moved if images.is_floating_point() else moved.round().to(images.dtype)
 
 
-class RandAugment(_Step):
+@register_augmentation("randaugment")
+class RandAugment(Augmentation):
     """`ops` operations of torchvision's RandAugment space, drawn anew for each sample.
 
     Cubuk et al. 2020; the space and the magnitudes (of 31 bins) are those of
@@ -144,11 +170,7 @@ Operation = Callable[[Tensor, int], Tensor]
 """One entry of the space: images (N, C, H, W) as bytes and a sign, which some leave out."""
 
 
-Augmentation = Annotated[Flip | Crop | Affine | RandAugment, Field(discriminator="kind")]
-"""One step, chosen by ``kind``."""
-
-
-def augment(images: Tensor, steps: Sequence[_Step], u: Tensor) -> Tensor:
+def augment(images: Tensor, steps: Sequence[Augmentation], u: Tensor) -> Tensor:
     """Take `images` through all `steps`.
 
     Parameters
@@ -165,7 +187,7 @@ def augment(images: Tensor, steps: Sequence[_Step], u: Tensor) -> Tensor:
     return images
 
 
-def draws(steps: Sequence[_Step], samples: int, seed: int) -> Tensor:
+def draws(steps: Sequence[Augmentation], samples: int, seed: int) -> Tensor:
     """Uniform random numbers for `steps`, (samples, sum of draws), from `seed` alone."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(samples, sum(step.draws for step in steps), generator=generator)

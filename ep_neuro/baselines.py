@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from ep_neuro.errors import CheckFailed, SpecError
+from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import (
     Estimate,
     Gradient,
@@ -222,7 +223,8 @@ class FeedForwardTwin(nn.Module):
         return z[self.network.spec.output], statistics
 
 
-class Backprop(BaseModel):
+@register_estimator("backprop")
+class Backprop(Estimator):
     """The exact gradient of the feed-forward twin: the baseline that EP is held against.
 
     Attributes
@@ -231,8 +233,6 @@ class Backprop(BaseModel):
         Normalise hidden channels over the batch. Validated and saved is the folded network, with
         statistics of `CALIBRATION` training images.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["backprop"] = "backprop"
     batch_norm: bool = False
@@ -243,16 +243,17 @@ class Backprop(BaseModel):
         """Gradient for inputs `x` (N, ...) and targets `y` (N, *output shape)."""
         output = FeedForwardTwin(network, self.batch_norm)(x)
         gradient = _backward(network, output, y)
-        passed = SettleResult(
-            {network.spec.output: output.detach()}, Status.SETTLED, torch.zeros(len(x)), 1
-        )
-        return Estimate(gradient, passed, None)
+        return Estimate(gradient, _passed(network, output), None)
+
+    @torch.no_grad()
+    def free_phase(self, network: Network, x: Tensor) -> SettleResult:
+        """One pass of the twin, which does not settle."""
+        return _passed(network, FeedForwardTwin(network, self.batch_norm)(x))
 
 
-class Implicit(BaseModel):
+@register_estimator("implicit")
+class Implicit(Estimator):
     """The exact gradient at the free equilibrium (`implicit_gradient`), in float64: a reference."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["implicit"] = "implicit"
     free: Schedule = Schedule(sweeps=500, tolerance=1e-8)
@@ -272,7 +273,7 @@ class Implicit(BaseModel):
             If an equilibrium is no strict minimum of the energy: it then has no gradient.
         """
         exact = implicit_gradient(
-            copy.deepcopy(network).double(),
+            _double(network),
             x.double(),
             y.double(),
             self.free,
@@ -290,8 +291,13 @@ class Implicit(BaseModel):
         gradient = {k: g.to(parameters[k]) for k, g in exact.gradient.items()}
         return Estimate(gradient, exact.free, None)
 
+    def free_phase(self, network: Network, x: Tensor) -> SettleResult:
+        """The free phase alone, in float64."""
+        return super().free_phase(_double(network), x.double())
 
-class Unrolled(BaseModel):
+
+@register_estimator("bptt")
+class Unrolled(Estimator):
     """Backpropagation through time: autograd through the sweeps of the free phase, a reference.
 
     Attributes
@@ -302,8 +308,6 @@ class Unrolled(BaseModel):
         implicit one as they grow in number (Ernoult 2019); by default through all, from rest.
         Memory grows with the sweeps.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["bptt"] = "bptt"
     free: Schedule = Schedule()
@@ -331,6 +335,16 @@ class Unrolled(BaseModel):
                     for p in group
                 }
         return Estimate(_backward(network, z[network.spec.output], y), free, None)
+
+
+def _double(network: Network) -> Network:
+    return copy.deepcopy(network).double()
+
+
+def _passed(network: Network, output: Tensor) -> SettleResult:
+    """The `output` of the twin in the form of a phase."""
+    state = {network.spec.output: output.detach()}
+    return SettleResult(state, Status.SETTLED, torch.zeros(len(output)), 1)
 
 
 def _backward(network: Network, output: Tensor, y: Tensor) -> Gradient:

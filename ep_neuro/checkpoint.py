@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,18 @@ from ep_neuro.errors import EPNeuroError, ModelError
 from ep_neuro.files import replace_directory
 from ep_neuro.network import Network, parameter_names
 from ep_neuro.spec import NetworkSpec
+from ep_neuro.values import fault
 from ep_neuro.zoo import zoo
 
 SPEC, WEIGHTS, METADATA = "spec.yaml", "weights.safetensors", "metadata.json"
+TEXTS = ("data", "data.sha256", "estimator", "sha256", "start.sha256")
+"""What `METADATA` holds as texts, if at all."""
+
 STATE_TENSORS, STATE = "state.safetensors", "state.json"
+
+
+class ModelWarning(UserWarning):
+    """A model is not what it was when it was written."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +41,22 @@ class Model:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def fresh(self) -> bool:
+        """Whether the weights are those that a seed drew (`open_model`)."""
+        return self.metadata.keys() == {"seed"}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of spec and parameters."""
-        sha = hashlib.sha256(self.network.spec.to_yaml().encode())
-        for name, value in sorted(parameter_names(self.network).items()):
-            sha.update(name.encode())
-            sha.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        return _digest(self.network.spec.to_yaml(), self.network)
+
+
+def _digest(spec: str, network: Network) -> str:
+    sha = hashlib.sha256(spec.encode())
+    for name, value in sorted(parameter_names(network).items()):
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None = None) -> Path:
@@ -74,7 +92,18 @@ def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None =
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model directory; `ModelError` if it is missing, truncated or inconsistent."""
+    """Read a model directory.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, truncated or inconsistent, or a weight is no finite number.
+
+    Warns
+    -----
+    ModelWarning
+        If it does not fit the SHA-256 in its metadata: it was changed after it was written.
+    """
     path = Path(path)
     if not (path / SPEC).is_file():
         raise ModelError(
@@ -84,20 +113,54 @@ def load_model(path: str | Path) -> Model:
     tensors = _read_tensors(path / WEIGHTS)
     expected = parameter_names(network)
     for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or name not in expected:
-            state = "is missing" if name in expected else "is not in the spec"
-            raise ModelError(str(path / WEIGHTS), f"tensor '{name}' {state}", "restore the file")
-        if tensors[name].shape != expected[name].shape:
-            raise ModelError(
-                str(path / WEIGHTS),
-                f"tensor '{name}' is {list(tensors[name].shape)}, "
-                f"the spec says {list(expected[name].shape)}",
-                "restore the file that belongs to the spec",
-            )
+        problem, remedy = _misfit(name, tensors.get(name), expected.get(name))
+        if problem:
+            raise ModelError(str(path / WEIGHTS), f"tensor '{name}' {problem}", remedy)
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
-    return Model(network, _read_json(path / METADATA))
+    model = Model(network, _read_metadata(path / METADATA))
+    _warn_if_changed(model, path)
+    return model
+
+
+def _misfit(name: str, found: Tensor | None, parameter: Tensor | None) -> tuple[str, str]:
+    """Why tensor `found` cannot be `parameter` of this name, and a remedy; empty if it can."""
+    if found is None or parameter is None:
+        return "is missing" if found is None else "is not in the spec", "restore the file"
+    if found.shape != parameter.shape:
+        problem = f"is {list(found.shape)}, the spec says {list(parameter.shape)}"
+        return problem, "restore the file that belongs to the spec"
+    # NumPy lacks some of torch's floating types, and double holds them all.
+    values = found.double() if found.is_floating_point() else found
+    problem = fault(values.numpy()) or ""
+    if found.is_floating_point():
+        return problem, "restore the file, or train with a smaller learning rate"
+    return problem, "save the real weights as float32"
+
+
+def _warn_if_changed(model: Model, path: Path) -> None:
+    noted = model.metadata.get("sha256")
+    # The text of the spec as it stands: another version may write the same spec otherwise.
+    spec = (path / SPEC).read_text(encoding="utf-8")
+    if noted not in (None, model.digest, _digest(spec, model.network)):
+        warnings.warn(
+            f"model '{path}': spec and weights do not fit the sha256 in {METADATA}, so they were "
+            "changed after it was written; what the metadata says may not hold: restore them, or "
+            "save the model anew",
+            ModelWarning,
+            stacklevel=3,
+        )
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """The notes of a model, whose names and digests are texts."""
+    notes = _read_json(path)
+    for key in TEXTS:
+        if not isinstance(notes.get(key, ""), str):
+            problem = f"'{key}' is {json.dumps(notes[key])}, not a text"
+            raise ModelError(str(path), problem, "correct it, or leave it out")
+    return notes
 
 
 def best_in(path: str | Path) -> Path:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from ep_neuro.augment import Augmentation
-from ep_neuro.baselines import Backprop, Implicit, Unrolled
+from ep_neuro import data as datasets
+from ep_neuro.augment import AUGMENTATIONS, Augmentation
+from ep_neuro.baselines import Backprop
 from ep_neuro.checkpoint import SPEC, Model, best_in, load_model
 from ep_neuro.errors import ConfigError, EPNeuroError
-from ep_neuro.estimators import (
-    Centered,
-    Deployed,
-    FrozenMean,
-    Holomorphic,
-    OneSided,
-    RandomSign,
-)
+from ep_neuro.estimators import ESTIMATORS, Centered, Deployed, Estimator, FrozenMean
 from ep_neuro.network import Network
+from ep_neuro.registry import load_plugins
 from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.spec import NetworkSpec
 from ep_neuro.truth import Truth
@@ -33,34 +38,29 @@ RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
 
 
-Estimator = (
-    Centered
-    | Backprop
-    | Deployed
-    | FrozenMean
-    | Holomorphic
-    | OneSided
-    | RandomSign
-    | Implicit
-    | Unrolled
-)
-"""What may stand under ``estimator``, chosen by ``kind``."""
+AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
+Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
+"""What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
 
 
 class Optimiser(BaseModel):
-    """Adam with decoupled weight decay, or SGD with Nesterov momentum (torch.optim).
+    """Adam with decoupled weight decay, SGD with Nesterov momentum, or Muon (torch.optim).
 
     Attributes
     ----------
-    kind : {"adam", "sgd"}
+    kind : {"adam", "sgd", "muon"}
+        ``muon`` moves the weights between input and hidden populations by equally large steps in
+        all directions of the matrix, and everything else by Adam at half the rate
+        (`ep_neuro.optimisers.MuonAndAdam`).
     lr : float
         Learning rate after the warm-up; a cosine brings it to zero at the last step.
     weight_decay : float
         Decay of the weights, not of biases and gains, per unit of learning rate.
     momentum : float
-        Momentum of SGD, first beta of Adam.
+        Momentum of SGD and Muon, first beta of Adam.
     relative : bool
-        Multiply the rate of each weight by its initial standard deviation, that of the gain of a
+        Multiply the rate of each weight by its initial standard deviation (under Muon, that of a
+        matrix by its gain; each weight then moves by ``lr`` deviations), that of the gain of a
         standardised coupling by its initial value, and that of each bias by a tenth of the box
         height, so that populations of different scales learn alike.
     warmup : float
@@ -76,7 +76,7 @@ class Optimiser(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["adam", "sgd"] = "adam"
+    kind: Literal["adam", "sgd", "muon"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 0.003
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -117,6 +117,10 @@ class TrainConfig(BaseModel):
         Name of a data set (`ep_neuro.data.load`).
     data_root : str, optional
         Where its files lie.
+    plugins : sequence of str
+        Modules to import first, by name (``my_module``) or as files (``my/module.py``, from the
+        working directory), which register estimators (`register_estimator`) or augmentations
+        (`register_augmentation`) of their own.
     estimator : Estimator
         Chosen by ``kind``; ``backprop`` trains the feed-forward twin.
     schedule : {"own", "published"}
@@ -138,7 +142,7 @@ class TrainConfig(BaseModel):
     seed : int
         Seed of the weights and of the order of samples.
     threads : int
-        Torch threads.
+        Torch threads while it trains.
     augment : sequence of Augmentation
         Steps that training images go through, in order, each chosen by ``kind``: ``flip``,
         ``crop``, ``affine``, ``randaugment``.
@@ -162,7 +166,8 @@ class TrainConfig(BaseModel):
     start: str | None = None
     data: str = "digits"
     data_root: str | None = None
-    estimator: Annotated[Estimator, Field(discriminator="kind")] = Centered()
+    plugins: tuple[str, ...] = ()
+    estimator: AnyEstimator = Centered()
     schedule: Literal["own", "published"] = "own"
     truth: Truth | None = Truth()
     optimiser: Optimiser = Optimiser()
@@ -172,7 +177,7 @@ class TrainConfig(BaseModel):
     evaluation: Schedule = Schedule(sweeps=200)
     seed: int = 0
     threads: Annotated[int, Field(ge=1)] = 1
-    augment: tuple[Augmentation, ...] = ()
+    augment: tuple[Step, ...] = ()
     carry_states: bool = False
     on_unsettled: Literal["continue", "more-sweeps", "stop"] = "continue"
     unsettled_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -197,6 +202,14 @@ class TrainConfig(BaseModel):
         phases = {"free": PUBLISHED_FREE, "nudged": PUBLISHED_NUDGED}
         estimator = {"kind": "centered", **beta, **phases}
         return {**data, "estimator": estimator, "evaluation": PUBLISHED_FREE}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plugins_come_first(cls, data: Any) -> Any:
+        names = data.get("plugins") if isinstance(data, dict) else None
+        if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+            load_plugins(names)
+        return data
 
     @field_validator("estimator", mode="before")
     @classmethod
@@ -285,6 +298,21 @@ class TrainConfig(BaseModel):
     def to_yaml(self) -> str:
         """The resolved configuration, defaults included."""
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def located(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration with every path absolute: they mean the same anywhere."""
+
+    def full(path: str) -> str:
+        return path if path.startswith(("zoo:", "~")) else os.path.abspath(path)
+
+    found = {**values, "data": datasets.located(values["data"])}
+    for key in ("network", "start", "data_root"):
+        if isinstance(found.get(key), str):
+            found[key] = full(found[key])
+    if "plugins" in found:
+        found["plugins"] = [full(n) if n.endswith(".py") else n for n in found["plugins"]]
+    return found
 
 
 def _refuse_another(start: str, found: NetworkSpec, spec: NetworkSpec) -> None:

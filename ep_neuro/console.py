@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 import traceback
@@ -28,8 +29,9 @@ from rich.progress import (
 from rich.table import Table
 
 from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.files import refuse_foreign
 
-LOG = Console(stderr=True, soft_wrap=True, highlight=False)
+LOG = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes of Ctrl-C and of a reader that left: 128 plus the signal, as a shell gives them."""
@@ -45,6 +47,9 @@ _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
+_NO_MEMORY = re.compile("can't allocate memory|out of memory")
+"""What torch says in a RuntimeError."""
+
 _answers: TextIO | None = None
 """Where `emit` writes while `own_stdout` holds; None is `sys.stdout`."""
 
@@ -54,9 +59,17 @@ _answers: TextIO | None = None
 
 @contextlib.contextmanager
 def own_stdout() -> Iterator[None]:
-    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr."""
+    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr.
+
+    Raises
+    ------
+    ConfigError
+        If it is closed.
+    """
     global _answers
     before, stdout = _answers, sys.stdout
+    if stdout is None:
+        raise ConfigError("stdout", "is closed", "let it lead somewhere, /dev/null for instance")
     with contextlib.ExitStack() as stack:
         if _is_descriptor_1(stdout):
             stdout.flush()
@@ -94,20 +107,31 @@ def _moved_descriptor(stdout: TextIO) -> Iterator[TextIO]:
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | None = None) -> None:
-    """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
+    """Print `data` as exactly one JSON object, or `text` for people (one field a line).
+
+    Raises
+    ------
+    ConfigError
+        If stdout takes no more, as on a full disk.
+    """
     out = _answers or sys.stdout
     try:
         if as_json:
             out.write(json.dumps(_plain(data), allow_nan=False) + "\n")
         elif isinstance(text, Table | Group):
             width = None if out.isatty() else PIPE_WIDTH
-            Console(file=out, highlight=False, width=width).print(text)
+            # Cells hold paths and commands, where [brackets] and :words: are meant as they stand.
+            plain = Console(file=out, highlight=False, markup=False, emoji=False, width=width)
+            plain.print(text)
         else:
             out.write((lines(data) if text is None else text).rstrip("\n") + "\n")
         out.flush()
     except BrokenPipeError:
         # Typer would make a closed pipe an error of its own.
         raise typer.Exit(PIPE_CLOSED) from None
+    except OSError as error:
+        problem = f"the answer cannot be written ({error.strerror})"
+        raise ConfigError("stdout", problem, "make room, or let it lead elsewhere") from None
 
 
 def _plain(value: Any) -> Any:
@@ -162,7 +186,7 @@ def _cell(value: Any) -> str:
 
 def log(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    LOG.print(text, markup=False)
+    LOG.print(text)
 
 
 @contextlib.contextmanager
@@ -175,13 +199,13 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
         yield _line_writer(what)
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=LOG,
         transient=True,
     )
@@ -273,13 +297,23 @@ def plain_warnings() -> Iterator[None]:
 # --- errors ------------------------------------------------------------------------------------
 
 
-def check_place(path: Path, *, directory: bool = True) -> None:
+def check_place(path: Path, *, directory: bool = True, marker: str | None = None) -> None:
     """Refuse a place that cannot be written, before the work that it is for.
+
+    Parameters
+    ----------
+    path : Path
+        The place.
+    directory : bool
+        Whether it is for a folder, else for a file.
+    marker : str, optional
+        File of a folder that will be replaced as a whole; see `ep_neuro.files.replace_directory`.
 
     Raises
     ------
     ConfigError
-        If `path` is of the other kind, or its nearest existing parent is no writable folder.
+        If `path` is of the other kind, its nearest existing parent is no writable folder, or it is
+        a folder of something else.
     """
     here = path
     while not here.exists() and here != here.parent:
@@ -290,9 +324,21 @@ def check_place(path: Path, *, directory: bool = True) -> None:
         problem = f"cannot be written: {here} is a file, not a folder"
     elif not os.access(here, os.W_OK):
         problem = f"cannot be written: no permission to write {here}"
+    elif marker is not None:
+        return refuse_foreign(path, marker, ConfigError)
     else:
         return
     raise ConfigError(str(path), problem, "choose another place")
+
+
+def check_apart(option: str, place: Path, *others: Path) -> None:
+    """Refuse the `place` of an option that is, holds or lies in one of the `others`."""
+    whole = place.resolve()
+    for other in others:
+        taken = other.resolve()
+        if whole == taken or whole in taken.parents or taken in whole.parents:
+            problem = f"shares its place with {other}, which the same command writes"
+            raise ConfigError(f"{option} {place}", problem, "choose a place beside it")
 
 
 def exit_code(work: Callable[[], Any], *, debug: bool) -> int:
@@ -322,6 +368,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
     what = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(what):
+        return f"memory: it ran out ({what}); take fewer samples at once, or a smaller network", 2
     return f"unforeseen {what}; run with --debug and report the traceback", 1
 
 

@@ -92,8 +92,9 @@ class CouplingSpec(Record):
                 "[channels, height, width]",
                 "use kind: dense",
             )
+        self._check_room(subject, pre)
         sides = [n // POOL if self.pool else n for n in self.sides(pre)]
-        if list(post[1:]) != sides or min(sides) < 1:
+        if list(post[1:]) != sides:
             raise SpecError(
                 subject,
                 f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}"
@@ -101,6 +102,19 @@ class CouplingSpec(Record):
                 f"but '{self.post}' is {list(post[1:])}",
                 f"give '{self.post}' the shape {[post[0], *sides]}, or change the kernel",
             )
+
+    def _check_room(self, subject: str, pre: Shape) -> None:
+        """Raise `SpecError` if the kernel or the pool finds no place on a population of `pre`."""
+        padded = [n + 2 * self.padding for n in pre[1:]]
+        assert self.kernel is not None
+        if self.kernel > min(padded):
+            what = "padded image" if self.padding else "image"
+            problem = f"kernel {self.kernel} is larger than the {what} {padded[0]} x {padded[1]}"
+            raise SpecError(subject, problem, f"take at most {min(padded)}, or more padding")
+        rows, cols = self.sides(pre)
+        if self.pool and min(rows, cols) < POOL:
+            problem = f"a 2x2 pool finds no place on the {rows} x {cols} that the kernel leaves"
+            raise SpecError(subject, problem, "remove pool, or take a smaller kernel or stride")
 
     def check_parametrisation(self, pre: Shape, post: Shape) -> None:
         """Raise `SpecError` unless the weights can be standardised or whitened as asked."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import hashlib
 import math
-import socket
-import sys
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
-from ep_neuro import image_folder, packed_images
+from ep_neuro import image_folder, npz_file, public_files
 from ep_neuro.errors import DataError
 from ep_neuro.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -29,17 +30,10 @@ DEFAULT_ROOT = Path("~/.cache/ep-neuro")
 SPLIT_SEED = 20221
 """Seed of every split; changing it changes which samples are held out."""
 
-DOWNLOAD_TIMEOUT = 30.0
-"""Seconds without an answer after which a download has failed."""
+LOCAL = ("folder", "npz")
+"""Kinds of data that are a place on disk."""
 
-_TORCHVISION = {
-    "mnist": "MNIST",
-    "fashion-mnist": "FashionMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-}
-
-NAMES = ("digits", *_TORCHVISION, "folder:PATH", "npz:PATH")
+NAMES = ("digits", *public_files.SOURCES, *(f"{kind}:PATH" for kind in LOCAL))
 """What `load` takes."""
 
 
@@ -66,6 +60,23 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]: ...
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Any]:
+        """Copies of the pixels, 0 to 1, float32, and of the label at `index`: what a loader takes.
+
+        One sample and its label as a number; or those of a slice or of several indices, (N, ...)
+        and (N,) of int64.
+        """
+        import torch  # here: who reads arrays shall not wait for it
+
+        x, y = torch.tensor(_to_unit(self.pixels[index])), self.y[index]
+        return x, int(y) if y.ndim == 0 else torch.tensor(y)
+
     def head(self, count: int | None) -> Split:
         """The first `count` samples; all of them if None."""
         return Split(self.pixels[:count], self.y[:count])
@@ -73,7 +84,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A named data set in three disjoint splits; `classes` names the labels in order."""
+    """A named data set in three disjoint splits; `classes` names the labels in order.
+
+    What `load` gives bears the name that gives it again, from any working directory.
+    """
 
     name: str
     train: Split
@@ -85,6 +99,18 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
         return self.train.pixels.shape[1:]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all samples, as stored, and of their labels; no matter in which shape."""
+        sha = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            sha.update(f"{split.pixels.dtype.str} {len(split)}".encode())
+            for start in range(0, len(split), 4096):
+                part = slice(start, start + 4096)
+                sha.update(np.ascontiguousarray(split.pixels[part]).data)
+                sha.update(np.ascontiguousarray(split.y[part]).data)
+        return sha.hexdigest()
 
     def split(self, name: SplitName) -> Split:
         """The split called `name`."""
@@ -106,11 +132,38 @@ def parse(text: str) -> tuple[str, SplitName | None]:
     if colon and last in SPLITS:
         return head, last
     # The path of a folder may hold a colon itself; the name of a built-in set may not.
-    if colon and not text.startswith(("folder:", "npz:")):
+    if colon and text.partition(":")[0] not in LOCAL:
         raise DataError(
             f"data '{text}'", f"'{last}' is not a split", f"choose from {', '.join(SPLITS)}"
         )
     return text, None
+
+
+def located(name: str) -> str:
+    """`name` with the path of a folder or file made absolute."""
+    kind, _, path = name.partition(":")
+    if kind not in LOCAL or not path:
+        return name
+    return f"{kind}:{os.path.abspath(_expanded(name, path))}"
+
+
+def identity(dataset: Dataset) -> dict[str, str]:
+    """Notes by which a data set is known again: ``data``, unless in memory, and ``data.sha256``."""
+    kind, _, path = dataset.name.partition(":")
+    named = bool(path) if kind in LOCAL else dataset.name in NAMES
+    return {**({"data": dataset.name} if named else {}), "data.sha256": dataset.digest}
+
+
+def _expanded(name: str, path: str | Path) -> Path:
+    """`path` with a leading ~ replaced."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f"data '{name}'",
+            f"there is no home directory for {path}",
+            "set HOME, or give the path in full (of public data sets: as the data root)",
+        ) from None
 
 
 def load(
@@ -147,12 +200,13 @@ def load(
     kind, _, path = name.partition(":")
     if kind == "digits" and not path:
         return _digits()
-    if kind in _TORCHVISION and not path:
-        return _torchvision(name, Path(root or DEFAULT_ROOT).expanduser(), download)
-    if kind == "folder" and path:
-        return _folder(name, Path(path).expanduser(), shape)
-    if kind == "npz" and path:
-        return _npz(name, Path(path).expanduser())
+    if kind in public_files.SOURCES and not path:
+        place = _expanded(name, root or DEFAULT_ROOT)
+        return _split_train(name, *public_files.read(name, place, download))
+    if kind in LOCAL and path:
+        place = _expanded(name, path)
+        found = _npz(name, place) if kind == "npz" else _folder(name, place, shape)
+        return replace(found, name=located(name))
     near = difflib.get_close_matches(kind, [n.partition(":")[0] for n in NAMES], n=1)
     hint = [n for n in NAMES if near and n.partition(":")[0] == near[0]]
     remedy = f"did you mean '{hint[0]}'?" if hint else f"choose from {', '.join(NAMES)}"
@@ -167,19 +221,32 @@ def check_fits(dataset: Dataset, spec: NetworkSpec) -> None:
 
     A network with a flat input takes images of as many pixels.
     """
+    subject = f"data '{dataset.name}'"
     takes, has = tuple(spec.input.shape), tuple(dataset.shape)
     if takes != has and not (len(takes) == 1 and takes[0] == math.prod(has)):
+        problem = f"samples are {list(has)}, network '{spec.name}' takes {list(takes)}"
+        remedy = f"give the network's input the shape {list(has)}, or choose other data"
+        raise DataError(subject, problem, CHANNELS_FIRST if channels_last(has, takes) else remedy)
+    count = len(dataset.classes)
+    if spec.classes != count:
+        first = min(int(dataset.split(name).y.min()) for name in SPLITS)
+        if first > 0 and spec.classes == count - first:
+            missing = "class 0 has" if first == 1 else f"classes 0 to {first - 1} have"
+            problem = f"labels {first} to {count - 1}: {missing} no samples"
+            raise DataError(subject, problem, "count the classes from 0")
         raise DataError(
-            f"data '{dataset.name}'",
-            f"samples are {list(has)}, network '{spec.name}' takes {list(takes)}",
-            f"give the network's input the shape {list(has)}, or choose other data",
+            subject,
+            f"{count} classes, network '{spec.name}' has {spec.classes} outputs",
+            f"give population '{spec.output}' {count} neurons, or choose other data",
         )
-    if spec.classes != len(dataset.classes):
-        raise DataError(
-            f"data '{dataset.name}'",
-            f"{len(dataset.classes)} classes, network '{spec.name}' has {spec.classes} outputs",
-            f"give population '{spec.output}' {len(dataset.classes)} neurons, or choose other data",
-        )
+
+
+CHANNELS_FIRST = "channels come first: store x.transpose(0, 3, 1, 2)"
+
+
+def channels_last(has: Sequence[int], takes: Sequence[int]) -> bool:
+    """Whether samples of shape `has` are (height, width, channels) of what a network `takes`."""
+    return len(has) == 3 and tuple(takes) != tuple(has) and (has[2], *has[:2]) == tuple(takes)
 
 
 def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:
@@ -191,6 +258,16 @@ def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:
         for n, s in splits.items()
     }
     return replace(dataset, **cast(Any, shaped))
+
+
+def image_shape(pixels: Sequence[int]) -> Sequence[int] | None:
+    """The shape to which images of a folder are brought for a network that takes `pixels`."""
+    return pixels if len(pixels) == 3 else None
+
+
+def load_fitted(name: str, root: str | Path | None, spec: NetworkSpec) -> Dataset:
+    """The data set called `name` as `spec` takes it; images of a folder are resized to that."""
+    return fitted(load(name, root, shape=image_shape(spec.input.shape)), spec)
 
 
 # --- splitting ---------------------------------------------------------------------------------
@@ -294,90 +371,12 @@ def _digits() -> Dataset:
     return _checked("digits", parts, [str(c) for c in bunch.target_names])
 
 
-def _torchvision(name: str, root: Path, download: bool) -> Dataset:
-    from torchvision import datasets
-
-    source = getattr(datasets, _TORCHVISION[name])
-    train, test = (_public_files(name, source, root, part, download) for part in (True, False))
-    # MNIST calls its classes "0 - zero"; the digit is the name.
-    classes = [c.partition(" - ")[0] for c in train.classes]
-    arrays = []
-    for part in (train, test):
-        raw, y = np.asarray(part.data), np.asarray(part.targets, dtype=np.int64)
-        if len(raw) != len(y):
-            raise _damaged(name, root, f"{len(raw)} images, {len(y)} labels")
-        stacked = raw[:, None] if raw.ndim == 3 else raw.transpose(0, 3, 1, 2)
-        arrays.append((_stored(stacked), y))
-    return _split_train(name, arrays[0], arrays[1], classes)
-
-
-def _public_files(
-    name: str, source: Callable[..., Any], root: Path, train: bool, download: bool
-) -> Any:
-    """Read one part with torchvision, which unpickles CIFAR only if its published MD5 agrees."""
-    try:
-        with _patience(DOWNLOAD_TIMEOUT), contextlib.redirect_stdout(sys.stderr):
-            return source(str(root), train=train, download=download)
-    except (OSError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        if not download and "not found" in reason:
-            raise DataError(
-                f"data '{name}'",
-                f"its files are not in {root}, or damaged",
-                "allow the download, or name another data root",
-            ) from error
-        if isinstance(error, OSError) or "Error downloading" in str(error):
-            raise DataError(
-                f"data '{name}'",
-                f"the download failed ({reason})",
-                f"check the network and {root}, or put the public files there",
-            ) from error
-        raise _damaged(name, root, reason) from error
-    except (AssertionError, EOFError, IndexError, KeyError, TypeError, ValueError) as error:
-        # What torchvision's readers raise on a file that is too short or of another format.
-        raise _damaged(name, root, str(error) or "a file has the wrong format") from error
-
-
-def _damaged(name: str, root: Path, reason: str) -> DataError:
-    remedy = "delete them and let them be downloaded again"
-    return DataError(f"data '{name}'", f"its files in {root} are damaged ({reason})", remedy)
-
-
-@contextlib.contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Let sockets that set no time limit of their own, as torchvision's, fail after `seconds`."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _npz(name: str, path: Path) -> Dataset:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if packed_images.is_packed(file.files):
-                return _given(name, *packed_images.read(path))
-            arrays = {k: file[k] for k in ("x", "y", "classes") if k in file}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "it is not an npz file of plain arrays, or cut"
-        raise DataError(
-            f"data '{name}'", f"cannot be read ({reason})", "write it again with numpy.savez"
-        ) from error
-    for key in ("x", "y"):
-        if key not in arrays:
-            raise DataError(f"data '{name}'", f"it holds no array '{key}'", "store x and y in it")
-    x, y = arrays["x"], arrays["y"]
-    if not 2 <= x.ndim <= 4 or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-        raise DataError(
-            f"data '{name}'",
-            f"x is {x.dtype} {list(x.shape)}, y is {y.dtype} {list(y.shape)}",
-            "give x (N, channels, height, width) and y (N,) of integers",
-        )
-    x = x.reshape(len(x), *(1,) * (4 - x.ndim), *x.shape[1:])
-    names = arrays.get("classes", np.arange(int(y.max()) + 1 if len(y) else 0))
-    return _split_all(name, _stored(x), y, [str(c) for c in names])
+    parts, classes = npz_file.read(name, path)
+    if npz_file.ALL in parts:
+        x, y = parts[npz_file.ALL]
+        return _split_all(name, _stored(x), y, classes)
+    return _given(name, parts, classes)
 
 
 def _given(
@@ -392,12 +391,8 @@ def _given(
 def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
     if not path.is_dir():
         raise DataError(f"data '{name}'", f"{path} is not a folder", "give a folder of images")
-    parts = {s: path / s for s in SPLITS if (path / s).is_dir()}
-    if not {"train", "test"} <= parts.keys():
-        parts = {"train": path}
-    classes = image_folder.class_names(parts["train"])
-    raw = image_folder.read(list(parts.values()), classes, shape)
-    arrays = [(_stored(x), y) for x, y in raw]
-    if len(arrays) == 1:
-        return _split_all(name, *arrays[0], classes)
-    return _given(name, dict(zip(parts, arrays, strict=True)), classes)
+    folders = image_folder.split_folders(path)
+    raw, classes = image_folder.read(list(folders.values()), shape)
+    if len(raw) == 1:
+        return _split_all(name, *raw[0], classes)
+    return _given(name, dict(zip(folders, raw, strict=True)), classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,14 +20,11 @@ from ep_neuro.network import Network, State
 from ep_neuro.operators import Operators, arranged
 from ep_neuro.settle import Schedule, SettleResult, Status
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
-from ep_neuro.spectrum import LEAK_BITS
+from ep_neuro.spectrum import LEAK_BITS, largest_leak
 from ep_neuro.thresholds import PRECISION, Fall, Way, falls
 
 STATE_BITS, STATE_FRAC, MESSAGE_FRAC = 24, 16, 8
 """Number formats of quantised membranes and graded messages, as in the compiler."""
-
-MAX_LEAKS = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
-"""Largest leak of each encoding if nobody says otherwise, as in the compiler."""
 
 BOUND = 1.0
 """How far the membrane of a spiking neuron may leave [0, 1]."""
@@ -44,7 +42,7 @@ class Deployment(BaseModel):
     steps : int
         Length of the free phase.
     leak : float, optional
-        Largest leak; 0.8, or 0.5 for spikes, if left out. Stability may call for a smaller one.
+        Largest leak; `ep_neuro.spectrum.largest_leak` if left out. Stability may call for less.
     precision : float, optional
         Error of an output, in heights of its box, that the last thresholds of sigma-delta messages
         may cause; see `ep_neuro.thresholds.falls`.
@@ -173,7 +171,7 @@ class Circuit:
         self.spec, self.how = network.spec, how
         self.rounds = how.bits is not None
         self.exact = self.rounds and dtype == torch.float64
-        maximum = MAX_LEAKS[how.code] if how.leak is None else how.leak
+        maximum = partial(largest_leak, how.code) if how.leak is None else how.leak
         self.lowered = lower(network, how.bits, maximum)
         weights = {k: w.to(dtype) for k, w in self.lowered.weights.items()}
         self.operators = Operators(weights, self.spec.shapes)
@@ -328,7 +326,8 @@ class Circuit:
         operators = Operators(self.lowered.held, self.spec.shapes)
         ways = [Way(c.pre, c.post, self._back(operators, c)) for c in self.inner]
         assert self.how.precision is not None
-        return falls(shapes, self.spec.output, ways, self.how.steps, self.how.precision)
+        whole, steps, precision = self.lowered.leak == 1, self.how.steps, self.how.precision
+        return falls(shapes, self.spec.output, ways, steps, precision, whole=whole)
 
     def _back(self, operators: Operators, c: CouplingSpec) -> Callable[[np.ndarray], np.ndarray]:
         units, weight = self.lowered.units, self.lowered.held[c.name]

@@ -59,7 +59,7 @@ def replace_directory(
         A temporary sibling to write into; it vanishes if the block raises.
     """
     path = Path(path)
-    _refuse_foreign(path, marker, error)
+    refuse_foreign(path, marker, error)
     # A link stays a link: what it leads to is replaced.
     place = path.resolve()
     temporary = _sibling(place)
@@ -84,22 +84,32 @@ def remove_leftovers(folder: str | Path) -> None:
 
     For a folder into which one process writes at a time.
     """
-    for path in Path(folder).glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+    for path in _leftovers(Path(folder)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
-def _refuse_foreign(path: Path, marker: str, error: type[EPNeuroError]) -> None:
+def _leftovers(folder: Path) -> set[Path]:
+    return set(folder.glob(f".*.{'[0-9a-f]' * 8}.tmp"))
+
+
+def is_free(path: Path) -> bool:
+    """Whether there is nothing at `path`, or a directory with nothing but leftovers in it."""
     if path.is_dir():
-        if (path / marker).is_file() or not any(path.iterdir()):
-            return
-        problem = f"is a directory with other content (no {marker} in it)"
-    elif path.exists() or path.is_symlink():
-        problem = "exists and is no directory"
-    else:
+        return set(path.iterdir()) <= _leftovers(path)
+    return not (path.exists() or path.is_symlink())
+
+
+def refuse_foreign(path: Path, marker: str, error: type[EPNeuroError]) -> None:
+    """Raise `error` if something stands at `path` that is no directory with a file `marker`."""
+    if is_free(path) or (path / marker).is_file():
         return
+    if path.is_dir():
+        problem = f"is a directory with other content (no {marker} in it)"
+    else:
+        problem = "exists and is no directory"
     raise error(str(path), problem, "choose another path, or remove it yourself")
 
 

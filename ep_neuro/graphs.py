@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ep_neuro.network import State
+if TYPE_CHECKING:
+    from ep_neuro.network import State
 
 TRUSTED = 1e-3
 """Largest difference between a replay and the same sweeps run plainly, relative to the states."""

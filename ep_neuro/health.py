@@ -23,6 +23,9 @@ TINY = 1e-6
 PATIENCE = (2, 4)
 """Factors on the sweeps, one after the other, under ``on_unsettled: more-sweeps``."""
 
+WEAK = 0.5
+"""Loop gain below which whole steps settle a network in a few sweeps."""
+
 FAINT = 0.01
 """Share of a state that may still be on its way when a loop counts as settled."""
 
@@ -78,6 +81,15 @@ def loops(network: Network, *, iterations: int = 30) -> list[Loop]:
             start = network.weights[c.name].new_empty(1, *shapes[c.pre])
             found.append(Loop(c.name, _loop_gain(operators, bare, start, iterations)))
     return found
+
+
+def calm_schedule(network: Network, sweeps: int) -> Schedule:
+    """A schedule that settles `network`: whole steps if its loops are weak, else over-relaxed.
+
+    Over-relaxation pays along slow modes; where there are none it rings, ten sweeps for one.
+    """
+    weak = all(loop.loop_gain < WEAK for loop in loops(network))
+    return Schedule(sweeps=sweeps, relaxation=1.0 if weak else "auto")
 
 
 def _loop_gain(operators: Operators, c: CouplingSpec, like: Tensor, iterations: int) -> float:

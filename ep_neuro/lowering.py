@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from ep_neuro.grid import integer_gain, per_channel_by_default, single, to_grid
 from ep_neuro.network import Network
 from ep_neuro.operators import Operators, adjoint, forward
 from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
-from ep_neuro.spectrum import ends_of_spectrum
+from ep_neuro.spectrum import Spectrum, ends_of_spectrum
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Lowered:
     leak: float
 
 
-def lower(network: Network, bits: int | None, maximum: float) -> Lowered:
+def lower(
+    network: Network, bits: int | None, maximum: float | Callable[[Spectrum], float]
+) -> Lowered:
     """Lower `network` as `compilers` does: the same numbers, from float32 parameters.
 
     Parameters
@@ -102,7 +104,7 @@ def stable_leak(
     spec: NetworkSpec,
     couplings: tuple[CouplingSpec, ...],
     weights: Mapping[str, Tensor],
-    maximum: float,
+    maximum: float | Callable[[Spectrum], float],
 ) -> float:
     """The leak that the compiler's `choose_leak` takes, from the same Lanczos iteration."""
     shapes, inner = spec.shapes, [c for c in couplings if c.pre != INPUT]
@@ -121,7 +123,8 @@ def stable_leak(
             total[c.pre] = total[c.pre] + operators.adjoint(c, z[c.post])
         return torch.cat([v.reshape(-1) for v in total.values()]).cpu().numpy()
 
-    return ends_of_spectrum(drive, sum(sizes)).leak(maximum)
+    spectrum = ends_of_spectrum(drive, sum(sizes))
+    return spectrum.leak(maximum(spectrum) if callable(maximum) else maximum)
 
 
 def refuse_unlowerable(spec: NetworkSpec) -> None:

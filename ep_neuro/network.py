@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Collection, Mapping
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from ep_neuro.activations import activation
 from ep_neuro.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
-from ep_neuro.errors import DataError
+from ep_neuro.errors import DataError, SpecError
 from ep_neuro.operators import Operators, arranged
+from ep_neuro.settle import Schedule, SettleResult, settle
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.standardisation import pull_back, standardised
 
@@ -41,10 +43,16 @@ class Network(nn.Module):
         `weights` has the weights before they are standardised, `effective` those of the dynamics.
     readout : Linear or None
         From the output population to the classes, outside the dynamics.
+
+    Raises
+    ------
+    SpecError
+        If the parameters exceed the memory of this machine.
     """
 
     def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
         super().__init__()
+        _refuse_giant(spec)
         self.spec = spec
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
@@ -53,7 +61,10 @@ class Network(nn.Module):
         for c in spec.couplings:
             shape = spec.weight_shapes[c.name]
             std = spec.initial_std(c)
-            self.weights[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
+            # What is fixed is out of reach of an optimiser's weight decay, too.
+            self.weights[c.name] = nn.Parameter(
+                torch.randn(shape, generator=generator) * std, requires_grad=not c.whiten
+            )
             if c.untied:
                 self.feedback[c.name] = nn.Parameter(torch.randn(shape, generator=generator) * std)
             if c.standardise:
@@ -70,6 +81,28 @@ class Network(nn.Module):
             with torch.no_grad():
                 self.readout.weight.normal_(0, spec.initial_readout_std, generator=generator)
                 self.readout.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (N, *output shape) at the free equilibrium of raw inputs `x` (N, *input shape).
+
+        Autograd does not pass through it: an equilibrium is found without a graph, and the gradient
+        of a cost is what an estimator makes of several; see `ep_neuro.loss`. With a readout,
+        `scores` makes classes of it.
+
+        Raises
+        ------
+        DataError
+            If `x` does not fit the network.
+        """
+        return self.settle(x).state[self.spec.output]
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, schedule: Schedule | None = None) -> SettleResult:
+        """The free equilibrium of raw inputs `x` (N, *input shape), from rest; see `forward`.
+
+        By the defaults of `Schedule` if none is given.
+        """
+        return settle(Landscape(self, x), schedule or Schedule())
 
     @property
     def biases(self) -> dict[str, nn.Parameter]:
@@ -119,7 +152,7 @@ class Network(nn.Module):
         other.spec, other.gains = plain, nn.ParameterDict()
         with torch.no_grad():
             for name, weight in self.effective().items():
-                other.weights[name].copy_(weight)
+                other.weights[name].copy_(weight).requires_grad_()
         return other
 
     @property
@@ -334,3 +367,17 @@ def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
         **{f"gain/{name}": g for name, g in network.gains.items()},
         **{f"readout/{name}": p for name, p in readout.items()},
     }
+
+
+def _refuse_giant(spec: NetworkSpec) -> None:
+    """Raise `SpecError` if the parameters alone exceed the memory of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 4 * spec.parameters
+    if needed > memory:
+        sizes = {name: math.prod(shape) for name, shape in spec.weight_shapes.items()}
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise SpecError(
+            f"network '{spec.name}'",
+            f"its parameters take {needed / 1e9:,.0f} GB, this machine has {memory / 1e9:,.0f} GB",
+            f"narrow a population at coupling '{largest}' ({sizes[largest]:,} weights)",
+        )

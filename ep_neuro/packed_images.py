@@ -24,8 +24,8 @@ def is_packed(names: list[str]) -> bool:
     return "train_jpeg" in names
 
 
-def read(path: Path) -> tuple[dict[str, Pixels], list[str]]:
-    """Every split of a packed file by name, and the names of its classes.
+def read(path: Path) -> tuple[dict[str, Pixels], np.ndarray | None]:
+    """Every split of a packed file by name, and the names of its classes, if they are there.
 
     Arrays ``train_jpeg`` (bytes), ``train_offsets`` (N + 1) and ``train_labels`` (N), the same for
     ``test`` and, if it is there, ``val``; ``classes`` if it is there. Image ``i`` is
@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[dict[str, Pixels], list[str]]:
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, modified: int) -> tuple[dict[str, Pixels], list[str]]:
+def _read(path: Path, modified: int) -> tuple[dict[str, Pixels], np.ndarray | None]:
     # Decoding 60,000 images takes seconds, and a study trains on the same file again and again.
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
@@ -51,9 +51,7 @@ def _read(path: Path, modified: int) -> tuple[dict[str, Pixels], list[str]]:
     }
     if "test" not in parts:
         raise DataError(f"data 'npz:{path}'", "it holds no array 'test_jpeg'", "store a test set")
-    labels = max(int(y.max(initial=0)) for _, y in parts.values())
-    classes = arrays.get("classes", np.arange(labels + 1))
-    return parts, [str(c) for c in classes]
+    return parts, arrays.get("classes")
 
 
 def _split(path: Path, split: str, arrays: Mapping[str, np.ndarray]) -> Pixels:
@@ -62,11 +60,12 @@ def _split(path: Path, split: str, arrays: Mapping[str, np.ndarray]) -> Pixels:
         if f"{split}_{key}" not in arrays:
             raise DataError(where, f"it holds no array '{split}_{key}'", "store all three arrays")
     packed, offsets, labels = (arrays[f"{split}_{key}"] for key in KEYS)
-    whole = packed.dtype == np.uint8 and packed.ndim == 1 and len(offsets) == len(labels) + 1
-    if not whole or not len(labels) or offsets[0] or offsets[-1] != len(packed):
+    rows = packed.dtype == np.uint8 and packed.ndim == offsets.ndim == labels.ndim == 1
+    whole = rows and offsets.dtype.kind in "iu" and labels.dtype.kind in "iu"
+    if not whole or len(offsets) != len(labels) + 1 or not _in_order(offsets, len(packed)):
         raise DataError(
             where,
-            f"{len(labels)} labels, {len(offsets)} offsets, {packed.shape} {packed.dtype} of JPEG",
+            f"{labels.size} labels, {offsets.size} offsets, {packed.shape} {packed.dtype} of JPEG",
             "give N labels, N + 1 offsets from 0 to the end, and all files as bytes in a row",
         )
     images = [
@@ -82,11 +81,17 @@ def _split(path: Path, split: str, arrays: Mapping[str, np.ndarray]) -> Pixels:
     return stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2), labels
 
 
+def _in_order(offsets: np.ndarray, end: int) -> bool:
+    """Whether `offsets` rise from 0 to `end`, for one file at least."""
+    rise = len(offsets) > 1 and bool((offsets[1:] > offsets[:-1]).all())
+    return rise and offsets[0] == 0 and offsets[-1] == end
+
+
 def _decoded(where: str, index: int, data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return np.asarray(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(
             where, f"image {index} cannot be decoded ({error})", "write the file again"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,9 +14,11 @@ from torch import Tensor
 from ep_neuro.activations import Activation, distance
 from ep_neuro.costs import Nudge
 from ep_neuro.graphs import Steps, Sweeps, recorder_of
-from ep_neuro.network import Landscape, State
 from ep_neuro.operators import arranged
 from ep_neuro.spec import INPUT, NetworkSpec
+
+if TYPE_CHECKING:
+    from ep_neuro.network import Landscape, State
 
 CHECK_EVERY = 3
 """Sweeps from one look at the residual to the next: a look costs a third of a small sweep."""

@@ -143,8 +143,9 @@ class NetworkSpec(Record):
     Raises
     ------
     SpecError
-        If names repeat, a coupling joins unknown or unfitting populations, or a population is
-        cut off from the input or the output, or if a readout meets a cost of its own.
+        If names repeat, a coupling joins unknown or unfitting populations or is the way back of
+        another, or a population is cut off from the input or the output, or if a readout meets a
+        cost of its own.
     """
 
     name: Name
@@ -195,6 +196,7 @@ class NetworkSpec(Record):
                 )
             c.check_shapes(shapes[c.pre], shapes[c.post])
             c.check_parametrisation(shapes[c.pre], shapes[c.post])
+        _refuse_ways_back(self.couplings)
         if self.output not in shapes or self.output == INPUT:
             raise SpecError(
                 "output", f"population '{self.output}' does not exist", "name a population"
@@ -331,3 +333,17 @@ def _refuse_repeats(kind: str, names: Iterable[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise SpecError(f"{kind} '{name}'", f"the name stands {count} times", "rename one")
+
+
+def _refuse_ways_back(couplings: Iterable[CouplingSpec]) -> None:
+    # A target runs each coupling both ways, so a second one would take the same name there.
+    pairs: dict[tuple[str, str], str] = {}
+    for c in couplings:
+        there = pairs.get((c.post, c.pre))
+        if there is not None:
+            raise SpecError(
+                f"coupling '{c.name}'",
+                f"it is the way back of '{there}', which acts both ways already",
+                f"drop it, or write untied: true in '{there}' for a way back with its own weight",
+            )
+        pairs[c.pre, c.post] = c.name

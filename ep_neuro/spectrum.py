@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 LEAK_BITS = 12
 """Fractional bits of a leak in integer arithmetic."""
+
+MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
+"""Largest leak of each encoding if nobody says otherwise.
+
+States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
+"""
+
+WHOLE: Mapping[str, float] = {"graded": 0.75, "sigma-delta": 0.75}
+"""Spectral radius below which an encoding takes whole steps (leak 1) if nobody says otherwise.
+
+A weakly coupled network is then at rest as soon as the signal has passed it, and its sigma-delta
+neurons say in one message what a smaller leak spreads over several.
+"""
 
 TOLERANCE = 0.01
 """Lanczos stops once both ends of the spectrum are known to this share of its width."""
@@ -21,6 +34,11 @@ class Spectrum:
 
     lowest: float
     highest: float
+
+    @property
+    def radius(self) -> float:
+        """Largest absolute value of an eigenvalue."""
+        return max(-self.lowest, self.highest)
 
     @property
     def leak_limit(self) -> float:
@@ -37,6 +55,13 @@ class Spectrum:
         """The largest multiple of ``2**-12`` up to `maximum` and to `safety` times the limit."""
         steps = math.floor(min(maximum, safety * self.leak_limit) * (1 << LEAK_BITS))
         return max(1, steps) / (1 << LEAK_BITS)
+
+
+def largest_leak(code: str, spectrum: Spectrum) -> float:
+    """The largest leak that neurons of the encoding `code` take if nobody says otherwise."""
+    if spectrum.radius < WHOLE.get(code, 0.0):
+        return 1.0
+    return MAX_LEAKS.get(code, min(MAX_LEAKS.values()))
 
 
 def ends_of_spectrum(

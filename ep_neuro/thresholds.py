@@ -20,6 +20,9 @@ LARGEST, FINEST = 0.5, 2.0**-8
 SPREAD, REACHED = 0.38, 0.95
 """Shares of a phase: until the deepest population begins, and until the finest threshold stands."""
 
+STEEPEST, HIGHEST = FINEST / 2, 2.0**30
+"""Where neurons take whole steps: least decay of a threshold, and bound of the first one."""
+
 ACTIVE = 0.5
 """Share of the hidden neurons that are taken to pass changes on; the others sit at an end of
 their box."""
@@ -62,6 +65,8 @@ def falls(
     ways: Sequence[Way],
     steps: int,
     precision: float = PRECISION,
+    *,
+    whole: bool = False,
 ) -> dict[str, Fall]:
     """How the threshold of each population falls.
 
@@ -69,6 +74,10 @@ def falls(
     output: to keep a given error of the output, the sum of ``log(1 / threshold)`` over all neurons,
     which is about the number of their messages, is least then. All thresholds fall at one rate,
     and later the deeper a population lies: it speaks when what it hears has nearly settled.
+
+    Neurons that take `whole` steps hear all at once what the population before them sends at once.
+    There each threshold stands at its end from the step at which the signal arrives by the longest
+    path, and keeps the population silent before, so that most neurons speak once or never.
 
     Parameters
     ----------
@@ -82,6 +91,8 @@ def falls(
         Length of the free phase.
     precision : float
         Error of an output, in heights of its box.
+    whole : bool
+        Whether the leak is 1.
 
     Returns
     -------
@@ -98,6 +109,12 @@ def falls(
     ends = {name: min(LARGEST, max(FINEST, end)) for name, end in ends.items()}
     depth = depths(shapes, ways)
     deepest = max(1, *depth.values())
+    if whole:
+        steep = max(STEEPEST, HIGHEST ** (-1 / deepest))
+        return {
+            name: Fall(_rounded(end * steep ** -depth[name]), _rounded(end), _rounded(steep))
+            for name, end in ends.items()
+        }
     rate = (min(ends.values()) / START) ** (1 / (steps * (REACHED - SPREAD)))
     return {
         name: Fall(
@@ -119,7 +136,9 @@ def sensitivities(
     mean square of what arrives is that of all outputs together).
     """
     generator = np.random.default_rng(seed)
-    front = {output: generator.choice([-1.0, 1.0], (PROBES, *shapes[output]))}
+    front: dict[str, np.ndarray] = {
+        output: generator.choice([-1.0, 1.0], (PROBES, *shapes[output]))
+    }
     total: dict[str, np.ndarray] = {}
     # A path visits no population twice; where couplings run in a circle it ends here.
     for _ in range(len(shapes) - 1):

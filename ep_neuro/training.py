@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,22 @@ from torch import Tensor
 
 from ep_neuro import data as datasets
 from ep_neuro.baselines import CALIBRATION, Backprop, FeedForwardTwin
-from ep_neuro.checkpoint import STATE, Model, load_model, load_state, save_model
-from ep_neuro.config import TrainConfig
+from ep_neuro.checkpoint import Model, load_model, load_state, save_model
+from ep_neuro.config import TrainConfig, located
 from ep_neuro.data import Dataset, Split
 from ep_neuro.deployed import Deployment
 from ep_neuro.distributed import Ranks, join
 from ep_neuro.errors import ConfigError, RunError
+from ep_neuro.evaluation import Evaluation, as_unit, evaluate, joined
 from ep_neuro.files import remove_leftovers, write_atomic
 from ep_neuro.health import spectral_radius
-from ep_neuro.network import Landscape, Network
+from ep_neuro.network import Network
 from ep_neuro.optimisers import make_optimiser, make_scheduler
-from ep_neuro.run_log import Record, RunLog, Tally
-from ep_neuro.settle import Schedule, settle
+from ep_neuro.run_log import CONFIG, Record, RunLog, Tally
+from ep_neuro.run_place import MARKER, claimed, clear
 from ep_neuro.step import Stepper
 from ep_neuro.whitening import whiten
+from ep_neuro.yaml_io import dump_yaml
 
 __all__ = [
     "Evaluation",
@@ -42,7 +46,7 @@ __all__ = [
     "train",
 ]
 
-FREE_TO_CHANGE = {"epochs", "data_root", "device", "threads", "save_minutes"}
+FREE_TO_CHANGE = {"epochs", "data_root", "device", "plugins", "save_minutes", "threads"}
 """Keys in which a resumed run may differ from what it resumes."""
 
 RADIUS_SAMPLES = 32
@@ -50,30 +54,6 @@ RADIUS_SAMPLES = 32
 
 Monitor = Callable[[int, int, Record], None]
 """Progress: called with (steps done, steps in all, the latest metrics)."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracy of the settled network, and how well it settled.
-
-    Attributes
-    ----------
-    accuracy : float
-        Share of samples whose largest output is their label.
-    outputs : ndarray, (N, classes)
-    residual : float
-        Largest residual of any sample, in heights of the box.
-    unsettled : float
-        Share of samples above the tolerance.
-    sweeps : float
-        Mean sweeps a batch.
-    """
-
-    accuracy: float
-    outputs: np.ndarray
-    residual: float
-    unsettled: float
-    sweeps: float
 
 
 @dataclass(frozen=True)
@@ -92,72 +72,13 @@ class TrainResult:
         return min(found, default=None)
 
 
-def evaluate(
-    network: Network,
-    split: Split,
-    schedule: Schedule,
-    *,
-    batch: int = 360,
-    feedforward: bool = False,
-    deployed: Deployment | None = None,
-) -> Evaluation:
-    """Settle every sample of `split` freely and read the largest output.
-
-    With `feedforward`, one pass of the feed-forward twin takes the place of settling; with
-    `deployed`, the free phase of the compiled network does.
-    """
-    device = next(network.parameters()).device
-    outputs, residuals, sweeps = [], [], []
-    with torch.no_grad():
-        for start in range(0, len(split), batch):
-            x = _unit(torch.from_numpy(split.pixels[start : start + batch]).to(device))
-            if feedforward:
-                outputs.append(network.scores(FeedForwardTwin(network)(x)).cpu())
-                continue
-            if deployed is None:
-                result = settle(Landscape(network, x), schedule)
-            else:
-                result = deployed.settle(network, x)
-            outputs.append(network.scores(result.state[network.spec.output]).cpu())
-            residuals.append(result.residual.cpu())
-            sweeps.append(result.sweeps)
-    values = torch.cat(outputs).numpy()
-    residual = torch.cat(residuals) if residuals else torch.zeros(1)
-    tolerance = schedule.tolerance if deployed is None else deployed.tolerance
-    return Evaluation(
-        accuracy=float((values.argmax(1) == split.y).mean()),
-        outputs=values,
-        residual=float(residual.max()),
-        # A residual that is not a number has not met the tolerance either.
-        unsettled=float((~(residual <= tolerance)).float().mean()),
-        sweeps=float(np.mean(sweeps)) if sweeps else 1.0,
-    )
-
-
-def joined(parts: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of several parts of a split, in order, as one."""
-    samples = [len(part.outputs) for part in parts]
-    mean = partial(np.average, weights=samples)
-    return Evaluation(
-        accuracy=float(mean([part.accuracy for part in parts])),
-        outputs=np.concatenate([part.outputs for part in parts]),
-        residual=max(part.residual for part in parts),
-        unsettled=float(mean([part.unsettled for part in parts])),
-        sweeps=float(mean([part.sweeps for part in parts])),
-    )
-
-
-def _unit(pixels: Tensor) -> Tensor:
-    """Stored pixels as numbers from 0 to 1."""
-    return pixels if pixels.is_floating_point() else pixels.float() / 255
-
-
 def train(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
     dataset: Dataset | None = None,
     resume: bool = False,
+    force: bool = False,
     monitor: Monitor | None = None,
 ) -> TrainResult:
     """Train as `config` says; the test split is read once, at the end.
@@ -170,35 +91,71 @@ def train(
         What to do.
     out : path, optional
         Run directory: ``config.yaml``, ``metrics.jsonl``, ``curves.svg``, ``last`` (to resume
-        from) and ``best`` (on validation; the later of equals).
+        from) and ``best`` (on validation; the later of equals). No other training gets in while
+        this one is going on.
     dataset : Dataset, optional
         Data in memory instead of ``config.data``.
     resume : bool
         Go on from ``last``, if it is there, with the same result as without the interruption: on
         one CPU, bit for bit.
+    force : bool
+        Replace the run that stands in `out`, once there is something to replace it with.
     monitor : callable, optional
         Told of every step.
 
     Raises
     ------
     ConfigError
-        If `resume` meets another configuration.
+        If `resume` meets another configuration, or `out` holds a run and neither `resume` nor
+        `force` is set, or something else than a run.
     RunError
         If the gradient is no longer finite, or, by the rule ``on_unsettled: stop``, if a batch does
         not settle; the weights before that step are then on disk.
     """
-    torch.set_num_threads(config.threads)
-    with join(config.device) as ranks:
+    place = None if out is None else Path(out)
+    if force and place is not None and config.start is not None:
+        _keep_start(config.start, place)
+    with (
+        _threads(config.threads),
+        join(config.device) as ranks,
+        claimed(place if ranks.leads else None, resume=resume, force=force),
+    ):
         if dataset is None:
-            dataset = ranks.in_turn(lambda: datasets.load(config.data, config.data_root))
-        dataset = datasets.fitted(dataset, config.spec())
-        run = _Run(config, dataset, Path(out) if out is not None else None, monitor, ranks)
-        if resume:
-            run.restore()
-        run.start()
+            wanted = config.data, config.data_root, config.spec()
+            dataset = ranks.in_turn(lambda: datasets.load_fitted(*wanted))
+        else:
+            dataset = datasets.fitted(dataset, config.spec())
+        run = _Run(config, dataset, place, monitor, ranks)
+        if not (resume and run.restore()):
+            run.begin()
         while run.epoch < config.epochs:
             run.advance()
         return run.finish()
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many threads of torch; afterwards those of before, which are the whole process's."""
+    before, cores = torch.get_num_threads(), os.cpu_count() or 1
+    if number > cores:
+        # Threads that wait for a core are slower than none: 64 on two cores, thirteen times.
+        text = f"threads: {number} on {cores} cores would wait for each other; {cores} are used"
+        warnings.warn(text, stacklevel=4)
+    torch.set_num_threads(min(number, cores))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _keep_start(start: str, place: Path) -> None:
+    """Refuse to replace the run that the weights come from."""
+    if place.resolve() in (Path(start).resolve(), Path(start).resolve().parent):
+        raise ConfigError(
+            f"start: {start}",
+            f"is in the run directory '{place}', which is to be replaced",
+            "choose another place (--out)",
+        )
 
 
 class _Run:
@@ -249,14 +206,20 @@ class _Run:
         return FeedForwardTwin(network, batch_norm=True).folded(self._pixels(some))
 
     def _pixels(self, stored: np.ndarray) -> Tensor:
-        return _unit(torch.from_numpy(stored).to(self.ranks.device))
+        return as_unit(torch.from_numpy(stored).to(self.ranks.device))
 
-    def start(self) -> None:
+    def begin(self) -> None:
+        """Make the run directory one of ours, whatever happens later; an earlier run goes."""
+        if self.out is not None:
+            clear(self.out)
+        self._save_last()
+        self._write_config()
+
+    def _write_config(self) -> None:
         """Write the resolved configuration; a killed run's half-written files go."""
         if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.out)
-            write_atomic(self.out / "config.yaml", self.config.to_yaml().encode())
+            write_atomic(self.out / CONFIG, dump_yaml(located(self._config())).encode())
 
     def advance(self) -> None:
         """What is left of an epoch: train, validate, save."""
@@ -335,31 +298,31 @@ class _Run:
 
     # --- on disk -------------------------------------------------------------------------------
 
+    def _config(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+    def _origin(self) -> dict[str, str | None]:
+        """What the run is made of, known by what it holds, wherever it lies."""
+        start = self.origin.get("start.sha256")
+        return {"data.sha256": self.dataset.digest, "start.sha256": start}
+
     def _state(self) -> dict[str, Any]:
         return {
-            "config": self.config.model_dump(mode="json", exclude=FREE_TO_CHANGE),
+            "config": {k: v for k, v in self._config().items() if k not in FREE_TO_CHANGE},
+            "origin": self._origin(),
             "history": self.history,
             "epoch": {"step": self.step, "seconds": self.seconds, **vars(self.tally)},
             "best": self.best.state_dict(),
             **self.stepper.state(),
         }
 
-    def restore(self) -> None:
-        """Go back to the last step on disk, if there is one."""
+    def restore(self) -> bool:
+        """Go back to the last step on disk; False if there is none."""
         found = self.ranks.from_leader(self._read)
         if found is None:
-            return
-        parameters, state = found
-        mine = self._state()["config"]
-        # A key that the version before did not have is at its default.
-        begun_as = TrainConfig().model_dump(mode="json") | state["config"]
-        for key in mine:
-            if (theirs := begun_as[key]) != mine[key]:
-                raise ConfigError(
-                    f"--resume {self.place}",
-                    f"its '{key}' is {theirs}, the configuration says {mine[key]}",
-                    "resume with its own config.yaml, or train into another directory",
-                )
+            return False
+        spec, parameters, state = found
+        self._refuse_another(spec, state)
         self.network.load_state_dict(parameters)
         self.stepper.restore(state)
         self.best.load_state_dict(state["best"])
@@ -369,11 +332,30 @@ class _Run:
         done = self.step * self.config.batch
         counts = begun.get("samples", dict.fromkeys(begun["sums"], done))
         self.tally = Tally(begun["sums"], counts)
+        self._write_config()
+        return True
 
-    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        if self.out is None or not (self.out / "last" / STATE).is_file():
+    def _refuse_another(self, spec: dict[str, Any], state: dict[str, Any]) -> None:
+        """Raise `ConfigError` if the run on disk is of another configuration, or of other data."""
+        mine = located(self._config()) | self._origin()
+        # A key that the version before did not have is at its default.
+        defaults = TrainConfig().model_dump(mode="json", exclude=FREE_TO_CHANGE)
+        theirs = located(defaults | state["config"]) | state.get("origin", {})
+        same = {"network"} if spec == self.network.spec.to_dict() else set()
+        same |= {"data", "start"} if "origin" in state else set()
+        for key in [k for k in mine if k in theirs and k not in same]:
+            if theirs[key] != mine[key]:
+                raise ConfigError(
+                    f"--resume {self.place}",
+                    f"its '{key}' is {theirs[key]}, the configuration says {mine[key]}",
+                    "resume with its own config.yaml, or train into another directory",
+                )
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]] | None:
+        if self.out is None or not (self.out / MARKER).is_file():
             return None
-        return load_model(self.out / "last").network.state_dict(), load_state(self.out / "last")
+        network = load_model(self.out / "last").network
+        return network.spec.to_dict(), network.state_dict(), load_state(self.out / "last")
 
     def finish(self) -> TrainResult:
         """Test the best network on the test split, once, and write its accuracy beside it."""
@@ -389,7 +371,7 @@ class _Run:
     def _metadata(self) -> dict[str, Any]:
         return {
             **self.origin,
-            "data": self.config.data,
+            **datasets.identity(self.dataset),
             "seed": self.config.seed,
             "epochs": self.epoch,
             "estimator": self.config.estimator.kind,

@@ -23,9 +23,16 @@ What is missing of a weakly coupled network's gradient is missing from its free 
 sweep, which visits the populations from the output back, is then all but settled.
 """
 
-CLIMB, FALL = 0.5, 0.25
-"""Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; they fall if
-fewer stay below the second. The weights move on until the next look, and its samples are others."""
+START = 1
+"""Rung to begin on: one free sweep alone sees no feedback, and may do once the weights are calm."""
+
+CLIMB, UNEASY, FALL = 0.5, 0.25, 0.1
+"""Shares of the distance from 1 that a cosine may have: above the first, sweeps rise; above the
+second, looks come more often; sweeps fall if fewer stay below the third. The weights move on until
+the next look, tenfold in thirty steps early in training, and its samples are others."""
+
+OFTEN = 4
+"""How many times more often to look where a cosine is uneasy."""
 
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
@@ -43,6 +50,9 @@ response, which is relative population by population: where units shrink, conjug
 have to reduce their residual by the ratio of the first unit and the last.
 """
 
+SOON = 20
+"""Plain sweeps within which a weakly coupled network is at rest, where over-relaxation only rings;
+`REFERENCE` goes on from there where they were too few."""
 
 FAR = 0.1
 """Distance of the two nudged states of `REFERENCE`, in box heights, above which no equilibrium
@@ -56,8 +66,9 @@ class Truth(BaseModel):
     sweeps in use is held against theirs. Sweeps rise while the cosine comes near to what is asked
     (`CLIMB`): the weights move on until the next look. The phases as the estimator's own schedules
     say are the last resort. The next look comes after one step where the sweeps changed, and after
-    twice the steps of last time where they did not, up to `every`; once that far apart, looks let
-    the sweeps fall where fewer leave the cosine well above (`FALL`).
+    twice the steps of last time where they did not, up to `every`, or a quarter of that while the
+    cosine is not well above (`UNEASY`). Once `every` apart, looks let the sweeps fall where fewer
+    leave the cosine well above (`FALL`).
 
     Attributes
     ----------
@@ -73,7 +84,7 @@ class Truth(BaseModel):
 
     cosine: Annotated[float, Field(gt=0, lt=1)] = 0.99
     every: Annotated[int, Field(ge=1)] = 100
-    samples: Annotated[int, Field(ge=1)] = 8
+    samples: Annotated[int, Field(ge=1)] = 16
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ class TruthControl:
         self.truth = truth
         limit = (estimator.free.sweeps, estimator.nudged.sweeps)
         fewer = [rung for rung in LADDER if rung[0] < limit[0] and rung[1] <= limit[1]]
-        self._reference = _reference(estimator)
+        self._references = [_reference(estimator, plain=plain) for plain in (True, False)]
         self._rungs = [*(shortened(estimator, *rung) for rung in fewer), estimator]
         self._rung: int | None = None
         self._next, self._wait = 0, 1
@@ -113,7 +124,12 @@ class TruthControl:
     @property
     def estimator(self) -> FrozenMean:
         """The estimator with the sweeps in use."""
-        return self._rungs[self._rung or 0]
+        return self._rungs[self._current]
+
+    @property
+    def _current(self) -> int:
+        """The rung in use."""
+        return min(START, len(self._rungs) - 1) if self._rung is None else self._rung
 
     def due(self, step: int) -> bool:
         """Whether to look before `step`, the first of which is 0."""
@@ -123,7 +139,7 @@ class TruthControl:
         """Hold the gradient of the first samples before `step` against the truth; choose sweeps."""
         few = slice(None, self.truth.samples)
         x, y = x[few], y[few]
-        exact = _exact(self._reference, network, x, y)
+        exact = _exact(self._references, network, x, y)
 
         def found(rung: int) -> tuple[float, float]:
             mine = (1.0, 1.0) if not len(x) else _cosines(self._rungs[rung], network, x, y, exact)
@@ -131,18 +147,25 @@ class TruthControl:
             return min(all_ranks[0]), min(all_ranks[1])
 
         allowed = 1 - self.truth.cosine
-        rung = self._rung or 0
+        before = rung = self._current
         now = found(rung)
         used = now if self._rung is not None else None
         enough = now[0] >= 1 - CLIMB * allowed
+        tried = {rung: now[0]}
         while now[0] < 1 - CLIMB * allowed and rung + 1 < len(self._rungs):
             rung += 1
             now = found(rung)
-        climbs = rung > (self._rung or 0)
+            tried[rung] = now[0]
+        if 0 < (best := max(tried.values())) < 1 - CLIMB * allowed:
+            # What no sweeps bring back is missing for another reason, such as a nudge that clips.
+            rung = min(r for r, cos in tried.items() if cos >= best - FALL * allowed)
+        climbs = rung > before
         calm = self._wait >= self.truth.every
         falls = calm and enough and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
         rung -= falls
-        self._wait = 1 if climbs or falls else min(2 * self._wait, self.truth.every)
+        uneasy = now[0] < 1 - UNEASY * allowed
+        longest = max(1, self.truth.every // OFTEN) if uneasy else self.truth.every
+        self._wait = 1 if climbs or falls else min(2 * self._wait, longest)
         self._next = step + self._wait
         self._rung = rung
         chosen = self.estimator
@@ -186,25 +209,34 @@ def _step(schedule: Schedule, free: int) -> float | Literal["auto"]:
     return 1.0 if schedule.relaxation == "auto" else min(schedule.relaxation, 1.0)
 
 
-def _reference(estimator: FrozenMean) -> FrozenMean:
-    """`REFERENCE` with the steps of `estimator`: deep chains in units take no over-relaxation."""
-    phases = {
-        name: getattr(REFERENCE, name).model_copy(update={"relaxation": schedule.relaxation})
-        for name, schedule in (("free", estimator.free), ("nudged", estimator.nudged))
-    }
+def _reference(estimator: FrozenMean, *, plain: bool) -> FrozenMean:
+    """`REFERENCE` by a few plain sweeps, or by the steps of `estimator`.
+
+    Deep chains in units take no over-relaxation, and their own schedules say so.
+    """
+    phases = {}
+    for name in ("free", "nudged"):
+        theirs = getattr(estimator, name)
+        steps: dict[str, Any] = {"relaxation": theirs.relaxation}
+        if plain:
+            steps = {"relaxation": _step(theirs, PLAIN), "sweeps": SOON}
+        phases[name] = getattr(REFERENCE, name).model_copy(update=steps)
     return REFERENCE.model_copy(update=phases)
 
 
-def _exact(reference: FrozenMean, network: Network, x: Tensor, y: Tensor) -> Gradient | None:
-    """The gradient by `reference`; None where there are no samples, or no equilibrium."""
+def _exact(references: list[FrozenMean], network: Network, x: Tensor, y: Tensor) -> Gradient | None:
+    """The gradient by `references`; None where there are no samples, or no equilibrium."""
     if not len(x):
         return None
-    found = reference(copy.deepcopy(network).double(), x.double(), y.double())
-    nudged = found.nudged
-    if nudged is None or not (found.free.settled and nudged.settled):
+    plain, own = references
+    network, x, y = copy.deepcopy(network).double(), x.double(), y.double()
+    found = plain(network, x, y)
+    if not (found.nudged and found.free.settled and found.nudged.settled):
+        found = own(network, x, y, found.free.state)
+    if not (found.nudged and found.free.settled and found.nudged.settled):
         return None
     for p in network.spec.populations:
-        plus, minus = nudged.state[p.name].chunk(2)
+        plus, minus = found.nudged.state[p.name].chunk(2)
         if float((plus - minus).abs().max()) > FAR * p.height:
             return None
     return found.gradient

@@ -47,6 +47,9 @@ class CheckResult:
         Least curvature of the energy met at the equilibrium; at zero or below there is no gradient.
     message : str
         How the free phase ended.
+    vanishes : bool
+        Whether both gradients are zero, which leaves nothing to compare: every output neuron sits
+        at an end of its box, or on its target.
     """
 
     gradient_cosine: float
@@ -58,6 +61,7 @@ class CheckResult:
     settled: bool
     curvature: float
     message: str
+    vanishes: bool = False
 
     @property
     def holds(self) -> bool:
@@ -111,6 +115,7 @@ def check_network(
         settled=free.settled and (estimate.nudged is None or estimate.nudged.settled),
         curvature=exact.curvature,
         message=free.message,
+        vanishes=not any(bool(g.any()) for both in (mine, theirs) for g in both.values()),
     )
 
 

@@ -3,19 +3,61 @@
 from __future__ import annotations
 
 import difflib
-import io
+import re
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from ep_neuro.errors import ConfigError
 
-_UNREADABLE = (YAMLError, ValueError, RecursionError)
-"""What ruamel raises: a ValueError for ``2001-99-99``, which looks like a date and is none."""
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises: a ValueError for ``2001-99-99``, which looks like a date and is none."""
+
+_SCALARS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+"""Plain scalars of YAML 1.2's core schema: 1e-3 is a number and ``on`` a word, unlike in 1.1."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data alone, by YAML 1.2, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = set()
+        for key, _ in node.value:
+            name = (key.tag, repr(key.value))
+            if key.tag != "tag:yaml.org,2002:merge" and name in written:
+                problem = f'found duplicate key "{key.value}"'
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            written.add(name)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        return int(text, 0 if text.startswith(("0o", "0x")) else 10)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for something else."""
+
+
+_TAGS = [f"tag:yaml.org,2002:{tag}" for tag, _, _ in _SCALARS]
+for _kind in (_Loader, _Dumper):
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, rule) for tag, rule in rules if tag not in _TAGS]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for _tag, (_, _pattern, _first) in zip(_TAGS, _SCALARS, strict=True):
+        _kind.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -32,9 +74,9 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Parse one YAML mapping; `where` names its origin in errors."""
     try:
-        data = YAML(typ="safe", pure=True).load(text)
+        data = yaml.load(text, _Loader)
     except _UNREADABLE as error:
-        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         raise ConfigError(f"{where}{line}", f"not YAML: {problem}", "correct the line") from None
@@ -47,31 +89,21 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """Read a single YAML value, as in ``--set a.b=value``."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text, _Loader)
     except _UNREADABLE:
         return text
 
 
-class _Representer(RoundTripRepresenter):
-    """Quotes text that starts with a colon, which ruamel writes plain and cannot read in braces."""
-
-    def represent_str(self, data: Any) -> Any:
-        style = '"' if data.startswith(":") else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Representer.add_representer(str, _Representer.represent_str)
-
-
 def dump_yaml(data: dict[str, Any]) -> str:
     """YAML text of plain data, keys in their given order."""
-    yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.default_flow_style = None
-    yaml.width = 100
-    stream = io.StringIO()
-    yaml.dump(data, stream)
-    return stream.getvalue()
+    return yaml.dump(
+        data,
+        Dumper=_Dumper,
+        default_flow_style=None,
+        sort_keys=False,
+        width=100,
+        allow_unicode=True,
+    )
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
@@ -124,5 +156,6 @@ def _tagged(models: list[type[BaseModel]], tag: str) -> list[type[BaseModel]]:
 
 def _models_within(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+        # Where a base stands, one of its kinds may have been meant (`ep_neuro.registry`).
+        return [annotation, *annotation.__subclasses__()]
     return [m for inner in get_args(annotation) for m in _models_within(inner)]

@@ -31,7 +31,7 @@ OUTPUT_BOX = (-0.5, 1.5)
 LOGIT_BOX = (-12.0, 20.0)
 """Room for the scores of a cross-entropy: trained networks stay within it."""
 
-SHRINK = 8.0
+SHRINK = 16.0
 """Ratio of neighbouring units at which two free sweeps and one nudged leave a gradient true."""
 
 
@@ -108,7 +108,7 @@ def cifar10_resnet() -> NetworkSpec:
         channels=(32, 64, 64, 128, 128, 256),
         strides=(2, 1, 1, 2, 1, 2),
         kernel=5,
-        shrink=12.0,
+        shrink=SHRINK,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.247, 0.2435, 0.2616),
     )
@@ -253,7 +253,7 @@ def hopfield_resnet(
     input_gain, skip_gain, head_gain : float, optional
         Other gains for the couplings from the input, the 1x1 skips, and the dense head.
     shrink : float, optional
-        Ratio of the units of neighbouring populations, 4 to 8: population ``l`` of ``n`` lives in
+        Ratio of the units of neighbouring populations, 4 to 16: population ``l`` of ``n`` lives in
         units ``shrink ** (n - l)``, and the output in 1. Heights and gains are then in units. All
         feedback is weaker by ``shrink ** 2``, over the skips by ``shrink ** 4``, and a few sweeps
         settle. None leaves every unit at 1.

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import ep_neuro as ep
-from ep_neuro.config import Optimiser
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples") / "digits"
 
@@ -28,7 +27,7 @@ def main() -> None:
             free=ep.Schedule(sweeps=30, relaxation=1.3, tolerance=1e-3),
             nudged=ep.Schedule(sweeps=12, relaxation=1.3, tolerance=2e-4),
         ),
-        optimiser=Optimiser(lr=0.005, weight_decay=0.1),
+        optimiser=ep.Optimiser(lr=0.005, weight_decay=0.1),
         epochs=6,
         batch=32,
     )
@@ -37,7 +36,8 @@ def main() -> None:
         if done % (total // config.epochs) == 0 and "val_accuracy" in latest:
             print(f"step {done} of {total}: validation {latest['val_accuracy']:.1%} an epoch ago")
 
-    result = ep.train(config, OUT, monitor=monitor)
+    # Without force, a run that stands there is not replaced.
+    result = ep.train(config, OUT, force=True, monitor=monitor)
     print(f"test accuracy {result.test.accuracy:.1%}")
     print(f"{result.test.unsettled:.1%} unsettled, largest residual {result.test.residual:.1e}")
     print(f"model: {OUT / 'best'}")

@@ -18,13 +18,12 @@ import compilers
 import ep_neuro as ep
 import targets
 from ep_neuro import data
-from ep_neuro.config import read_config
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 
 def main() -> None:
-    trained = ep.train(read_config("zoo:digits_dense", ["epochs=5"]))
+    trained = ep.train(ep.read_config("zoo:digits_dense", ["epochs=5"]))
     program = compilers.compile(trained.model.network, target="lava", code="sigma-delta")
     test = data.load("digits").test.head(100)
 

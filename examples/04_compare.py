@@ -14,10 +14,8 @@ from pathlib import Path
 
 import ep_neuro as ep
 from ep_neuro import data
-from ep_neuro.config import read_config
-from targets.workflows.compare import Choice, Compared, compare
+from targets import Choice, Compared, Sweep, compare
 from targets.workflows.pages import comparison_page
-from targets.workflows.sweep import Sweep
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 CHOICES = ("reference:graded", "reference:sigma-delta", "reference:spike:8")
@@ -33,7 +31,7 @@ def show(one: Compared) -> None:
 
 
 def main() -> None:
-    trained = ep.train(read_config("zoo:digits_dense", ["epochs=5"]))
+    trained = ep.train(ep.read_config("zoo:digits_dense", ["epochs=5"]))
     test = data.load("digits").test.head(120)
     rows = compare(
         trained.model.network,

@@ -20,7 +20,6 @@ import compilers
 import ep_neuro as ep
 import targets
 from ep_neuro import data
-from ep_neuro.config import read_config
 from targets.nir.files import load_nir, save_nir
 from targets.nir.foreign import import_nir
 
@@ -28,7 +27,7 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 
 def main() -> None:
-    network = ep.train(read_config("zoo:digits_dense", ["epochs=3"])).model.network
+    network = ep.train(ep.read_config("zoo:digits_dense", ["epochs=3"])).model.network
     test = data.load("digits").test.head(100)
 
     spikes = compilers.compile(network, target="nir", code="spike", leak=1.0)

@@ -16,14 +16,13 @@ import compilers
 import ep_neuro as ep
 import targets
 from ep_neuro import data
-from ep_neuro.config import read_config
 from ep_neuro.report import EncodingActivity, plot_raster
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 
 def main() -> None:
-    network = ep.train(read_config("zoo:digits_dense", ["epochs=3"])).model.network
+    network = ep.train(ep.read_config("zoo:digits_dense", ["epochs=3"])).model.network
     test = data.load("digits").test.head(100)
     program = compilers.compile(network, target="brian2", code="spike")
 

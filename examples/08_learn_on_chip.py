@@ -16,9 +16,8 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro import data
+from targets import Plan, write_model
 from targets.workflows import learning
-from targets.workflows.plan import Plan
-from targets.workflows.read_back import write_model
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
@@ -32,9 +31,8 @@ def show(done: int, total: int, accuracies: str) -> None:
 
 def main() -> None:
     digits = data.load("digits")
-    network = ep.Network(ep.zoo("digits_dense"), 0)  # seed of the weights
-    rule = {"learn": "spike-average", "beta": 0.5}
-    program = compilers.compile(network, code="spike", bits=8, headroom=2, **rule)
+    fresh = ep.open_model("zoo:digits_dense", seed=0)  # whose weights leave bits to learn
+    program = compilers.compile(fresh, code="spike", bits=8, learn="spike-average", beta=0.5)
     learnt = learning.learn(
         learning.plastic(program, rate=0.4, output_rate=0.16),
         digits,

@@ -17,11 +17,8 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro import data
-from ep_neuro.config import read_config
-from targets.workflows.damage import damage
-from targets.workflows.learning import plastic
-from targets.workflows.plan import Plan
-from targets.workflows.recovery import Recovery, accuracy, recover, told
+from targets import Plan, Recovery, damage, plastic, recover
+from targets.workflows.recovery import accuracy, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -30,7 +27,9 @@ SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 
 def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
     """Both stories, with a network, damage and order of the samples of this seed."""
-    network = ep.train(read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])).model.network
+    network = ep.train(
+        ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
+    ).model.network
     coarse = plastic(compilers.compile(network, bits=2), rate=0.01, keep=True)
     whole = plastic(compilers.compile(network, bits=8), rate=0.1)
     broken = damage(whole, stuck=0.1, dead=0.05, seed=seed).program

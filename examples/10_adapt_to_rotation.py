@@ -15,10 +15,8 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro import data
-from ep_neuro.config import read_config
-from targets.workflows.learning import plastic
-from targets.workflows.plan import Plan
-from targets.workflows.recovery import Recovery, accuracy, few, inverted, recover, rotated, told
+from targets import Plan, Recovery, plastic, recover
+from targets.workflows.recovery import accuracy, few, inverted, rotated, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -28,7 +26,9 @@ IMAGES = 300
 
 def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
     """Both stories, with a network and an order of the samples of this seed."""
-    network = ep.train(read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])).model.network
+    network = ep.train(
+        ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
+    ).model.network
     program = plastic(compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3)
     before = accuracy(program, digits.test)
     plan = Plan(samples=SAMPLES, batch=10, anneal=0.05, seed=seed)

@@ -16,10 +16,8 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro import data
-from ep_neuro.config import read_config
-from targets.workflows.learning import plastic
-from targets.workflows.plan import Plan
-from targets.workflows.recovery import Recovery, accuracy, mixed, only, recover, told, without
+from targets import Plan, Recovery, plastic, recover
+from targets.workflows.recovery import accuracy, mixed, only, told, without
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -30,7 +28,7 @@ NEW = 9
 def tell(digits: data.Dataset, seed: int) -> Recovery:
     """The story, with a network and an order of the samples of this seed."""
     old = {name: without(digits.split(name), NEW) for name in data.SPLITS}
-    config = read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
+    config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     network = ep.train(config, dataset=replace(digits, **old)).model.network
     program = plastic(compilers.compile(network, bits=8, headroom=1), rate=0.1)
     print(f"old digits before: {accuracy(program, old['test']):.1%}")

@@ -1,6 +1,7 @@
 """Targets, found by discovery: a module or package in here that holds ``BACKEND`` is one.
 
-One that makes several, as from a folder of hardware files, holds them in ``BACKENDS``.
+One that makes several, as from a folder of hardware files, holds them in ``BACKENDS``. What one
+does with targets (`targets.workflows`) loads on first use, so that finding them stays quick.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import TargetError
@@ -18,8 +19,65 @@ from targets.broken import BrokenBackend
 
 if TYPE_CHECKING:
     from compilers.artifact import Program
+    from targets.workflows.compare import Choice, Compared, compare
+    from targets.workflows.damage import Damaged, damage
+    from targets.workflows.learning import Learnt, learn, plastic
+    from targets.workflows.plan import Plan
+    from targets.workflows.read_back import network_of, write_model
+    from targets.workflows.recovery import Recovery, recover
+    from targets.workflows.sweep import Sweep
 
-__all__ = ["backends", "get", "learner", "names", "open", "require_learning"]
+_HOMES = {
+    "Choice": "compare",
+    "Compared": "compare",
+    "Damaged": "damage",
+    "Learnt": "learning",
+    "Plan": "plan",
+    "Recovery": "recovery",
+    "Sweep": "sweep",
+    "compare": "compare",
+    "damage": "damage",
+    "learn": "learning",
+    "network_of": "read_back",
+    "plastic": "learning",
+    "recover": "recovery",
+    "write_model": "read_back",
+}
+
+__all__ = [
+    "Choice",
+    "Compared",
+    "Damaged",
+    "Learnt",
+    "Plan",
+    "Recovery",
+    "Sweep",
+    "backends",
+    "compare",
+    "damage",
+    "get",
+    "learn",
+    "learner",
+    "names",
+    "network_of",
+    "open",
+    "plastic",
+    "recover",
+    "require_learning",
+    "write_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"{__name__}.workflows.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 @cache

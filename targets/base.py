@@ -35,7 +35,10 @@ class Feature(enum.Enum):
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a target can run here; if not, `reason` says what is missing and how to get it."""
+    """Whether a target can run here; if not, `reason` says what is missing and how to get it.
+
+    Of one that can, `reason` may say what to know before one relies on it.
+    """
 
     available: bool
     reason: str = ""
@@ -106,12 +109,12 @@ class RunResult:
     @property
     def events_per_sample(self) -> float:
         """Messages of the free phase, all populations, mean over samples."""
-        return float(sum(e.sum(0) for e in self.free.events.values()).mean())
+        return float(np.mean(sum(e.sum(0) for e in self.free.events.values())))
 
     @property
     def synops_per_sample(self) -> float:
         """Synaptic operations of the free phase, all populations, mean over samples."""
-        return float(sum(e.sum(0) for e in self.free.synops.values()).mean())
+        return float(np.mean(sum(e.sum(0) for e in self.free.synops.values())))
 
 
 @dataclass(frozen=True)

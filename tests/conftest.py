@@ -14,6 +14,8 @@ import torch
 
 torch.set_num_threads(1)
 
+collect_ignore = ["lava"]  # It runs on Lava's own Python: tests/unit/test_lava_room.py.
+
 # A deadline measures the machine's load, not the code. CI repeats the same examples every time.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=50, print_blob=True)
 hypothesis.settings.register_profile(

@@ -19,7 +19,11 @@ class LeakWarning(UserWarning):
 
 
 def choose_leak(
-    graph: Graph, maximum: float = 0.5, safety: float = 0.9, iterations: int = 60, seed: int = 0
+    graph: Graph,
+    maximum: float | Callable[[Spectrum], float] = 0.5,
+    safety: float = 0.9,
+    iterations: int = 60,
+    seed: int = 0,
 ) -> Graph:
     """Set the leak of every neuron; the spectrum and the leak are noted in the provenance.
 
@@ -27,8 +31,8 @@ def choose_leak(
     ----------
     graph : Graph
         With projections, before `encode`.
-    maximum : float
-        Largest leak wanted, in (0, 1].
+    maximum : float or callable
+        Largest leak wanted, in (0, 1], or what says it by the spectrum.
     safety : float
         Share of the stability limit that is used.
     iterations, seed : int
@@ -49,18 +53,18 @@ def choose_leak(
     LeakWarning
         If an eigenvalue reaches 1: steps stay bounded by the boxes, but may not settle.
     """
-    if not 0 < maximum <= 1:
+    if not callable(maximum) and not 0 < maximum <= 1:
         raise GraphError("leak", f"maximum {maximum} is not in (0, 1]", "give 0.5, for instance")
     spectrum = recurrent_spectrum(graph, iterations, seed)
     if spectrum.highest >= 1:
         warnings.warn(
-            f"graph '{graph.name}': largest eigenvalue {spectrum.highest:.3f} of the recurrent "
+            f"graph '{graph.name}': largest eigenvalue {spectrum.highest:#.4g} of the recurrent "
             "drive, no neuron clipped, is not below 1, so it may not settle to one point; "
             "`ep-neuro compare` tells where samples do settle, or train with a smaller gain",
             LeakWarning,
             stacklevel=2,
         )
-    leak = spectrum.leak(maximum, safety)
+    leak = spectrum.leak(maximum(spectrum) if callable(maximum) else maximum, safety)
     populations = tuple(
         p if isinstance(p.dynamics, Source) else replace(p, dynamics=replace(p.dynamics, leak=leak))
         for p in graph.populations

@@ -105,7 +105,8 @@ def _balanced(graph: Graph, precision: float) -> dict[str, Parameter]:
         if p.pre in neurons and isinstance(p.operator, Conv | Dense)
     ]
     steps = graph.phases[0].steps if graph.phases else 1
-    found = falls(neurons, graph.output, ways, steps, precision)
+    leaks = {p.dynamics.leak for p in graph.neurons if not isinstance(p.dynamics, Source)}
+    found = falls(neurons, graph.output, ways, steps, precision, whole=leaks == {1})
     return {name: {p: getattr(fall, name) for p, fall in found.items()} for name in _FALL}
 
 

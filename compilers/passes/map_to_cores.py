@@ -216,7 +216,7 @@ def _input_axons(graph: Graph, population: Population, plane: tuple[int, int]) -
             for along, size in zip(spans, volume(pre)[1:], strict=True)
         )
         total += np.outer(by_row, by_column)
-    return int(total.max())
+    return int(np.max(total))
 
 
 def _entries(axons: float, hardware: HardwareLimits) -> float:

@@ -131,8 +131,9 @@ def _quantized_bias(p: Population, bias: np.ndarray, state: FixedPoint) -> np.nd
     if values.size and not (low <= values.min() and values.max() <= high):
         raise GraphError(
             f"bias of population '{p.name}'",
-            f"{np.abs(bias).max():g} exceeds the state's range of {high / state.one:g}",
-            "use fewer fractional bits of state",
+            f"{np.abs(bias).max():g}, with what the boxes and the mean of its inputs add, "
+            f"exceeds the state's range of {high / state.one:g}",
+            "use fewer fractional bits of state (--state-frac), or smaller weights into it",
         )
     return values.astype(np.int32)
 

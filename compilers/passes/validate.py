@@ -23,6 +23,7 @@ from compilers.ir import (
 from compilers.operators import adjoint, misfit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
+from ep_neuro.values import fault
 
 _CODES = {Graded: "graded", SigmaDelta: "sigma-delta", Spiking: "spike"}
 
@@ -109,9 +110,10 @@ def _check_array(graph: Graph, name: str, subject: str, shape: tuple[int, ...] |
         raise GraphError(subject, f"array '{name}' is missing", "add it to the graph's arrays")
     if shape is not None and array.shape != shape:
         raise GraphError(subject, f"array '{name}' is {array.shape}, not {shape}", "reshape it")
-    if not np.isfinite(array).all():
+    problem = fault(array, "fiu")
+    if problem is not None:
         remedy = "train with a smaller learning rate, or mend the file"
-        raise GraphError(subject, f"array '{name}' holds NaN or infinity", remedy)
+        raise GraphError(subject, f"array '{name}' {problem}", remedy)
 
 
 # --- edges -------------------------------------------------------------------------------------

@@ -10,20 +10,32 @@ if TYPE_CHECKING:
     from ep_neuro.config import TrainConfig
 
 OURS = ("", ".yaml", ".yml", ".txt", ".json")
-"""Suffixes of files that no target reads."""
+"""Suffixes of text that no target reads."""
 
 
 def foreign(name: str) -> "Model | None":
     """The model in a file of the format of a target, such as NIR; None for anything else."""
     path = Path(name)
-    if path.suffix in OURS or not path.is_file():
+    backend = _reader(path)
+    model: Model | None = None if backend is None else backend.read(path)
+    return model
+
+
+def _reader(path: Path) -> Any:
+    """The backend whose file this is, by its first bytes or its name; None if it is nobody's."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        start = file.read(8)
+    if path.suffix.lower() in OURS and start.isascii():
         return None
     import targets
 
     for backend in targets.backends():
-        if path.suffix == getattr(backend, "suffix", None) and hasattr(backend, "read"):
-            model: Model = backend.read(path)
-            return model
+        signature, suffix = (getattr(backend, key, None) for key in ("signature", "suffix"))
+        begins = signature is not None and start.startswith(signature)
+        if hasattr(backend, "read") and (begins or path.suffix.lower() == suffix):
+            return backend
     return None
 
 
@@ -34,7 +46,7 @@ def open_named(name: str, seed: int) -> "Model":
 
 def config_in(name: str) -> "TrainConfig | None":
     """The training configuration in file `name`, or None if it is none."""
-    return None if Path(name).suffix not in OURS else arguments.config_in(name)
+    return None if _reader(Path(name)) is not None else arguments.config_in(name)
 
 
 def model_facts(name: str) -> dict[str, Any]:

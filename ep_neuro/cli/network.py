@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from ep_neuro.cli.app import SWEEPS, command
 from ep_neuro.cli.models import config_in, open_named
 from ep_neuro.console import check_place, emit, health, lines, log, progress, records
 from ep_neuro.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from ep_neuro.verify import CheckResult
 
 
 @command()
@@ -50,28 +53,39 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Run directory; runs/NETWORK-SEED by default."),
+        typer.Option(
+            metavar="DIR",
+            help="Run directory; runs/NETWORK-SEED by default, numbered if it is taken.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/last.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in OUT.")] = False,
     data_root: Root = None,
     json_: Json = False,
 ) -> None:
     """Train a network by equilibrium propagation, or by backprop."""
     from ep_neuro.config import read_config
+    from ep_neuro.run_place import default_place
     from ep_neuro.training import train as run
 
     overrides = [*(set_ or []), *([f"data_root={data_root}"] if data_root else [])]
     chosen = read_config(config, overrides)
-    place = out or Path("runs") / f"{chosen.spec().name}-{chosen.seed}"
+    # Under torchrun the first process answers for all.
+    leads, place = not int(os.environ.get("RANK", "0")), out
+    if place is None:
+        wanted = Path("runs") / f"{chosen.spec().name}-{chosen.seed}"
+        place = default_place(wanted, resume=resume, force=force)
+        if leads and place != wanted:
+            log(f"{wanted} is taken; the run is {place}")
     check_place(place)
     with progress("training") as advance:
 
         def monitor(done: int, total: int, latest: dict[str, float]) -> None:
             advance(done, total, health(latest))
 
-        result = run(chosen, place, resume=resume, monitor=monitor)
-    if int(os.environ.get("RANK", "0")):
-        return  # Under torchrun the first process answers for all.
+        result = run(chosen, place, resume=resume, force=force, monitor=monitor)
+    if not leads:
+        return
     fields = {
         "model": str(place / "best"),
         "test_accuracy": result.test.accuracy,
@@ -93,13 +107,14 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Settle a network freely and report its accuracy and residual."""
-    from ep_neuro.settle import Schedule
+    from ep_neuro.health import calm_schedule
     from ep_neuro.training import evaluate as run
 
     opened = open_named(model, seed)
-    split = samples(data_name(data, opened.metadata), data_root, limit, opened.network.spec)
+    notes = opened.metadata
+    split = samples(data_name(data, notes), data_root, limit, opened.network.spec, notes)
     feedforward = opened.metadata.get("estimator") == "backprop"
-    schedule = Schedule(sweeps=SWEEPS)
+    schedule = calm_schedule(opened.network, SWEEPS)
     with progress(f"settling {len(split)} samples"):
         found = run(opened.network, split, schedule, feedforward=feedforward)
     # Also true of a residual that is no number, which compares with nothing.
@@ -154,20 +169,29 @@ def check(
     shown = lines({**fields, "couplings": around})
     emit({**fields, "couplings": [loop.facts() for loop in around]}, json_, shown)
     if not found.holds:
-        deviation = found.finite_difference or 0.0
-        claims = (
-            (found.settled, found.message.partition(":")[0]),
-            (
-                found.gradient_cosine > 0.9999,
-                f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
-                f"the least curvature of the energy is {found.curvature:.2g}",
-            ),
-            (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
-            (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
-        )
-        raise CheckFailed(
-            f"network '{spec.name}'",
-            ", ".join(text for holds, text in claims if not holds)
-            + " (limits: cosine 0.9999, no rise, 0.001 from finite differences)",
-            "scale the weights down until the network settles",
-        )
+        raise _failed(spec.name, found)
+
+
+def _failed(name: str, found: "CheckResult") -> CheckFailed:
+    """What does not hold of the network called `name`, and what to do about it."""
+    subject = f"network '{name}'"
+    if found.settled and found.vanishes:
+        problem = "both gradients are zero: every output neuron sits at an end of its box, or on "
+        problem += "its target, so there is nothing to compare"
+        remedy = "check other samples (--seed, --batch) or other weights, or widen the box"
+        return CheckFailed(subject, problem, remedy)
+    deviation = found.finite_difference or 0.0
+    claims = (
+        (found.settled, found.message.partition(":")[0]),
+        (
+            found.gradient_cosine > 0.9999,
+            f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
+            f"the least curvature of the energy is {found.curvature:.2g}",
+        ),
+        (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
+        (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
+    )
+    problem = ", ".join(text for holds, text in claims if not holds)
+    problem += " (limits: cosine 0.9999, no rise, 0.001 from finite differences)"
+    remedy = "scale the weights down" + ("" if found.settled else " until the network settles")
+    return CheckFailed(subject, problem, remedy)

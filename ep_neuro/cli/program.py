@@ -1,7 +1,7 @@
 """Commands about a program: compile, inspect, run, learn."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,15 +25,18 @@ from ep_neuro.arguments import (
     Target,
     data_name,
     dataset_of,
-    is_fresh,
+    noted_data,
     precision_of,
     samples,
 )
 from ep_neuro.cli.app import command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed
+from ep_neuro.cli.fine_tuned import tell
 from ep_neuro.cli.models import model_facts, open_named
-from ep_neuro.console import check_place, emit, log, progress
-from ep_neuro.errors import CheckFailed
+from ep_neuro.console import check_apart, check_place, emit, log, progress
+from ep_neuro.errors import CheckFailed, ConfigError
+
+if TYPE_CHECKING:
+    from targets.base import Backend
 
 
 @command()
@@ -74,37 +77,41 @@ def compile(
     Exit 1, without a program, if the network breaks a limit of the target; all are listed.
     """
     import targets
-    from compilers import compile_network, save_program
+    from compilers import compile as compile_program
+    from compilers import save_program
+    from compilers.artifact import MANIFEST
     from compilers.inspection import StagePrinter
     from compilers.options import read_options
-    from compilers.pipeline import fresh_headroom
     from compilers.resources import resources
+    from compilers.tuned import DEPLOYED, taken_from
 
     backend = targets.get(target)
     options = read_options(option or ())
     if learn is not None:
         targets.require_learning(backend)
     opened = open_named(model, seed)
-    how, taken = completed(opened, code=code, bits=bits, steps=steps, leak=leak)
-    if precision is not None:
-        how["parameters"] = precision_of([how["code"]], precision)
-    name = f"{opened.network.spec.name}-{target}-{how['code']}"
+    taken = taken_from(opened, code=code, bits=bits, steps=steps, leak=leak)
+    tell(taken)
+    code = code or taken.get("code", "graded")
+    name = f"{opened.network.spec.name}-{target}-{code}"
     place = out or Path("runs") / "programs" / name
-    # A target with a file format of its own writes that where the name asks for it.
-    exports = place.suffix == getattr(backend, "suffix", None)
-    check_place(place, directory=not exports)
+    exports = _asks_for_a_file(place, backend)
+    check_place(place, directory=not exports, marker=None if exports else MANIFEST)
     printer = StagePrinter(print_after, log)
-    program = compile_network(
-        opened.network,
+    program = compile_program(
+        opened,
         backend,
-        **how,
-        headroom=fresh_headroom(bits) if learn and is_fresh(opened) else 0,
+        code=code,
+        bits=bits,
+        steps=steps,
+        leak=leak,
+        parameters=None if precision is None else precision_of([code], precision),
         message_frac=message_frac,
         state_frac=state_frac,
         beta=beta,
         learn=learn,
         options=options,
-        provenance={"model.sha256": opened.digest, "data": data_name(None, opened.metadata)},
+        provenance=noted_data(opened.metadata),
         observer=printer,
         check=False,
     )
@@ -161,8 +168,8 @@ def run(
     loaded = load_program(program)
     if trace is not None:
         check_place(trace, directory=False)
-    name = data_name(data, loaded.graph.provenance)
-    split = fit(samples(name, data_root, limit, loaded.graph.sources[0].shape), loaded.graph)
+    notes, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
+    split = fit(samples(data_name(data, notes), data_root, limit, shape, notes), loaded.graph)
     with targets.open(loaded) as session, progress("settling") as advance:
         result = session.settle(split.x, steps=steps, progress=advance)
         if trace is not None:
@@ -241,19 +248,17 @@ def learn(
 ) -> None:
     """Let a program learn on its target, sample by sample; test it before and after."""
     from compilers import load_program
+    from ep_neuro.data import identity
     from targets.workflows import learning, read_back
-    from targets.workflows.learning_state import run_directory
     from targets.workflows.plan import Plan
 
+    place = out or program.with_name(f"{program.name}-learnt")
+    folder = _checked_places(place, model)
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
-    place = out or program.with_name(f"{program.name}-learnt")
-    folder = run_directory(place)
-    for path in (place, folder, *([model] if model else [])):
-        check_place(path)
-    name = data_name(data, loaded.graph.provenance)
-    dataset, part = dataset_of(name, data_root, loaded.graph.sources[0].shape)
+    known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
+    dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
     plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal)
     test = dataset.split(part).head(limit)
     with progress("learning") as advance:
@@ -262,6 +267,46 @@ def learn(
         )
     fields = learning.write(learnt, place)
     if model is not None:
-        notes = {"data": name, "test_accuracy": learnt.accuracy_after}
+        notes = {**identity(dataset), "test_accuracy": learnt.accuracy_after}
         fields["model"] = str(read_back.write_model(learnt.program, model, **notes))
     emit(fields, json_)
+
+
+def _checked_places(place: Path, model: Path | None) -> Path:
+    """The run directory of a program that is learnt, after a look at all that will be written."""
+    from compilers.artifact import MANIFEST
+    from ep_neuro.checkpoint import SPEC
+    from targets.workflows.learning_state import LAST, STATE, run_directory
+
+    folder = run_directory(place)
+    _asks_for_a_file(place, None)
+    check_place(place, marker=MANIFEST)
+    check_place(folder)
+    check_place(folder / LAST, marker=STATE)
+    if model is not None:
+        check_place(model, marker=SPEC)
+        check_apart("--model", model, place, folder)
+    return folder
+
+
+def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:
+    """Whether the name of `place` asks for the file format of `backend`, which only some have.
+
+    Raises
+    ------
+    ConfigError
+        If it asks for that of another target: a folder of that name would look like such a file.
+    """
+    import targets
+
+    suffix = place.suffix.lower()
+    for owner in targets.backends():
+        if not suffix or suffix != getattr(owner, "suffix", None):
+            continue
+        if owner is backend:
+            return True
+        writer = "learn" if backend is None else f"target '{backend.name}'"
+        other = "" if backend is None else f", or compile with --target {owner.name}"
+        remedy = f"drop {place.suffix} from the name{other}"
+        raise ConfigError(f"--out {place}", f"{writer} writes no {suffix} file", remedy)
+    return False

@@ -25,7 +25,7 @@ from ep_neuro.arguments import (
     samples,
 )
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.fine_tuned import DEPLOYED, completed_choices
+from ep_neuro.cli.fine_tuned import completed_choices
 from ep_neuro.cli.models import open_named
 from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
 
@@ -41,11 +41,10 @@ def at_rest(network: "Network", split: "Split") -> dict[str, float]:
     """What the spectrum says of the equilibria of some samples; warns of bifurcations."""
     import torch
 
-    from ep_neuro.health import BIFURCATION, near_bifurcation
-    from ep_neuro.settle import Schedule
+    from ep_neuro.health import BIFURCATION, calm_schedule, near_bifurcation
 
     x = torch.from_numpy(split.head(RESTED).x)
-    share, largest = near_bifurcation(network, x, Schedule(sweeps=SWEEPS))
+    share, largest = near_bifurcation(network, x, calm_schedule(network, SWEEPS))
     if share:
         log(
             f"warning: {share:.0%} of {len(x)} samples settle near a bifurcation (eigenvalues up "
@@ -78,9 +77,10 @@ def compare(
 ) -> None:
     """Rate against spike, side by side; with --out also a page."""
     from compilers.options import read_options
+    from compilers.tuned import DEPLOYED
+    from ep_neuro.health import calm_schedule
     from ep_neuro.run_log import truth_beside
-    from ep_neuro.settle import Schedule
-    from targets.workflows.compare import DEFAULT_CHOICES, Choice
+    from targets.workflows.compare import Choice, default_choices
     from targets.workflows.compare import compare as run_all
     from targets.workflows.sweep import Sweep as Points
 
@@ -92,20 +92,20 @@ def compare(
     if out is not None:
         check_place(out)
         truth = truth_beside(model)
-    texts = with_ or DEFAULT_CHOICES
+    texts = with_ or default_choices(log)
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)
     choices = [Choice.parse(text) for text in texts]
     asked: dict[str, Any] = {"steps": steps}
     if precision is not None:
         asked["parameters"] = precision_of([c.code for c in choices], precision)
     name = data_name(data, opened.metadata)
-    split = samples(name, data_root, limit, opened.network.spec)
+    split = samples(name, data_root, limit, opened.network.spec, opened.metadata)
     with progress("comparing") as advance:
         compared = run_all(
             opened.network,
             split,
             choices,
-            schedule=Schedule(sweeps=SWEEPS),
+            schedule=calm_schedule(opened.network, SWEEPS),
             options=asked,
             target_options=options,
             sweep=points,

@@ -5,6 +5,7 @@ Each is called as ``estimator(network, x, y)`` and returns an `Estimate`.
 
 from __future__ import annotations
 
+from ep_neuro.estimators.base import ESTIMATORS, Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, readout_gradient
 from ep_neuro.estimators.deployed import Deployed
 from ep_neuro.estimators.frozen import FrozenMean
@@ -12,9 +13,11 @@ from ep_neuro.estimators.holomorphic import Holomorphic
 from ep_neuro.estimators.phases import Centered, OneSided, RandomSign
 
 __all__ = [
+    "ESTIMATORS",
     "Centered",
     "Deployed",
     "Estimate",
+    "Estimator",
     "FrozenMean",
     "Gradient",
     "Holomorphic",
@@ -22,4 +25,5 @@ __all__ = [
     "RandomSign",
     "contrast",
     "readout_gradient",
+    "register_estimator",
 ]

@@ -102,10 +102,12 @@ def energy_gradient(network: Network, scalar: Tensor) -> Gradient:
 def differentiated(network: Network, scalar: Tensor) -> Gradient:
     """Gradient of `scalar` by automatic differentiation; zero for what it does not depend on."""
     parameters = parameter_names(network)
-    values = torch.autograd.grad(scalar, list(parameters.values()), allow_unused=True)
+    moving = {name: p for name, p in parameters.items() if p.requires_grad}
+    values = torch.autograd.grad(scalar, list(moving.values()), allow_unused=True)
+    found = dict(zip(moving, values, strict=True))
     return {
-        name: torch.zeros_like(parameter) if value is None else value
-        for (name, parameter), value in zip(parameters.items(), values, strict=True)
+        name: torch.zeros_like(parameter) if (value := found.get(name)) is None else value
+        for name, parameter in parameters.items()
     }
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ep_neuro.deployed import Circuit, Deployment, Moment
+from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, response
 from ep_neuro.estimators.frozen import Pair
 from ep_neuro.network import Landscape, Network, State
@@ -18,7 +19,8 @@ from ep_neuro.settle import Schedule, SettleResult
 from ep_neuro.spec import NetworkSpec
 
 
-class Deployed(Deployment):
+@register_estimator("deployed")
+class Deployed(Deployment, Estimator):
     """EP whose states are those of the compiled network, applied to the floating-point weights.
 
     The free phase is the one that a target runs: synchronous steps, weights on their grid,
@@ -62,6 +64,13 @@ class Deployed(Deployment):
             found = circuit.result(free)
         gradient, nudged = answer(network, circuit, free, x, y)
         return Estimate(gradient, found, nudged)
+
+    @torch.no_grad()
+    def free_phase(self, network: Network, x: Tensor) -> SettleResult:
+        """The deployed free phase alone, in the type of the network."""
+        self.check_spec(network.spec)
+        circuit = Circuit(network, x, self, next(network.parameters()).dtype)
+        return circuit.result(circuit.run(circuit.rest(), self.steps))
 
     def _smooth(
         self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor

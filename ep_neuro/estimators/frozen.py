@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from ep_neuro.activations import Clip, distance
 from ep_neuro.costs import Nudge
 from ep_neuro.deployed import Circuit
+from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import (
     Estimate,
     Gradient,
@@ -29,7 +30,8 @@ from ep_neuro.settle import CHECK_EVERY, RETIRE_SHARE, Schedule, SettleResult, S
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
-class FrozenMean(BaseModel):
+@register_estimator("frozen-mean")
+class FrozenMean(Estimator):
     """Centered EP whose nudged states are ``m +- h`` about a drive that stays the free one.
 
     With ``I`` the drive at the free equilibrium, ``g = -beta dC/dz`` there and ``J`` the linear
@@ -58,8 +60,6 @@ class FrozenMean(BaseModel):
         equilibrium is nearly flat, again as two phases of twice the sweeps (`Centered`), in full
         precision.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["frozen-mean"] = "frozen-mean"
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -100,6 +100,12 @@ class FrozenMean(BaseModel):
             more, nudged = self._in_two_phases(network, x, y, free.state, nudged, late)
             gradient = {k: g + more[k] for k, g in gradient.items()}
         return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
+
+    @torch.no_grad()
+    def free_phase(self, network: Network, x: Tensor) -> SettleResult:
+        """The free phase alone, in its precision."""
+        landscape = Landscape(network, x, PRECISIONS[self.precision])
+        return settle(landscape, self.free, measure=False)
 
     def _in_two_phases(
         self,

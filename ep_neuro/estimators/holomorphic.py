@@ -6,18 +6,20 @@ import cmath
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ep_neuro.activations import Clip, distance
 from ep_neuro.errors import ConfigError
+from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, energy_gradient
 from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import Schedule, SettleResult, Status, settle
 from ep_neuro.spec import NetworkSpec
 
 
-class Holomorphic(BaseModel):
+@register_estimator("holomorphic")
+class Holomorphic(Estimator):
     """Holomorphic EP (Laborieux & Zenke 2022): ``beta`` at N points of a complex circle.
 
     The equilibrium ``z(beta)`` of a holomorphic energy is itself holomorphic near 0, so Cauchy's
@@ -35,8 +37,6 @@ class Holomorphic(BaseModel):
     points : int
         N, even.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["holomorphic"] = "holomorphic"
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.2

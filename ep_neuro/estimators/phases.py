@@ -6,10 +6,11 @@ import hashlib
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from ep_neuro.costs import Nudge
+from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, contrast, readout_gradient
 from ep_neuro.network import Landscape, Network, State
 from ep_neuro.settle import Schedule, SettleResult, settle
@@ -17,14 +18,13 @@ from ep_neuro.settle import Schedule, SettleResult, settle
 Beta = Annotated[float, Field(gt=0, lt=1)]
 
 
-class OneSided(BaseModel):
+@register_estimator("one-sided")
+class OneSided(Estimator):
     """One-sided EP (Scellier & Bengio 2017): free phase, then nudged by ``+beta``.
 
     ``dC/dtheta = (dE/dtheta at z(beta) - dE/dtheta at z(0)) / beta``, with an error of order
     ``beta``, which is a bias of the same sign in every step.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["one-sided"] = "one-sided"
     beta: Beta = 0.1
@@ -42,7 +42,8 @@ class OneSided(BaseModel):
         return _against_free(self, network, x, y, beta, start)
 
 
-class RandomSign(BaseModel):
+@register_estimator("random-sign")
+class RandomSign(Estimator):
     """One-sided EP with a sign of beta drawn for each sample (Laborieux 2021).
 
     The error of order ``beta`` changes its sign with beta, so it is noise and no bias.
@@ -53,8 +54,6 @@ class RandomSign(BaseModel):
         The signs follow from it, the inputs and the output bias alone: a resumed run draws the
         same ones, with no state to keep.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["random-sign"] = "random-sign"
     beta: Beta = 0.1
@@ -82,14 +81,13 @@ class RandomSign(BaseModel):
         return 2 * torch.randint(2, (len(x),), generator=generator) - 1
 
 
-class Centered(BaseModel):
+@register_estimator("centered")
+class Centered(Estimator):
     """Centered EP (Laborieux 2021, eq. 11): free phase, then nudged by ``+beta`` and ``-beta``.
 
     ``dC/dtheta = (dE/dtheta at z(+beta) - dE/dtheta at z(-beta)) / (2 beta)``, with an error of
     order ``beta ** 2``. Both nudged phases start from the free equilibrium.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["centered"] = "centered"
     beta: Beta = 0.2

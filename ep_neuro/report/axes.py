@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 3.75, 2.75
 _LEGEND_POINTS = 215
 """Width of the axes, about."""
 
-STYLE: dict[str, object] = {
+STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
     "axes.facecolor": "none",

@@ -112,7 +112,7 @@ class EncodingActivity:
     @property
     def totals(self) -> dict[str, float]:
         """Events a sample by population."""
-        return {name: float(np.sum(values)) for name, values in self.events.items()}
+        return {name: float(np.asarray(values).sum()) for name, values in self.events.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,17 +122,6 @@ def plot_agreement(agreement: Agreement) -> Figure:
     return figure
 
 
-def describe_agreement(agreement: Agreement) -> list[str]:
-    """The means over all points, in words."""
-    sign, cosine = (np.asarray(v)[np.isfinite(v)] for v in (agreement.sign, agreement.cosine))
-    if not sign.size or not cosine.size:
-        return []
-    return [
-        f"{words.percent(float(sign.mean()))} of the changes have the sign of the EP gradient",
-        f"cosine {words.significant(float(cosine.mean()))}",
-    ]
-
-
 def _samples_axis(axes: Axes) -> None:
     whole_numbers(axes)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.compact(value)))

@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/depth"))
     parser.add_argument("--depths", type=int, nargs="+", default=[5, 9, 17, 33])
     parser.add_argument("--wirings", nargs="+", choices=WIRINGS, default=WIRINGS)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-root", type=Path)

@@ -16,13 +16,13 @@
 #   PYTHON=python3         holds torch for CUDA
 #   WHEELS=carry/wheels    where missing packages are installed from; no registry is asked
 #
-# Needed: hypothesis jinja2 matplotlib numpy pillow pydantic pytest pytest-timeout ruamel.yaml safetensors
+# Needed: hypothesis jinja2 matplotlib numpy pillow pydantic pytest pytest-timeout pyyaml safetensors
 # torch. For a machine without a registry, collect what it lacks beforehand, with the versions of
 # constraints.txt, since pydantic and pydantic-core belong together; for Python 3.12 on Linux:
 #
 #   pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 #       --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -c constraints.txt \
-#       -d carry/wheels pydantic pydantic-core annotated-types typing-inspection ruamel.yaml
+#       -d carry/wheels pydantic pydantic-core annotated-types typing-inspection pyyaml
 set -u
 
 cd "$(dirname "$0")/../.." || exit 2
@@ -50,7 +50,7 @@ export PYTHONPATH="$PWD:$run/site${PYTHONPATH:+:$PYTHONPATH}"
 
 missing() {
     "$python" -c 'import importlib.util as u; print(*(n for n in ("hypothesis", "jinja2", "matplotlib",
-"numpy", "PIL", "pydantic", "pytest", "pytest_timeout", "ruamel", "safetensors", "torch")
+"numpy", "PIL", "pydantic", "pytest", "pytest_timeout", "yaml", "safetensors", "torch")
 if not u.find_spec(n)))' || echo "a Python named $python"
 }
 if [ -n "$(missing)" ] && [ -d "$wheels" ]; then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,8 @@ def side_by_side(graph: Graph) -> int:
 def weights_file(graph: Graph) -> bytes:
     """Weights and biases of `graph` as an .npz file."""
     stream = io.BytesIO()
-    np.savez(stream, **graph.arrays)
+    arrays: dict[str, Any] = dict(graph.arrays)
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 

@@ -249,7 +249,7 @@ class Brian2Session(Closing):
 
     def _write(self, request: Request, folder: Path) -> None:
         readout = self._graph.population(self._graph.output).readout
-        data = {"x": request.x.reshape(len(request.x), -1)}
+        data: dict[str, Any] = {"x": request.x.reshape(len(request.x), -1)}
         if request.y is not None:
             data["y"] = readout.offset + readout.gain * request.y.reshape(len(request.x), -1)
         np.savez(folder / DATA, **data)

@@ -153,7 +153,10 @@ def _settle(job: Job, flags: Sequence[str]) -> Iterator[int]:
             inputs, targets, job.steps, job.probes, build, batch=job.side, further=more
         )
         if lesson is not None:
-            learnt = {**lesson.learner.memory(), CHANGED: np.array(lesson.learner.changed)}
+            learnt: dict[str, Any] = {
+                **lesson.learner.memory(),
+                CHANGED: np.array(lesson.learner.changed),
+            }
             np.savez(folder / MEMORY, **learnt)
         np.savez(
             result_path(folder, first),

@@ -44,7 +44,7 @@ class CrossbarBackend:
     def available(self) -> Availability:
         """Whether aihwkit is installed."""
         if importlib.util.find_spec("aihwkit") is None:
-            how = "`pip install 'ep-neuro[crossbar]'`, or `pip install aihwkit==1.1.0`"
+            how = "`pip install 'ep-neuro[crossbar]'`, or `pip install aihwkit==1.2.0`"
             return Availability(False, f"aihwkit is not installed; {how}")
         return Availability(True)
 

@@ -34,6 +34,7 @@ _HEAD = '''\
 
     python lava_network.py INPUT.npy OUTPUT.npz [--steps {steps}] [--hardware]
 
+It takes a Python 3.10 with lava-nc 0.10 and SciPy; ep-neuro is not needed.
 INPUT.npy holds one sample of shape {shape}; OUTPUT.npz gets `output` and every `z` and `v`.
 Without --hardware the network runs in integers on the CPU (Loihi2SimCfg), bit for bit what the
 chip is asked to do; with it, on Loihi 2 (Loihi2HwCfg), which needs lava-loihi. Connections are

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +14,10 @@ from ep_neuro.errors import ConfigError, TargetError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.lava.copies import copies, unlearnable
 from targets.lava.plan import BATCHED, FAITHFUL, homes, partners, unreached, without_format
+from targets.lava.room import ARCHIVED, missing
 from targets.lava.session import OPTIONS, LavaSession, read_options
 from targets.lava.stock import OWN, kind, misfit
 from targets.nominal import estimate_on_loihi
-
-PYTHON = (3, 10)
-"""The only Python that lava-nc 0.10 runs on."""
 
 PROCESSES, LAYERS = "processes.txt", "layers.txt"
 """Names of the program's files that list the process graph of either lowering."""
@@ -43,21 +39,15 @@ class LavaBackend:
     """
 
     name = "lava"
-    summary = "Lava processes on the CPU, floating or fixed point, batched or as on chip (lava-nc)"
+    summary = "Lava processes on the CPU, batched or as on chip (lava-nc 0.10; archived by Intel)"
     tolerance = 1e-9
     options: Mapping[str, Any] = OPTIONS
     unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
-        """Whether Lava is installed, on the Python that it needs."""
-        python = ".".join(map(str, PYTHON))
-        if sys.version_info[:2] != PYTHON:
-            running = ".".join(map(str, sys.version_info[:2]))
-            how = f"make an environment with Python {python} and `pip install lava-nc` there"
-            return Availability(False, f"Lava needs Python {python} and this is {running}; {how}")
-        if importlib.util.find_spec("lava") is None:
-            return Availability(False, "Lava is not installed; `pip install lava-nc==0.10.*`")
-        return Availability(True)
+        """Whether Lava is in an environment of its own, on the Python that it needs."""
+        found = missing()
+        return Availability(found is None, "; ".join(found or (ARCHIVED,)))
 
     def limits(self, options: Options) -> HardwareLimits:
         """The word lengths within which integer arithmetic is exact; memory is the CPU's."""
@@ -99,10 +89,9 @@ class LavaBackend:
         ConfigError
             If an option of the program is out of range, or its lowering cannot take the graph.
         """
-        state = self.available()
-        if not state.available:
-            what, _, how = state.reason.partition("; ")
-            raise TargetError("target 'lava'", what, how)
+        found = missing()
+        if found is not None:
+            raise TargetError("target 'lava'", *found)
         violations = self.check(program.graph)
         if violations:
             first = violations[0]

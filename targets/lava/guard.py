@@ -1,27 +1,32 @@
 """Runs a Lava network in a supervised process group that cannot outlive, or hang, its session.
 
-Why not in this process: Lava's `run` waits forever once a model raises or dies, its finalisers hang
-the interpreter, it sets the start method of multiprocessing for everyone, and it forks, which no
-program with the threads of a numerical library survives for sure. A fresh interpreter has none of
-these troubles, can be killed as a group, and costs well under a second.
+Why not in this process: Lava needs a Python and a NumPy of its own. Besides, its `run` waits
+forever once a model raises or dies, its finalisers hang the interpreter, it sets the start method
+of multiprocessing for everyone, and it forks, which no program with the threads of a numerical
+library survives for sure. A fresh interpreter has none of these troubles, can be killed as a group,
+and costs well under a second.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import IO, Any
 
 from ep_neuro.errors import RunError
-from targets.lava.worker import Done, Fault, Run, Start, Stop, how_it_ended
+from targets.lava.messages import Done, Fault, Run, Start, Stop, receive, send
+from targets.lava.room import interpreter
+from targets.lava.worker import how_it_ended
 
 POLL_SECONDS = 0.05
 """Time between two looks at the supervisor while it works."""
@@ -32,7 +37,8 @@ GRACE_SECONDS = 3.0
 STOP_LIMIT = 8.0
 """Time that the supervisor has to stop Lava in good order."""
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from targets.lava.worker import main; main({fd})"
+_BOOT = Path(__file__).with_name("boot.py")
+_PACKAGES = ("ep_neuro", "compilers", "targets")
 _QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 _TRACE = "see its traceback with --debug"
@@ -52,7 +58,7 @@ class Guard:
         ``module:function`` that takes `argument` and returns connected Lava Processes, each with
         its ProcessModel, as a dictionary.
     argument : object
-        Anything that can be pickled.
+        JSON values; arrays go by shared memory.
     start_limit : float
         Seconds that Lava has to start.
     inherit : sequence of int
@@ -74,9 +80,10 @@ class Guard:
     ) -> None:
         self._connection, theirs = Pipe()
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the guard
-        boot = _BOOT.format(path=[p or os.getcwd() for p in sys.path], fd=theirs.fileno())
+        names = sorted({*_PACKAGES, builder.partition(".")[0]})
+        boot = {"fd": theirs.fileno(), "packages": {name: _folder(name) for name in names}}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", boot],
+            [interpreter(), "-I", str(_BOOT), json.dumps(boot)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -133,7 +140,7 @@ class Guard:
     def _answer(self, command: Start | Run, limit: float, doing: str, option: str) -> Fault | None:
         deadline = time.monotonic() + limit
         try:
-            self._connection.send(command)
+            send(self._connection, command)
             while not self._connection.poll(POLL_SECONDS):
                 if self._process.poll() is not None and not self._connection.poll():
                     return self._silent_end()
@@ -143,7 +150,7 @@ class Guard:
                         f"'{doing}' had not ended after {limit:g} s, the limit '{option}'",
                         f"raise {option}, or run fewer steps or samples at once",
                     )
-            answer = self._connection.recv()
+            answer = receive(self._connection)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return self._silent_end()
         return None if isinstance(answer, Done) else answer
@@ -159,13 +166,21 @@ class Guard:
         return Fault("lava runtime", f"it {how}{last}", log)
 
 
+def _folder(package: str) -> str:
+    """The folder of one of our packages, which Lava's Python reads as well."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return os.path.abspath(next(iter(spec.submodule_search_locations)))
+
+
 def _end(
     process: subprocess.Popen[bytes], connection: Connection, log: IO[bytes], *, orderly: bool
 ) -> None:
     """End the group of `process`; at once, or in good order if it is idle."""
     if orderly and process.poll() is None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            connection.send(Stop())
+            send(connection, Stop())
             process.wait(STOP_LIMIT)
     # Python's resource tracker outlives SIGTERM and then frees Lava's shared memory, so SIGKILL
     # is for those who do not go by themselves. SIGCONT wakes the stopped ones up to die.

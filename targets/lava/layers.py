@@ -73,9 +73,9 @@ FIXED: Models = by_process(
 """The fixed-point model of each Process."""
 
 
-def build_layers(plan: Plan) -> dict[Any, type[AbstractProcessModel]]:
+def build_layers(plan: Plan, board: Board) -> dict[Any, type[AbstractProcessModel]]:
     """All processes of `plan`, connected, with their models; and models of those inside layers."""
-    builder, graph = _Builder(plan), plan.graph
+    builder, graph = _Builder(plan, board), plan.graph
     controller = PhaseController(name="phase controller", board=builder.board)
     senders: dict[str, AbstractProcess] = {p.name: builder.source(p) for p in graph.sources}
     layers = {p.name: builder.layer(p) for p in graph.neurons}
@@ -101,9 +101,8 @@ def build_layers(plan: Plan) -> dict[Any, type[AbstractProcessModel]]:
 class _Builder:
     """Makes processes that share a board."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.graph = plan, plan.graph
-        self.board = Board(plan.fd, plan.layout)
+    def __init__(self, plan: Plan, board: Board) -> None:
+        self.plan, self.graph, self.board = plan, plan.graph, board
         self.taught = Taught(plan, self.board)
 
     def common(self, name: str, population: Population) -> dict[str, Any]:

@@ -7,6 +7,7 @@ is built by `targets.lava.layers`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from compilers.operators import shift_channels
 from targets.lava.board import Board
 from targets.lava.models import NEURONS, by_process
 from targets.lava.path import Path
-from targets.lava.plan import FAITHFUL, Plan, partners
+from targets.lava.plan import FAITHFUL, Plan, partners, received
 from targets.lava.processes.batched import (
     PyGradedNeurons,
     PyGradedNeuronsFixed,
@@ -59,13 +60,14 @@ FIXED = by_process(
 """The fixed-point model of each Process."""
 
 
-def build(plan: Plan) -> dict[AbstractProcess, type[AbstractProcessModel]]:
-    """All processes of `plan`, connected, with their models."""
+def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProcessModel]]:
+    """All processes of the plan that is `message`, connected, with their models."""
+    plan, board = received(message)
     if plan.lowering == FAITHFUL:
         from targets.lava.layers import build_layers
 
-        return build_layers(plan)
-    builder = _Builder(plan)
+        return build_layers(plan, board)
+    builder = _Builder(plan, board)
     sources = {p.name: builder.source(p) for p in plan.graph.sources}
     neurons = {p.name: builder.neurons(p) for p in plan.graph.neurons}
     synapses: list[AbstractProcess] = [
@@ -87,9 +89,8 @@ def build(plan: Plan) -> dict[AbstractProcess, type[AbstractProcessModel]]:
 class _Builder:
     """Makes processes that share a board; each method connects what it makes."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.graph = plan, plan.graph
-        self.board = Board(plan.fd, plan.layout)
+    def __init__(self, plan: Plan, board: Board) -> None:
+        self.plan, self.graph, self.board = plan, plan.graph, board
         self.weights: dict[tuple[str, str | None], np.ndarray] = {}
         self.teaching = Teaching(plan, self.board)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from compilers.ir import Graph, Projection
+from compilers.ir_text import parse_graph, print_graph
 from compilers.operators import adjoint
 from compilers.synapses import Synapses
 from targets.inputs import Probe
-from targets.lava.board import Layout
+from targets.lava.board import Board, Layout
 from targets.lava.copies import copies, copy_field
 from targets.records import synapses_of
 
@@ -46,6 +48,11 @@ def saturations_field(population: str) -> str:
     return f"saturations/{population}"
 
 
+def array_field(name: str) -> str:
+    """Field of the board with an array of the graph, as the supervisor builds from it."""
+    return f"array/{name}"
+
+
 def weight_field(record: str) -> str:
     """Field of the board with the values of one plasticity record, in the units of a `Learner`."""
     return f"weight/{record}"
@@ -75,8 +82,6 @@ class Plan:
         Steps of the longest phase that the records have room for.
     probes : tuple of Probe
         Variables that are recorded.
-    fd : int
-        File of the board.
     lowering : str
         ``batched``, or ``faithful``: one sample at a time, stock synapses.
     strict : bool
@@ -89,7 +94,6 @@ class Plan:
     batch: int
     steps: int
     probes: tuple[Probe, ...] = ()
-    fd: int = -1
     lowering: str = BATCHED
     strict: bool = False
     teaches: bool = False
@@ -125,7 +129,31 @@ class Plan:
         """Fields of the board."""
         return dict(self._fields())
 
+    def board(self) -> Board:
+        """A new board for this plan, with the arrays of the graph on it."""
+        board = Board.create(self.layout)
+        for name, array in self.graph.arrays.items():
+            board[array_field(name)][...] = array
+        return board
+
+    def message(self, board: Board) -> dict[str, Any]:
+        """The plan in JSON values, with its `board`, whose arrays are not repeated."""
+        return {
+            "graph": print_graph(self.graph, arrays=False),
+            "arrays": list(self.graph.arrays),
+            "batch": int(self.batch),
+            "steps": int(self.steps),
+            "probes": [[p.population, p.variable] for p in self.probes],
+            "lowering": self.lowering,
+            "strict": self.strict,
+            "teaches": self.teaches,
+            "fd": board.fd,
+            "layout": {name: [dtype, list(shape)] for name, (dtype, shape) in self.layout.items()},
+        }
+
     def _fields(self) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+        for name, array in self.graph.arrays.items():
+            yield array_field(name), (array.dtype.str, array.shape)
         (source,) = self.graph.sources
         yield INPUT, ("float64", self.shape(source.name))
         yield TARGET, ("float64", self.shape(self.graph.output))
@@ -152,6 +180,25 @@ class Plan:
             yield WRITES, ("int64", (1,))
             for copy in copies(self.graph).values():
                 yield copy_field(copy.name), ("float64", copy.shape)
+
+
+def received(message: Mapping[str, Any]) -> tuple[Plan, Board]:
+    """The plan that became `message`, and its board, mapped again."""
+    layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in message["layout"].items()}
+    board = Board(message["fd"], layout)
+    arrays = {name: board[array_field(name)].copy() for name in message["arrays"]}
+    return (
+        Plan(
+            graph=parse_graph(message["graph"], arrays),
+            batch=message["batch"],
+            steps=message["steps"],
+            probes=tuple(Probe(*pair) for pair in message["probes"]),
+            lowering=message["lowering"],
+            strict=message["strict"],
+            teaches=message["teaches"],
+        ),
+        board,
+    )
 
 
 def plastic_synapses(graph: Graph) -> list[Synapses]:

@@ -185,13 +185,12 @@ class LavaSession(Closing):
         if self._running and self._plan is not None and self._plan.fits(plan):
             return
         self._stop()
-        self._board = Board.create(plan.layout)
+        self._plan, self._board = plan, plan.board()
         if self._student is not None:
             self._student.write(self._board)
-        self._plan = replace(plan, fd=self._board.fd)
         self._guard = Guard(
             "targets.lava.network:build",
-            self._plan,
+            plan.message(self._board),
             start_limit=self._options["start_limit"],
             inherit=[self._board.fd],
         )

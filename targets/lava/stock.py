@@ -141,8 +141,7 @@ def conv_matrix(
     places = np.full((channels, rows + 2 * padding, columns + 2 * padding), -1, np.int64)
     inside = places[:, padding : padding + rows, padding : padding + columns]
     inside[:] = np.arange(inside.size).reshape(pre)
-    # NumPy's stubs know a single axis only.
-    windows = sliding_window_view(places, weight.shape[2:], axis=(1, 2))  # type: ignore[call-overload]
+    windows = sliding_window_view(places, weight.shape[2:], axis=(1, 2))
     windows = windows[:, ::stride, ::stride].transpose(1, 2, 0, 3, 4)
     sources = windows.reshape(1, post[1] * post[2], weight[0].size)
     taps = weight.reshape(post[0], 1, weight[0].size)

@@ -1,6 +1,7 @@
-"""The supervisor: a fresh interpreter that owns the Lava runtime and watches its processes.
+"""The supervisor: an interpreter of Lava's own that owns its runtime and watches its processes.
 
-It is started by `targets.lava.guard` as the leader of a process group. Lava waits for answers
+It is started by `targets.lava.guard` as the leader of a process group, on the Python that Lava
+needs (`targets.lava.room`). Lava waits for answers
 without a limit, also for those of the dead; a timer signal looks at the processes in the meantime
 and breaks the wait with the cause.
 """
@@ -15,9 +16,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+
+from targets.lava.messages import Done, Fault, Run, Start, Stop, receive, send
 
 CHECK_SECONDS = 0.1
 """Time between two looks at the processes."""
@@ -27,44 +29,6 @@ PR_SET_PDEATHSIG = 1
 
 STOP_SECONDS = 5.0
 """Time that Lava has to stop in good order."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """The answer to a command that was carried out."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """The answer to a command that failed; the last message of a supervisor."""
-
-    subject: str
-    problem: str
-    trace: str = ""
-
-
-@dataclass(frozen=True)
-class Start:
-    """Command: call ``module:function`` with `argument` and start what it returns.
-
-    That is a dictionary of connected Lava Processes with the ProcessModel of each; a class of
-    Processes may stand for those that are yet to come.
-    """
-
-    builder: str
-    argument: Any
-
-
-@dataclass(frozen=True)
-class Run:
-    """Command: run so many time steps."""
-
-    steps: int
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Command: end all processes and leave."""
 
 
 class Choice(dict[Any, Any]):
@@ -99,7 +63,7 @@ class Supervisor:
         commands: dict[type, Callable[[Any], None]] = {Start: self.start, Run: self.run}
         while True:
             try:
-                command = self.connection.recv()
+                command = receive(self.connection)
             except (EOFError, OSError):  # the session's program has ended
                 command = Stop()
             if isinstance(command, Stop):
@@ -110,8 +74,8 @@ class Supervisor:
             except BaseException as error:
                 fault = self.explain(error)
                 self.kill()
-                return self.connection.send(fault)
-            self.connection.send(Done())
+                return send(self.connection, fault)
+            send(self.connection, Done())
 
     # --- commands ------------------------------------------------------------------------------
 
@@ -256,7 +220,7 @@ def how_it_ended(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}"
 
 
-def main(fd: int) -> None:
+def serve(fd: int) -> None:
     """Serve the connection `fd`, then leave without the finalisers that would wait for Lava."""
     code = 0
     supervisor = Supervisor(Connection(fd))

@@ -35,6 +35,7 @@ class NirBackend:
     summary = "NIR exchange files (.nir), with an interpreter of the nodes as they were written"
     tolerance = 1e-5
     suffix = ".nir"
+    signature = b"\x89HDF"
     options: Mapping[str, Any] = {}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",

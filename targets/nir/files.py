@@ -14,7 +14,11 @@ from compilers.ir import Graph
 from compilers.ir_text import parse_graph
 from ep_neuro.errors import GraphError, ProgramError
 from ep_neuro.files import write_atomic
+from ep_neuro.values import fault
 from targets.nir.export import FORMAT, to_nir
+from targets.nir.faults import first_fault
+
+_NUMBERS = (np.ndarray, np.generic)
 
 
 def nir_bytes(graph: Graph) -> bytes:
@@ -42,23 +46,39 @@ def save_nir(graph: Graph, path: str | Path) -> None:
 
 
 def read_nir(path: str | Path) -> nir.NIRGraph:
-    """The NIR graph in file `path`, whoever wrote it, checked for types.
+    """The NIR graph in file `path`, whoever wrote it, checked for types and finite numbers.
 
     Raises
     ------
     ProgramError
-        If the file is missing or damaged, or fails NIR's own type check.
+        If the file is missing or damaged, fails NIR's own type check, or a node holds what is no
+        finite real number.
     """
     # The reader meets damage in the order of its own code, hence with whatever that raises.
     try:
         found = nir.read(Path(path), type_check=True)
     except (OSError, KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
-        problem = f"is no readable NIR file ({error or type(error).__name__})"
-        raise ProgramError(str(path), problem, "export it again") from None
+        reason = first_fault(path) or str(error) or type(error).__name__
+        problem = f"is no readable NIR file ({reason})"
+        remedy = f"export it again with the nodes of nir {nir.version}"
+        raise ProgramError(str(path), problem, remedy) from None
     if not isinstance(found, nir.NIRGraph):
         problem = f"holds a single {type(found).__name__}, no graph"
         raise ProgramError(str(path), problem, "wrap it in a NIRGraph")
+    for name, node in found.nodes.items():
+        _refuse_faults(node, name, path)
     return found
+
+
+def _refuse_faults(node: nir.NIRNode, name: str, path: str | Path) -> None:
+    """Raise `ProgramError` if an array of `node`, or of a graph that it is, cannot be used."""
+    for key, value in vars(node).items():
+        problem = fault(np.asarray(value), "fiu") if isinstance(value, _NUMBERS) else None
+        if problem is not None:
+            subject = f"{path}: node '{name}'"
+            raise ProgramError(subject, f"its {key} {problem}", "export it again with real numbers")
+    for inner, part in getattr(node, "nodes", {}).items():
+        _refuse_faults(part, f"{name}.{inner}", path)
 
 
 def load_nir(path: str | Path) -> Graph:

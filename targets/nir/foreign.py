@@ -98,25 +98,35 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
 
 def _populations(net: nir.NIRGraph, box: Box) -> list[_Neurons]:
     found, names = [], {INPUT}
+    # Before any matrix is built: what no rewriting of a linear node would change.
+    for node, neuron in net.nodes.items():
+        if type(neuron) in WHY_NOT:
+            problem = f"{type(neuron).__name__}: {WHY_NOT[type(neuron)]}"
+            raise SpecError(f"node '{node}'", problem, "use leaky integrators (LI)")
     for node, drive in drives(net).items():
         neuron = net.nodes[node]
         if isinstance(neuron, nir.Output):
             continue
-        if type(neuron) in WHY_NOT:
-            kind = type(neuron).__name__
-            raise SpecError(
-                f"node '{node}'", f"{kind}: {WHY_NOT[type(neuron)]}", "use leaky integrators (LI)"
-            )
         name = _legal(node)
         while name in names:
             name += "_"
         names.add(name)
-        own = neuron.metadata.get("box")
-        limits = box if own is None else (float(own[0]), float(own[1]))
-        found.append(_Neurons(node, name, limits, _at_rest(neuron, drive)))
+        found.append(_Neurons(node, name, _noted_box(neuron, node, box), _at_rest(neuron, drive)))
     if not found:
         raise SpecError("NIR graph", "it has no neurons", "give it leaky integrators (LI)")
     return found
+
+
+def _noted_box(neuron: nir.NIRNode, node: str, box: Box) -> Box:
+    """The box in the metadata of `neuron`; `box` if there is none."""
+    own = neuron.metadata.get("box")
+    if own is None:
+        return box
+    ends = np.ravel(own)
+    if ends.dtype.kind not in "fiu" or ends.size != 2:
+        problem = f"the box in its metadata is {own}, not two numbers"
+        raise SpecError(f"node '{node}'", problem, "note its two ends, or none")
+    return float(ends[0]), float(ends[1])
 
 
 def _at_rest(neuron: nir.NIRNode, drive: Drive) -> Drive:
@@ -221,8 +231,9 @@ def _single(net: nir.NIRGraph, kind: type, what: str) -> str:
 def _input_shape(node: nir.Input) -> tuple[int, ...]:
     """The shape that samples have: what an export noted, as it may have written the input flat."""
     shape = tuple(int(n) for n in node.input_type["input"])
-    noted = tuple(int(n) for n in node.metadata.get("shape", shape))
-    shape = noted if np.prod(noted) == np.prod(shape) else shape
+    noted = np.ravel(node.metadata.get("shape", shape))
+    if noted.dtype.kind in "iu" and noted.min() > 0 and noted.prod() == np.prod(shape):
+        shape = tuple(map(int, noted))
     return shape if 1 <= len(shape) <= 3 else (int(np.prod(shape)),)
 
 

@@ -13,7 +13,8 @@ from compilers.operators import apply
 from ep_neuro.errors import SpecError
 
 NEURONS = (nir.LI, nir.CubaLI, nir.LIF, nir.CubaLIF, nir.IF, nir.I)
-LINEAR = (nir.Affine, nir.Linear, nir.Conv2d, nir.Flatten, nir.Scale)
+POOLS = (nir.AvgPool2d, nir.SumPool2d)
+LINEAR = (nir.Affine, nir.Linear, nir.Conv1d, nir.Conv2d, *POOLS, nir.Flatten, nir.Scale)
 
 LARGEST = 1 << 14
 """Most neurons of a population: its square of float64 takes 2 GiB."""
@@ -106,22 +107,42 @@ def _applied(node: nir.NIRNode, name: str, x: np.ndarray) -> np.ndarray:
         return x * np.asarray(node.scale, np.float64).ravel()
     if isinstance(node, nir.Flatten):
         return x
+    if isinstance(node, POOLS):
+        return _pooled(node, name, x)
     if isinstance(node, nir.Conv2d):
         operator, shape = _plain_conv(node, name), tuple(map(int, node.output_type["output"]))
         planes = x.reshape(len(x), *map(int, node.input_type["input"]))
         return apply(operator, node.weight, planes, shape).reshape(len(x), -1)
-    problem = f"{type(node).__name__} of this shape is not supported"
+    problem = f"a {type(node).__name__} of this shape is not supported"
     raise SpecError(f"node '{name}'", problem, "write it as Affine")
 
 
+def _pooled(node: nir.NIRNode, name: str, x: np.ndarray) -> np.ndarray:
+    """Sum or mean of the patches of each plane, over zeros beyond the border: a convolution."""
+    rows, cols = np.broadcast_to(np.ravel(node.kernel_size), 2)
+    kernel = np.ones((1, 1, int(rows), int(cols)))
+    if isinstance(node, nir.AvgPool2d):
+        kernel /= kernel.size
+    channels, *sides = map(int, node.input_type["input"])
+    shape = (1, *map(int, node.output_type["output"][1:]))
+    planes = x.reshape(len(x) * channels, 1, *sides)
+    return apply(_operator(node, name), kernel, planes, shape).reshape(len(x), -1)
+
+
 def _plain_conv(node: nir.Conv2d, name: str) -> Conv:
-    strides, paddings = np.ravel(node.stride), node.padding
-    plain = not isinstance(paddings, str) and int(node.groups) == 1
-    plain = plain and set(map(int, np.ravel(node.dilation))) == {1}
-    sides = [set(map(int, np.ravel(v))) for v in (strides, paddings)] if plain else [{0, 1}]
-    if any(len(side) != 1 for side in sides):
-        problem = "groups, dilation, named padding or unequal sides are not supported"
+    if int(node.groups) != 1 or set(map(int, np.ravel(node.dilation))) != {1}:
+        problem = "groups and dilation are not supported"
         raise SpecError(f"node '{name}'", problem, "write the convolution as Affine")
+    return _operator(node, name)
+
+
+def _operator(node: nir.NIRNode, name: str) -> Conv:
+    """Stride and padding of a convolution or a pool, which are one number each."""
+    numbers = not isinstance(node.padding, str)
+    sides = [set(map(int, np.ravel(v))) for v in (node.stride, node.padding)] if numbers else []
+    if [len(side) for side in sides] != [1, 1]:
+        problem = f"named padding or unequal sides of a {type(node).__name__} are not supported"
+        raise SpecError(f"node '{name}'", problem, "write it as Affine")
     stride, padding = (side.pop() for side in sides)
     return Conv(stride, padding)
 

@@ -14,7 +14,7 @@ from compilers import compile_network
 from compilers.artifact import Program
 from compilers.ir import ENCODINGS, Graph
 from compilers.options import declared, refuse_unknown
-from ep_neuro.data import Split
+from ep_neuro.data import CHANNELS_FIRST, Split, channels_last
 from ep_neuro.errors import ConfigError, DataError
 from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
@@ -24,10 +24,19 @@ from targets.workflows.layerwise import Departure, Equilibrium, departures, equi
 from targets.workflows.sweep import FLOAT, Sweep, front
 
 DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
-"""What `compare` runs beside the torch network unless told otherwise."""
+"""What `compare` runs beside the torch network unless told otherwise, where Lava is here."""
 
 LEARNING_SAMPLES = 16
 """Samples that go through all phases for the estimate of a learning step."""
+
+
+def default_choices(log: Callable[[str], None]) -> tuple[str, ...]:
+    """`DEFAULT_CHOICES`; without Lava, whose events and answers it has, the reference alone."""
+    state = targets.get("lava").available()
+    if state.available:
+        return DEFAULT_CHOICES
+    log(f"on the reference target alone: {state.reason}")
+    return tuple(f"reference:{code}" for code in ENCODINGS)
 
 
 @dataclass(frozen=True)
@@ -121,12 +130,18 @@ def fit(split: Split, graph: Graph) -> Split:
     """`split` in the input shape of `graph`; `DataError` if it cannot be."""
     (source,) = graph.sources
     has = split.x.shape[1:]
-    if int(np.prod(has)) != source.size:
+    last = channels_last(has, source.shape)
+    if int(np.prod(has)) != source.size or last:
         raise DataError(
             f"data for '{graph.name}'",
             f"samples are {list(has)}, the program takes {list(source.shape)}",
-            "choose the data that the network was made for",
+            CHANNELS_FIRST if last else "choose the data that the network was made for",
         )
+    classes = graph.population(graph.output).size
+    if split.y.max() >= classes:
+        problem = f"labels up to {split.y.max()}, and the program has {classes} outputs"
+        remedy = "count the classes from 0, or choose the data that the network was made for"
+        raise DataError(f"data for '{graph.name}'", problem, remedy)
     return Split(split.x.reshape(-1, *source.shape), split.y)
 
 

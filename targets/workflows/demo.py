@@ -13,11 +13,12 @@ from compilers import compile_network
 from ep_neuro import data as datasets
 from ep_neuro.config import TrainConfig, read_config
 from ep_neuro.data import Dataset
+from ep_neuro.errors import EPNeuroError
 from ep_neuro.network import Network
 from ep_neuro.report import LearningCurve
-from ep_neuro.run_log import truth_beside
+from ep_neuro.run_log import CONFIG, truth_beside
 from ep_neuro.training import TrainResult, train
-from targets.workflows.compare import DEFAULT_CHOICES, Choice, Compared, compare
+from targets.workflows.compare import Choice, Compared, compare, default_choices
 from targets.workflows.damage import damage
 from targets.workflows.learning import plastic
 from targets.workflows.pages import comparison_page
@@ -47,7 +48,7 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
     log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
     trained = _train(config, out, progress)
     log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
-    choices = [Choice.parse(text) for text in DEFAULT_CHOICES]
+    choices = [Choice.parse(text) for text in default_choices(log)]
     with progress("comparing") as advance:
         done: list[Compared] = []
 
@@ -100,7 +101,16 @@ def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
                 note += f", validation {latest['val_accuracy']:.1%}"
             advance(done, total, note)
 
-        return train(config, out / "model", monitor=monitor)
+        place = out / "model"
+        return train(config, place, force=_made_before(place, config), monitor=monitor)
+
+
+def _made_before(place: Path, config: TrainConfig) -> bool:
+    """Whether a demo made the run at `place`: one of its configuration, which gives it again."""
+    try:
+        return read_config(str(place / CONFIG)) == config
+    except EPNeuroError:
+        return False
 
 
 def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def run_info(
         samples=len(split),
         steps="; ".join(f"{code} {', '.join(map(str, all_))}" for code, all_ in steps.items()),
         seed=model.metadata.get("seed"),
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(),
         commands=commands,
         details={"Parameters": f"{spec.parameters:,}", **details},
@@ -248,7 +248,7 @@ def tradeoff(run: Compared, split: Split) -> Tradeoff:
             result = session.settle(fitted.x, probes=[f"{output}.z"])
             states = np.asarray(result.free.probes[f"{output}.z"])
             states = states.reshape(*states.shape[:2], -1)
-            sent = sum(e.mean(1) for e in result.free.events.values())
+            sent = np.sum([e.mean(1) for e in result.free.events.values()], axis=0)
             events = [float(np.sum(sent[:t])) for t in steps]
             accuracy = [float((states[t - 1].argmax(1) == split.y).mean()) for t in steps]
     return Tradeoff(run.row.code, steps, events, accuracy, len(split.y))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from compilers.ir import Graph, Population, Spiking
@@ -84,11 +82,6 @@ def trace(population: Population, phase: PhaseResult, probe: str) -> np.ndarray:
     last = values[steps // 2 :].mean(0) if shown(population) == "message" else values[-1]
     one = 1 if population.message is None else population.message.one
     return population.readout.offset + population.readout.gain * (last / one)
-
-
-def stacked(rows: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What was seen at K points as arrays (K, ...)."""
-    return {key: np.stack([row[key] for row in rows]) for key in (rows[0] if rows else ())}
 
 
 def _some(generator: np.random.Generator, size: int, wanted: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def write_trace(
     split = split.head(TRACE_SAMPLES)
     probes = [f"{p.name}.{variable}" for p in graph.neurons for variable in traced(p)]
     free = session.settle(split.x, steps=steps, probes=probes).free
-    arrays = {
+    arrays: dict[str, Any] = {
         "inputs": split.x,
         "labels": split.y,
         "outputs": free.outputs,

@@ -80,6 +80,14 @@ def test_training_goes_on_where_it_was_told_to_stop(cli: Cli) -> None:
     assert [json.loads(line)["epoch"] for line in metrics] == [1, 2]
 
 
+def test_a_second_run_by_default_stands_beside_the_first(cli: Cli) -> None:
+    words = ("train", FRESH, "--set", "epochs=1", "--json")
+    assert cli(*words).answer["model"] == "runs/digits_dense-0/best"
+    again = cli(*words)
+    assert again.answer["model"] == "runs/digits_dense-0-2/best"
+    assert again.err == "runs/digits_dense-0 is taken; the run is runs/digits_dense-0-2\n"
+
+
 def test_evaluate_reports_how_well_the_network_settled(cli: Cli) -> None:
     found = cli("evaluate", FRESH, "--limit", 10, "--json").answer
     assert found.keys() >= {"accuracy", "residual", "sweeps"}
@@ -90,6 +98,18 @@ def test_evaluate_reports_how_well_the_network_settled(cli: Cli) -> None:
 def test_the_data_of_training_is_the_data_of_the_evaluation(cli: Cli, model: Path) -> None:
     assert cli("evaluate", model, "--json").answer["samples"] == 180
     assert cli("evaluate", model, "--data", "digits:test", "--json").answer["samples"] == 360
+
+
+def test_data_that_have_changed_since_the_training_are_told(cli: Cli, model: Path) -> None:
+    notes = {"data": "digits", "data.sha256": "0" * 64}
+    (model / "metadata.json").write_text(json.dumps(notes))
+    found = cli("evaluate", model, "--limit", 3, "--json")
+    assert found.answer["samples"] == 3
+    assert found.err == (
+        "warning: data 'digits' are not what they were when the model was trained\n"
+    )
+    other = cli("evaluate", model, "--data", "digits:val", "--limit", 3, "--json")
+    assert "not what they were" in other.err
 
 
 def test_an_unsettled_network_is_never_reported_in_silence(cli: Cli) -> None:
@@ -142,6 +162,17 @@ def test_a_check_that_fails_exits_1_and_still_answers(cli: Cli) -> None:
     assert found.code == 1
     assert not found.answer["holds"]
     assert "error: network 'unstable'" in found.err
+
+
+def test_a_check_with_nothing_to_compare_says_why_and_how_to_go_on(cli: Cli) -> None:
+    network = Network(zoo("digits_dense"))
+    with torch.no_grad():
+        network.biases["output"].fill_(-99.0)
+    save_model(Model(network), "held")
+    found = cli("check", "held", "--json")
+    assert (found.code, found.answer["vanishes"], found.answer["settled"]) == (1, True, True)
+    assert "both gradients are zero: every output neuron sits at an end of its box" in found.err
+    assert "--seed" in found.err
 
 
 def test_compile_reports_what_the_program_takes(cli: Cli) -> None:

@@ -132,6 +132,17 @@ def test_a_table_shows_nothing_for_none_and_every_column_in_a_pipe(
     assert body.split() == ["name", "-", "1,234,567", "0.9877", "8"]
 
 
+@pytest.mark.parametrize("text", ["'ep-neuro[crossbar]'", "/data/[red]/x", "lava:cat:8", "[/]"])
+def test_cells_and_log_lines_show_brackets_and_colons_as_they_stand(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.emit({}, False, console.table((text,), [(text,)]))
+    console.log(text)
+    shown = capsys.readouterr()
+    assert shown.out.count(text) == 2
+    assert shown.err == f"{text}\n"
+
+
 # --- meanwhile ---------------------------------------------------------------------------------
 
 

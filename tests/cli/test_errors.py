@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,7 +189,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
 
     for name in (
         *("targets.workflows.demo.run_demo", "ep_neuro.training.train"),
-        *("compilers.compile_network", "targets.workflows.compare.compare"),
+        *("compilers.compile", "targets.workflows.compare.compare"),
     ):
         monkeypatch.setattr(name, work)
     Path("file").write_text("in the way")
@@ -194,11 +197,93 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     refuse(cli, *words, "file/below", says=("file/below", "cannot be written", "another place"))
 
 
-def test_a_foreign_folder_is_not_replaced_by_a_program(cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("name", "owner"), [("x.nir", "nir"), ("x.NIR", "nir"), ("x.py", "brian2")]
+)
+def test_a_program_gets_no_name_of_another_targets_file(
+    name: str, owner: str, cli: Cli, program: Path
+) -> None:
+    says = (f"--out {name}", "target 'reference' writes no .", f"--target {owner}")
+    refuse(cli, "compile", FRESH, "--target", "reference", "--out", name, says=says)
+    refuse(cli, "learn", program, "--out", name, says=(f"--out {name}", "learn writes no ."))
+
+
+def test_a_foreign_folder_is_not_replaced_by_a_program(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compilers.compile", lambda *_, **__: pytest.fail("began"))
     Path("mine").mkdir()
     Path("mine/letter.txt").write_text("dear")
     words = ("compile", FRESH, "--target", "reference", "--out", "mine")
     refuse(cli, *words, says=("mine", "other content"))
+
+
+def test_a_run_is_replaced_only_by_force(cli: Cli) -> None:
+    words = ("train", FRESH, "--set", "epochs=1", "--out", "run")
+    assert cli(*words).code == 0
+    refuse(cli, *words, says=("run directory 'run'", "--resume", "--force", "--out"))
+    refuse(cli, *words, "--resume", "--force", says=("--resume with --force", "choose one"))
+    assert cli(*words, "--force").code == 0
+
+
+def test_a_configuration_is_not_written_over_by_its_run(cli: Cli) -> None:
+    Path("config.yaml").write_text("# mine\nnetwork: zoo:digits_dense\nepochs: 1\n")
+    refuse(cli, "train", "config.yaml", "--out", ".", says=(".: is a directory", "other content"))
+
+
+def test_a_model_of_data_in_memory_asks_for_data(cli: Cli, model: Path) -> None:
+    notes = model / "metadata.json"
+    notes.write_text(json.dumps({"epochs": 1, "data.sha256": "0" * 64}))
+    refuse(cli, "evaluate", model, says=("trained on data in memory", "name some with --data"))
+    assert cli("evaluate", model, "--data", "digits", "--limit", 3).code == 0
+    assert cli("compile", model, "--target", "reference", "--steps", 8, "--out", "p").code == 0
+    refuse(cli, "run", "p", says=("trained on data in memory", "name some with --data"))
+
+
+@pytest.mark.parametrize("key", ["data", "estimator"])
+def test_a_note_of_another_kind_is_refused(cli: Cli, model: Path, key: str) -> None:
+    (model / "metadata.json").write_text(json.dumps({key: 5}))
+    refuse(cli, "evaluate", model, says=("metadata.json", f"'{key}' is 5, not a text"))
+
+
+def test_a_network_beyond_the_memory_is_refused_with_its_largest_coupling(cli: Cli) -> None:
+    Path("giant.yaml").write_text(SPEC.replace("[10]", "[10000000000]"))
+    says = ("network 'small'", "GB", "narrow a population at coupling 'h->output'")
+    refuse(cli, "inspect", "giant.yaml", says=says)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("8 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_ran_out_is_one_line_with_a_remedy(
+    cli: Cli, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ep_neuro.training.evaluate", broken)
+    refuse(cli, "evaluate", FRESH, "--limit", 2, says=("memory: it ran out", "take fewer samples"))
+
+
+def test_a_closed_stdout_is_refused_before_the_work(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    refuse(cli, "evaluate", FRESH, says=("stdout", "is closed", "/dev/null"))
+
+
+def test_an_answer_that_does_not_fit_on_the_disk_is_told(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sys.stdout", Full())
+    found = cli("targets", "--json")
+    assert found.code == 2
+    assert found.err.startswith("error: stdout: the answer cannot be written (No space left")
+    assert found.err.endswith("; make room, or let it lead elsewhere\n")
 
 
 def test_a_trace_that_cannot_be_written_is_refused(cli: Cli, program: Path) -> None:

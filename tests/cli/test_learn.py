@@ -114,6 +114,29 @@ def test_what_cannot_be_learnt_is_refused_in_one_line(
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--out", "mine"), "mine: is a directory with other content (no program.json in it)"),
+        (("--model", "mine"), "mine: is a directory with other content (no spec.yaml in it)"),
+        (("--model", "p"), "p: is a directory with other content (no spec.yaml in it)"),
+        (("--out", "q", "--model", "q"), "--model q: shares its place with q"),
+        (("--out", "q", "--model", "q.run/m"), "--model q.run/m: shares its place with q.run"),
+        (("--out", "m/q", "--model", "m"), "--model m: shares its place with m/q"),
+    ],
+)
+def test_places_that_cannot_take_what_is_learnt_are_refused_before_the_first_sample(
+    words: tuple[str, ...], said: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled(cli)
+    Path("mine").mkdir()
+    Path("mine/letter").write_text("dear")
+    monkeypatch.setattr("targets.workflows.learning.learn", lambda *_, **__: pytest.fail("began"))
+    done = cli("learn", "p", *words, "--json")
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err.strip().splitlines()[-1]
+
+
 def test_a_target_that_cannot_learn_says_so_before_it_compiles(cli: Cli) -> None:
     done = cli("compile", FRESH, "--target", "loihi2", "--learn", "contrastive", "--out", "q")
     assert done.code == 2

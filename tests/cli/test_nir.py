@@ -57,6 +57,16 @@ def test_inspect_prints_the_spec_of_a_nir_file(cli: Cli, tmp_path: Path) -> None
     assert {c.name for c in spec.couplings} == {"input->hidden", "hidden->out"}
 
 
+@pytest.mark.parametrize("name", ["theirs.NIR", "theirs.h5", "theirs", "theirs.yaml"])
+def test_a_nir_file_is_known_by_its_first_bytes_whatever_its_name(
+    name: str, cli: Cli, tmp_path: Path
+) -> None:
+    write(tmp_path / name, leaky)
+    spec = cli("inspect", name, "--json").answer["spec"]
+    assert [p["name"] for p in spec["populations"]] == ["hidden", "out"]
+    assert cli("check", name, "--json").answer["holds"]
+
+
 def test_a_nir_file_compiles_with_its_weights_and_runs(cli: Cli, tmp_path: Path) -> None:
     file = write(tmp_path / "theirs.nir", leaky)
     words = ("--target", "reference", "--out", "here", "--json")
@@ -83,3 +93,27 @@ def test_a_nir_file_without_an_energy_is_refused_in_one_line(cli: Cli, tmp_path:
             assert outcome.out == ""
             assert reason in outcome.err
             assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "field", "spoil", "reason"),
+    [
+        ("up", "weight", lambda w: w * np.nan, "node 'up': its weight holds NaN or infinity"),
+        ("down", "weight", lambda w: w * 1e300, "node 'down': its weight holds"),
+        ("out", "v_leak", lambda v: v + np.inf, "node 'out': its v_leak holds NaN or infinity"),
+        ("up", "bias", lambda b: b + 1j, "node 'up': its bias is complex128, not a number"),
+        ("out", "metadata", lambda _: {"box": "wide"}, "node 'out': the box in its metadata"),
+    ],
+)
+def test_numbers_of_a_nir_file_that_cannot_be_used_are_named(
+    node: str, field: str, spoil: Any, reason: str, cli: Cli, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "theirs.nir", leaky)
+    net = nir.read(file)
+    setattr(net.nodes[node], field, spoil(getattr(net.nodes[node], field)))
+    nir.write(file, net)
+    for words in (("inspect", file), ("evaluate", file)):
+        outcome = cli(*words, "--json")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert reason in outcome.err
+        assert outcome.err.count("\n") == 1

@@ -158,6 +158,15 @@ def test_a_new_class_is_learnt_and_the_old_ones_are_kept(tmp_path: Path) -> None
     assert percent(printed, "old digits:") > percent(printed, "old digits before:") - 8
 
 
+def test_a_plain_loop_of_pytorch_learns_digits_that_the_reference_runs(tmp_path: Path) -> None:
+    printed = run("12_plain_pytorch.py", tmp_path)
+    losses = [float(value) for value in re.findall(r"loss ([\d.]+)", printed)]
+    assert losses[-1] < losses[0]
+    assert percent(printed, "test accuracy") > 92
+    assert percent(printed, "on the reference") > 90
+    assert load_program(tmp_path / "digits.program").graph.encoding == "sigma-delta"
+
+
 @pytest.mark.slow
 def test_a_crossbar_drifts_is_compensated_and_learns_its_errors_away(tmp_path: Path) -> None:
     state = targets.get("crossbar").available()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compilers.artifact import Program, load_program, save_program
@@ -110,6 +111,16 @@ def test_a_manifest_that_lies_is_refused(
     manifest = tmp_path / "p" / "program.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), key: value}))
     _refused(tmp_path / "p", complaint)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_program_with_weights_that_are_no_numbers_is_refused(
+    program: Program, tmp_path: Path, value: float
+) -> None:
+    name, array = next(iter(program.graph.arrays.items()))
+    arrays = {**program.graph.arrays, name: np.full(array.shape, value)}
+    save_program(replace(program, graph=replace(program.graph, arrays=arrays)), tmp_path / "p")
+    _refused(tmp_path / "p", f"array '{name}' holds NaN or infinity; compile the model again")
 
 
 def test_what_is_no_program_is_refused(tmp_path: Path) -> None:

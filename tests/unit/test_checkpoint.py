@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from ep_neuro import checkpoint
 from ep_neuro.checkpoint import (
     METADATA,
     SPEC,
@@ -21,6 +23,7 @@ from ep_neuro.checkpoint import (
     STATE_TENSORS,
     WEIGHTS,
     Model,
+    ModelWarning,
     load_model,
     load_state,
     open_model,
@@ -114,6 +117,17 @@ def folder_in_place(path: Path) -> None:
     (path / WEIGHTS).mkdir()
 
 
+def spoilt(values: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    """A damage: one weight with `values` of what it was."""
+
+    def damage(path: Path) -> None:
+        tensors = load_file(path / WEIGHTS)
+        tensors["weight/h1->out"] = values(tensors["weight/h1->out"])
+        save_file(tensors, path / WEIGHTS)
+
+    return damage
+
+
 DAMAGES: list[tuple[Callable[[Path], object], list[str]]] = [
     (lambda p: (p / WEIGHTS).unlink(), [WEIGHTS, "the file is missing", "train again"]),
     (truncated, [WEIGHTS, "truncated or damaged", "train again"]),
@@ -122,6 +136,11 @@ DAMAGES: list[tuple[Callable[[Path], object], list[str]]] = [
     (resized, [WEIGHTS, "'weight/h1->out' is [9, 128], the spec says [10, 128]", "restore"]),
     (renamed, [WEIGHTS, "'weight/h1->out' is missing", "restore"]),
     (with_one_more, [WEIGHTS, "'weight/x' is not in the spec", "restore"]),
+    (spoilt(lambda w: w * float("nan")), ["'weight/h1->out' holds NaN or infinity", "rate"]),
+    (spoilt(lambda w: w / 0), ["'weight/h1->out' holds NaN or infinity", "learning rate"]),
+    (spoilt(lambda w: w.double().fill_(1e39)), ["holds 1e+39, beyond float32"]),
+    (spoilt(lambda w: (100 * w).to(torch.int8)), ["is int8, not floating point", "float32"]),
+    (spoilt(lambda w: w > 0), ["'weight/h1->out' is bool, not floating point", "float32"]),
     (lambda p: (p / SPEC).unlink(), [f"there is no {SPEC}", "ep-neuro train"]),
     (lambda p: (p / METADATA).unlink(), [METADATA, "cannot be read"]),
     (lambda p: (p / METADATA).write_text("{"), [METADATA, "cannot be read"]),
@@ -141,6 +160,39 @@ def test_a_damaged_model_is_refused_in_one_line_that_names_the_file(
     assert str(path) in text
     assert "\n" not in text
     assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_floating_type_are_taken(tmp_path: Path, kind: torch.dtype) -> None:
+    path = save_model(Model(model().network), tmp_path / "model")
+    (path / METADATA).write_text("{}")
+    spoilt(lambda w: w.to(kind))(path)
+    found = load_model(path).network.weights["h1->out"]
+    assert torch.equal(found, model().network.weights["h1->out"].to(kind).float())
+
+
+def test_a_model_that_was_changed_is_read_with_a_warning(tmp_path: Path) -> None:
+    path = save_model(model(), tmp_path / "model")
+    spoilt(lambda w: w + 0.05)(path)
+    with pytest.warns(ModelWarning, match="do not fit the sha256 in metadata.json"):
+        changed = load_model(path)
+    save_model(changed, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(path)
+
+
+def test_a_spec_in_the_words_of_another_version_still_fits_its_digest(tmp_path: Path) -> None:
+    path = save_model(model(), tmp_path / "model")
+    text = (path / SPEC).read_text().replace("name: out", "name: 'out'")
+    (path / SPEC).write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(path)  # the same network as its digest says, in other words
+        noted = json.loads((path / METADATA).read_text())
+        noted["sha256"] = checkpoint._digest(text, model().network)
+        (path / METADATA).write_text(json.dumps(noted))
+        load_model(path)
 
 
 def test_a_model_opens_by_directory_by_spec_and_by_zoo_name(tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ def test_a_network_is_a_zoo_name_a_file_or_written_in_place(tmp_path: Path) -> N
             {"estimator": {"kind": "backprop", "beta": 1}},
             ["unknown key 'estimator.beta'", "known keys: kind, batch_norm"],
         ),
-        ({"estimator": {"kind": "magic"}}, ["estimator", "'magic'", "'centered', 'backprop'"]),
+        (
+            {"estimator": {"kind": "magic"}},
+            ["estimator", "'magic'", "only 'backprop', 'bptt', 'centered'"],
+        ),
         ({"epochs": 0}, ["epochs = 0", "greater than or equal to 1"]),
         ({"average": 1}, ["average = 1", "less than 1"]),
         ({"optimiser": {"lr": "fast"}}, ["optimiser.lr = fast", "valid number"]),

@@ -6,16 +6,27 @@ import hashlib
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from ep_neuro import data
-from ep_neuro.data import SPLITS, check_fits, fitted, load, parse, split_indices
+from ep_neuro.data import (
+    SPLITS,
+    Split,
+    check_fits,
+    fitted,
+    identity,
+    load,
+    parse,
+    split_indices,
+)
 from ep_neuro.errors import DataError
 from ep_neuro.spec import NetworkSpec
 
@@ -31,19 +42,6 @@ def spec_of(shape: list[int], classes: int) -> NetworkSpec:
             "couplings": [{"pre": "input", "post": "out"}],
         }
     )
-
-
-def write_image(
-    path: Path, size: tuple[int, int] = (5, 4), mode: str = "L", value: int = 51
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode == "L" else (value, 0, 255)).save(path)
-
-
-def write_folder(root: Path, counts: dict[str, int], **image: object) -> None:
-    for name, count in counts.items():
-        for i in range(count):
-            write_image(root / name / f"{i:03}.png", **image)  # type: ignore[arg-type]
 
 
 def write_idx(path: Path, array: np.ndarray, cut: int = 0) -> None:
@@ -232,139 +230,6 @@ def test_a_failed_download_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-# --- image folders -----------------------------------------------------------------------------
-
-
-def test_one_folder_splits_70_10_20(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"cat": 10, "dog": 10})
-    pets = load(f"folder:{tmp_path}")
-    assert [len(pets.split(s)) for s in SPLITS] == [14, 2, 4]
-    assert pets.classes == ("cat", "dog")
-    assert pets.shape == (1, 4, 5)
-    assert np.allclose(pets.train.x, 0.2)
-    assert sorted(pets.test.y) == [0, 0, 1, 1]
-
-
-def test_subfolders_are_the_splits(tmp_path: Path) -> None:
-    for part, count in (("train", 6), ("val", 2), ("test", 3)):
-        write_folder(tmp_path / part, {"a": count, "b": count}, mode="RGB")
-    pets = load(f"folder:{tmp_path}")
-    assert [len(pets.split(s)) for s in SPLITS] == [12, 4, 6]
-    assert pets.shape == (3, 4, 5)
-    assert np.allclose(pets.train.x[0, :, 0, 0], [0.2, 0, 1])
-
-
-def test_without_val_a_tenth_of_train_is_held_out(tmp_path: Path) -> None:
-    write_folder(tmp_path / "train", {"a": 10, "b": 10})
-    write_folder(tmp_path / "test", {"a": 3, "b": 3})
-    assert [len(load(f"folder:{tmp_path}").split(s)) for s in SPLITS] == [18, 2, 6]
-
-
-def test_one_coloured_image_makes_all_of_them_coloured(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 9})
-    write_image(tmp_path / "b" / "last.png", mode="RGB")
-    assert load(f"folder:{tmp_path}").shape == (3, 4, 5)
-
-
-def test_sizes_that_disagree_are_refused_unless_a_shape_is_given(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 10})
-    write_image(tmp_path / "b" / "wide.png", size=(9, 4))
-    with pytest.raises(DataError, match=r"wide\.png: it is 9 x 4 pixels, .* is 5 x 4"):
-        load(f"folder:{tmp_path}")
-    assert load(f"folder:{tmp_path}", shape=(3, 8, 6)).shape == (3, 8, 6)
-
-
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="no class folders with images; put the images"):
-        load(f"folder:{tmp_path}")
-
-
-def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder"):
-        load(f"folder:{tmp_path / 'nowhere'}")
-
-
-def test_a_class_without_images_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"cat": 10})
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*dog: it holds no images"):
-        load(f"folder:{tmp_path}")
-
-
-def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path / "train", {"a": 10})
-    write_folder(tmp_path / "test", {"a": 3, "b": 3})
-    with pytest.raises(DataError, match="training has no class of this name; choose from a"):
-        load(f"folder:{tmp_path}")
-
-
-@pytest.mark.parametrize("keep", [0, 40])
-def test_a_truncated_image_is_named(tmp_path: Path, keep: int) -> None:
-    write_folder(tmp_path, {"a": 10, "b": 10})
-    broken = tmp_path / "a" / "003.png"
-    broken.write_bytes(broken.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"003\.png: cannot be read"):
-        load(f"folder:{tmp_path}")
-
-
-def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 10})
-    Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "a" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png: pixels of mode I;16 are not 8 bits"):
-        load(f"folder:{tmp_path}")
-
-
-# --- npz ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("shape", "sample"), [((20, 6), (1, 1, 6)), ((20, 3, 2), (1, 3, 2)), ((20, 2, 3, 2), (2, 3, 2))]
-)
-def test_npz_arrays_of_any_rank_are_images(
-    tmp_path: Path, shape: tuple[int, ...], sample: tuple[int, ...]
-) -> None:
-    np.savez(tmp_path / "a.npz", x=np.full(shape, 51, np.uint8), y=np.arange(20) % 3)
-    found = load(f"npz:{tmp_path / 'a.npz'}")
-    assert found.shape == sample
-    assert found.classes == ("0", "1", "2")
-    assert np.allclose(found.train.x, 0.2)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "problem"),
-    [
-        ({"x": np.zeros((20, 4))}, "no array 'y'"),
-        ({"x": np.zeros((20, 4)), "y": np.zeros(19, int)}, "y is int64 [19]"),
-        ({"x": np.zeros((20, 4)), "y": np.zeros(20)}, "y is float64 [20]"),
-        (
-            {"x": np.full((20, 4), 7.0), "y": np.zeros(20, int)},
-            "pixels 7 to 7 are not all in 0 to 1",
-        ),
-        ({"x": np.full((20, 4), np.nan), "y": np.zeros(20, int)}, "not all in 0 to 1"),
-        ({"x": np.zeros((20, 4)), "y": np.full(20, -1)}, "labels -1 to -1"),
-        ({"x": np.zeros((3, 4)), "y": np.zeros(3, int)}, "3 samples are too few"),
-        ({"x": np.array([{}] * 20), "y": np.zeros(20, int)}, "not an npz file of plain arrays"),
-    ],
-)
-def test_bad_arrays_are_refused(
-    tmp_path: Path, arrays: dict[str, np.ndarray], problem: str
-) -> None:
-    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
-    with pytest.raises(DataError) as caught:
-        load(f"npz:{tmp_path / 'a.npz'}")
-    assert problem in str(caught.value)
-
-
-def test_a_truncated_npz_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    np.savez(path, x=np.zeros((20, 4)), y=np.zeros(20, int))
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match="cannot be read"):
-        load(f"npz:{path}")
-
-
 # --- fitting a network -------------------------------------------------------------------------
 
 
@@ -395,3 +260,86 @@ def test_a_network_of_another_shape_is_refused(
 
 def test_the_default_root_is_not_the_users_in_tests() -> None:
     assert "~" not in str(data.DEFAULT_ROOT)
+
+
+# --- identity ---------------------------------------------------------------------------------
+
+
+def test_a_data_set_bears_the_name_that_gives_it_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4)), y=np.arange(20) % 3)
+    monkeypatch.chdir(tmp_path)
+    found = load("npz:a.npz")
+    assert found.name == f"npz:{tmp_path / 'a.npz'}"
+    monkeypatch.chdir("/")
+    assert identity(load(found.name)) == identity(found)
+
+
+def test_data_are_known_by_their_samples_and_labels() -> None:
+    digits = load("digits")
+    spec = spec_of([64], 10)
+    assert identity(digits)["data"] == "digits"
+    assert fitted(digits, spec).digest == load("digits").digest == digits.digest
+    shuffled = Split(digits.test.pixels, digits.test.y[::-1])
+    assert replace(digits, test=shuffled).digest != digits.digest
+    assert replace(digits, test=digits.val, val=digits.test).digest != digits.digest
+
+
+def test_data_in_memory_have_no_name_to_load_them_by() -> None:
+    assert identity(replace(load("digits"), name="mine")).keys() == {"data.sha256"}
+
+
+@pytest.mark.parametrize("name", ["npz:~/x.npz", "folder:~/x", "mnist"])
+def test_without_a_home_the_tilde_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(DataError, match=f"data '{name}': there is no home directory .*; set HOME"):
+        load(name)
+
+
+# --- one sample, or many -----------------------------------------------------------------------
+
+
+def bytes_and_numbers() -> list[Split]:
+    """The same seven samples as bytes and as numbers."""
+    pixels = np.arange(7 * 12, dtype=np.uint8).reshape(7, 1, 3, 4)
+    y = np.array([4, 0, 1, 2, 3, 0, 1])
+    return [Split(pixels, y), Split(pixels.astype(np.float32) / np.float32(255), y)]
+
+
+@pytest.mark.parametrize("split", bytes_and_numbers(), ids=["bytes", "numbers"])
+def test_a_data_loader_takes_a_split_by_samples_or_by_batches(split: Split) -> None:
+    by_sample = DataLoader(split, batch_size=3)  # type: ignore[arg-type]
+    batches = BatchSampler(SequentialSampler(split), 3, drop_last=False)
+    by_batch = DataLoader(split, sampler=batches, batch_size=None)  # type: ignore[arg-type]
+    for loader in (by_sample, by_batch):
+        found = list(loader)
+        assert [len(y) for _, y in found] == [3, 3, 1]
+        x, y = (torch.cat(parts) for parts in zip(*found, strict=True))
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        assert np.array_equal(x, split.x)
+        assert np.array_equal(y, split.y)
+
+
+@pytest.mark.parametrize("split", bytes_and_numbers(), ids=["bytes", "numbers"])
+def test_samples_of_a_split_are_copies(split: Split) -> None:
+    x, y = split[2]
+    assert (tuple(x.shape), y, type(y)) == ((1, 3, 4), 1, int)
+    assert np.array_equal(split[-5][0], x)
+    some = [
+        split[1:4],
+        split[[1, 2, 3]],
+        split[np.array([1, 2, 3])],
+        split[torch.tensor([1, 2, 3])],
+    ]
+    for images, labels in some:
+        assert torch.equal(images[1], x)
+        assert labels.tolist() == [0, 1, 2]
+        images.zero_()
+    assert np.array_equal(split[2][0], x)
+    assert len([label for _, label in split]) == 7  # type: ignore[attr-defined]

@@ -16,7 +16,6 @@ from compilers import compile_network
 from compilers.ir import FixedPoint, SigmaDelta, Spiking
 from compilers.passes.choose_leak import LeakWarning
 from compilers.passes.quantize import quantize
-from compilers.pipeline import MAX_LEAKS
 from ep_neuro import deployed
 from ep_neuro.costs import one_hot
 from ep_neuro.deployed import Circuit, Deployment, Moment
@@ -190,7 +189,6 @@ def test_defaults_are_those_of_the_compiler() -> None:
     assert Deployment().fall is None
     assert Deployment(end=0.02).fall == Fall(end=0.02)
     assert Spiking().bound == deployed.BOUND
-    assert dict(MAX_LEAKS) == deployed.MAX_LEAKS
     assert quantize.__defaults__ is not None
     formats = quantize.__defaults__[1:3]
     expected = FixedPoint(deployed.STATE_BITS, deployed.STATE_FRAC), deployed.MESSAGE_FRAC

@@ -16,7 +16,9 @@ from ep_neuro.data import Split
 from ep_neuro.estimators import Centered
 from ep_neuro.health import (
     FAINT,
+    WEAK,
     Loop,
+    calm_schedule,
     eigenvalues_at_rest,
     loops,
     near_bifurcation,
@@ -205,3 +207,13 @@ def test_a_loop_implies_the_fewest_sweeps_that_leave_a_hundredth(gain: float) ->
 def test_a_loop_that_gains_may_not_settle(gain: float) -> None:
     assert Loop("a->b", gain).sweeps is None
     assert "may not settle" in str(Loop("a->b", gain))
+
+
+@pytest.mark.parametrize(("ratio", "relaxation"), [(4.0, 1.0), (1.0, "auto")])
+def test_only_networks_of_weak_loops_are_settled_by_whole_steps(
+    ratio: float, relaxation: float | str
+) -> None:
+    network = Network(standardised_in_units(ratio))
+    weak = all(loop.loop_gain < WEAK for loop in loops(network))
+    assert weak == (relaxation == 1.0)
+    assert calm_schedule(network, 50) == Schedule(sweeps=50, relaxation=relaxation)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import ep_neuro
+import targets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,5 +46,16 @@ def test_every_public_name_is_there_and_listed() -> None:
         assert getattr(ep_neuro, name).__name__ == name
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    assert not hasattr(ep_neuro, "sette")
+def test_what_one_does_with_targets_is_there_and_listed() -> None:
+    assert set(targets._HOMES) <= set(targets.__all__) <= set(dir(targets))
+    for name in targets.__all__:
+        assert getattr(targets, name).__name__ == name
+
+
+def test_data_sets_are_there_without_a_further_import() -> None:
+    assert python("import ep_neuro as ep; print(ep.data.NAMES[0])") == "digits"
+
+
+@pytest.mark.parametrize("package", [ep_neuro, targets])
+def test_an_unknown_name_is_an_attribute_error(package: ModuleType) -> None:
+    assert not hasattr(package, "sette")

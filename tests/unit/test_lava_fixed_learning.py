@@ -19,7 +19,7 @@ from ep_neuro.zoo import digits_dense
 from targets.base import LearningSession
 from targets.lava import BACKEND
 from targets.lava.copies import copies, copy_field, unlearnable
-from targets.lava.fixed_point import LEVELS, OPEN, Rate, payload, rate_of, resting, rule_of, seen
+from targets.lava.fixed_point import LEVELS, payload, rate_of, resting, seen
 from targets.lava.plan import FAITHFUL
 from targets.reference.session import ReferenceSession
 from tests.helpers.graphs import samples
@@ -161,44 +161,6 @@ def test_a_trace_is_the_real_state_in_seven_bits(z: float, offset: float, frac: 
     found = seen(population, payload(population, shown))[0]
     assert abs(found / 128 - (z + offset / 2)) <= 1 / 128 + 2.0**-frac
     assert resting(population) <= found <= resting(population) + 127
-
-
-@needs_lava
-@given(
-    x=st.integers(0, 127),
-    y=st.integers(-127, 127),
-    tag=st.integers(-255, 255),
-    offset=st.sampled_from([0.0, -0.5]),
-    level=st.integers(1, LEVELS),
-    shift=st.integers(0, 6),
-)
-def test_lavas_engine_computes_what_is_documented(
-    x: int, y: int, tag: int, offset: float, level: int, shift: int
-) -> None:
-    """In its accumulator of 15 bits, of which a tag and a weight are the upper 8."""
-    from lava.magma.core.learning.learning_rule_applier import LearningRuleApplierBitApprox
-
-    from targets.lava.taught import learning_rule
-
-    population = neurons(offset)
-    rule = learning_rule(*rule_of(population, Rate(1.0, shift)))
-    factors = {
-        "shape": (1, 1),
-        "x0": np.ones((1, 1), int),
-        "u": 1,
-        "x1_x0": np.array([[x]]),
-        "y1_x0": np.array([[y]]),
-        "y3_u": np.array([[OPEN * level]]),
-        "tag_1": np.array([[tag]]),
-    }
-    added = {
-        target: LearningRuleApplierBitApprox(series).apply(np.zeros((1, 1), int), **factors)
-        for target, series in rule.active_product_series.items()
-    }
-    exact = 128 * (x + resting(population)) * y / 64
-    assert 0 <= exact - added["dt"][0, 0] <= 2  # It cuts off a sixty-fourth of a tag at most.
-    top = 2**15 - 1
-    assert added["dw"][0, 0] == np.clip(tag * level * 2**shift, -top - 2, top)
 
 
 @given(rate=st.floats(1e-4, 10.0), scale=st.floats(0.1, 1.0))

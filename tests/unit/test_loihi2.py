@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -26,15 +25,16 @@ from ep_neuro.errors import ConfigError, TargetError
 from ep_neuro.network import Network
 from ep_neuro.zoo import hopfield_resnet13
 from targets.base import Feature
+from targets.lava.room import interpreter
 from tests.conformance.cases import FEATURES, Case
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LOIHI2 = targets.get("loihi2")
 
-needs_lava = pytest.mark.skipif(
-    importlib.util.find_spec("lava") is None, reason="the script needs Lava, which is not installed"
-)
+LAVA = targets.get("lava").available()
+
+needs_lava = pytest.mark.skipif(not LAVA.available, reason=LAVA.reason)
 
 
 def placed(seed: int = 0, encoding: str = "graded", bits: int = 8) -> Graph:
@@ -195,7 +195,7 @@ def test_the_script_computes_what_the_integer_reference_computes(code: str, tmp_
     np.save(tmp_path / "x.npy", x[0])
     script = tmp_path / "program" / "files" / "lava_network.py"
     subprocess.run(
-        [sys.executable, str(script), "x.npy", "found.npz"],
+        [interpreter(), str(script), "x.npy", "found.npz"],
         cwd=tmp_path,
         check=True,
         timeout=60,

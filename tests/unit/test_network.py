@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ep_neuro.errors import DataError
 from ep_neuro.network import Landscape, Network, State, parameter_names
 from ep_neuro.operators import adjoint, forward
+from ep_neuro.settle import Schedule, settle
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 from tests.helpers.graphs import digits_like_residual, random_residual_spec
 
@@ -178,3 +179,17 @@ def test_a_population_may_bear_the_name_of_a_method_of_torch(name: str) -> None:
         }
     )
     assert Network(spec).biases[name].shape == (2,)
+
+
+def test_a_network_in_front_of_inputs_answers_with_its_settled_output() -> None:
+    network, x = Network(digits_like_residual(), 1), torch.rand(3, 1, 8, 8)
+    found = network.settle(x)
+    assert found.settled
+    assert torch.equal(network(x), found.state["out"])
+    assert torch.equal(found.state["out"], settle(Landscape(network, x), Schedule()).state["out"])
+    assert network.settle(x, Schedule(sweeps=2)).sweeps == 2
+
+
+def test_autograd_does_not_pass_through_settling() -> None:
+    network = Network(digits_like_residual(), 1)
+    assert not network(torch.rand(3, 1, 8, 8, requires_grad=True)).requires_grad

@@ -278,10 +278,11 @@ def test_couplings_and_unreached_populations_are_violations(graph: Graph) -> Non
     assert any("undirected" in str(v) for v in BACKEND.check(undirected))
 
 
+@pytest.mark.parametrize("name", ["digits.nir", "digits.NIR"])
 def test_compile_writes_a_nir_file_where_the_name_asks_for_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "digits.nir"
+    path = tmp_path / name
     words = ["compile", "zoo:digits_dense", "--target", "nir", "--out", str(path), "--json"]
     monkeypatch.setattr("sys.argv", ["ep-neuro", *words])
     with pytest.raises(SystemExit) as left:

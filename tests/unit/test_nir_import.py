@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 import targets
 from compilers import compile_network
-from ep_neuro.errors import SpecError
+from ep_neuro.errors import ProgramError, SpecError
 from ep_neuro.network import Landscape, Network
 from ep_neuro.settle import Schedule, settle
 from targets.nir.backend import BACKEND
@@ -19,6 +20,8 @@ from tests.helpers.graphs import digits_like_dense, samples
 from tests.helpers.problems import chain
 
 nir = pytest.importorskip("nir", reason=BACKEND.available().reason)
+
+h5py = pytest.importorskip("h5py")
 
 from targets.nir.foreign import import_nir, network_of  # noqa: E402
 
@@ -127,9 +130,77 @@ def test_convolutions_scales_and_parallel_edges_add_up() -> None:
     np.testing.assert_allclose(settled(network_of(net), x), 1.5 * image.flatten(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), ((3, 2), 2, 1)])
+def test_pools_are_linear_maps(kernel: Any, stride: int, padding: int) -> None:
+    x = np.random.default_rng(2).normal(size=(2, 6, 6)).astype(np.float32)
+    mean = torch.nn.functional.avg_pool2d(torch.tensor(x), kernel, stride, padding)
+    area = int(np.prod(np.broadcast_to(kernel, 2)))
+    sides = {"stride": np.full(2, stride), "padding": np.full(2, padding)}
+    for kind, expected in ((nir.AvgPool2d, mean), (nir.SumPool2d, area * mean)):
+        size = expected.numel()
+        net = nir.NIRGraph(
+            {
+                "input": nir.Input(np.array(x.shape)),
+                "pool": kind(np.broadcast_to(kernel, 2).copy(), **sides),
+                "flat": nir.Flatten(None, 0, -1),
+                "v": nir.LI(np.ones(size), np.ones(size), np.zeros(size)),
+                "output": nir.Output(np.array([size])),
+            },
+            [("input", "pool"), ("pool", "flat"), ("flat", "v"), ("v", "output")],
+        )
+        np.testing.assert_allclose(settled(network_of(net), x), expected.flatten(), atol=1e-5)
+
+
+def test_neurons_without_an_energy_are_told_before_what_could_be_rewritten() -> None:
+    nodes = {"b": nir.LIF(*np.ones((4, 2))), "step": nir.Threshold(np.ones(2))}
+    net = stranger(nodes=nodes, edges=[("b", "step"), ("step", "b")])
+    with pytest.raises(SpecError, match="'b': LIF: it fires and resets"):
+        network_of(net)
+
+
 def test_a_box_for_what_has_none_is_an_argument() -> None:
     assert all(p.box is None for p in network_of(stranger()).spec.populations)
     assert all(p.box == (0, 1) for p in network_of(stranger(), box=(0, 1)).spec.populations)
+
+
+def retyped(file: Any) -> None:
+    del file["node/nodes/b/type"]
+    file["node/nodes/b/type"] = "ALIF"
+
+
+def redirected(file: Any) -> None:
+    edges = file["node/edges"][()]
+    edges[0, 0] = b"nobody"
+    file["node/edges"][...] = edges
+
+
+UNREADABLE: dict[str, tuple[Callable[[Any], None], str]] = {
+    "unknown type": (retyped, "node 'b' has the type 'ALIF', which nir"),
+    "no type": (lambda f: f.__delitem__("node/nodes/b/type"), "node 'b' has no type"),
+    "root without type": (lambda f: f.__delitem__("node/type"), "its root has no type: it was not"),
+    "no weight": (
+        lambda f: f.__delitem__("node/nodes/on/weight"),
+        "'on', of type Linear, has no w",
+    ),
+    "no shape": (lambda f: f.__delitem__("node/nodes/input/shape"), "of type Input, has no shape"),
+    "no edges": (lambda f: f.__delitem__("node/edges"), "its root, of type NIRGraph, has no edges"),
+    "edge from nowhere": (redirected, "edge from 'nobody' to 'up' in its root joins no node"),
+    "no network": (lambda f: f.__delitem__("node"), "it has no group 'node'"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_nir_cannot_read_is_told_by_node(case: str, tmp_path: Path) -> None:
+    change, reason = UNREADABLE[case]
+    nir.write(tmp_path / "a.nir", stranger())
+    with h5py.File(tmp_path / "a.nir", "r+") as file:
+        change(file)
+    with pytest.raises(ProgramError) as caught:
+        import_nir(tmp_path / "a.nir")
+    assert "is no readable NIR file (" in str(caught.value)
+    assert reason in str(caught.value)
+    assert "with the nodes of nir" in caught.value.remedy
+    assert "\n" not in str(caught.value)
 
 
 ones = np.ones(2)

@@ -95,6 +95,10 @@ def test_a_file_is_decoded_once_until_it_changes(
         (packed("test", [b"GIF89a"], [0]), "image 0 cannot be decoded"),
         (packed("test", [jpeg(1), jpeg(1, size=9)], [0, 1]), "images have the shapes"),
         (packed("test", [jpeg(1)], [7]), "labels 7 to 7, but 2 classes"),
+        ({"train_labels": np.zeros(20)}, "20 labels, 21 offsets"),
+        ({"train_offsets": np.array(3)}, "20 labels, 1 offsets"),
+        ({"train_offsets": np.zeros(21, int)}, "20 labels, 21 offsets"),
+        ({"classes": np.array("cat")}, "classes is <U3 []"),
     ],
 )
 def test_damaged_files_are_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from compilers.operators import adjoint, apply
 from compilers.passes.choose_leak import LeakWarning, choose_leak, recurrent_spectrum
 from compilers.passes.fold_boxes import fold_boxes
 from ep_neuro.errors import GraphError
+from ep_neuro.spectrum import largest_leak
 from tests.helpers.graphs import graph_of, random_residual_spec
 
 
@@ -99,6 +101,17 @@ def test_the_chosen_leak_contracts_the_lowest_eigenvector_and_a_larger_one_does_
     limit = 2 / (1 - lowest)
     assert leak == pytest.approx(min(1.0, 0.9 * limit), rel=0.02)
     assert abs(1 + 1.01 * limit * (lowest - 1)) > 1
+
+
+@pytest.mark.parametrize(("weight", "leak"), [(0.3, 1.0), (0.7, 1.0), (0.8, 0.8), (0.9, 0.8)])
+def test_by_default_weakly_coupled_neurons_take_whole_steps_and_others_smaller_ones(
+    weight: float, leak: float
+) -> None:
+    for code in ("graded", "sigma-delta"):
+        graph = choose_leak(pair(weight), partial(largest_leak, code))
+        assert graph.neurons[0].dynamics.leak == pytest.approx(leak, abs=1e-3)
+    spiking = choose_leak(pair(weight), partial(largest_leak, "spike"))
+    assert spiking.neurons[0].dynamics.leak == 0.5
 
 
 def test_the_leak_is_the_maximum_where_the_network_is_stable() -> None:

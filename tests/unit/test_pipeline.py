@@ -21,6 +21,7 @@ from compilers.pipeline import Pass, common_passes, compile_network, run_passes
 from ep_neuro.errors import CheckFailed, EPNeuroError, GraphError
 from ep_neuro.network import Network
 from ep_neuro.spec import NetworkSpec
+from ep_neuro.spectrum import MAX_LEAKS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -89,6 +90,16 @@ def test_every_stage_prints_what_it_printed_before(
     if os.environ.get("EP_NEURO_WRITE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
+
+
+def test_whole_steps_are_for_weights_that_do_not_learn(tiny: Network) -> None:
+    def leak(**options: Any) -> float:
+        (one,) = {p.dynamics.leak for p in compile_network(tiny, **options).graph.neurons}
+        return one
+
+    assert leak() == 1
+    assert leak(learn="contrastive") == pytest.approx(MAX_LEAKS["graded"], abs=1e-3)
+    assert leak(learn="contrastive", leak=1.0) == 1
 
 
 def test_passes_run_in_the_documented_order(tiny: Network) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,19 @@ from packaging.utils import canonicalize_name
 
 from ep_neuro._shadow import check_packages
 from ep_neuro.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from targets.lava.room import PACKAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = [
-    line
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-]
+
+
+def lines_of(name: str) -> list[str]:
+    """Lines of a file of constraints without the comments, each with its hashes."""
+    text = (ROOT / name).read_text().replace("\\\n", "")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+PINS, LAVA_PINS = lines_of("constraints.txt"), lines_of("constraints-lava.txt")
 
 UV = """#!/bin/sh
 # Stands in for uv: notes its arguments, and makes the environment that it is asked for.
@@ -38,8 +39,12 @@ case "$1 $2" in
     "pip install") exit {install} ;;
 esac
 """
-PYTHON_310 = "#!/bin/sh\nexit 0\n"
 OTHER_PYTHON = "#!/bin/sh\nexit 1\n"
+
+
+def python_of(version: str) -> str:
+    """Stands in for a Python that set-up asks whether it is of a version."""
+    return f'#!/bin/sh\n[ "$3" = {version} ]\n'
 
 
 @pytest.fixture
@@ -48,7 +53,9 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "a clone"
     (folder / "tools").mkdir(parents=True)
     (folder / ".ci").mkdir()
-    for name in ("pyproject.toml", "constraints.txt", "Makefile", "tools/setup.sh", ".ci/run"):
+    for name in ("pyproject.toml", "constraints.txt", "constraints-lava.txt", "Makefile"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("tools/setup.sh", ".ci/run"):
         shutil.copy(ROOT / name, folder / name)
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -80,11 +87,11 @@ def set_up(clone: Path, **extra: str) -> subprocess.CompletedProcess[str]:
 # --- what is required --------------------------------------------------------------------------
 
 
-def test_constraints_are_exact_versions_without_addresses() -> None:
-    assert PINS
-    assert not [
-        line for line in PINS if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)
-    ]
+@pytest.mark.parametrize("pins", [PINS, LAVA_PINS], ids=["ours", "lava's"])
+def test_constraints_are_exact_versions_without_addresses(pins: list[str]) -> None:
+    assert pins
+    exact = r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+( +--hash=sha256:[0-9a-f]{64})*"
+    assert not [line for line in pins if not re.fullmatch(exact, line)]
 
 
 def test_every_requirement_is_pinned_within_its_range() -> None:
@@ -93,7 +100,7 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
     lines = [*PROJECT["dependencies"], *(r for group in extras.values() for r in group)]
     problems = []
     for requirement in map(Requirement, lines):
-        if requirement.marker and not requirement.marker.evaluate({"python_version": "3.10"}):
+        if requirement.marker and not requirement.marker.evaluate({"python_version": "3.12"}):
             continue
         version = pins.get(canonicalize_name(requirement.name))
         if version is None or version not in requirement.specifier:
@@ -101,11 +108,13 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
     assert not problems
 
 
-def test_lava_is_asked_for_on_python_310_only() -> None:
-    (lava,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "lava-nc")
-    assert lava.marker is not None
-    wanted = {v: lava.marker.evaluate({"python_version": v}) for v in ("3.10", "3.12", "3.13")}
-    assert wanted == {"3.10": True, "3.12": False, "3.13": False}
+def test_lava_which_is_archived_is_pinned_by_hash_in_an_environment_of_its_own() -> None:
+    (lava,) = (line for line in LAVA_PINS if line.startswith("lava-nc"))
+    assert lava.split()[0] == PACKAGE
+    assert "--hash=sha256:" in lava
+    extras = PROJECT["optional-dependencies"].values()
+    assert "lava" not in " ".join([*PROJECT["dependencies"], *(r for e in extras for r in e)])
+    assert not [line for line in PINS if "lava" in line]
 
 
 def test_the_changelog_starts_with_this_version() -> None:
@@ -116,50 +125,91 @@ def test_the_changelog_starts_with_this_version() -> None:
 # --- set-up ------------------------------------------------------------------------------------
 
 
-def test_set_up_builds_a_pinned_environment_where_the_path_has_a_space(clone: Path) -> None:
-    add_tool(clone, "uv", UV.format(python=0, install=0))
-    add_tool(clone, "python3.10", PYTHON_310)
+@pytest.fixture
+def pythons(clone: Path) -> None:
+    """Both Pythons on the PATH, and a uv that works and finds none."""
+    add_tool(clone, "uv", UV.format(python=1, install=0))
+    for version in ("3.12", "3.10"):
+        add_tool(clone, f"python{version}", python_of(version))
+
+
+@pytest.mark.usefixtures("pythons")
+def test_set_up_builds_pinned_environments_where_the_path_has_a_space(clone: Path) -> None:
     done = set_up(clone)
     assert done.returncode == 0, done.stderr
     assert (clone / ".venv" / ".stamp").exists()
     calls = (clone / "uv.log").read_text()
-    assert "venv --quiet --python python3.10 .venv" in calls
-    assert "--constraint constraints.txt --editable .[dev]" in calls
+    assert "venv --quiet --python python3.12 .venv\n" in calls
+    assert "--constraint constraints.txt --editable .[dev,crossbar]" in calls
+    assert "venv --quiet --python python3.10 .venv-lava\n" in calls
+    assert "--python .venv-lava/bin/python --requirement constraints-lava.txt" in calls
 
 
-def test_set_up_finds_the_python_of_pyenv(clone: Path) -> None:
+def test_set_up_finds_the_pythons_of_pyenv(clone: Path) -> None:
     add_tool(clone, "uv", UV.format(python=1, install=0))
-    add_tool(clone, "python3.10", OTHER_PYTHON)  # a shim that exists and fails
-    pyenv = clone.parent / ".pyenv" / "versions" / "3.10.99" / "bin"
-    pyenv.mkdir(parents=True)
     add_tool(clone, "python3", OTHER_PYTHON)
-    shutil.copy(add_tool(clone, "real", PYTHON_310), pyenv / "python")
+    for version in ("3.12", "3.10"):
+        add_tool(clone, f"python{version}", OTHER_PYTHON)  # a shim that exists and fails
+        pyenv = clone.parent / ".pyenv" / "versions" / f"{version}.99" / "bin"
+        pyenv.mkdir(parents=True)
+        shutil.copy(add_tool(clone, "real", python_of(version)), pyenv / "python")
     assert set_up(clone).returncode == 0
-    assert f"--python {pyenv / 'python'}" in (clone / "uv.log").read_text()
+    calls = (clone / "uv.log").read_text()
+    for version in ("3.12", "3.10"):
+        assert f"--python {clone.parent / '.pyenv/versions'}/{version}.99/bin/python" in calls
 
 
-def test_set_up_prefers_the_python_that_the_user_names(clone: Path) -> None:
-    add_tool(clone, "uv", UV.format(python=1, install=0))
-    add_tool(clone, "python3.10", PYTHON_310)
-    chosen = add_tool(clone, "chosen", PYTHON_310)
-    assert set_up(clone, EP_PYTHON=str(chosen)).returncode == 0
-    assert f"--python {chosen}" in (clone / "uv.log").read_text()
+@pytest.mark.usefixtures("pythons")
+def test_set_up_prefers_the_pythons_that_the_user_names(clone: Path) -> None:
+    chosen = add_tool(clone, "chosen", python_of("3.12"))
+    lavas = add_tool(clone, "chosen310", python_of("3.10"))
+    assert set_up(clone, EP_PYTHON=str(chosen), EP_PYTHON310=str(lavas)).returncode == 0
+    calls = (clone / "uv.log").read_text()
+    assert f"--python {chosen} .venv\n" in calls
+    assert f"--python {lavas} .venv-lava\n" in calls
 
 
-def test_set_up_refuses_a_named_python_of_another_version(clone: Path) -> None:
-    add_tool(clone, "uv", UV.format(python=0, install=0))
+@pytest.mark.usefixtures("pythons")
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_another_supported_python_takes_versions_from_the_ranges(clone: Path, version: str) -> None:
+    chosen = add_tool(clone, "chosen", python_of(version))
+    done = set_up(clone, EP_PYTHON=str(chosen))
+    assert done.returncode == 0
+    assert "constraints.txt is for Python 3.12" in done.stderr
+    assert "--constraint" not in (clone / "uv.log").read_text()
+
+
+@pytest.mark.usefixtures("pythons")
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [("EP_PYTHON", "is not a Python 3.11 to 3.13"), ("EP_PYTHON310", "is not a Python 3.10")],
+)
+def test_set_up_refuses_a_named_python_of_another_version(
+    clone: Path, variable: str, problem: str
+) -> None:
     wrong = add_tool(clone, "wrong", OTHER_PYTHON)
-    done = set_up(clone, EP_PYTHON=str(wrong))
+    done = set_up(clone, **{variable: str(wrong)})
     assert done.returncode == 2
-    assert "is not a Python 3.10" in done.stderr
+    assert problem in done.stderr
 
 
-def test_set_up_without_python_310_says_what_to_do(clone: Path) -> None:
+def test_set_up_without_a_python_that_will_do_says_what_to_do(clone: Path) -> None:
     add_tool(clone, "uv", UV.format(python=1, install=0))
     add_tool(clone, "python3", OTHER_PYTHON)
     done = set_up(clone)
     assert done.returncode == 2
-    assert "or set EP_PYTHON=/path/to/python3.10" in done.stderr.splitlines()[-1]
+    assert "or set EP_PYTHON=/path/to/python" in done.stderr.splitlines()[-1]
+
+
+def test_set_up_without_python_310_goes_on_without_lava_and_says_so(clone: Path) -> None:
+    add_tool(clone, "uv", UV.format(python=1, install=0))
+    add_tool(clone, "python3", OTHER_PYTHON)
+    add_tool(clone, "python3.12", python_of("3.12"))
+    done = set_up(clone)
+    assert done.returncode == 0
+    assert (clone / ".venv" / ".stamp").exists()
+    assert "the target lava cannot run here and its tests skip" in done.stderr
+    assert ".venv-lava" not in (clone / "uv.log").read_text()
 
 
 def test_set_up_without_uv_or_python3_says_what_to_do(clone: Path) -> None:
@@ -178,7 +228,7 @@ def test_set_up_without_venv_and_pip_says_what_to_do(clone: Path) -> None:
 
 def test_a_failed_installation_leaves_no_stamp(clone: Path) -> None:
     add_tool(clone, "uv", UV.format(python=0, install=1))
-    add_tool(clone, "python3.10", PYTHON_310)
+    add_tool(clone, "python3.12", python_of("3.12"))
     done = set_up(clone)
     assert done.returncode == 2
     assert "the packages could not be installed" in done.stderr

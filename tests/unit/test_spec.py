@@ -128,6 +128,14 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
             "give 'h1' the shape [2, 2, 2]",
         ],
     ),
+    "kernel larger than the image": (
+        lambda d: d["couplings"][0].update(kernel=30),
+        ["kernel 30 is larger than the padded image 6 x 6", "take at most 6"],
+    ),
+    "pool with no place": (
+        lambda d: d["couplings"][0].update(kernel=6, pool="avg"),
+        ["a 2x2 pool finds no place on the 1 x 1", "remove pool"],
+    ),
     "convolution into a vector": (
         lambda d: d["couplings"][1].update(kind="conv", kernel=1),
         ["coupling 'h1->out'", "[2, 4, 4] to [3]", "use kind: dense"],
@@ -155,6 +163,10 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
     "a coupling twice": (
         lambda d: d["couplings"].append({"pre": "h1", "post": "out"}),
         ["coupling 'h1->out'", "stands 2 times", "rename"],
+    ),
+    "the way back of a coupling": (
+        lambda d: d["couplings"].append({"pre": "out", "post": "h1"}),
+        ["coupling 'out->h1'", "way back of 'h1->out'", "drop it", "untied: true"],
     ),
     "a population twice": (
         lambda d: d["populations"].append(population("h1")),

@@ -88,6 +88,21 @@ def test_every_last_threshold_stands_when_the_phase_ends(
         assert all(fall.at(t + 1) <= fall.at(t) for t in range(1, steps))
 
 
+@settings(max_examples=20)
+@given(gain=st.floats(1e-6, 1e3), precision=st.floats(1e-4, 0.3))
+def test_where_steps_are_whole_a_population_is_silent_until_the_signal_has_come_by_all_paths(
+    gain: float, precision: float
+) -> None:
+    couplings, _ = ways(gain=gain)
+    depth = depths(SHAPES, couplings)
+    slowly = falls(SHAPES, "out", couplings, 64, precision)
+    for name, fall in falls(SHAPES, "out", couplings, 64, precision, whole=True).items():
+        assert fall.end == slowly[name].end
+        assert fall.at(depth[name] + 1) == pytest.approx(fall.end, rel=1e-4)
+        # No state leaves its box: a change of one height or more is not to be had.
+        assert all(fall.at(t) > 1 for t in range(1, depth[name] + 1))
+
+
 def test_what_cannot_reach_the_output_may_be_coarse() -> None:
     couplings, _ = ways(edges=(("a", "b"), ("b", "out"), ("a", "skip")))
     assert sensitivities(SHAPES, "out", couplings)["skip"] == 0

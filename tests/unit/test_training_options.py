@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -300,8 +301,39 @@ def test_what_changes_no_result_may_change_when_resuming(
 ) -> None:
     train(config(epochs=1), tmp_path, dataset=clusters())
     resumed = train(config(epochs=1, **changes), tmp_path, dataset=clusters(), resume=True)
-    torch.set_num_threads(1)
     assert len(resumed.history) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_has_its_threads_back_after_a_training(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    during: list[int] = []
+
+    def monitor(*_: object) -> None:
+        during.append(torch.get_num_threads())
+        if fails:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
+            train(config(epochs=1, threads=2), dataset=clusters(), monitor=monitor)
+        assert (set(during), torch.get_num_threads()) == ({2}, 1)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_threads_beyond_the_cores_are_told_and_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    during: list[int] = []
+    with pytest.warns(UserWarning, match="threads: 5000 on 1 cores would wait .*; 1 are used"):
+        train(
+            config(epochs=1, threads=5000),
+            dataset=clusters(),
+            monitor=lambda *_: during.append(torch.get_num_threads()),
+        )
+    assert set(during) == {1}
 
 
 # --- where metrics go --------------------------------------------------------------------------

@@ -106,6 +106,17 @@ def test_one_flaw_is_enough_to_fail(flaw: dict[str, float]) -> None:
     assert not dataclasses.replace(good, **flaw).holds  # type: ignore[arg-type]
 
 
+def test_a_network_held_at_the_ends_of_its_boxes_has_nothing_to_compare() -> None:
+    network, x, y = problem()
+    with torch.no_grad():
+        network.biases[network.spec.output].fill_(-99.0)
+    result = check_network(network, x, y)
+    assert result.settled
+    assert result.vanishes
+    assert not result.holds
+    assert not check_network(*problem()).vanishes
+
+
 def test_energy_rises_counts_no_sweep_of_a_coloured_schedule() -> None:
     network = scaled(Network(digits_like_residual()).double(), 3)
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

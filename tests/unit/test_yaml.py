@@ -74,9 +74,11 @@ def test_any_text_is_some_value(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [("0.01", 0.01), ("1e-3", 0.001), ("true", True), ("null", None), ("[1, 2]", [1, 2]),
-     ("{a: 1}", {"a": 1}), ("zoo:x", "zoo:x"), ("[1,", "[1,"), ("2001-99-99", "2001-99-99")],
+     ("{a: 1}", {"a": 1}), ("zoo:x", "zoo:x"), ("[1,", "[1,"), ("2001-99-99", "2001-99-99"),
+     ("on", "on"), ("no", "no"), ("1_000", "1_000"), ("010", 10), ("0o17", 15), ("0xff", 255),
+     ("12:30", "12:30"), ("-.inf", float("-inf")), ("~", None), (".5", 0.5), ("-3", -3)],
 )  # fmt: skip
-def test_a_value_on_the_command_line_is_yaml_or_text(text: str, value: Any) -> None:
+def test_a_value_on_the_command_line_is_yaml_1_2_or_text(text: str, value: Any) -> None:
     assert parse_value(text) == value
 
 

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lava.magma.compiler.channels.pypychannel import PyPyChannel
 
-from targets.lava import BACKEND
-
-pytestmark = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+from targets.lava.channels import DirectRecvPort, DirectSendPort, direct_end
 
 SLOTS = 2
 
@@ -22,10 +19,6 @@ SLOTS = 2
 @pytest.fixture
 def ports() -> Iterator[tuple[Any, Any]]:
     """Both ends of a channel of two numbers in `SLOTS` slots, in this process."""
-    from lava.magma.compiler.channels.pypychannel import PyPyChannel
-
-    from targets.lava.channels import DirectRecvPort, DirectSendPort, direct_end
-
     memory = SharedMemory(create=True, size=64)
     manager = SimpleNamespace(create_shared_memory=lambda size: memory)
     channel = PyPyChannel(SimpleNamespace(smm=manager), "s", "r", (2,), np.int64, SLOTS)
