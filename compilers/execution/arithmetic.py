@@ -1,7 +1,7 @@
-"""The two arithmetics of the IR on tensors: float64, and integers with saturation that is counted.
+"""The two arithmetics of the IR on tensors: floats, and integers with saturation that is counted.
 
 Membranes and currents that leak are *fine*: in integers the membrane times 4096 plus the remainder
-of the leak, so that both move by one multiplication.
+of the leak, so that both move by one multiplication. `Cells.plain` is the membrane that it holds.
 """
 
 from __future__ import annotations
@@ -9,48 +9,36 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.ir import (
-    LEAK_BITS,
-    Conv,
-    Dense,
-    FixedPoint,
-    Graph,
-    Population,
-    Projection,
-    SigmaDelta,
-    Spiking,
-)
+from compilers.execution.constants import UNIT, Constants, fits_double, formats
+from compilers.ir import LEAK_BITS, Conv, ConvTranspose, FixedPoint, Graph, Population, Projection
 from compilers.operators import shift_channels
-from ep_neuro.errors import GraphError
 
-UNIT = 1 << LEAK_BITS
-"""The integer that stands for a leak or a nudge of 1."""
-
-DOUBLE = float(1 << 53)
-"""Integers up to it are exact in float64."""
-
-LARGE = 4096
-"""Neurons from which the casts to float32 cost less than they save."""
+if TYPE_CHECKING:
+    from compilers.execution.neurons import Cells
 
 SINGLE_BITS = 24
 """Integers of so many bits, and sums of two of them, are exact in float32."""
 
 
 class Arithmetic(Protocol):
-    """What the dynamics need of numbers; tensors are (N, *population shape).
+    """What the dynamics need of numbers.
 
     Attributes
     ----------
     integers : bool
     wide, narrow : dtype
         Of drives and membranes, and of messages and states.
+    device : device
+    half : Tensor
+        0.5, wide.
+    single : bool
+        float32 may stand for integers where it is exact.
     saturations : Counter
         By population the values that met the end of their format.
     """
@@ -58,18 +46,29 @@ class Arithmetic(Protocol):
     integers: bool
     wide: torch.dtype
     narrow: torch.dtype
+    device: torch.device
+    half: Tensor
+    single: bool
     saturations: Counter[str]
+
+    def constants(self, population: Population) -> Constants:
+        """Leak, box and formats of `population` in its own units."""
+        ...
 
     def weight(self, projection: Projection, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The weight as operators take it, float64."""
         ...
 
-    def gain(self, projection: Projection, acc: Tensor) -> Tensor:
-        """An operator's result in the units of the receiving membrane, a tensor of its own."""
+    def factor(self, projection: Projection) -> float | None:
+        """What a weight can be multiplied by in place of a gain of the result, if it can."""
         ...
 
-    def bound(self, population: Population) -> float:
-        """What no state of the population exceeds in size, in units of messages."""
+    def rounds(self, projection: Projection) -> bool:
+        """Whether a result is rounded, halves up."""
+        ...
+
+    def gain(self, projection: Projection, found: Tensor) -> Tensor:
+        """An operator's result in the units of the receiving membrane."""
         ...
 
     def real(self, population: Population, values: Tensor) -> Tensor:
@@ -80,95 +79,105 @@ class Arithmetic(Protocol):
         """Real numbers as messages."""
         ...
 
-    def membrane(self, population: Population, x: float) -> float:
-        """A real number in the units of the membrane."""
+    def target(self, population: Population, y: Tensor) -> Tensor:
+        """Real targets of the output in units of its membrane."""
         ...
 
-    def plain(self, fine: Tensor) -> Tensor:
-        """The membrane that a fine one holds."""
+    def leak(self, cells: Cells, fine: Tensor) -> None:
+        """``v + leak (I - v)`` as the membrane's format holds it, in place."""
         ...
 
-    def leak(self, population: Population, fine: Tensor, drive: Tensor) -> Tensor:
-        """``v + leak (I - v)`` as the membrane's format holds it, fine."""
+    def clip(self, cells: Cells) -> None:
+        """Set `cells.z` to the membrane clipped to the box, in units of messages."""
         ...
 
-    def clip(self, population: Population, fine: Tensor) -> Tensor:
-        """The state that a fine membrane shows: clipped to the box, in units of messages."""
+    def fire(self, cells: Cells) -> None:
+        """Move the membrane by the current, and set `cells.z` to the spikes."""
         ...
 
-    def fire(self, population: Population, v: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
-        """The membrane after a step under the fine current, and its spikes."""
-        ...
-
-    def send(self, population: Population, values: Tensor) -> Tensor:
-        """`values` as the message's format can hold them."""
+    def send(self, cells: Cells, values: Tensor) -> None:
+        """Let `values` be as the message's format can hold them, in place."""
         ...
 
     def threshold(self, population: Population, t: int) -> float:
         """Threshold of a sigma-delta population at step `t`, in units of messages."""
         ...
 
-    def nudge(self, population: Population, beta: float, y: Tensor, shown: Tensor) -> Tensor:
-        """``beta (y - z)`` in units of the membrane; `y` is real, `shown` in message units."""
+    def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
+        """``beta (y - z)`` in units of the membrane, as is `y`; `shown` is in message units."""
         ...
 
 
 class Floating:
-    """Float64 throughout; nothing saturates."""
+    """Floating point throughout; nothing saturates.
 
-    integers = False
-    wide = narrow = torch.float64
+    Parameters
+    ----------
+    dtype : dtype
+    device : device
+    """
 
-    def __init__(self) -> None:
+    integers, single = False, False
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.saturations: Counter[str] = Counter()
+        self.wide = self.narrow = dtype
+        self.device, self.half = device, torch.tensor(0.5, dtype=dtype, device=device)
+
+    def constants(self, population: Population) -> Constants:
+        return Constants.real(population)
 
     def weight(self, projection: Projection, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         return arrays[projection.weight].astype(np.float64)
 
-    def gain(self, projection: Projection, acc: Tensor) -> Tensor:
-        return projection.scale * acc
+    def factor(self, projection: Projection) -> float | None:
+        return None if projection.scale == 1 else projection.scale
 
-    def bound(self, population: Population) -> float:
-        return math.inf
+    def rounds(self, projection: Projection) -> bool:
+        return False
+
+    def gain(self, projection: Projection, found: Tensor) -> Tensor:
+        return found if projection.scale == 1 else projection.scale * found
 
     def real(self, population: Population, values: Tensor) -> Tensor:
-        return values
+        return values.double()
 
     def message(self, population: Population, x: Tensor) -> Tensor:
-        return x
+        return x.to(self.device, self.narrow)
 
-    def membrane(self, population: Population, x: float) -> float:
-        return x
+    def target(self, population: Population, y: Tensor) -> Tensor:
+        return y.to(self.device, self.wide)
 
-    def plain(self, fine: Tensor) -> Tensor:
-        return fine
+    def leak(self, cells: Cells, fine: Tensor) -> None:
+        torch.sub(cells.drive, fine, out=cells.spare)
+        fine.add_(cells.spare, alpha=cells.constants.leak)
 
-    def leak(self, population: Population, fine: Tensor, drive: Tensor) -> Tensor:
-        return (drive - fine).mul_(leak_of(population)).add_(fine)
+    def clip(self, cells: Cells) -> None:
+        if cells.constants.box is None:
+            cells.z.copy_(cells.v)
+        else:
+            torch.clamp(cells.v, *cells.constants.box, out=cells.z)
 
-    def clip(self, population: Population, fine: Tensor) -> Tensor:
-        return fine if population.box is None else fine.clamp(*population.box)
+    def fire(self, cells: Cells) -> None:
+        cells.v.add_(cells.u).clamp_(*cells.constants.levels)
+        torch.ge(cells.v, 1, out=cells.z)
+        cells.v.sub_(cells.z)
 
-    def fire(self, population: Population, v: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
-        assert isinstance(population.dynamics, Spiking)
-        bound = population.dynamics.bound
-        v = (v + fine).clamp_(-bound, 1 + bound)
-        spike = torch.ge(v, 1, out=torch.empty_like(v))
-        return v.sub_(spike), spike
-
-    def send(self, population: Population, values: Tensor) -> Tensor:
-        return values
+    def send(self, cells: Cells, values: Tensor) -> None:
+        """Any number can be sent."""
 
     def threshold(self, population: Population, t: int) -> float:
-        assert isinstance(population.dynamics, SigmaDelta)
-        return population.dynamics.threshold(t)
+        return population.dynamics.threshold(t)  # type: ignore[union-attr]
 
-    def nudge(self, population: Population, beta: float, y: Tensor, shown: Tensor) -> Tensor:
-        return beta * (y - shown)
+    def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
+        return (y - shown).mul_(beta)
 
 
 class Integer:
-    """Exact integers: in float64 and float32 while all of `graph` fits them, else in int64.
+    """Exact integers: in float64 while all of `graph` fits it, else in int64.
+
+    Messages of a graph of images are float32, for its convolutions, if that holds them; on a GPU
+    all is float64, for its convolutions may multiply sums of weights.
 
     Raises
     ------
@@ -178,211 +187,146 @@ class Integer:
 
     integers = True
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, device: torch.device) -> None:
         self.saturations: Counter[str] = Counter()
         held = [f for p in graph.populations for f in formats(p)]
         self.wide = torch.float64 if fits_double(graph) else torch.int64
-        large = sum(p.size for p in graph.neurons) >= LARGE
-        single = large and self.wide == torch.float64 and all(f.bits <= SINGLE_BITS for f in held)
-        self.narrow = torch.float32 if single else self.wide
-        self._half = torch.tensor(0.5, dtype=torch.float64)
-        self._numbers = {p.name: _Numbers.of(p) for p in graph.populations}
+        self.device, self.half = device, torch.tensor(0.5, dtype=torch.float64, device=device)
+        self.single = device.type == "cpu"
+        images = any(isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
+        short = self.wide == torch.float64 and all(f.bits <= SINGLE_BITS for f in held)
+        self.narrow = torch.float32 if images and short and self.single else self.wide
+
+    def constants(self, population: Population) -> Constants:
+        return Constants.whole(population)
 
     def weight(self, projection: Projection, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         exponent = None if projection.exponent is None else arrays[projection.exponent]
         return shift_channels(arrays[projection.weight], exponent).astype(np.float64)
 
-    def gain(self, projection: Projection, acc: Tensor) -> Tensor:
+    def factor(self, projection: Projection) -> float | None:
         assert projection.rescale is not None
-        multiplier, bits = projection.rescale.multiplier, projection.rescale.shift
-        wide = acc if acc.dtype == self.wide else acc.to(self.wide)
         if self.wide == torch.int64:
-            return self._shift(wide * multiplier, bits)
-        # Both factors in one product: it is exact, for a power of two only moves the point.
-        if bits >= 0:
-            return wide * (multiplier * 2.0**bits)
-        return torch.add(self._half, wide, alpha=multiplier * 2.0**bits).floor_()
+            return None
+        return projection.rescale.multiplier * 2.0**projection.rescale.shift
 
-    def bound(self, population: Population) -> float:
-        return self._numbers[population.name].bound
+    def rounds(self, projection: Projection) -> bool:
+        assert projection.rescale is not None
+        return projection.rescale.shift < 0
+
+    def gain(self, projection: Projection, found: Tensor) -> Tensor:
+        assert projection.rescale is not None
+        if self.wide == torch.int64:
+            product = found * projection.rescale.multiplier
+            return self._shift(product, projection.rescale.shift)
+        factor = projection.rescale.multiplier * 2.0**projection.rescale.shift
+        if projection.rescale.shift >= 0:
+            return found * factor
+        return torch.add(self.half, found, alpha=factor).floor_()
 
     def real(self, population: Population, values: Tensor) -> Tensor:
         return values.double() / formats(population)[1].one
 
     def message(self, population: Population, x: Tensor) -> Tensor:
-        whole = (x * formats(population)[1].one).add_(0.5).floor_()
-        return self._saturate(population, whole, formats(population)[1]).to(self.narrow)
+        whole = (x.to(self.device) * formats(population)[1].one).add_(0.5).floor_()
+        return self._held(population, whole, formats(population)[1]).to(self.narrow)
 
-    def membrane(self, population: Population, x: float) -> float:
-        return math.floor(x * formats(population)[0].one + 0.5)
+    def target(self, population: Population, y: Tensor) -> Tensor:
+        whole = (y.to(self.device) * formats(population)[0].one).add_(0.5).floor_()
+        return whole.to(self.wide)
 
-    def plain(self, fine: Tensor) -> Tensor:
-        return self._down(fine, LEAK_BITS)
+    def leak(self, cells: Cells, fine: Tensor) -> None:
+        own = cells.constants
+        torch.sub(cells.drive, cells.plain, out=cells.spare)
+        fine.add_(cells.spare, alpha=int(own.leak))
+        self._down(fine, LEAK_BITS, cells.plain)
+        if not cells.safe:
+            self._saturate_fine(cells, fine)
 
-    def leak(self, population: Population, fine: Tensor, drive: Tensor) -> Tensor:
-        own = self._numbers[population.name]
-        away = self._down(fine, LEAK_BITS)
-        torch.sub(drive, away, out=away)
-        fine = torch.add(fine, away, alpha=own.leak, out=away)
-        least, largest = fine.aminmax()
-        if own.low <= least.item() and largest.item() < own.high:
-            return fine
-        plain = self._down(fine, LEAK_BITS)
-        lost = plain - self._saturate(population, plain, own.state)
-        return fine.sub_(lost, alpha=UNIT)
+    def _saturate_fine(self, cells: Cells, fine: Tensor) -> None:
+        low, high = cells.constants.state.range  # type: ignore[union-attr]
+        if not _leaves(cells.plain, low, high):
+            return
+        for p in cells.populations:
+            plain = cells.part(cells.plain, p.name)
+            held = self._held(p, plain, formats(p)[0])
+            cells.part(fine, p.name).sub_(plain - held, alpha=UNIT)
+            plain.copy_(held)
 
-    def clip(self, population: Population, fine: Tensor) -> Tensor:
-        own = self._numbers[population.name]
-        finer = own.state.frac - own.message.frac
-        if finer > 0:
-            q = self._shift(fine, -(LEAK_BITS + finer))
+    def clip(self, cells: Cells) -> None:
+        own = cells.constants
+        q = cells.z if cells.z.dtype == self.wide else cells.spare
+        if own.finer > 0:
+            self._nearest(cells.v, LEAK_BITS + own.finer, q)
         else:
-            q = self._shift(self._down(fine, LEAK_BITS), -finer)
+            torch.mul(cells.plain, 1 << -own.finer, out=q)
         if own.box is not None:
             q.clamp_(*own.box)
-        q = self.send(population, q)
-        return q if self.narrow == self.wide else q.to(self.narrow)
+        if q is not cells.z:
+            cells.z.copy_(q)
+        if not own.shows:
+            self.send(cells, cells.z)
 
-    def fire(self, population: Population, v: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
-        own = self._numbers[population.name]
+    def fire(self, cells: Cells) -> None:
+        own = cells.constants
         low, high = own.levels
-        u = self.plain(fine)
-        u = u if self.narrow == self.wide else u.to(self.narrow)
-        v = u.add_(v).clamp_(low, high)
-        if low < own.state.range[0] or own.state.range[1] < high:
-            v = self._saturate(population, v, own.state)
-        spike = self._down(v, own.state.frac).clamp_(0, 1)
-        return v.sub_(spike, alpha=own.state.one), spike
+        cells.v.add_(cells.plain).clamp_(low, high)
+        state = own.state
+        assert state is not None
+        if low < state.range[0] or state.range[1] < high:
+            self._saturate(cells, cells.v, state)
+        torch.ge(cells.v, state.one, out=cells.z)
+        cells.v.sub_(cells.z, alpha=state.one)
 
-    def send(self, population: Population, values: Tensor) -> Tensor:
-        own = self._numbers[population.name]
-        return values if own.fits else self._saturate(population, values, own.message)
+    def send(self, cells: Cells, values: Tensor) -> None:
+        assert cells.constants.message is not None
+        if not cells.constants.sends:
+            self._saturate(cells, values, cells.constants.message)
 
     def threshold(self, population: Population, t: int) -> float:
-        assert isinstance(population.dynamics, SigmaDelta)
-        return max(1, round(population.dynamics.threshold(t) * formats(population)[1].one))
+        one = formats(population)[1].one
+        return max(1, round(population.dynamics.threshold(t) * one))  # type: ignore[union-attr]
 
-    def nudge(self, population: Population, beta: float, y: Tensor, shown: Tensor) -> Tensor:
-        state, message = formats(population)
-        target = (y * state.one).add_(0.5).floor_().to(self.wide)
-        distance = target - self._shift(shown.to(self.wide), state.frac - message.frac)
-        return self._down(distance * round(UNIT * beta), LEAK_BITS)
+    def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
+        distance = y - self._shift(shown.to(self.wide), constants.finer)
+        distance *= round(UNIT * beta)
+        return self._down(distance, LEAK_BITS, distance)
 
-    def _saturate(self, population: Population, values: Tensor, limits: FixedPoint) -> Tensor:
+    # --- saturation ----------------------------------------------------------------------------
+
+    def _saturate(self, cells: Cells, values: Tensor, limits: FixedPoint) -> None:
+        if _leaves(values, *limits.range):
+            for p in cells.populations:
+                part = cells.part(values, p.name)
+                part.copy_(self._held(p, part, limits))
+
+    def _held(self, population: Population, values: Tensor, limits: FixedPoint) -> Tensor:
         held = values.clamp(*limits.range)
         self.saturations[population.name] += int(torch.count_nonzero(held != values))
         return held
 
+    # --- shifts --------------------------------------------------------------------------------
+
     def _shift(self, values: Tensor, bits: int) -> Tensor:
         """`compilers.integers.shift`, as a tensor of its own."""
-        if self.wide == torch.int64:
-            return values << bits if bits >= 0 else (values + (1 << (-bits - 1))) >> -bits
         if bits >= 0:
-            return values * 2.0**bits
-        return torch.add(self._half, values, alpha=2.0**bits).floor_()
+            return values * (1 << bits)
+        return self._nearest(values, -bits, torch.empty_like(values))
 
-    def _down(self, values: Tensor, bits: int) -> Tensor:
-        """``values >> bits``, as a tensor of its own."""
+    def _nearest(self, values: Tensor, bits: int, out: Tensor) -> Tensor:
+        """``values >> bits``, rounded to nearest, halves up."""
         if self.wide == torch.int64:
-            return values >> bits
-        return torch.mul(values, 2.0**-bits).floor_()
+            torch.add(values, 1 << (bits - 1), out=out)
+            return out.bitwise_right_shift_(bits)
+        return torch.add(self.half, values, alpha=2.0**-bits, out=out).floor_()
+
+    def _down(self, values: Tensor, bits: int, out: Tensor) -> Tensor:
+        """``values >> bits``."""
+        if self.wide == torch.int64:
+            return torch.bitwise_right_shift(values, bits, out=out)
+        return torch.mul(values, 2.0**-bits, out=out).floor_()
 
 
-def formats(population: Population) -> tuple[FixedPoint, FixedPoint]:
-    """Formats of the membrane and of the messages; an input has the latter only."""
-    if population.message is None:
-        raise GraphError(
-            f"population '{population.name}'",
-            "it has no number format in a graph of integers",
-            "run the pass 'quantize' on the whole graph",
-        )
-    return population.state or population.message, population.message
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """The integers of a population.
-
-    Attributes
-    ----------
-    state, message : FixedPoint
-    leak : int
-        In units of 2**-12.
-    low, high : int
-        A fine membrane is within its format from `low` to below `high`.
-    box : tuple of int, optional
-        In units of messages.
-    levels : tuple of int
-        Ends of the membrane of spiking neurons.
-    bound : int
-        What no state exceeds in size, in units of messages.
-    fits : bool
-        Changes of the state cannot exceed the message's format.
-    """
-
-    state: FixedPoint
-    message: FixedPoint
-    leak: int
-    low: int
-    high: int
-    box: tuple[int, int] | None
-    levels: tuple[int, int]
-    bound: int
-    fits: bool
-
-    @classmethod
-    def of(cls, population: Population) -> _Numbers:
-        state, message = formats(population)
-        low, high = state.range
-        box, bound = None, -message.range[0]
-        if population.box is not None:
-            box = (
-                round(population.box[0] * message.one),
-                round(population.box[1] * message.one),
-            )
-            bound = min(bound, max(abs(edge) for edge in box))
-        over = getattr(population.dynamics, "bound", 0.0)
-        levels = (math.floor(-over * state.one + 0.5), math.floor((1 + over) * state.one + 0.5))
-        if isinstance(population.dynamics, Spiking):
-            bound = 1
-        return cls(
-            state=state,
-            message=message,
-            leak=round(UNIT * leak_of(population)),
-            low=low * UNIT,
-            high=(high + 1) * UNIT,
-            box=box,
-            levels=levels,
-            bound=bound,
-            fits=2 * bound <= message.range[1],
-        )
-
-
-def fits_double(graph: Graph) -> bool:
-    """Whether float64 holds every integer that `graph` can come to, learnt weights included."""
-    learnt = {r.weight: (1 << ((r.bits or 1) - 1)) - 1 for r in graph.plasticity}
-    for post in graph.neurons:
-        # The membrane, a bias and a nudge as large, and what they may differ by.
-        drive = float(4 << formats(post)[0].bits)
-        if post.bias is not None:
-            drive += float(np.abs(graph.arrays[post.bias].astype(np.float64)).max())
-        for p in graph.into(post.name):
-            weight, pre = graph.arrays[p.weight], graph.population(p.pre)
-            exponent = 0 if p.exponent is None else int(graph.arrays[p.exponent].max())
-            largest = max(int(np.abs(weight).max()), learnt.get(p.weight, 0)) << exponent
-            receiving = 0 if isinstance(p.operator, Dense | Conv) else 1
-            fan_in = weight.size // weight.shape[receiving]
-            sent = 1 if isinstance(pre.dynamics, Spiking) else -formats(pre)[1].range[0]
-            assert p.rescale is not None
-            product = float(fan_in * largest * sent * abs(p.rescale.multiplier))
-            if product >= DOUBLE:
-                return False
-            drive += product * 2.0**p.rescale.shift + 1
-        if 2 * UNIT * drive >= DOUBLE:
-            return False
-    return True
-
-
-def leak_of(population: Population) -> float:
-    """Leak of a population that has one."""
-    return float(getattr(population.dynamics, "leak", 1.0))
+def _leaves(values: Tensor, low: float, high: float) -> bool:
+    least, largest = values.aminmax()
+    return not (low <= least.item() and largest.item() <= high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,40 +10,18 @@ import torch
 from torch import Tensor
 
 from compilers.execution.arithmetic import Arithmetic, Floating, Integer
-from compilers.execution.maps import LinearMap, Messages, inside, inward
-from compilers.execution.neurons import State, advance, at_rest
-from compilers.ir import Graded, Graph, Phase, Population, Projection, SigmaDelta, Spiking
+from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_map
+from compilers.execution.neurons import Cells, advance
+from compilers.execution.streams import Stream, union
+from compilers.ir import Graded, Graph, Phase, Population, SigmaDelta, Spiking
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Everything that a later phase needs in order to start from here; nothing is written to.
-
-    Attributes
-    ----------
-    t : int
-        Steps made since rest.
-    states : dict of State
-        By population.
-    flight : tuple of dict
-        What populations told their receivers in the last steps, the newest first, as far back as
-        the longest delay; who is missing said nothing.
-    sums : dict of Tensor
-        Operator results of all messages so far, by projection whose receivers add them up.
-    constant, drives : dict of Tensor
-        The constant drive of the last step, and this with what has been added up, by population.
-    """
+    """Everything that a later phase needs in order to start from here: `t` steps after rest."""
 
     t: int
-    states: Mapping[str, State]
-    flight: tuple[Mapping[str, Messages], ...]
-    sums: Mapping[str, Tensor]
-    constant: Mapping[str, Tensor]
-    drives: Mapping[str, Tensor]
-
-
-Heard = list[tuple[Projection, Tensor, Tensor | None]]
-"""What arrives in one step: operator results of some samples, and which (None: of all)."""
+    values: tuple[Tensor, ...]
 
 
 class Engine:
@@ -51,187 +29,301 @@ class Engine:
 
     In integers an operator of a sum is the sum of the operator's results, so graded messages are
     passed on as changes, like those of sigma-delta: what has come to rest costs nothing.
+
+    Parameters
+    ----------
+    graph : Graph
+    dtype : dtype
+        Of a graph in floating point; integers are exact whatever it is.
+    device : str
+    maps : mapping of callable, optional
+        By projection a linear map in place of its operator. Maps are given what receivers take
+        messages to mean, whole, and not changes that they would add up.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.numbers: Arithmetic = Integer(graph) if graph.quantised else Floating()
-        self._populations = {p.name: p for p in graph.populations}
-        self._neurons = graph.neurons
-        self._maps: dict[str, LinearMap] = {}
-        by_id: dict[str, np.ndarray] = {}
-        for p in graph.projections:
-            if p.weight not in by_id:
-                by_id[p.weight] = self.numbers.weight(p, graph.arrays)
-            self._maps[p.name] = self._map(p, by_id[p.weight])
-        biases = {p.name: graph.arrays[p.bias] for p in graph.neurons if p.bias is not None}
-        self._biases = {name: self._bias(bias) for name, bias in biases.items()}
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+        maps: Mapping[str, Apply] | None = None,
+    ) -> None:
+        self.graph, self.holds = graph, maps is not None
+        place = torch.device(device)
+        self.numbers: Arithmetic = (
+            Integer(graph, place) if graph.quantised else Floating(dtype, place)
+        )
         # Sums of what old weights made of old messages are no use to weights that learn.
-        adding = (SigmaDelta, Graded) if graph.quantised and not graph.plasticity else SigmaDelta
-        self._adding = {p.name for p in graph.neurons if isinstance(p.dynamics, adding)}
-        names = {p.name for p in graph.sources}
-        self.recurrent = [p for p in graph.projections if p.pre not in names]
-        self.feedforward = [p for p in graph.projections if p.pre in names]
+        self.changes = graph.quantised and not graph.plasticity and not self.holds
+        adding = (SigmaDelta, Graded) if self.changes else SigmaDelta
+        names = {p.name for p in graph.neurons if isinstance(p.dynamics, adding)}
+        self.adding = set() if self.holds else names
+        self._biases: dict[str, Tensor] = {}
+        self.maps: dict[str, LinearMap] = {}
+        self.bounds: dict[str, float] = {}
+        for p in graph.populations:
+            bound = self.numbers.constants(p).bound
+            self.bounds[p.name] = bound if isinstance(p.dynamics, Spiking) else 2 * bound
+        self._prepare(maps or {})
+        neurons = {p.name for p in graph.neurons}
+        self.recurrent = [p for p in graph.projections if p.pre in neurons]
+        self.feedforward = [p for p in graph.projections if p.pre not in neurons]
         self.depth = max((p.delay for p in self.recurrent), default=1)
+        self._batch: Batch | None = None
+
+    def _prepare(self, maps: Mapping[str, Apply]) -> None:
+        graph, shapes = self.graph, {p.name: p.shape for p in self.graph.populations}
+        for p in graph.projections:
+            rest = (p, shapes[p.pre], shapes[p.post], self.numbers, self.bounds[p.pre])
+            given = maps.get(p.name)
+            self.maps[p.name] = linear_map(*rest) if given is None else GivenMap(given, *rest)
+        weights = {p.weight: self.numbers.weight(p, graph.arrays) for p in graph.projections}
+        biases = {p.name: graph.arrays[p.bias] for p in graph.neurons if p.bias is not None}
+        self.load(weights, biases)
 
     def load(self, weights: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> None:
         """Go on with other `weights` by id (float64, shifted) and `biases` by population."""
         for p in self.graph.projections:
             if p.weight in weights:
-                self._maps[p.name] = self._map(p, weights[p.weight])
-        self._biases.update({name: self._bias(bias) for name, bias in biases.items()})
+                self.maps[p.name].load(weights[p.weight])
+        for name, bias in biases.items():
+            self._biases[name] = inward(bias[None]).to(self.numbers.device, self.numbers.wide)
 
-    def rest(self, samples: int) -> Moment:
-        """The moment before the first step."""
-        states = {p.name: at_rest(self.numbers, p, samples) for p in self.graph.neurons}
-        return Moment(0, states, ({},) * self.depth, {}, {}, {})
+    def batch(self, samples: int) -> Batch:
+        """A batch of `samples`, to be driven and brought to rest; the last one is used again."""
+        if self._batch is None or self._batch.samples != samples:
+            self._batch = Batch(self, samples)
+        return self._batch
 
     def message(self, x: np.ndarray) -> Tensor:
         """Inputs (N, *input shape), raw, as the messages of the source."""
         (source,) = self.graph.sources
         return self.numbers.message(source, inward(x))
 
-    def constant_drive(self, x: Tensor) -> dict[str, Tensor]:
-        """What bias and input messages `x` drive each population with at every step."""
-        drives = {}
-        for p in self.graph.neurons:
-            drives[p.name] = torch.zeros(len(x), *inside(p.shape), dtype=self.numbers.wide)
-            if p.name in self._biases:
-                drives[p.name] += self._biases[p.name]
-        for q in self.feedforward:
-            bound = self.numbers.bound(self._populations[q.pre])
-            everyone = Messages(x, bound, signed=True, integers=False)
-            drives[q.post] += self.numbers.gain(q, self._maps[q.name](everyone))
-        return drives
+    def target(self, y: np.ndarray) -> Tensor:
+        """Targets of the output (N, *shape), graph units, for `Batch.step`."""
+        return self.numbers.target(self.graph.population(self.graph.output), inward(y))
 
-    def step(
-        self,
-        before: Moment,
-        constant: Mapping[str, Tensor],
-        phase: Phase,
-        y: Tensor | None,
-    ) -> Moment:
-        """The moment after one step of `phase`.
-
-        Parameters
-        ----------
-        before : Moment
-        constant : dict of Tensor
-            Drive of input and bias; the same object as long as it does not change.
-        phase : Phase
-        y : Tensor, optional
-            Targets of the output as the executor lays them out, real, graph units.
-        """
-        sums, drives, t = dict(before.sums), {}, before.t + 1
-        heard = self._heard(before)
-        states: dict[str, State] = {}
-        messages: dict[str, Messages] = {}
-        for p in self._neurons:
-            old = before.states[p.name]
-            base = before.drives[p.name] if constant is before.constant else None
-            came = heard.get(p.name, [])
-            base = drives[p.name] = self._added(p, base, constant[p.name], came, sums)
-            drive = self._passing(base, came)
-            if phase.nudge and y is not None and p.name == self.graph.output:
-                drive = drive + self.numbers.nudge(p, phase.nudge, y, old.z)
-            states[p.name] = advance(p.dynamics, self.numbers, p, old, drive, t)
-            messages[p.name] = self._told(p, old, states[p.name])
-        flight = (messages, *before.flight[:-1])
-        return Moment(t, states, flight, sums, constant, drives)
-
-    # --- what arrives --------------------------------------------------------------------------
-
-    def _heard(self, before: Moment) -> dict[str, Heard]:
-        """By receiver the results of what arrives now; who says nothing costs nothing."""
-        heard: dict[str, Heard] = {}
+    def reach(self, name: str) -> float:
+        """What messages cannot exceed together as a drive of population `name`."""
+        total = 0.0
         for p in self.recurrent:
-            messages = before.flight[p.delay - 1].get(p.pre)
-            if messages is not None and not messages.silent:
-                found = self._maps[p.name](messages)
-                heard.setdefault(p.post, []).append((p, found, messages.rows))
-        return heard
+            if p.post == name:
+                assert p.rescale is not None
+                gain = abs(p.rescale.multiplier) * 2.0**p.rescale.shift
+                # The whole message bounds the sum of all its changes.
+                total += gain * self.maps[p.name].norm * self.bounds[p.pre] + 1
+        return total
 
-    def _added(
-        self,
-        post: Population,
-        base: Tensor | None,
-        constant: Tensor,
-        heard: Heard,
-        sums: dict[str, Tensor],
-    ) -> Tensor:
-        """`constant` with all that receivers add up; `sums` takes in what is `heard`."""
-        adding = [h for h in heard if h[0].pre in self._adding]
-        if base is not None and not adding:
-            return base
-        samples = constant.shape[0]
-        for p, found, rows in adding:
-            sums[p.name] = self._total(p, sums.get(p.name), found, rows, samples)
-        into = [p for p in self.recurrent if p.post == post.name and p.name in sums]
-        rows = _union((rows for _, _, rows in adding), samples)
-        if base is None or rows is None:
-            return self._gained(constant, [(p, sums[p.name]) for p in into])
-        part = self._gained(constant[rows], [(p, sums[p.name][rows]) for p in into])
-        return base.index_copy(0, rows, part)
-
-    def _total(
-        self, p: Projection, total: Tensor | None, found: Tensor, rows: Tensor | None, samples: int
-    ) -> Tensor:
-        # The whole message bounds the sum of all its changes.
-        bound = self.numbers.bound(self._populations[p.pre])
-        if found.dtype == torch.float32 and not self._maps[p.name].is_single(bound):
-            found = found.double()
-        if total is None:
-            if rows is None:
-                return found
-            total = found.new_zeros(samples, *found.shape[1:])
-        return total + found if rows is None else total.index_add(0, rows, found)
-
-    def _gained(self, drive: Tensor, parts: Iterable[tuple[Projection, Tensor]]) -> Tensor:
-        own = False
-        for p, acc in parts:
-            gained = self.numbers.gain(p, acc)
-            drive = drive.add_(gained) if own else drive + gained
-            own = True
-        return drive
-
-    def _passing(self, base: Tensor, heard: Heard) -> Tensor:
-        """`base` with what is heard in this step alone."""
-        passing = [h for h in heard if h[0].pre not in self._adding]
-        drive = self._gained(base, [(p, found) for p, found, rows in passing if rows is None])
-        for p, found, rows in passing:
-            if rows is not None:
-                drive = drive.clone() if drive is base else drive
-                drive.index_add_(0, rows, self.numbers.gain(p, found))
-        return drive
-
-    # --- what is told --------------------------------------------------------------------------
-
-    def _told(self, p: Population, old: State, new: State) -> Messages:
-        bound, integers = self.numbers.bound(p), self.numbers.integers
-        if isinstance(p.dynamics, Spiking):
-            return Messages(new.message, bound, signed=False, integers=integers)
-        if isinstance(p.dynamics, Graded) and p.name in self._adding:
-            return Messages(new.message - old.message, 2 * bound, signed=True, integers=integers)
-        signed = isinstance(p.dynamics, SigmaDelta) or p.box is None or p.box[0] < 0
-        return Messages(new.message, 2 * bound, signed=signed, integers=integers)
-
-    # --- made once -----------------------------------------------------------------------------
-
-    def _map(self, p: Projection, weight: np.ndarray) -> LinearMap:
-        pre, post = self._populations[p.pre].shape, self._populations[p.post].shape
-        return LinearMap(p.operator, weight, pre, post, self.numbers.integers)
-
-    def _bias(self, bias: np.ndarray) -> Tensor:
-        return inward(bias[None]).to(self.numbers.wide)
+    def bias(self, name: str) -> Tensor | None:
+        """Bias of population `name`, (1, *shape)."""
+        return self._biases.get(name)
 
 
-def _union(rows: Iterable[Tensor | None], samples: int) -> Tensor | None:
-    """Samples that any of `rows` names; None for all, as soon as most are named."""
-    found: list[Tensor] = []
-    for some in rows:
-        if some is None:
-            return None
-        found.append(some)
-    if sum(some.numel() for some in found) >= samples:
-        return None
-    return torch.cat(found).unique() if found else torch.empty(0, dtype=torch.int64)
+class Batch:
+    """What a batch of samples holds while a graph runs; made once for a number of samples.
+
+    Attributes
+    ----------
+    t : int
+        Steps made since rest.
+    samples : int
+    cells : list of Cells
+    of : dict of Cells
+        By population.
+    """
+
+    def __init__(self, engine: Engine, samples: int) -> None:
+        self.engine, self.samples, self.t = engine, samples, 0
+        self.cells = _cells(engine, samples)
+        self.of = {p.name: cells for cells in self.cells for p in cells.populations}
+        self._output = engine.graph.output
+        self._shown, self._nudged = (self.view(n, self._output) for n in ("z", "drive"))
+        # With delays above 1 the last messages are kept; else they are still there when heard.
+        self._slots = {
+            id(c): [torch.zeros_like(c.told) for _ in range(engine.depth)] for c in self.cells
+        }
+        if engine.depth == 1:
+            self._slots = {id(c): [c.told] for c in self.cells}
+        self._streams = {
+            (p.pre, p.delay): self._stream(p.pre, p.delay) for p in engine.recurrent
+        }
+        self._passing: list[tuple[Stream, LinearMap, Tensor]] = []
+        self._adders: dict[str, Adder] = {}
+        for p in engine.recurrent:
+            stream, mapped = self._streams[p.pre, p.delay], engine.maps[p.name]
+            if p.pre not in engine.adding:
+                self._passing.append((stream, mapped, self.view("drive", p.post)))
+                continue
+            if p.post not in self._adders:
+                ends = (self.view(n, p.post) for n in ("constant", "base"))
+                self._adders[p.post] = Adder(*ends)
+            self._adders[p.post].join(stream, mapped)
+        self._listening = list(self._streams.values())
+
+    def _stream(self, name: str, delay: int) -> Stream:
+        cells = self.of[name]
+        slots = [cells.part(values, name) for values in self._slots[id(cells)]]
+        return Stream(slots, delay, self.engine.bounds[name], self.engine.numbers.integers)
+
+    def view(self, variable: str, name: str) -> Tensor:
+        """The tensor `variable` of `Cells`, (N, *shape), of population `name`; it changes."""
+        cells = self.of[name]
+        return cells.part(getattr(cells, variable), name)
+
+    # --- what drives all steps -----------------------------------------------------------------
+
+    def clamp(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Let input messages `x` and the present biases drive every step.
+
+        `y` are targets (`Engine.target`) of nudges that will come.
+        """
+        engine = self.engine
+        for cells in self.cells:
+            for p in cells.populations:
+                bias = engine.bias(p.name)
+                place = cells.part(cells.constant, p.name)
+                place.zero_() if bias is None else place.copy_(bias.expand_as(place))
+        largest = float(x.abs().max()) if engine.numbers.integers else 0.0
+        for q in engine.feedforward:
+            engine.maps[q.name].drive(self.view("constant", q.post), x, largest)
+        if engine.numbers.integers:
+            self._look_for_limits(y)
+        self._renew()
+
+    def _look_for_limits(self, y: Tensor | None) -> None:
+        """Find the cells of which no membrane can leave its format under the constant drive.
+
+        A membrane moves from where it is towards its drive, and never beyond.
+        """
+        graph = self.engine.graph
+        beta = max(abs(phase.nudge) for phase in graph.phases) if graph.phases else 0.0
+        for cells in self.cells:
+            own = cells.constants
+            assert own.state is not None
+            largest = max(self.engine.reach(p.name) for p in cells.populations)
+            if y is not None and cells is self.of[self._output] and beta:
+                shown = own.bound * 2.0**own.finer
+                largest += beta * (float(y.abs().max()) + shown) + 1
+            room = own.state.range[1] - largest
+            cells.safe = room > 0 and float(cells.constant.abs().max()) < room
+
+    def _renew(self) -> None:
+        for cells in self.cells:
+            if cells.base is not cells.constant:
+                cells.base.copy_(cells.constant)
+        for adder in self._adders.values():
+            adder.stale = True
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """Go to the moment before the first step."""
+        self.t = 0
+        for cells in self.cells:
+            cells.rest()
+        for adder in self._adders.values():
+            adder.rest()
+
+    def step(self, phase: Phase, y: Tensor | None) -> None:
+        """One step of `phase`, nudged to targets `y` (`Engine.target`) if there are any."""
+        self.t += 1
+        for stream in self._listening:
+            stream.listen(self.t)
+        for adder in self._adders.values():
+            adder.add()
+        for cells in self.cells:
+            cells.drive.copy_(cells.base)
+        for stream, mapped, drive in self._passing:
+            if stream.silent:
+                continue
+            if stream.rows is None:
+                mapped.drive(drive, stream.told, stream.largest)
+            else:
+                found = mapped.apply(stream.told, stream.largest)
+                drive.index_add_(0, stream.rows, mapped.gained(found))
+        if phase.nudge and y is not None:
+            constants = self.of[self._output].constants
+            self._nudged.add_(self.engine.numbers.nudge(constants, phase.nudge, y, self._shown))
+        for cells in self.cells:
+            advance(cells.dynamics, cells, self.t)
+            if self.engine.depth > 1:
+                self._slots[id(cells)][self.t % self.engine.depth].copy_(cells.told)
+
+    # --- moments -------------------------------------------------------------------------------
+
+    def moment(self) -> Moment:
+        """A copy of what later steps depend on, the drive of input and bias apart."""
+        return Moment(self.t, tuple(values.clone() for values in self._kept()))
+
+    def go_to(self, moment: Moment) -> None:
+        """Go back to a moment of this batch."""
+        self.t = moment.t
+        for values, then in zip(self._kept(), moment.values, strict=True):
+            values.copy_(then)
+        self._renew()
+
+    def _kept(self) -> list[Tensor]:
+        states = [values for cells in self.cells for values in cells.kept()]
+        late = [v for slots in self._slots.values() for v in slots if self.engine.depth > 1]
+        return states + late + [t for adder in self._adders.values() for t in adder.totals]
+
+
+class Adder:
+    """Adds up what messages of changes mean to one population.
+
+    Parameters
+    ----------
+    constant, base : Tensor, (N, *shape)
+        Drive of input and bias, and where this goes with all that has been added up.
+    """
+
+    def __init__(self, constant: Tensor, base: Tensor) -> None:
+        self._constant, self._base = constant, base
+        self._ways: list[tuple[Stream, LinearMap]] = []
+        self.totals: list[Tensor] = []
+        self.stale = True
+
+    def join(self, stream: Stream, mapped: LinearMap) -> None:
+        """Add up a further projection."""
+        self._ways.append((stream, mapped))
+        self.totals.append(mapped.sums(len(self._base)))
+
+    def rest(self) -> None:
+        """Forget everything."""
+        self.stale = True
+        for total in self.totals:
+            total.zero_()
+
+    def add(self) -> None:
+        """Take in what is heard in this step."""
+        heard: list[Tensor | None] = []
+        for (stream, mapped), total in zip(self._ways, self.totals, strict=True):
+            if stream.silent:
+                continue
+            found = mapped.apply(stream.told, stream.largest)
+            heard.append(stream.rows)
+            if stream.rows is None:
+                total.add_(found)
+            else:
+                total.index_add_(0, stream.rows, found)
+        if not heard and not self.stale:
+            return
+        rows = None if self.stale else union(heard, len(self._base))
+        self.stale = False
+        if rows is None:
+            self._base.copy_(self._constant)
+            for (_, mapped), total in zip(self._ways, self.totals, strict=True):
+                self._base.add_(mapped.gained(total))
+            return
+        part = self._constant[rows]
+        for (_, mapped), total in zip(self._ways, self.totals, strict=True):
+            part += mapped.gained(total[rows])
+        self._base.index_copy_(0, rows, part)
+
+
+def _cells(engine: Engine, samples: int) -> list[Cells]:
+    groups: dict[object, list[Population]] = {}
+    for p in engine.graph.neurons:
+        groups.setdefault((type(p.dynamics), engine.numbers.constants(p)), []).append(p)
+    return [Cells(group, engine, samples) for group in groups.values()]

@@ -7,24 +7,21 @@ integers are exact in any order while they stay below 2**53 in float64, and belo
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compilers.execution.octets import WIDTH, OctetMap, Octets, exact
-from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Operator, Shape
+from compilers.execution.arithmetic import Arithmetic
+from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Projection, Shape
 
 SINGLE = float(1 << 24)
 """Integers up to it, and sums of them in any order, are exact in float32."""
 
-SMALL = 4096
-"""Messages so few that looking for zeros among them costs as much as passing them on."""
-
-WORTH = 1 << 20
-"""Products of a batch from which convolving bytes pays for looking the kernel up."""
+Apply = Callable[[Tensor], Tensor]
+"""A linear map from (N, *pre) to (N, *post), as the executor lays populations out."""
 
 
 def inside(shape: Shape) -> Shape:
@@ -39,155 +36,167 @@ def inward(values: np.ndarray) -> Tensor:
 
 
 def outward(values: Tensor) -> np.ndarray:
-    """The same batch as a view in the order of the graph, (N, *shape)."""
-    return np.asarray(values.permute(0, 3, 1, 2) if values.ndim == 4 else values)
-
-
-class Messages:
-    """What a population tells its receivers in one step, (N, *shape).
-
-    Parameters
-    ----------
-    values : Tensor
-    bound : float
-        What no message exceeds in size.
-    signed : bool
-        Messages may be negative.
-    integers : bool
-        They are whole numbers, of which samples that say nothing can be left out to the bit.
-
-    Attributes
-    ----------
-    largest : float
-        Size of the largest message, or a bound of it.
-    rows : Tensor or None
-        Samples that say something, None for all of them.
-    told : Tensor
-        The messages of these samples.
-    """
-
-    def __init__(self, values: Tensor, bound: float, signed: bool, integers: bool) -> None:
-        self.values, self._signed = values, signed
-        self.largest, self.told = bound, values
-        self.rows: Tensor | None = None
-        self._octets: Octets | None = None
-        if values.numel() >= SMALL:
-            self._scan(integers)
-
-    def _scan(self, integers: bool) -> None:
-        flat = self.values if self.values.ndim == 2 else self.values.flatten(1)
-        peaks = (flat.abs() if self._signed else flat).amax(1).tolist()
-        self.largest = max(peaks)
-        if not self.largest or (integers and not all(peaks)):
-            self.rows = torch.tensor([n for n, peak in enumerate(peaks) if peak]).long()
-            self.told = self.values[self.rows]
-
-    @property
-    def silent(self) -> bool:
-        """Whether nobody says anything."""
-        return not self.largest
-
-    def octets(self) -> Octets | None:
-        """`told` as bytes, if they fit."""
-        if self._octets is None and self.told.dtype == torch.float32:
-            self._octets = Octets.of(self.told, self.largest, self._signed)
-        return self._octets
+    """The same batch in the order of the graph, (N, *shape); on a CPU a view."""
+    return np.asarray((values.permute(0, 3, 1, 2) if values.ndim == 4 else values).cpu())
 
 
 class LinearMap:
-    """``op(W, x)`` of one projection on batches; its weight is laid out once.
+    """``op(W, x)`` of one projection on batches, and the gain that it takes.
 
     Parameters
     ----------
-    operator : Operator
-    weight : ndarray, float64
-        ``W``; in a graph of integers shifted by the exponents of its channels.
+    projection : Projection
     pre, post : tuple of int
         Shapes of the populations.
-    integers : bool
-        Weight and messages are whole numbers: narrower types where they are as exact.
+    numbers : Arithmetic
+    bound : float
+        What no message exceeds in size.
+
+    Attributes
+    ----------
+    norm : float
+        What the drive cannot exceed in size, for messages of size 1; infinite until it is asked.
     """
 
     def __init__(
-        self, operator: Operator, weight: np.ndarray, pre: Shape, post: Shape, integers: bool
+        self, projection: Projection, pre: Shape, post: Shape, numbers: Arithmetic, bound: float
     ) -> None:
-        self.operator, self.pre, self.post = operator, pre, post
-        self._weight, self._integers = weight, integers
-        receiving = 0 if isinstance(operator, Dense | Conv) else 1
-        others = tuple(axis for axis in range(weight.ndim) if axis != receiving)
-        self._norm = float(np.abs(weight).sum(others).max())
-        self._laid: dict[torch.dtype, Tensor] = {}
-        self._octets: dict[int, OctetMap] = {}
+        self.projection, self.pre, self.post = projection, pre, post
+        self.numbers, self.bound = numbers, bound
+        self._weight = np.zeros(0)
+        self._norm: float | None = None
 
-    def __call__(self, messages: Messages) -> Tensor:
-        """The result (n, *post) for the n samples in ``messages.rows``.
+    def load(self, weight: np.ndarray) -> None:
+        """Go on with another `weight`, float64; in integers shifted by channel."""
+        self._weight, self._norm = weight, None
 
-        float32 if that is exact for whole numbers, else float64.
-        """
-        x = messages.told
-        narrow = x.dtype == torch.float32 and self.is_single(messages.largest)
-        if not narrow and x.dtype != torch.float64:
-            x = x.double()
-        if isinstance(self.operator, Dense | DenseTranspose):
-            found = F.linear(x if x.ndim == 2 else x.flatten(1), self._matrix(x.dtype))
-            return found if len(self.post) == 1 else found.reshape(-1, *inside(self.post))
-        octets = messages.octets() if self._takes_octets(x.shape[0]) else None
-        if octets is not None:
-            return self._octet_map(octets.zero)(octets.images)
-        return self._convolve(self.operator, x)
+    @property
+    def norm(self) -> float:
+        """What no sum exceeds in size, for messages up to 1."""
+        if self._norm is None:
+            receiving = 0 if isinstance(self.projection.operator, Dense | Conv) else 1
+            others = tuple(axis for axis in range(self._weight.ndim) if axis != receiving)
+            self._norm = float(np.abs(self._weight).sum(others).max())
+        return self._norm
 
-    def is_single(self, largest: float) -> bool:
-        """Whether float32 holds the sums of messages up to `largest` exactly."""
-        return self._integers and self._norm * largest < SINGLE
+    def sums(self, samples: int) -> Tensor:
+        """Zeros (samples, *post) to add results up in."""
+        shape = (samples, *inside(self.post))
+        return torch.zeros(shape, dtype=self.numbers.wide, device=self.numbers.device)
 
-    def _matrix(self, dtype: torch.dtype) -> Tensor:
-        """The matrix (post, pre) between flat populations as they are laid out here."""
-        if dtype not in self._laid:
-            transposed = isinstance(self.operator, DenseTranspose)
-            matrix = self._weight.T if transposed else self._weight
-            matrix = matrix[_order(self.post)][:, _order(self.pre)]
-            self._laid[dtype] = torch.from_numpy(np.ascontiguousarray(matrix)).to(dtype)
-        return self._laid[dtype]
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        """The result (N, *post) for messages `x` up to `largest` in size."""
+        raise NotImplementedError
 
-    def _convolve(self, operator: Conv | ConvTranspose, x: Tensor) -> Tensor:
-        if x.dtype not in self._laid:
-            kernel = torch.from_numpy(self._weight)
-            self._laid[x.dtype] = kernel.to(x.dtype, memory_format=torch.channels_last)
-        images, kernel = x.permute(0, 3, 1, 2), self._laid[x.dtype]
-        stride, padding = operator.stride, operator.padding
-        if isinstance(operator, Conv):
-            found = F.conv2d(images, kernel, stride=stride, padding=padding)
+    def gained(self, found: Tensor) -> Tensor:
+        """A result, or a sum of results, in the units of the receiving membrane."""
+        return self.numbers.gain(self.projection, found)
+
+    def drive(self, drive: Tensor, x: Tensor, largest: float) -> None:
+        """Add what messages `x` drive the receiver with to `drive`."""
+        drive.add_(self.gained(self.apply(x, largest)))
+
+
+class GivenMap(LinearMap):
+    """Some other linear map in place of the operator."""
+
+    def __init__(self, apply: Apply, *rest: object) -> None:
+        super().__init__(*rest)  # type: ignore[arg-type]
+        self._apply = apply
+
+    def load(self, weight: np.ndarray) -> None:
+        """It knows its own weight."""
+
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        return self._apply(x)
+
+
+class DenseMap(LinearMap):
+    """A matrix; in floating point, and in integers that float64 holds, times the gain."""
+
+    def load(self, weight: np.ndarray) -> None:
+        super().load(weight)
+        transposed = isinstance(self.projection.operator, DenseTranspose)
+        matrix = weight if transposed else weight.T
+        if len(self.pre) == 3:
+            matrix = matrix[_order(self.pre)]
+        if len(self.post) == 3:
+            matrix = matrix[:, _order(self.post)]
+        kind = torch.float64 if self.numbers.integers else self.numbers.wide
+        factor = self.numbers.factor(self.projection)
+        # Both factors in one product: it is exact, for a power of two only moves the point.
+        held = torch.from_numpy(matrix if factor is None else matrix * factor)
+        self._matrix = held.to(self.numbers.device, kind)
+        self._rounds = self.numbers.rounds(self.projection)
+
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        found = self._flat(x) @ self._matrix
+        found = found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
+        return found if len(self.post) == 1 else found.view(-1, *inside(self.post))
+
+    def gained(self, found: Tensor) -> Tensor:
+        if self.numbers.factor(self.projection) is None:
+            return super().gained(found)
+        return torch.add(self.numbers.half, found).floor_() if self._rounds else found
+
+    def drive(self, drive: Tensor, x: Tensor, largest: float) -> None:
+        if self.numbers.factor(self.projection) is None:
+            super().drive(drive, x, largest)
+            return
+        into = drive if drive.ndim == 2 else drive.view(len(drive), -1)
+        if self._rounds:
+            into.add_(torch.addmm(self.numbers.half, self._flat(x), self._matrix).floor_())
         else:
-            rows, columns = (
-                n - ((m - 1) * stride - 2 * padding + k)
-                for n, m, k in zip(self.post[1:], self.pre[1:], kernel.shape[2:], strict=True)
+            into.addmm_(self._flat(x), self._matrix)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        flat = x if x.ndim == 2 else x.reshape(len(x), -1)
+        return flat if flat.dtype == self._matrix.dtype else flat.to(self._matrix.dtype)
+
+
+class ConvMap(LinearMap):
+    """A convolution, or the adjoint of one; of integers in float32 where that is as exact."""
+
+    def load(self, weight: np.ndarray) -> None:
+        super().load(weight)
+        self._kernels: dict[torch.dtype, Tensor] = {}
+        operator = self.projection.operator
+        assert isinstance(operator, Conv | ConvTranspose)
+        self._how = {"stride": operator.stride, "padding": operator.padding}
+        if isinstance(operator, ConvTranspose):
+            self._how["output_padding"] = tuple(
+                n - ((m - 1) * operator.stride - 2 * operator.padding + k)
+                for n, m, k in zip(self.post[1:], self.pre[1:], weight.shape[2:], strict=True)
             )
-            found = F.conv_transpose2d(
-                images, kernel, stride=stride, padding=padding, output_padding=(rows, columns)
-            )
-        return found.permute(0, 2, 3, 1).contiguous()
+        self._run = F.conv2d if isinstance(operator, Conv) else F.conv_transpose2d
 
-    # --- bytes ---------------------------------------------------------------------------------
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        kernel = self._kernel(self._kind(largest))
+        x = x if x.dtype == kernel.dtype else x.to(kernel.dtype)
+        found = self._run(x.permute(0, 3, 1, 2), kernel, **self._how).permute(0, 2, 3, 1)
+        return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
 
-    @cached_property
-    def _fits_octets(self) -> bool:
-        whole = self._integers and not any(n % WIDTH for n in self._weight.shape[:2])
-        fits = float(np.abs(self._weight).max()) < 128 and 255 * self._norm < SINGLE
-        return whole and fits and exact()
+    def _kind(self, largest: float) -> torch.dtype:
+        if not self.numbers.integers:
+            return self.numbers.wide
+        single = self.numbers.single and self.norm * largest < SINGLE
+        return torch.float32 if single else torch.float64
 
-    def _takes_octets(self, samples: int) -> bool:
-        coarse = self.post if isinstance(self.operator, Conv) else self.pre
-        products = samples * self._weight.size * math.prod(coarse[1:])
-        return products >= WORTH and self._fits_octets
+    def _kernel(self, kind: torch.dtype) -> Tensor:
+        if kind not in self._kernels:
+            held = torch.from_numpy(self._weight).to(self.numbers.device)
+            self._kernels[kind] = held.to(kind, memory_format=torch.channels_last)
+        return self._kernels[kind]
 
-    def _octet_map(self, zero: int) -> OctetMap:
-        assert isinstance(self.operator, Conv | ConvTranspose)
-        if zero not in self._octets:
-            self._octets[zero] = OctetMap(self.operator, self._weight, self.pre, self.post, zero)
-        return self._octets[zero]
+
+def linear_map(
+    projection: Projection, pre: Shape, post: Shape, numbers: Arithmetic, bound: float
+) -> LinearMap:
+    """The map of `projection`'s own operator."""
+    dense = isinstance(projection.operator, Dense | DenseTranspose)
+    return (DenseMap if dense else ConvMap)(projection, pre, post, numbers, bound)
 
 
 def _order(shape: Shape) -> np.ndarray:
     """Place in the graph's order of each neuron of a population as it is laid out here."""
-    places = np.arange(math.prod(shape)).reshape(shape)
-    return (np.moveaxis(places, 0, -1) if len(shape) == 3 else places).ravel()
+    return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), 0, -1).ravel()
