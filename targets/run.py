@@ -15,7 +15,7 @@ from targets.base import PhaseResult
 from targets.inputs import Job
 from targets.records import require_finite, synapses_of
 
-KEPT = 1 << 18
+KEPT = 1 << 16
 """Messages of some steps that are kept to be counted at once."""
 
 
@@ -123,7 +123,9 @@ class _Recorder:
         self.step, self.counted = 0, 0
         messages = sum(cells.message.numel() for cells in batch.cells)
         self.room = max(1, min(phase.steps, KEPT // max(1, messages)))
-        self.kept = [cells.message.new_empty(self.room, len(cells.message)) for cells in batch.cells]
+        self.kept = [
+            cells.message.new_empty(self.room, len(cells.message)) for cells in batch.cells
+        ]
 
     def record(self) -> None:
         """The end of a step."""
@@ -154,7 +156,8 @@ class _Recorder:
     def count(self, name: str, first: int, said: Tensor) -> None:
         """What population `name` sends from step `first` on, ones and zeros."""
         events, synops = (
-            found.cpu().numpy().reshape(-1, self.batch.samples) for found in self.counter(name, said)
+            found.cpu().numpy().reshape(-1, self.batch.samples)
+            for found in self.counter(name, said)
         )
         self.events[name][first : first + len(events)] = events
         self.synops[name][first : first + len(events)] = synops

@@ -6,7 +6,6 @@ of the leak, so that both move by one multiplication. `Cells.plain` is the membr
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -131,7 +130,7 @@ class Floating:
         return arrays[projection.weight].astype(np.float64)
 
     def factor(self, projection: Projection) -> float | None:
-        return None if projection.scale == 1 else projection.scale
+        return projection.scale
 
     def rounds(self, projection: Projection) -> bool:
         return False

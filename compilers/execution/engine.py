@@ -145,9 +145,7 @@ class Batch:
         }
         if engine.depth == 1:
             self._slots = {id(c): [c.told] for c in self.cells}
-        self._streams = {
-            (p.pre, p.delay): self._stream(p.pre, p.delay) for p in engine.recurrent
-        }
+        self._streams = {(p.pre, p.delay): self._stream(p.pre, p.delay) for p in engine.recurrent}
         self._passing: list[tuple[Stream, LinearMap, Tensor]] = []
         self._adders: dict[str, Adder] = {}
         for p in engine.recurrent:
@@ -164,7 +162,8 @@ class Batch:
     def _stream(self, name: str, delay: int) -> Stream:
         cells = self.of[name]
         slots = [cells.part(values, name) for values in self._slots[id(cells)]]
-        return Stream(slots, delay, self.engine.bounds[name], self.engine.numbers.integers)
+        integers = self.engine.numbers.integers
+        return Stream(slots, delay, self.engine.bounds[name], cells.signed, integers)
 
     def view(self, variable: str, name: str) -> Tensor:
         """The tensor `variable` of `Cells`, (N, *shape), of population `name`; it changes."""

@@ -44,6 +44,8 @@ class Cells:
         What they were told in the last step.
     constant, base, drive : Tensor
         Drive of input and bias; this with all that receivers have added up; what drives a step.
+    signed : bool
+        What is told may be negative.
     size, large : Tensor, list of (Population, Tensor)
         Sizes of changes, and the same by population (sigma-delta).
     safe : bool
@@ -77,6 +79,8 @@ class Cells:
         self.told = self.sent if summing and engine.holds else self.message
         if self.changes:
             self.told = zeros(numbers.narrow)
+        box = self.constants.box
+        self.signed = not spiking and (summing or self.changes or box is None or box[0] < 0)
         self.size = zeros(numbers.narrow) if summing else self.z
         self.large = [(p, self.part(self.size, p.name)) for p in populations if summing]
         self.safe = False

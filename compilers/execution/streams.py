@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-SMALL = 4096
+SMALL = 1 << 15
 """Messages so few that looking for zeros among them costs as much as passing them on."""
 
 
@@ -22,6 +22,8 @@ class Stream:
     delay : int
     bound : float
         What no message exceeds in size.
+    signed : bool
+        Messages may be negative.
     integers : bool
         They are whole numbers, of which samples that say nothing can be left out to the bit.
 
@@ -37,8 +39,11 @@ class Stream:
         Nobody says anything.
     """
 
-    def __init__(self, slots: Sequence[Tensor], delay: int, bound: float, integers: bool) -> None:
-        self._slots, self._delay, self._integers = tuple(slots), delay, integers
+    def __init__(
+        self, slots: Sequence[Tensor], delay: int, bound: float, signed: bool, integers: bool
+    ) -> None:
+        self._slots, self._delay = tuple(slots), delay
+        self._signed, self._integers = signed, integers
         self.told, self.largest = self._slots[0], bound
         self.rows: Tensor | None = None
         self.silent = True
@@ -54,12 +59,15 @@ class Stream:
             self._look()
 
     def _look(self) -> None:
+        if not self._integers:
+            least, most = self.told.aminmax()
+            self.silent = not (least.item() or most.item())
+            return
         flat = self.told.flatten(1)
-        least, most = flat.aminmax(dim=1)
-        peaks = torch.maximum(-least, most).tolist()
+        peaks = (flat.abs() if self._signed else flat).amax(1).tolist()
         self.largest, self.rows = max(peaks), None
         self.silent = not self.largest
-        if self._integers and not self.silent and not all(peaks):
+        if not self.silent and not all(peaks):
             self.rows = torch.tensor([n for n, peak in enumerate(peaks) if peak])
             self.told = self.told[self.rows]
 

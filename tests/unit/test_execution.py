@@ -11,10 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import targets
-from compilers.execution import arithmetic, maps, octets
-from compilers.execution.maps import LinearMap, Messages, inside, inward, outward
-from compilers.execution.octets import WIDTH, OctetMap, Octets
-from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Encoding, Graph
+from compilers.execution import arithmetic, constants, streams
+from compilers.execution.maps import FEW, inward, linear_map, outward
+from compilers.ir import (
+    Conv,
+    Dense,
+    DenseTranspose,
+    Encoding,
+    FixedPoint,
+    Graded,
+    Graph,
+    Operator,
+    Population,
+    Projection,
+    Rescale,
+    Shape,
+)
 from compilers.operators import adjoint, apply
 from targets.base import RunResult
 from tests.helpers.graphs import DYNAMICS, graph_of, random_residual_spec, samples
@@ -26,6 +38,10 @@ def run(graph: Graph, x: np.ndarray, y: np.ndarray | None = None, probe: str = "
     probes = [f"{p.name}.{probe}" for p in graph.neurons]
     with REFERENCE.open(REFERENCE.emit(graph)) as session:
         return session.settle(x, y, probes=probes)
+
+
+def whole(graph: Graph) -> arithmetic.Integer:
+    return arithmetic.Integer(graph, torch.device("cpu"))
 
 
 def assert_same(one: RunResult, other: RunResult) -> None:
@@ -42,14 +58,29 @@ def assert_same(one: RunResult, other: RunResult) -> None:
 
 
 @st.composite
-def convolutions(draw: st.DrawFn, width: int = 1) -> tuple[Conv, tuple[int, ...], list[tuple]]:
+def convolutions(draw: st.DrawFn) -> tuple[Conv, tuple[int, ...], list[tuple]]:
     """Conv, weight shape, shapes of pre and post; odd sizes and unused rows included."""
     kernel, stride, padding = (draw(st.integers(*ends)) for ends in ((1, 4), (1, 3), (0, 3)))
     shortest = max(1, kernel - 2 * padding)
     h, w = (draw(st.integers(shortest, shortest + 6)) for _ in range(2))
-    c, o = (width * draw(st.integers(1, 3)) for _ in range(2))
+    c, o = (draw(st.integers(1, 3)) for _ in range(2))
     sides = [(n + 2 * padding - kernel) // stride + 1 for n in (h, w)]
     return Conv(stride, padding), (o, c, kernel, kernel), [(c, h, w), (o, *sides)]
+
+
+def mapped(way: Operator, w: np.ndarray, start: Shape, end: Shape, x: np.ndarray) -> np.ndarray:
+    """What the executor's map makes of integers `x`."""
+    messages, membranes = FixedPoint(24, 0), FixedPoint(24, 0)
+    pre = Population("a", start, Graded(), state=membranes, message=messages)
+    post = Population("b", end, Graded(), state=membranes, message=messages)
+    projection = Projection("a", "b", way, "w", rescale=Rescale(1, 0))
+    numbers = arithmetic.Integer(
+        Graph("g", (pre, post), projections=(projection,), arrays={"w": w}), torch.device("cpu")
+    )
+    made = linear_map(projection, start, end, numbers, 0)
+    made.load(w)
+    largest = float(np.abs(x).max())
+    return outward(made.apply(inward(x).to(numbers.narrow), largest))
 
 
 @given(convolutions(), st.sampled_from([3, 300, 30_000, 3_000_000]), st.integers(0, 2**32 - 1))
@@ -57,50 +88,23 @@ def convolutions(draw: st.DrawFn, width: int = 1) -> tuple[Conv, tuple[int, ...]
 def test_maps_of_integers_are_exact_whatever_their_size(
     case: tuple[Conv, tuple[int, ...], list[tuple]], largest: int, seed: int
 ) -> None:
-    """Both ways, with samples that say nothing left out."""
+    """Both ways."""
     operator, weight_shape, (pre, post) = case
     rng = np.random.default_rng(seed)
     w = rng.integers(-127, 128, weight_shape).astype(float)
     for way, start, end in ((operator, pre, post), (adjoint(operator), post, pre)):
         x = rng.integers(-largest, largest, (4, *start)).astype(float)
-        x[::2] = 0
-        messages = Messages(inward(x).float(), largest, signed=True, integers=True)
-        spoken = slice(None) if messages.rows is None else messages.rows.numpy()
-        found = outward(LinearMap(way, w, start, end, True)(messages))
-        np.testing.assert_array_equal(found, apply(way, w, x, end)[spoken])
+        np.testing.assert_array_equal(mapped(way, w, start, end, x), apply(way, w, x, end))
 
 
-def test_dense_maps_of_images_count_neurons_as_the_graph_does() -> None:
+@pytest.mark.parametrize("samples", [2, FEW])
+def test_dense_maps_of_images_count_neurons_as_the_graph_does(samples: int) -> None:
     rng = np.random.default_rng(0)
     image, flat = (3, 2, 4), (5,)
     w = rng.integers(-9, 10, (5, 24)).astype(float)
     for way, start, end in ((Dense(), image, flat), (DenseTranspose(), flat, image)):
-        x = rng.integers(-9, 10, (2, *start)).astype(float)
-        messages = Messages(inward(x), 9, signed=True, integers=True)
-        found = outward(LinearMap(way, w, start, end, True)(messages))
-        np.testing.assert_array_equal(found, apply(way, w, x, end))
-
-
-@pytest.mark.skipif(not octets.exact(), reason="this processor has no exact products of bytes")
-@given(convolutions(width=WIDTH), st.booleans(), st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
-def test_bytes_convolve_exactly(
-    case: tuple[Conv, tuple[int, ...], list[tuple]], signed: bool, seed: int
-) -> None:
-    operator, weight_shape, (pre, post) = case
-    rng = np.random.default_rng(seed)
-    w = rng.integers(-127, 128, weight_shape).astype(float)
-    ways: list[tuple[Conv | ConvTranspose, tuple, tuple]] = [
-        (operator, pre, post),
-        (ConvTranspose(operator.stride, operator.padding), post, pre),
-    ]
-    for way, start, end in ways:
-        x = rng.integers(-127 if signed else 0, 128 if signed else 256, (2, *start)).astype(float)
-        held = Octets.of(inward(x).float(), float(np.abs(x).max()), signed)
-        assert held is not None
-        found = OctetMap(way, w, start, end, held.zero)(held.images)
-        assert found.shape == (2, *inside(end))
-        np.testing.assert_array_equal(outward(found), apply(way, w, x, end))
+        x = rng.integers(-9, 10, (samples, *start)).astype(float)
+        np.testing.assert_array_equal(mapped(way, w, start, end, x), apply(way, w, x, end))
 
 
 # --- graphs ------------------------------------------------------------------------------------
@@ -112,11 +116,10 @@ def test_narrow_numbers_change_no_bit(code: Encoding, monkeypatch: pytest.Monkey
     spec = random_residual_spec(3)
     graph = graph_of(spec, code, bits=8)
     x, y = samples(spec, 5)
-    monkeypatch.setattr(arithmetic, "LARGE", 0)
-    assert arithmetic.Integer(graph).narrow == torch.float32
+    assert whole(graph).narrow == torch.float32
     narrow = run(graph, x, y)
-    monkeypatch.setattr(arithmetic, "DOUBLE", 0.0)
-    assert arithmetic.Integer(graph).narrow == torch.int64
+    monkeypatch.setattr(constants, "DOUBLE", 0.0)
+    assert whole(graph).narrow == torch.int64
     assert_same(narrow, run(graph, x, y))
 
 
@@ -129,16 +132,15 @@ def test_leaving_out_who_says_nothing_changes_no_bit(
     graph = graph_of(spec, code, bits=8, steps=24)
     x, y = samples(spec, 6)
     x = x * np.array([0, 1, 0.01, 1, 0, 0.1]).reshape(-1, 1, 1, 1)
-    monkeypatch.setattr(arithmetic, "LARGE", 0)
-    monkeypatch.setattr(maps, "SMALL", 0)
+    monkeypatch.setattr(streams, "SMALL", 0)
     skipping = run(graph, x, y)
-    monkeypatch.setattr(maps, "SMALL", 1 << 40)
+    monkeypatch.setattr(streams, "SMALL", 1 << 40)
     assert_same(skipping, run(graph, x, y))
 
 
 def test_words_too_long_for_float64_fall_back_to_int64() -> None:
     graph = graph_of(random_residual_spec(3), bits=8)
-    assert arithmetic.Integer(graph).wide == torch.float64
+    assert whole(graph).wide == torch.float64
     long = [replace(p.rescale, multiplier=1 << 30) for p in graph.projections if p.rescale]
     projections = tuple(replace(p, rescale=r) for p, r in zip(graph.projections, long, strict=True))
-    assert arithmetic.Integer(replace(graph, projections=projections)).wide == torch.int64
+    assert whole(replace(graph, projections=projections)).wide == torch.int64
