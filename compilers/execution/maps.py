@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -174,18 +175,21 @@ class ConvMap(LinearMap):
         self._kernels: dict[torch.dtype, Tensor] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
-        self._how = {"stride": operator.stride, "padding": operator.padding}
+        stride, padding = operator.stride, operator.padding
+        self._run: Callable[..., Tensor] = partial(F.conv2d, stride=stride, padding=padding)
         if isinstance(operator, ConvTranspose):
-            self._how["output_padding"] = tuple(
-                n - ((m - 1) * operator.stride - 2 * operator.padding + k)
+            rows, columns = (
+                n - ((m - 1) * stride - 2 * padding + k)
                 for n, m, k in zip(self.post[1:], self.pre[1:], weight.shape[2:], strict=True)
             )
-        self._run = F.conv2d if isinstance(operator, Conv) else F.conv_transpose2d
+            self._run = partial(
+                F.conv_transpose2d, stride=stride, padding=padding, output_padding=(rows, columns)
+            )
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
         kernel = self._kernel(self._kind(largest))
         x = x if x.dtype == kernel.dtype else x.to(kernel.dtype)
-        found = self._run(x.permute(0, 3, 1, 2), kernel, **self._how).permute(0, 2, 3, 1)
+        found = self._run(x.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1)
         return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
 
     def _kind(self, largest: float) -> torch.dtype:
