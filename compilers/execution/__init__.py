@@ -1,1 +1,1 @@
-"""The executor of a graph: the equations of `compilers.ir` on batches, in float64 or integers."""
+"""The executor of a graph: the equations of `compilers.ir`, in any float type or integers."""

@@ -22,13 +22,13 @@ class ReferenceBackend:
     """Executes a graph as `compilers.ir` defines it, in float64 or in exact integers."""
 
     name = "reference"
-    summary = "exact execution of a graph on NumPy, in float64 or integers: the oracle"
+    summary = "exact execution of a graph in float64 or integers: the oracle"
     tolerance = 0.0
     options: Mapping[str, Any] = {}
     unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
-        """Always: it needs NumPy only."""
+        """Always."""
         return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import targets
-from compilers.execution import arithmetic, constants, streams
-from compilers.execution.maps import FEW, inward, linear_map, outward
+from compilers.execution import arithmetic, constants, maps, streams
+from compilers.execution.engine import Engine
+from compilers.execution.maps import FEW, Apply, inward, linear_map, outward
 from compilers.ir import (
     Conv,
     Dense,
@@ -29,6 +30,10 @@ from compilers.ir import (
 )
 from compilers.operators import adjoint, apply
 from targets.base import RunResult
+from targets.inputs import prepare
+from targets.run import Counter
+from targets.run import run as run_job
+from tests.helpers.cuda import needs_cuda
 from tests.helpers.graphs import DYNAMICS, graph_of, random_residual_spec, samples
 
 REFERENCE = targets.get("reference")
@@ -144,3 +149,65 @@ def test_words_too_long_for_float64_fall_back_to_int64() -> None:
     long = [replace(p.rescale, multiplier=1 << 30) for p in graph.projections if p.rescale]
     projections = tuple(replace(p, rescale=r) for p, r in zip(graph.projections, long, strict=True))
     assert whole(replace(graph, projections=projections)).wide == torch.int64
+
+
+# --- what an executor can be made of -----------------------------------------------------------
+
+
+def outputs(engine: Engine, x: np.ndarray) -> dict[str, np.ndarray]:
+    """The output at the end of each phase, without targets."""
+    job = prepare(engine.graph, x)
+    return {name: p.outputs for name, p in run_job(engine, Counter(engine), job).items()}
+
+
+@pytest.mark.parametrize("code", ["graded", "sigma-delta"])
+def test_float32_settles_where_float64_does(code: Encoding) -> None:
+    spec = random_residual_spec(3)
+    graph = graph_of(spec, code)
+    x, _ = samples(spec, 3)
+    narrow, wide = (outputs(Engine(graph, kind), x) for kind in (torch.float32, torch.float64))
+    for name, found in narrow.items():
+        # A message of sigma-delta near its threshold may be sent a step later.
+        np.testing.assert_allclose(found, wide[name], atol=1e-5 if code == "graded" else 0.05)
+
+
+def by_numpy(graph: Graph, p: Projection) -> Apply:
+    """The operator of `p` as `compilers.operators` has it."""
+    weight, post = graph.arrays[p.weight].astype(float), graph.population(p.post).shape
+    return lambda x: inward(apply(p.operator, weight, outward(x), post))
+
+
+@pytest.mark.parametrize("code", DYNAMICS)
+def test_given_maps_stand_in_for_the_operators(code: Encoding) -> None:
+    """They hear whole states: of sigma-delta neurons the sum of what was sent."""
+    spec = random_residual_spec(3)
+    graph = graph_of(spec, code)
+    x, _ = samples(spec, 3)
+    given = {p.name: by_numpy(graph, p) for p in graph.projections}
+    found, wanted = outputs(Engine(graph, maps=given), x), outputs(Engine(graph), x)
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-9)
+
+
+@pytest.mark.parametrize("code", DYNAMICS)
+def test_numbers_as_on_a_gpu_change_no_bit(code: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in float32 and no sample left out."""
+    spec = random_residual_spec(5)
+    graph = graph_of(spec, code, bits=8)
+    x, y = samples(spec, 3)
+    wanted = run(graph, x, y)
+    monkeypatch.setattr(arithmetic, "SINGLE_BITS", 0)
+    monkeypatch.setattr(maps, "SINGLE", 0.0)
+    monkeypatch.setattr(streams, "SMALL", 1 << 40)
+    assert_same(wanted, run(graph, x, y))
+
+
+@needs_cuda
+@pytest.mark.parametrize("code", DYNAMICS)
+def test_a_gpu_settles_to_the_same_bits(code: Encoding) -> None:
+    spec = random_residual_spec(5)
+    graph = graph_of(spec, code, bits=8)
+    x, _ = samples(spec, 3)
+    there, here = (outputs(Engine(graph, device=device), x) for device in ("cuda", "cpu"))
+    for name in here:
+        np.testing.assert_array_equal(there[name], here[name])
