@@ -55,7 +55,7 @@ def taken_from(model: Model, **given: Any) -> dict[str, Any]:
     return {k: notes[k] for k, v in given.items() if v is None and notes.get(k) is not None}
 
 
-def thresholds_of(model: Model, code: str) -> dict[str, float | None] | None:
+def thresholds_of(model: Model, code: str) -> dict[str, Any] | None:
     """Parameters of the thresholds that `model` was fine-tuned with; None for another `code`."""
     notes: Mapping[str, Any] = deployment_of(model)
     if not notes.get("code") == code == "sigma-delta":

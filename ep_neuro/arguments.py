@@ -87,7 +87,8 @@ Precision = Annotated[
         metavar="E",
         min=1e-6,
         help="Error of an output, in heights of its box, that the last thresholds of sigma-delta "
-        "messages may cause, 0.004 by default: larger sends fewer.",
+        "messages may cause: larger sends fewer. 0.02 by default where a softmax is taken of the "
+        "output, 0.004 elsewhere.",
     ),
 ]
 Leak = Annotated[

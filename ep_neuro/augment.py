@@ -1,4 +1,4 @@
-"""Augmentation by name: flips, crops, affine moves and RandAugment, on a whole batch at once.
+"""Augmentation by name: flips, crops, cutout, affine moves, RandAugment, on a whole batch at once.
 
 Each step is a pure function of the images and of uniform random numbers, a row a sample: one seed
 gives one result, on any number of machines, and nothing has to be stored to resume.
@@ -95,6 +95,40 @@ class Crop(Augmentation):
         )
         sample = torch.arange(len(images))[:, None, None]
         return images[sample, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+@register_augmentation("cutout")
+class Cutout(Augmentation):
+    """Hide a square of `side` pixels, which the mean of its channel in the image fills.
+
+    Its centre is anywhere in the image, so that less than the square is hidden at the edge
+    (DeVries and Taylor 2017).
+    """
+
+    kind: Literal["cutout"] = "cutout"
+    side: Annotated[int, Field(ge=1)] = 8
+
+    @property
+    def draws(self) -> int:
+        """Two: how far down and how far right the square lies."""
+        return 2
+
+    def __call__(self, images: Tensor, u: Tensor) -> Tensor:
+        """Hidden where both distances to the centre are within half the side."""
+        rows, columns = (
+            self._near((u[:, axis, None] * n).long(), torch.arange(n))
+            for axis, n in enumerate(images.shape[2:])
+        )
+        hidden = (rows[:, :, None] & columns[:, None, :])[:, None]
+        mean = images.float().mean((2, 3), keepdim=True)
+        if not images.is_floating_point():
+            mean = mean.round()
+        return torch.where(hidden, mean.to(images.dtype), images)
+
+    def _near(self, centre: Tensor, place: Tensor) -> Tensor:
+        """Whether each `place` lies in the square about `centre`, (N, places)."""
+        first = centre - self.side // 2
+        return (place >= first) & (place < first + self.side)
 
 
 @register_augmentation("affine")

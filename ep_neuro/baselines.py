@@ -232,17 +232,22 @@ class Backprop(Estimator):
     batch_norm : bool
         Normalise hidden channels over the batch. Validated and saved is the folded network, with
         statistics of `CALIBRATION` training images.
+    precision : {"float32", "bfloat16"}
+        Of the products, forward and back (`torch.autocast`); the rest stays in float32.
     """
 
     kind: Literal["backprop"] = "backprop"
     batch_norm: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
         """Gradient for inputs `x` (N, ...) and targets `y` (N, *output shape)."""
-        output = FeedForwardTwin(network, self.batch_norm)(x)
-        gradient = _backward(network, output, y)
+        half = self.precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            output = FeedForwardTwin(network, self.batch_norm)(x)
+        gradient = _backward(network, output.to(x.dtype), y)
         return Estimate(gradient, _passed(network, output), None)
 
     @torch.no_grad()

@@ -145,7 +145,11 @@ class TrainConfig(BaseModel):
         Torch threads while it trains.
     augment : sequence of Augmentation
         Steps that training images go through, in order, each chosen by ``kind``: ``flip``,
-        ``crop``, ``affine``, ``randaugment``.
+        ``crop``, ``cutout``, ``affine``, ``randaugment``.
+    label_smoothing : float
+        Share of the target that is spread evenly over all classes.
+    validate_every : int
+        Epochs from one validation to the next; the last epoch is always validated.
     carry_states : bool
         Start each free phase at the free equilibrium of the batch before, not at rest.
     on_unsettled : {"continue", "more-sweeps", "stop"}
@@ -178,6 +182,8 @@ class TrainConfig(BaseModel):
     seed: int = 0
     threads: Annotated[int, Field(ge=1)] = 1
     augment: tuple[Step, ...] = ()
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    validate_every: Annotated[int, Field(ge=1)] = 1
     carry_states: bool = False
     on_unsettled: Literal["continue", "more-sweeps", "stop"] = "continue"
     unsettled_limit: Annotated[float, Field(ge=0, le=1)] = 0.5

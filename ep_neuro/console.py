@@ -240,10 +240,10 @@ def health(latest: Mapping[str, float]) -> str:
     """The metrics of an epoch in one line."""
     if "loss" not in latest:
         return f"epoch {latest.get('epoch', 1):.0f}"
-    radius = latest.get("spectral_radius")
+    radius, held_out = latest.get("spectral_radius"), latest.get("val_accuracy")
     return (
-        f"epoch {latest['epoch']:.0f}, loss {latest['loss']:.3g}, "
-        f"validation {latest['val_accuracy']:.1%}"
+        f"epoch {latest['epoch']:.0f}, loss {latest['loss']:.3g}"
+        + ("" if held_out is None else f", validation {held_out:.1%}")
         + _truth(latest)
         + ("" if radius is None else f", spectral radius {radius:.2f}")
     )

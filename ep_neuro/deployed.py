@@ -21,7 +21,7 @@ from ep_neuro.operators import Operators, arranged
 from ep_neuro.settle import Schedule, SettleResult, Status
 from ep_neuro.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.spectrum import LEAK_BITS, largest_leak
-from ep_neuro.thresholds import PRECISION, Fall, Way, falls
+from ep_neuro.thresholds import Fall, Way, falls, usual_precision
 
 STATE_BITS, STATE_FRAC, MESSAGE_FRAC = 24, 16, 8
 """Number formats of quantised membranes and graded messages, as in the compiler."""
@@ -43,9 +43,9 @@ class Deployment(BaseModel):
         Length of the free phase.
     leak : float, optional
         Largest leak; `ep_neuro.spectrum.largest_leak` if left out. Stability may call for less.
-    precision : float, optional
+    precision : float or "auto", optional
         Error of an output, in heights of its box, that the last thresholds of sigma-delta messages
-        may cause; see `ep_neuro.thresholds.falls`.
+        may cause; see `ep_neuro.thresholds.falls`. ``auto`` is `usual_precision` there.
     start, end, decay : float, optional
         One threshold for all populations in place of that, in heights of the box:
         ``max(end, start * decay ** (t - 1))`` at step ``t``.
@@ -60,7 +60,7 @@ class Deployment(BaseModel):
     bits: Annotated[int, Field(ge=2, le=16)] | None = 8
     steps: Annotated[int, Field(ge=1)] = 64
     leak: Annotated[float, Field(gt=0, le=1)] | None = None
-    precision: Annotated[float, Field(gt=0)] | None = PRECISION
+    precision: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
     start: Annotated[float, Field(ge=0)] | None = None
     end: Annotated[float, Field(ge=0)] | None = None
     decay: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -325,8 +325,11 @@ class Circuit:
             return dict.fromkeys(shapes, self.how.fall)
         operators = Operators(self.lowered.held, self.spec.shapes)
         ways = [Way(c.pre, c.post, self._back(operators, c)) for c in self.inner]
-        assert self.how.precision is not None
-        whole, steps, precision = self.lowered.leak == 1, self.how.steps, self.how.precision
+        precision = self.how.precision
+        assert precision is not None
+        if precision == "auto":
+            precision = usual_precision(self.spec.cost)
+        whole, steps = self.lowered.leak == 1, self.how.steps
         return falls(shapes, self.spec.output, ways, steps, precision, whole=whole)
 
     def _back(self, operators: Operators, c: CouplingSpec) -> Callable[[np.ndarray], np.ndarray]:

@@ -80,7 +80,7 @@ class RunLog:
         from ep_neuro.report import LearningCurve, plot_curves, save_figure
 
         def column(key: str) -> list[float]:
-            return [record[key] for record in history]
+            return [record.get(key, float("nan")) for record in history]
 
         curve = LearningCurve(
             title,

@@ -103,7 +103,9 @@ class Stepper:
     def _targets(self, index: Tensor) -> Tensor:
         spec = self.network.spec
         labels = torch.from_numpy(self.split.y)[index].to(self.ranks.device)
-        return one_hot(labels, spec.target_shape, torch.float32)
+        exact = one_hot(labels, spec.target_shape, torch.float32)
+        spread = self.config.label_smoothing
+        return (1 - spread) * exact + spread / exact[0].numel() if spread else exact
 
     def _estimate(self, x: Tensor, y: Tensor, where: str) -> tuple[Estimate | None, int]:
         """The estimate and how often it was repeated; None where there are no samples."""

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ep_neuro.nudgeable import SQUARED_ERROR
+
 PRECISION = 0.004
 """Error of an output, in heights of its box, that all last thresholds together may cause."""
+
+LOGITS = 0.02
+"""The same where a softmax is taken of the output: such a box leaves room above every logit."""
 
 START = 1.0
 """Threshold at the first step, in heights of the box."""
@@ -57,6 +62,11 @@ class Fall:
     def at(self, t: int) -> float:
         """The threshold at step `t` (from 1)."""
         return max(self.end, self.start * self.decay ** (t - 1))
+
+
+def usual_precision(cost: str) -> float:
+    """The precision of a network of this `cost` if nobody says otherwise."""
+    return PRECISION if cost == SQUARED_ERROR else LOGITS
 
 
 def falls(

@@ -237,10 +237,10 @@ class _Run:
             if 0 < 60 * self.config.save_minutes <= time.monotonic() - self.saved_at:
                 self._save_last()
         record = self._record()
-        so_far = max((r["val_accuracy"] for r in self.history), default=-1.0)
+        so_far = self._best_accuracy()
         self.history.append(record)
         self.step, self.tally, self.seconds = 0, Tally(), 0.0
-        if record["val_accuracy"] >= so_far:
+        if record.get("val_accuracy", -1.0) >= (0.0 if so_far is None else so_far):
             self.best = self._copy(self.candidate)
             self._save("best", self.best)
         self._save_last()
@@ -255,22 +255,36 @@ class _Run:
 
     def _record(self) -> Record:
         """The metrics of the epoch that has just been trained."""
-        samples = len(self.dataset.train)
-        validation = self._evaluate(self.candidate, self.dataset.val)
         record = {
             "epoch": self.epoch + 1,
             **self.tally.record(),
-            "val_accuracy": validation.accuracy,
-            "val_residual": validation.residual,
-            "val_unsettled": validation.unsettled,
             "lr": self.stepper.optimiser.param_groups[0]["lr"],
             "seconds": self.seconds,
-            "images_per_second": samples / self.seconds,
+            "images_per_second": len(self.dataset.train) / self.seconds,
+        }
+        last = self.epoch + 1 == self.config.epochs
+        if last or (self.epoch + 1) % self.config.validate_every == 0:
+            record |= self._validation()
+        return record
+
+    def _validation(self) -> Record:
+        """Accuracy and settling of the candidate on the validation split."""
+        network = self.candidate
+        found = self._evaluate(network, self.dataset.val)
+        record = {
+            "val_accuracy": found.accuracy,
+            "val_residual": found.residual,
+            "val_unsettled": found.unsettled,
         }
         if not isinstance(self.config.estimator, Backprop):
             few = torch.from_numpy(self.dataset.val.head(RADIUS_SAMPLES).x).to(self.ranks.device)
-            record["spectral_radius"] = spectral_radius(self.candidate, few, self.config.evaluation)
+            record["spectral_radius"] = spectral_radius(network, few, self.config.evaluation)
         return record
+
+    def _best_accuracy(self) -> float | None:
+        """The highest validation accuracy so far; None before the first."""
+        seen = [r["val_accuracy"] for r in self.history if "val_accuracy" in r]
+        return max(seen, default=None)
 
     def _batches(self) -> list[Tensor]:
         # Seeded by the epoch, so that a resumed run sees the same order without a stored RNG state.
@@ -376,7 +390,7 @@ class _Run:
             "epochs": self.epoch,
             "estimator": self.config.estimator.kind,
             **self._deployment(),
-            "val_accuracy": max((r["val_accuracy"] for r in self.history), default=None),
+            "val_accuracy": self._best_accuracy(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }

@@ -1,4 +1,4 @@
-"""Let a chip learn digits from scratch: spikes, 8-bit weights, nothing but local quantities.
+"""Learn digits from scratch on the reference: spikes, 8-bit weights, nothing but local quantities.
 
     python examples/08_learn_on_chip.py [DIRECTORY] [SAMPLES]
 

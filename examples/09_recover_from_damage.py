@@ -1,4 +1,4 @@
-"""Learning gets back what two bits, and what a damaged array, took from a trained network.
+"""On the reference, learning gets back what two bits, or a damaged array, took from a network.
 
     python examples/09_recover_from_damage.py [DIRECTORY] [SAMPLES] [SEEDS]
 

@@ -1,4 +1,4 @@
-"""A network that knows upright digits adapts to turned and to inverted ones from a few hundred.
+"""On the reference, a network that knows upright digits adapts to turned and to inverted ones.
 
     python examples/10_adapt_to_rotation.py [DIRECTORY] [SAMPLES] [SEEDS]
 

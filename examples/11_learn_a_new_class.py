@@ -1,4 +1,4 @@
-"""A network that was trained without nines learns them on the chip, and keeps the other digits.
+"""On the reference, a network that was trained without nines learns them, and keeps the others.
 
     python examples/11_learn_a_new_class.py [DIRECTORY] [SAMPLES] [SEEDS]
 

@@ -10,12 +10,13 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import TargetError
-from targets.base import Backend, Feature, LearningSession, Session
+from targets.base import Backend, Feature
 from targets.broken import BrokenBackend
+from targets.session import Session
 
 if TYPE_CHECKING:
     from compilers.artifact import Program
@@ -63,7 +64,9 @@ __all__ = [
     "open",
     "plastic",
     "recover",
+    "register",
     "require_learning",
+    "unregister",
     "write_model",
 ]
 
@@ -119,6 +122,24 @@ def _conforming(backend: object, path: str, name: str) -> Backend:
     return BrokenBackend(name, problem, "implement targets.base.Backend")
 
 
+def register(backend: Backend) -> None:
+    """Let a backend of one's own be found by its name, in this process.
+
+    Raises
+    ------
+    TargetError
+        If another one has that name.
+    """
+    if _discover().setdefault(backend.name, backend) is not backend:
+        problem = "there is one of this name already"
+        raise TargetError(f"target '{backend.name}'", problem, "choose another name")
+
+
+def unregister(name: str) -> None:
+    """Forget the backend called `name`, if there is one."""
+    _discover().pop(name, None)
+
+
 def backends() -> tuple[Backend, ...]:
     """All backends, available or not, ordered by name."""
     found = _discover()
@@ -159,7 +180,7 @@ def open(program: Program) -> Session:
     return backend.open(program)
 
 
-def learner(program: Program) -> LearningSession:
+def learner(program: Program) -> Session:
     """Load `program` in order to learn.
 
     Raises
@@ -171,7 +192,7 @@ def learner(program: Program) -> LearningSession:
     """
     require_learning(get(program.target))
     check_plasticity(program.graph, required=True)
-    return cast(LearningSession, open(program))
+    return open(program)
 
 
 def require_learning(backend: Backend) -> None:

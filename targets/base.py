@@ -1,12 +1,11 @@
-"""What a target is: the Backend and Session protocols, and the records that they exchange."""
+"""What a target is, and the records that it exchanges with its callers."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,7 +13,9 @@ from compilers.artifact import Program
 from compilers.ir import Graph
 from compilers.limits import HardwareLimits, Violation
 from compilers.pipeline import Pass
-from ep_neuro.errors import RunError
+
+if TYPE_CHECKING:
+    from targets.session import Session
 
 Options = Mapping[str, Any]
 Progress = Callable[[int, int], None]
@@ -173,106 +174,6 @@ class CostEstimate:
     parts: Mapping[str, float] = field(default_factory=dict)
     memory_bytes: float = 0.0
     learning_joule: float | None = None
-
-
-class Session(Protocol):
-    """A program that is loaded and ready; a context manager that frees what it holds."""
-
-    def settle(
-        self,
-        x: np.ndarray,
-        y: np.ndarray | None = None,
-        *,
-        steps: int | None = None,
-        probes: Sequence[str] = (),
-        progress: Progress | None = None,
-    ) -> RunResult:
-        """Settle inputs `x` (N, *input shape), in raw units; every sample starts at rest.
-
-        Without `y` only the first (free) phase runs; with labels `y` (N,) or targets
-        (N, classes) in real units, every phase of the program does. `steps` replaces the length
-        of each phase. Each name in `probes` is ``population.variable``.
-        """
-        ...
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """Current weights by id, as the target holds them."""
-        ...
-
-    def close(self) -> None:
-        """Free processes, memory and files; closing twice is harmless."""
-        ...
-
-    def __enter__(self) -> Session: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-S = TypeVar("S", bound="Closing")
-
-
-class Closing:
-    """What sessions share: used in a ``with`` statement, they close at its end."""
-
-    def close(self) -> None:
-        """Free what is held; closing twice is harmless."""
-        raise NotImplementedError
-
-    def __enter__(self: S) -> S:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def closed() -> RunError:
-    """The error of a session that is used after it was closed."""
-    return RunError("session", "it is closed", "open the program again")
-
-
-class LearningSession(Session, Protocol):
-    """A session of a target that can learn."""
-
-    def learn(
-        self,
-        x: np.ndarray,
-        y: np.ndarray,
-        *,
-        batch: int = 1,
-        rate_scale: float = 1.0,
-        progress: Progress | None = None,
-    ) -> LearnResult:
-        """Learn from inputs `x` (N, *input shape) and labels (N,) or targets `y`, in this order.
-
-        Samples run through the phases of the program `batch` at a time, and each batch commits as
-        the program says: weights move by the mean over its samples. `rate_scale` multiplies every
-        rate, as the controller of a chip may set it from call to call.
-        """
-        ...
-
-    def memory(self) -> dict[str, np.ndarray]:
-        """All that learning needs in order to go on bit for bit, by name."""
-        ...
-
-    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
-        """Go on from the `memory` of a session of the same program."""
-        ...
-
-    def learnt(self) -> Program:
-        """The program with the present weights and biases."""
-        ...
-
-    def __enter__(self) -> LearningSession: ...
 
 
 @runtime_checkable

@@ -40,12 +40,15 @@ class Job:
         The phases to run, with the steps to run.
     probes : tuple of Probe
         What to record.
+    steps : int, optional
+        What replaced the lengths of the phases.
     """
 
     x: np.ndarray
     y: np.ndarray | None
     phases: tuple[Phase, ...]
     probes: tuple[Probe, ...]
+    steps: int | None = None
 
 
 def prepare(
@@ -83,7 +86,8 @@ def prepare(
     if len(inputs) == 0:
         raise DataError("input x", "it holds 0 samples", "give at least one")
     targets = None if y is None else _targets(graph, y, len(inputs))
-    return Job(inputs, targets, _phases(graph, y is not None, steps), _probes(graph, probes))
+    phases = _phases(graph, y is not None, steps)
+    return Job(inputs, targets, phases, _probes(graph, probes), steps)
 
 
 def one_hot(graph: Graph, labels: np.ndarray) -> np.ndarray:

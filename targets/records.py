@@ -24,5 +24,5 @@ def require_finite(shown: np.ndarray, phase: str, steps: int) -> None:
         raise RunError(
             f"phase '{phase}'",
             f"the output is not finite after {steps} steps",
-            "lower the leak, or bound the populations",
+            "lower the leak or the learning rate, or bound the populations",
         )

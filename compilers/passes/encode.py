@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from compilers.ir import (
 )
 from compilers.operators import adjoint, apply
 from ep_neuro.errors import GraphError
-from ep_neuro.thresholds import PRECISION, Way, falls
+from ep_neuro.thresholds import Way, falls, usual_precision
 
 DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
     "graded": Graded,
@@ -49,7 +49,7 @@ def encode(
     steps: int | None = None,
     nudged_steps: int | None = None,
     beta: float | None = None,
-    precision: float | None = PRECISION,
+    precision: float | Literal["auto"] | None = "auto",
     **parameters: Parameter,
 ) -> Graph:
     """Give every neuron the dynamics of `code`; its leak stays unless `parameters` has one.
@@ -65,9 +65,10 @@ def encode(
         that is given, and None keeps what the graph has.
     beta : float, optional
         Magnitude of the nudging factor; None keeps what the graph has.
-    precision : float, optional
+    precision : float or "auto", optional
         Error of an output, in heights of its box, that the last thresholds of sigma-delta may
-        cause; those of each population follow from it by `ep_neuro.thresholds.falls`. None, or any
+        cause (``auto``: `ep_neuro.thresholds.usual_precision`); those of each population follow
+        from it by `ep_neuro.thresholds.falls`. None, or any
         of ``start``, ``end`` and ``decay``: one threshold for all, that of `SigmaDelta` where
         nothing else is said.
     **parameters : float or mapping
@@ -90,7 +91,8 @@ def encode(
     phases = tuple(_timed(p, steps, nudged_steps, beta) for p in graph.phases)
     graph = replace(graph, phases=phases, encoding=code)
     if code == "sigma-delta" and precision is not None and not set(_FALL) & set(parameters):
-        parameters = {**parameters, **_balanced(graph, precision)}
+        chosen = usual_precision(graph.cost) if precision == "auto" else precision
+        parameters = {**parameters, **_balanced(graph, chosen)}
     values = {name: _by_population(graph, name, value) for name, value in parameters.items()}
     populations = tuple(_encoded(p, code, values) for p in graph.populations)
     return replace(graph, populations=populations)

@@ -12,7 +12,7 @@ from compilers.artifact import Program, versions
 from compilers.ir import Graph, Source
 from compilers.limits import HardwareLimits, Quantity, Violation
 from compilers.pipeline import Pass
-from ep_neuro.errors import ProgramError, TargetError
+from ep_neuro.errors import ProgramError
 from ep_neuro.files import write_atomic
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.brian2.equations import synapses_per_sample
@@ -24,6 +24,7 @@ from targets.brian2.session import (
     read_options,
 )
 from targets.nominal import estimate_on_loihi
+from targets.refusals import refuse_integers, refuse_unready, refuse_violations
 
 LARGEST = 1 << 25
 """Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
@@ -105,7 +106,8 @@ class Brian2Backend:
         ProgramError
             If the disk refuses.
         """
-        self._refuse(program.graph)
+        refuse_integers(self, program.graph)
+        refuse_violations(self, program.graph)
         path = Path(path)
         weights = path.with_suffix(".npz")
         try:
@@ -126,21 +128,8 @@ class Brian2Backend:
         ConfigError
             If an option of the program is out of range.
         """
-        state = self.available()
-        if not state.available:
-            problem, how = state.reason.split("; ", 1)
-            raise TargetError(f"target '{self.name}'", problem, how)
-        self._refuse(program.graph)
+        refuse_unready(self, program.graph)
         return Brian2Session(program)
-
-    def _refuse(self, graph: Graph) -> None:
-        if graph.quantised:
-            remedy = "compile without --bits, or run it on 'reference'"
-            reason = self.unsupported[Feature.FIXED_POINT]
-            raise TargetError(f"graph '{graph.name}'", reason, remedy)
-        for violation in self.check(graph):
-            problem = f"{violation.value:g} exceed {violation.limit:g}"
-            raise TargetError(violation.subject, problem, violation.remedy)
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
         """Energy and time on the nominal hardware; see `targets.nominal`."""

@@ -6,9 +6,8 @@ import math
 import os
 import shutil
 import tempfile
-import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,18 @@ from typing import Any
 import numpy as np
 
 from compilers.artifact import Program
-from compilers.ir import Graph
+from compilers.learner import Learner
 from ep_neuro.errors import ConfigError
-from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
+from targets.base import PhaseResult
 from targets.brian2.equations import synapses_per_sample
 from targets.brian2.guard import GUARD
 from targets.brian2.lesson import Syllabus
 from targets.brian2.records import phase_result, variable_of
 from targets.brian2.script import script, side_by_side, weights_file
-from targets.brian2.teacher import Teacher
-from targets.brian2.worker import DATA, MEMORY, NETWORK, PLASTIC, WEIGHTS, Job, result_path
+from targets.brian2.worker import CHANGED, DATA, MEMORY, NETWORK, PLASTIC, WEIGHTS, Job, result_path
 from targets.inputs import Job as Request
-from targets.inputs import prepare
-from targets.lessons import learn
 from targets.records import synapses_of
+from targets.session import Session, Settled, classes, piece
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
 OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
@@ -58,131 +55,74 @@ class Brian2Warning(UserWarning):
     """A run that is slower than it could be."""
 
 
-class Brian2Session(Closing):
-    """Settles inputs and learns from them; see `targets.base.LearningSession`."""
+class Brian2Session(Session):
+    """Settles inputs and learns from them; see `targets.session.Session`."""
 
     def __init__(self, program: Program) -> None:
-        self._program = program
-        self._graph: Graph = program.graph
-        self._teacher: Teacher | None = None
+        super().__init__(program)
         self._options = read_options(program.options)
         self._fanouts = {p.name: synapses_of(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
-        self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(
-            prefix="ep-neuro-brian2-"
-        )
+        self._folder = tempfile.TemporaryDirectory(prefix="ep-neuro-brian2-")
         self._built = (0, 0)
         self._write_network()
 
     def _write_network(self) -> None:
         """The script that settles, with the present weights."""
-        graph = self._graph if self._teacher is None else self._teacher.learner.learnt()
+        graph = self.graph if self._learner is None else self._learner.learnt()
         arrays = dict(graph.arrays)
-        if self._teacher is not None:
-            learner = self._teacher.learner
-            biases = {graph.population(k).bias or "": v for k, v in learner.biases().items()}
-            arrays |= {**learner.operands(), **biases}
+        if self._learner is not None:
+            learnt = self._learner.biases().items()
+            biases = {graph.population(name).bias or "": bias for name, bias in learnt}
+            arrays |= {**self._learner.operands(), **biases}
         graph = replace(graph, arrays=arrays, plasticity=())
         path = self._path()
         (path / NETWORK).write_text(script(graph, NETWORK, WEIGHTS), encoding="utf-8")
         (path / WEIGHTS).write_bytes(weights_file(graph))
 
-    def settle(
-        self,
-        x: np.ndarray,
-        y: np.ndarray | None = None,
-        *,
-        steps: int | None = None,
-        probes: Sequence[str] = (),
-        progress: Progress | None = None,
-    ) -> RunResult:
-        """Settle inputs; see `targets.base.Session.settle`.
+    def _settle(self, job: Request, settled: Settled) -> None:
+        work = self._plan(job, str(self._path()))
+        GUARD.run(work, self._limit(job, work), lambda first: settled(self._read(job, work, first)))
 
-        Raises
-        ------
-        RunError
-            If C++ does not compile, the run dies or exceeds its time limit, or the session is
-            closed.
-        """
-        folder = self._path()
-        began = time.perf_counter()
-        request = prepare(self._graph, x, y, steps=steps, probes=probes)
-        job = self._plan(request, steps, str(folder))
-        parts: list[dict[str, PhaseResult]] = []
-
-        def collect(first: int) -> None:
-            parts.append(self._read(request, job, first))
-            if progress is not None:
-                progress(min(first + job.samples, len(request.x)), len(request.x))
-
-        GUARD.run(job, self._limit(request, job), collect)
-        phases = {
-            p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in request.phases
-        }
-        return RunResult(phases, time.perf_counter() - began)
-
-    def learn(
-        self,
-        x: np.ndarray,
-        y: np.ndarray,
-        *,
-        batch: int = 1,
-        rate_scale: float = 1.0,
-        progress: Progress | None = None,
-    ) -> LearnResult:
-        """Learn from samples in their order; see `targets.base.LearningSession.learn`.
-
-        NumPy runs them, as C++ cannot change weights between batches.
-        """
-        teacher = self._teach()
-        teacher.batch = batch
-        try:
-            return learn(
-                teacher,
-                self._graph,
-                x,
-                y,
-                batch=batch * (RUN_BATCHES if batch > 0 else 1),
-                rate_scale=rate_scale,
-                progress=progress,
-            )
-        finally:
-            self._write_network()
-
-    def memory(self) -> dict[str, np.ndarray]:
-        """A copy of what learning needs; see `targets.base.LearningSession.memory`."""
-        return self._teach().learner.memory()
-
-    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
-        """Go on from `memory`; `RunError` if it is not that of the same program."""
-        self._teach().learner.restore(memory)
-        self._write_network()
-
-    def learnt(self) -> Program:
-        """The program with the present weights and biases."""
-        return replace(self._program, graph=self._teach().learner.learnt())
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """A copy of the weights by id."""
-        held = {} if self._teacher is None else self._teacher.learner.weights
-        return {name: held.get(name, self._graph.arrays[name]).copy() for name in self._graph.ties}
-
-    def close(self) -> None:
-        """Remove the build and all files; closing twice is harmless."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+    def _free(self) -> None:
+        self._folder.cleanup()
 
     # --- learning ------------------------------------------------------------------------------
 
-    def _teach(self) -> Teacher:
-        path = self._path()
-        # Made when it is first asked for: most sessions only settle.
-        if self._teacher is None:
-            self._teacher = Teacher(self._graph, self._run)
-            text = script(self._graph, PLASTIC, WEIGHTS)
-            (path / PLASTIC).write_text(text, encoding="utf-8")
-        return self._teacher
+    def _begun(self) -> Learner:
+        text = script(self.graph, PLASTIC, WEIGHTS)
+        learner = super()._begun()
+        (self._path() / PLASTIC).write_text(text, encoding="utf-8")
+        return learner
+
+    def _lesson(self, job: Request, batch: int) -> int:
+        # NumPy runs them, as C++ cannot change weights between batches; many batches a run.
+        return batch * RUN_BATCHES
+
+    def _teach(self, job: Request, batch: int, rate_scale: float) -> np.ndarray:
+        whole = len(job.x) - len(job.x) % batch
+        shown = []
+        try:
+            for part, side in ((slice(0, whole), batch), (slice(whole, None), len(job.x) - whole)):
+                if len(job.x[part]):
+                    shown.append(self._learn(piece(job, part), side, rate_scale))
+        finally:
+            self._write_network()
+        return np.concatenate(shown)
+
+    def _learn(self, job: Request, side: int, rate_scale: float) -> np.ndarray:
+        learner = self.learner
+        phases, memory = self._run(job, Syllabus(self.graph, learner.memory(), side, rate_scale))
+        learner.changed += float(memory.pop(CHANGED))
+        learner.restore(memory)
+        for phase in phases.values():
+            self._count(phase)
+        return classes(phases[job.phases[0].name].outputs)
+
+    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from `memory`; `RunError` if it is not that of the same program."""
+        super().restore(memory)
+        self._write_network()
 
     def _run(
         self, request: Request, syllabus: Syllabus
@@ -199,17 +139,15 @@ class Brian2Session(Closing):
             return found, {name: file[name] for name in file.files}
 
     def _path(self) -> Path:
-        if self._folder is None:
-            raise closed()
         return Path(self._folder.name)
 
     # --- one call ------------------------------------------------------------------------------
 
-    def _plan(self, request: Request, steps: int | None, folder: str) -> Job:
+    def _plan(self, request: Request, folder: str) -> Job:
         """The job that does `request`, its data written to `folder`."""
         recorded: dict[str, list[str]] = {}
         for probe in request.probes:
-            population = self._graph.population(probe.population)
+            population = self.graph.population(probe.population)
             name = variable_of(population, probe).removeprefix(f"{population.name}.")
             if name != "message" and name not in recorded.setdefault(population.name, []):
                 recorded[population.name].append(name)
@@ -219,7 +157,7 @@ class Brian2Session(Closing):
         self._write(request, Path(folder))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         compilers = self._options["compilers"] or cores or 1
-        return Job(folder, samples, side, steps, recorded, standalone, compilers)
+        return Job(folder, samples, side, request.steps, recorded, standalone, compilers)
 
     def _sizes(self, request: Request, standalone: bool) -> tuple[int, int]:
         """Samples of one run, and how many of them settle side by side."""
@@ -229,7 +167,7 @@ class Brian2Session(Closing):
             return samples, _share(samples, max(1, MOST_SYNAPSES // max(1, self._synapses)))
         # Code that was built for more samples than these serves them too.
         if not samples <= self._built[0] <= most:
-            self._built = samples, _share(samples, side_by_side(self._graph))
+            self._built = samples, _share(samples, side_by_side(self.graph))
         return self._built
 
     def _standalone(self, probed: bool) -> bool:
@@ -243,12 +181,12 @@ class Brian2Session(Closing):
     def _memory(self, request: Request) -> float:
         """Samples whose records fit into `RECORD_BYTES`."""
         steps = sum(p.steps for p in request.phases)
-        sizes = {p.name: p.size for p in self._graph.neurons}
+        sizes = {p.name: p.size for p in self.graph.neurons}
         probed = sum(STATE_BYTES * sizes[q.population] for q in request.probes)
         return RECORD_BYTES / (steps * (EVENT_BYTES * sum(sizes.values()) + probed))
 
     def _write(self, request: Request, folder: Path) -> None:
-        readout = self._graph.population(self._graph.output).readout
+        readout = self.graph.population(self.graph.output).readout
         data: dict[str, Any] = {"x": request.x.reshape(len(request.x), -1)}
         if request.y is not None:
             data["y"] = readout.offset + readout.gain * request.y.reshape(len(request.x), -1)
@@ -265,9 +203,9 @@ class Brian2Session(Closing):
         for phase in request.phases:
             start = f"{phase.name}\n"
             record = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
-            speaks = phase.name == self._graph.phases[0].name
+            speaks = phase.name == self.graph.phases[0].name
             found[phase.name] = phase_result(
-                self._graph, phase, record, request.probes, x, self._fanouts, speaks=speaks
+                self.graph, phase, record, request.probes, x, self._fanouts, speaks=speaks
             )
         return found
 
@@ -275,7 +213,7 @@ class Brian2Session(Closing):
         if self._options["time_limit"] is not None:
             return float(self._options["time_limit"])
         steps = sum(p.steps for p in request.phases)
-        places = 2 * self._synapses + sum(p.size for p in self._graph.neurons)
+        places = 2 * self._synapses + sum(p.size for p in self.graph.neurons)
         return BUILD_SECONDS + OPERATION_SECONDS * steps * job.samples * places
 
 

@@ -25,13 +25,15 @@ import numpy as np
 
 from targets.brian2.lesson import Lesson, Syllabus
 from targets.brian2.script import FLAGS
-from targets.brian2.teacher import CHANGED
 
 NETWORK, WEIGHTS, DATA, LOG, BUILD = "network.py", "network.npz", "data.npz", "log.txt", "build"
 """Files of a job's folder, and the folder in it where C++ is built."""
 
 PLASTIC, MEMORY = "plastic.py", "memory.npz"
 """The script of a network that learns, and what it has learnt."""
+
+CHANGED = "changed"
+"""Key, beside a memory, of the mean change of a weight summed over the commits of a run."""
 
 HEADERS = (
     *("algorithm", "climits", "cmath", "cstdlib", "ctime", "fstream", "iostream", "iterator"),

@@ -16,6 +16,8 @@ from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.crossbar.cost import estimate, hardware
 from targets.crossbar.options import OPTIONS, read_options
 from targets.crossbar.plan import map_to_tiles, noted, sites, tile_list
+from targets.refusals import refuse_unready, unreached, unrunnable
+from targets.simulated import SimulatedBackend
 
 if TYPE_CHECKING:
     from targets.crossbar.session import CrossbarSession
@@ -24,7 +26,7 @@ TILE_LIST = "tiles.txt"
 """File of a program that lists its arrays."""
 
 
-class CrossbarBackend:
+class CrossbarBackend(SimulatedBackend):
     """Memristor arrays that compute every drive, with digital neurons around them (aihwkit).
 
     The array of a coupling is read from the front for its forward projection and from behind for
@@ -64,23 +66,14 @@ class CrossbarBackend:
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, projections without delay, unreached populations, many cells."""
-        hasty = [p.name for p in graph.projections if p.delay < 1]
-        silent = [p.name for p in graph.neurons if not graph.into(p.name)]
-        counts = (
-            (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
-            (len(hasty), "projections without a delay", f"delay {', '.join(hasty)} by 1 step"),
-            (len(silent), "populations that nothing reaches", f"connect {', '.join(silent)}"),
-        )
-        subject = f"graph '{graph.name}'"
-        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n]
         conv = noted(graph).conv
         large = hardware().violation(
             "cells",
-            f"{subject}, its arrays",
+            f"graph '{graph.name}', its arrays",
             sum(site.cells for site in sites(graph, conv)),
             "use shared kernels" if conv == "unrolled" else "narrow the network",
         )
-        return (*found, *([] if large is None else [large]))
+        return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))
 
     def emit(self, graph: Graph) -> Program:
         """The graph itself, with the list of its arrays."""
@@ -98,17 +91,7 @@ class CrossbarBackend:
         ConfigError
             If an option of the program is unknown or out of range.
         """
-        state = self.available()
-        if not state.available:
-            problem, _, how = state.reason.partition("; ")
-            raise TargetError(f"target '{self.name}'", problem, how)
-        for violation in self.check(program.graph):
-            problem = f"{violation.value:g} exceed {violation.limit:g}"
-            raise TargetError(violation.subject, problem, violation.remedy)
-        if program.graph.quantised:
-            reason = self.unsupported[Feature.FIXED_POINT]
-            remedy = "compile without --bits, or run it on 'reference'"
-            raise TargetError(f"graph '{program.graph.name}'", reason, remedy)
+        refuse_unready(self, program.graph)
         try:
             from targets.crossbar.session import CrossbarSession
         except (ImportError, OSError) as error:

@@ -32,6 +32,11 @@ class State:
     message: np.ndarray
     held: tuple[np.ndarray, ...]
 
+    @property
+    def told(self) -> np.ndarray:
+        """The sum of all messages of neurons that send their changes."""
+        return self.held[0]
+
 
 def at_rest(population: Population, samples: int, depth: int) -> State:
     """The state before the first step; lines hold `depth` steps."""

@@ -10,7 +10,7 @@ from compilers.exactness import HOST_WORDS, inexact
 from compilers.ir import Graph
 from compilers.limits import HardwareLimits, Violation
 from compilers.pipeline import Pass
-from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.errors import ConfigError
 from targets.base import Availability, CostEstimate, Feature, Options, RunResult
 from targets.lava.copies import copies, unlearnable
 from targets.lava.plan import BATCHED, FAITHFUL, homes, partners, unreached, without_format
@@ -18,6 +18,7 @@ from targets.lava.room import ARCHIVED, missing
 from targets.lava.session import OPTIONS, LavaSession, read_options
 from targets.lava.stock import OWN, kind, misfit
 from targets.nominal import estimate_on_loihi
+from targets.refusals import refuse_unready
 
 PROCESSES, LAYERS = "processes.txt", "layers.txt"
 """Names of the program's files that list the process graph of either lowering."""
@@ -89,15 +90,7 @@ class LavaBackend:
         ConfigError
             If an option of the program is out of range, or its lowering cannot take the graph.
         """
-        found = missing()
-        if found is not None:
-            raise TargetError("target 'lava'", *found)
-        violations = self.check(program.graph)
-        if violations:
-            first = violations[0]
-            more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
-            problem = f"{first.value:g} exceed {first.limit:g}{more}"
-            raise TargetError(first.subject, problem, first.remedy)
+        refuse_unready(self, program.graph)
         session = LavaSession(program)
         late = [p for p in program.graph.projections if p.delay > 1]
         if session.lowering == FAITHFUL and late:

@@ -1,4 +1,4 @@
-"""The first thing that Lava's own Python runs: it opens our packages there, and serves a session.
+"""The first thing that Lava's own Python runs: it opens our packages there, and serves forks.
 
 They are opened without their ``__init__``, which would lead on to packages that Lava's environment
 has no need of, torch among them. So modules that run in there import others by their full name,
@@ -44,10 +44,10 @@ class Packages(MetaPathFinder):
 
 
 def main(text: str) -> None:
-    """Serve the connection that `text` names, over the packages that it names: JSON."""
+    """Serve the socket that `text` names, over the packages that it names: JSON."""
     given = json.loads(text)
     sys.meta_path.insert(0, Packages(given["packages"]))
-    from targets.lava.worker import serve
+    from targets.lava.forks import serve
 
     serve(given["fd"])
 

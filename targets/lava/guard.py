@@ -3,15 +3,14 @@
 Why not in this process: Lava needs a Python and a NumPy of its own. Besides, its `run` waits
 forever once a model raises or dies, its finalisers hang the interpreter, it sets the start method
 of multiprocessing for everyone, and it forks, which no program with the threads of a numerical
-library survives for sure. A fresh interpreter has none of these troubles, can be killed as a group,
-and costs well under a second.
+library survives for sure. A fork of an interpreter that has imported Lava and no more
+(`targets.lava.forks`) has none of these troubles, and can be killed as a group.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -20,10 +19,10 @@ import time
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 from typing import IO, Any
 
 from ep_neuro.errors import RunError
+from targets.lava.forks import Forked, fork
 from targets.lava.messages import Done, Fault, Run, Start, Stop, receive, send
 from targets.lava.room import interpreter
 from targets.lava.worker import how_it_ended
@@ -37,9 +36,7 @@ GRACE_SECONDS = 3.0
 STOP_LIMIT = 8.0
 """Time that the supervisor has to stop Lava in good order."""
 
-_BOOT = Path(__file__).with_name("boot.py")
 _PACKAGES = ("ep_neuro", "compilers", "targets")
-_QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 _TRACE = "see its traceback with --debug"
 _MEMORY = "lower the option batch if memory ran out, or run it again"
@@ -81,17 +78,17 @@ class Guard:
         self._connection, theirs = Pipe()
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the guard
         names = sorted({*_PACKAGES, builder.partition(".")[0]})
-        boot = {"fd": theirs.fileno(), "packages": {name: _folder(name) for name in names}}
-        self._process = subprocess.Popen(
-            [interpreter(), "-I", str(_BOOT), json.dumps(boot)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, **_QUIET},
-            pass_fds=[theirs.fileno(), *inherit],
-            start_new_session=True,
-        )
-        theirs.close()
+        packages = {name: _folder(name) for name in names}
+        try:
+            self._process = fork(
+                interpreter(), packages, theirs.fileno(), self._log.fileno(), inherit
+            )
+        except OSError as error:
+            self._connection.close()
+            self._log.close()
+            raise RunError("lava", f"it does not start ({error})", "run `make setup`") from error
+        finally:
+            theirs.close()
         self._finalizer = weakref.finalize(
             self, _end, self._process, self._connection, self._log, orderly=False
         )
@@ -174,9 +171,7 @@ def _folder(package: str) -> str:
     return os.path.abspath(next(iter(spec.submodule_search_locations)))
 
 
-def _end(
-    process: subprocess.Popen[bytes], connection: Connection, log: IO[bytes], *, orderly: bool
-) -> None:
+def _end(process: Forked, connection: Connection, log: IO[bytes], *, orderly: bool) -> None:
     """End the group of `process`; at once, or in good order if it is idle."""
     if orderly and process.poll() is None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from compilers.artifact import Program
 from compilers.ir import Graph, Phase
+from compilers.learner import Learner
 from ep_neuro.errors import ConfigError, TargetError
-from targets.base import Closing, LearnResult, PhaseResult, Progress, RunResult, closed
-from targets.inputs import Job, Probe, prepare
+from targets.base import PhaseResult
+from targets.inputs import Job, Probe
 from targets.lava.board import Board, Order
 from targets.lava.copies import unlearnable
 from targets.lava.fixed_point import check_input
 from targets.lava.guard import Guard
-from targets.lava.lesson import Lesson, check_lesson
 from targets.lava.plan import (
     BATCHED,
     FAITHFUL,
@@ -36,6 +35,7 @@ from targets.lava.plan import (
 )
 from targets.lava.student import Student
 from targets.records import require_finite
+from targets.session import Session, Settled, classes
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
@@ -45,187 +45,153 @@ its work)."""
 BOARD_BYTES = 256 << 20
 """Shared memory that the records of one batch may take; probes make batches smaller."""
 
+KEPT = 3
+"""Networks of one session that wait for work: one that settles many samples, one that learns from
+few, and one that is looked at."""
+
 SPARE_SECONDS, STEP_SECONDS, OPERATION_SECONDS = 30.0, 0.05, 5e-8
 """Time limit of a phase: in all, by step, and by synaptic operation. Each is at least ten times
 what two cores take."""
 
 
-class LavaSession(Closing):
-    """Settles inputs on Lava and learns from them; see `targets.base.LearningSession`.
+@dataclass(frozen=True)
+class Network:
+    """A network that runs: what it was planned for, what is shared with it, who guards it."""
 
-    Lava starts with the first call of `settle` or `learn`, which says how many samples there are,
-    and again where a later call needs more samples at once, more steps or other probes; or far
-    fewer samples at once, to learn from.
+    plan: Plan
+    board: Board
+    guard: Guard
+
+    def close(self) -> None:
+        """End its processes and free the memory."""
+        self.guard.close()
+        self.board.close()
+
+
+class LavaSession(Session):
+    """Settles inputs on Lava and learns from them; see `targets.session.Session`.
+
+    Lava starts with the first call of `settle` or `learn`, which says how many samples there are.
+    A call that needs more samples at once, more steps or other probes, or far fewer samples at
+    once, to learn from, starts another network; the last `KEPT` of them wait for more work, and
+    weights that one has learnt go over to the next that works.
     """
 
     def __init__(self, program: Program) -> None:
-        self._graph: Graph = program.graph
+        super().__init__(program)
         self._options = read_options(program.options)
         self._operations = synapses(program.graph)
-        self._plan: Plan | None = None
-        self._board: Board | None = None
-        self._guard: Guard | None = None
+        self._networks: list[Network] = []  # the one that works is the last
         self._student = Student(program.graph) if program.graph.plasticity else None
         self._taught = False
-        self._program = program
         self._orders = 0
-        self._closed = False
 
     @property
     def lowering(self) -> str:
         """``batched`` or ``faithful``."""
         return str(self._options["lowering"])
 
-    def settle(
-        self,
-        x: np.ndarray,
-        y: np.ndarray | None = None,
-        *,
-        steps: int | None = None,
-        probes: Sequence[str] = (),
-        progress: Progress | None = None,
-    ) -> RunResult:
-        """Settle inputs; see `targets.base.Session.settle`.
-
-        Raises
-        ------
-        RunError
-            If a process raises, dies or exceeds its time limit, or the session is closed.
-        """
-        self._refuse_closed()
-        began = time.perf_counter()
-        job = prepare(self._graph, x, y, steps=steps, probes=probes)
-        plan = make_plan(self._graph, job, self._options["batch"], self.lowering)
+    def _settle(self, job: Job, settled: Settled) -> None:
+        plan = make_plan(self.graph, job, self._options["batch"], self.lowering)
         self._start(replace(plan, teaches=self._taught))
-        assert self._plan is not None
-        samples, batch = len(job.x), self._plan.batch
-        parts: list[dict[str, PhaseResult]] = []
-        for first in range(0, samples, batch):
-            last = min(first + batch, samples)
-            parts.append(self._settle_batch(job, slice(first, last)))
-            if progress is not None:
-                progress(last, samples)
-        phases = {p.name: PhaseResult.joined([part[p.name] for part in parts]) for p in job.phases}
-        return RunResult(phases, time.perf_counter() - began)
-
-    def learn(
-        self,
-        x: np.ndarray,
-        y: np.ndarray,
-        *,
-        batch: int = 1,
-        rate_scale: float = 1.0,
-        progress: Progress | None = None,
-    ) -> LearnResult:
-        """Learn from samples in their order; see `targets.base.LearningSession.learn`.
-
-        Raises
-        ------
-        RunError
-            If a process raises, dies or exceeds its time limit, or the session is closed. What has
-            been learnt since the call is lost.
-        ConfigError
-            If `batch` exceeds the option of the same name.
-        """
-        student = self._teach()
-        at_once = self._options["batch"] if self.lowering == BATCHED else batch
-        check_lesson(batch, rate_scale, at_once)
-        job = prepare(self._graph, x, y)
-        if self.lowering == FAITHFUL and self._graph.quantised:
-            check_input(job.x)
-        self._start(make_lesson_plan(self._graph, job, batch, self.lowering))
-        lesson = Lesson(student, len(job.x), rate_scale)
-        for first in range(0, lesson.samples, batch):
-            last = min(first + batch, lesson.samples)
-            self._teach_batch(job, slice(first, last), lesson)
-            if progress is not None:
-                progress(last, lesson.samples)
-        self._fetch()
-        return lesson.result()
-
-    def memory(self) -> dict[str, np.ndarray]:
-        """A copy of what learning needs; see `targets.base.LearningSession.memory`."""
-        student = self._teach()
-        self._fetch()
-        return student.learner.memory()
+        batch = self._network.plan.batch
+        for first in range(0, len(job.x), batch):
+            settled(self._settle_batch(job, slice(first, min(first + batch, len(job.x)))))
 
     def restore(self, memory: Mapping[str, np.ndarray]) -> None:
         """Go on from `memory`; `RunError` if it is not that of the same program."""
-        student = self._teach()
         self._fetch()
-        student.restore(memory)
-        if self._board is not None:
-            student.write(self._board)
+        super().restore(memory)
+        if self._running:
+            self._taking_part().write(self._network.board)
 
-    def learnt(self) -> Program:
-        """The program with the present weights and biases."""
-        student = self._teach()
-        self._fetch()
-        return replace(self._program, graph=student.learner.learnt())
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """A copy of the weights by id."""
-        self._fetch()
-        held = {} if self._student is None else self._student.learner.weights
-        arrays = self._graph.arrays
-        return {name: held.get(name, arrays[name]).copy() for name in self._graph.ties}
-
-    def close(self) -> None:
-        """End all processes and free the memory; closing twice is harmless."""
-        self._closed = True
-        self._stop()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise closed()
+    def _free(self) -> None:
+        while self._networks:
+            self._networks.pop().close()
 
     # --- starting and stopping -----------------------------------------------------------------
 
     def _start(self, plan: Plan) -> None:
-        if self._running and self._plan is not None and self._plan.fits(plan):
+        """Let the network that works from now on be one that `plan` fits."""
+        self._fetch()
+        fitting = [n for n in self._networks if n.guard.alive and n.plan.fits(plan)]
+        if self._running and self._network in fitting:
             return
-        self._stop()
-        self._plan, self._board = plan, plan.board()
+        if fitting:
+            self._networks.remove(fitting[-1])
+            self._networks.append(fitting[-1])
+        else:
+            self._make_room()
+            self._networks.append(self._started(plan))
         if self._student is not None:
-            self._student.write(self._board)
-        self._guard = Guard(
-            "targets.lava.network:build",
-            plan.message(self._board),
-            start_limit=self._options["start_limit"],
-            inherit=[self._board.fd],
-        )
+            self._student.write(self._network.board)
+
+    def _started(self, plan: Plan) -> Network:
+        board = plan.board()
+        if self._student is not None:
+            self._student.write(board)
+        try:
+            guard = Guard(
+                "targets.lava.network:build",
+                plan.message(board),
+                start_limit=self._options["start_limit"],
+                inherit=[board.fd],
+            )
+        except BaseException:
+            board.close()
+            raise
+        return Network(plan, board, guard)
+
+    def _make_room(self) -> None:
+        """End the networks that have failed, and the one that has waited longest."""
+        for network in [n for n in self._networks if not n.guard.alive]:
+            self._networks.remove(network)
+            network.close()
+        while len(self._networks) >= KEPT:
+            self._networks.pop(0).close()
+
+    @property
+    def _network(self) -> Network:
+        """The network that works."""
+        return self._networks[-1]
 
     @property
     def _running(self) -> bool:
-        return self._guard is not None and self._guard.alive
-
-    def _stop(self) -> None:
-        self._fetch()
-        if self._guard is not None:
-            self._guard.close()
-        if self._board is not None:
-            self._board.close()
-        self._plan = self._board = self._guard = None
+        return bool(self._networks) and self._network.guard.alive
 
     # --- learning ------------------------------------------------------------------------------
 
-    def _teach(self) -> Student:
+    def _begun(self) -> Learner:
+        if self.lowering == FAITHFUL:
+            _refuse_unlearnable(self.graph)
+            self._taught = True
+        return self._taking_part().learner
+
+    def _taking_part(self) -> Student:
         self._refuse_closed()
         if self._student is None:
-            self._student = Student(self._graph)  # it says that nothing learns
-        if self.lowering == FAITHFUL and not self._taught:
-            _refuse_unlearnable(self._graph)
-            self._taught = True
+            self._student = Student(self.graph)  # it says that nothing learns
         return self._student
 
     def _fetch(self) -> None:
-        if self._running and self._student is not None and self._board is not None:
-            self._student.read(self._board)
+        if self._running and self._student is not None:
+            self._student.read(self._network.board)
 
-    def _teach_batch(self, job: Job, chunk: slice, lesson: Lesson) -> None:
-        samples, faithful = chunk.stop - chunk.start, self.lowering == FAITHFUL
+    def _lesson(self, job: Job, batch: int) -> int:
+        most = self._options["batch"]
+        if self.lowering == BATCHED and batch > most:
+            problem = f"{batch} samples exceed the {most} that settle at once, the option 'batch'"
+            raise ConfigError("batch", problem, "raise the option, or learn from fewer at a time")
+        if self.lowering == FAITHFUL and self.graph.quantised:
+            check_input(job.x)
+        self._start(make_lesson_plan(self.graph, job, batch, self.lowering))
+        return batch
+
+    def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
+        samples, faithful = len(job.x), self.lowering == FAITHFUL
+        student, shown = self._taking_part(), []
         each = 1 if faithful else samples
-        for first in range(chunk.start, chunk.stop, each):
+        for first in range(0, samples, each):
             count = self._put(job, slice(first, first + each))
             for index, phase in enumerate(job.phases):
                 order = replace(
@@ -233,20 +199,30 @@ class LavaSession(Closing):
                     sign=phase.sign,
                     commit=int(phase.commit),
                     samples=samples,
-                    commits=lesson.student.commits,
+                    commits=student.commits,
                 )
-                self._run_phase(phase, order, phase.nudge, lesson.rate_scale)
-                lesson.note(phase, self._read(phase, count, ()))
-                lesson.student.note(0 if faithful else lesson.commits_of(phase))
+                self._run_phase(phase, order, phase.nudge, rate_scale)
+                result = self._read(phase, count, ())
+                self._count(result)
+                student.note(0 if faithful else self._commits_of(phase))
+                if index == 0:
+                    shown.append(classes(result.outputs))
         if faithful:
-            self._commit(job.phases[-1], samples, lesson)
+            self._commit(job.phases[-1], samples, rate_scale)
+        return np.concatenate(shown)
 
-    def _commit(self, last: Phase, samples: int, lesson: Lesson) -> None:
+    def _commits_of(self, phase: Phase) -> int:
+        """How often weights change in `phase`, all samples at once."""
+        stepwise = any(r.rule.when == "step" for r in self.graph.plasticity)
+        return int(phase.commit) * (phase.steps if stepwise and phase.sign else 1)
+
+    def _commit(self, last: Phase, samples: int, rate_scale: float) -> None:
         """One word to a faithful network, a phase of no steps: the tags of a batch are complete."""
+        student = self._taking_part()
         self._orders += 1
-        order = Order(self._orders, commit=1, samples=samples, commits=lesson.student.commits)
-        self._run_phase(replace(last, name="commit", steps=0), order, 0.0, lesson.rate_scale)
-        lesson.student.note(1)
+        order = Order(self._orders, commit=1, samples=samples, commits=student.commits)
+        self._run_phase(replace(last, name="commit", steps=0), order, 0.0, rate_scale)
+        student.note(1)
 
     # --- running -------------------------------------------------------------------------------
 
@@ -260,12 +236,11 @@ class LavaSession(Closing):
 
     def _put(self, job: Job, chunk: slice) -> int:
         """Put the samples of `chunk` on the board; returns how many there are."""
-        assert self._board is not None
-        count = chunk.stop - chunk.start
+        board, count = self._network.board, chunk.stop - chunk.start
         for field, values in ((INPUT, job.x), (TARGET, job.y)):
-            self._board[field][:] = 0.0
+            board[field][:] = 0.0
             if values is not None:
-                self._board[field][:count] = values[chunk]
+                board[field][:count] = values[chunk]
         return count
 
     def _order(self, phases: Sequence[Phase], index: int) -> Order:
@@ -280,25 +255,22 @@ class LavaSession(Closing):
         )
 
     def _run_phase(self, phase: Phase, order: Order, nudge: float, rate_scale: float = 1.0) -> None:
-        assert self._board is not None
-        assert self._plan is not None
-        assert self._guard is not None
-        self._board.write_order(order, nudge, rate_scale)
+        network = self._network
+        network.board.write_order(order, nudge, rate_scale)
         limit = self._options["time_limit"]
         if limit is None:
-            operations = self._plan.batch * self._operations
+            operations = network.plan.batch * self._operations
             step = STEP_SECONDS + OPERATION_SECONDS * operations
             limit = math.ceil(SPARE_SECONDS + phase.steps * step)
-        steps = self._plan.lead + phase.steps
-        self._guard.run(steps, limit, f"{phase.steps} steps of phase {phase.name}")
+        steps = network.plan.lead + phase.steps
+        network.guard.run(steps, limit, f"{phase.steps} steps of phase {phase.name}")
 
     def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
-        board = self._board
-        assert board is not None
-        output = self._graph.population(self._graph.output)
+        board = self._network.board
+        output = self.graph.population(self.graph.output)
         shown = board[OUTPUT][:count]
         require_finite(shown, phase.name, phase.steps)
-        names, steps = [p.name for p in self._graph.populations], phase.steps
+        names, steps = [p.name for p in self.graph.populations], phase.steps
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
             events={n: board[events_field(n)][:steps, :count].copy() for n in names},
@@ -309,7 +281,7 @@ class LavaSession(Closing):
             },
             saturations={
                 n: int(board[saturations_field(n)][:count].sum())
-                for n in (names if self._graph.quantised else ())
+                for n in (names if self.graph.quantised else ())
             },
         )
 

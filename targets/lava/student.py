@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from compilers.ir import Graph
 from compilers.learner import Learner
 from targets.lava.board import Board
@@ -81,8 +77,3 @@ class Student:
 
     def _name(self, copy: Copy) -> str:
         return self.learner.graph.plasticity[copy.index].weight
-
-    def restore(self, memory: Mapping[str, np.ndarray]) -> None:
-        """Go on from `memory`; `RunError` if it is not that of the same program."""
-        self.learner.restore(memory)
-        self._ahead = 0

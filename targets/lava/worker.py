@@ -1,9 +1,8 @@
 """The supervisor: an interpreter of Lava's own that owns its runtime and watches its processes.
 
-It is started by `targets.lava.guard` as the leader of a process group, on the Python that Lava
-needs (`targets.lava.room`). Lava waits for answers
-without a limit, also for those of the dead; a timer signal looks at the processes in the meantime
-and breaks the wait with the cause.
+It is forked (`targets.lava.forks`) as the leader of a process group, on the Python that Lava needs
+(`targets.lava.room`). Lava waits for answers without a limit, also for those of the dead; a timer
+signal looks at the processes in the meantime and breaks the wait with the cause.
 """
 
 from __future__ import annotations
@@ -224,7 +223,7 @@ def serve(fd: int) -> None:
     """Serve the connection `fd`, then leave without the finalisers that would wait for Lava."""
     code = 0
     supervisor = Supervisor(Connection(fd))
-    os.register_at_fork(after_in_child=_die_with(os.getpid()))
+    os.register_at_fork(after_in_child=die_with(os.getpid()))
     try:
         supervisor.serve()
     except BaseException:
@@ -237,7 +236,7 @@ def serve(fd: int) -> None:
     os._exit(code)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     """What a child does first on Linux, so that it ends with `parent`, however that ends."""
     if sys.platform != "linux":
         return lambda: None

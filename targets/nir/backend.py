@@ -7,24 +7,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compilers.artifact import Program, versions
+from compilers.artifact import Program
 from compilers.ir import Graph
 from compilers.limits import HardwareLimits, Quantity, Violation
-from compilers.pipeline import Pass
-from ep_neuro.errors import TargetError
-from targets.base import Availability, CostEstimate, Feature, Options, RunResult
+from targets.base import Availability, Feature, Options
 from targets.nir.shapes import matrix_entries
-from targets.nominal import estimate_on_loihi
+from targets.refusals import refuse_absent, refuse_violations, unreached, unrunnable
+from targets.simulated import SimulatedBackend
 
 if TYPE_CHECKING:
     from ep_neuro.checkpoint import Model
-    from targets.nir.session import NirSession
+    from targets.simulator import Simulator
 
 MATRIX_BYTES = 1 << 30
 """Most bytes that the matrices of one file may take."""
 
 
-class NirBackend:
+class NirBackend(SimulatedBackend):
     """Writes a graph as NIR, which other tools read, and interprets what it wrote.
 
     NIR has no clip, no graded event, no soft reset and no phase: they stand in the metadata, which
@@ -53,32 +52,15 @@ class NirBackend:
         source = "assumed: a file that readers hold in memory at once"
         return HardwareLimits(self.name, {"matrix_bytes": Quantity(MATRIX_BYTES, "bytes", source)})
 
-    def passes(self, options: Options) -> Sequence[Pass]:
-        """None: a graph is written as it is."""
-        return ()
-
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, no delay, unreached populations, too large feature maps."""
-        hasty = [p.name for p in graph.projections if p.delay < 1]
-        silent = [p.name for p in graph.neurons if not graph.into(p.name)]
-        counts = (
-            (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
-            (len(hasty), "projections without a delay", f"delay {', '.join(hasty)} by 1 step"),
-            (len(silent), "populations that nothing reaches", f"connect {', '.join(silent)}"),
-        )
-        subject = f"graph '{graph.name}'"
-        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n]
         large = self.limits({}).violation(
             "matrix_bytes",
-            f"{subject}, its projections as matrices",
+            f"graph '{graph.name}', its projections as matrices",
             sum(4 * matrix_entries(graph, p) for p in graph.projections),
             "narrow the feature maps: NIR has no transposed convolution to keep them small",
         )
-        return (*found, *([] if large is None else [large]))
-
-    def emit(self, graph: Graph) -> Program:
-        """The graph itself is the program; `export` writes the file for other tools."""
-        return Program(target=self.name, graph=graph, provenance=versions())
+        return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))
 
     def export(self, program: Program, path: str | Path) -> None:
         """Write `program` as the NIR file `path`.
@@ -90,7 +72,8 @@ class NirBackend:
         ProgramError
             If the disk refuses.
         """
-        self._refuse(program.graph)
+        refuse_absent(self)
+        refuse_violations(self, program.graph)
         from targets.nir.files import save_nir
 
         save_nir(program.graph, path)
@@ -107,43 +90,16 @@ class NirBackend:
         SpecError
             If it holds no network with an energy.
         """
-        self._refuse_absent()
+        refuse_absent(self)
         from targets.nir.foreign import import_nir
 
         return import_nir(path)
 
-    def open(self, program: Program) -> NirSession:
-        """Interpret the NIR nodes that `program` is written as.
+    def simulator(self, program: Program) -> Simulator:
+        """An interpreter of the NIR nodes that `program` is written as."""
+        from targets.nir.simulator import NirSimulator
 
-        Raises
-        ------
-        TargetError
-            If NIR is missing, or the graph is in integers or breaks a limit.
-        """
-        self._refuse(program.graph)
-        if program.graph.quantised:
-            reason = self.unsupported[Feature.FIXED_POINT]
-            remedy = "compile without --bits, or run it on 'reference'"
-            raise TargetError(f"graph '{program.graph.name}'", reason, remedy)
-        from targets.nir.session import NirSession
-
-        return NirSession(program)
-
-    def _refuse_absent(self) -> None:
-        state = self.available()
-        if not state.available:
-            problem, how = state.reason.split("; ", 1)
-            raise TargetError(f"target '{self.name}'", problem, how)
-
-    def _refuse(self, graph: Graph) -> None:
-        self._refuse_absent()
-        for violation in self.check(graph):
-            problem = f"{violation.value:g} exceed {violation.limit:g}"
-            raise TargetError(violation.subject, problem, violation.remedy)
-
-    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the nominal hardware; see `targets.nominal`."""
-        return estimate_on_loihi(program, result)
+        return NirSimulator(program.graph)
 
 
 BACKEND = NirBackend()

@@ -118,7 +118,7 @@ def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery
     program = plastic(compile_network(network, targets.get("reference"), **LEARNT), rate=RATE)
     with progress("learning on chip") as advance:
         return recover(
-            "On-chip learning on a damaged array",
+            "On-chip learning on a damaged array, on the reference",
             accuracy(program, dataset.test),
             damage(program, stuck=STUCK, dead=DEAD).program,
             dataset,

@@ -17,7 +17,8 @@ from compilers.plasticity import Plasticity
 from ep_neuro.data import Dataset, Split
 from ep_neuro.errors import ConfigError
 from ep_neuro.files import remove_leftovers
-from targets.base import LearningSession, LearnResult
+from targets.base import LearnResult
+from targets.session import Session
 from targets.workflows.agreement import compare_updates, ep_step, weights_of
 from targets.workflows.compare import fit, weight_bits
 from targets.workflows.learning_state import (
@@ -148,7 +149,7 @@ class _Run:
 
     def __init__(
         self,
-        session: LearningSession,
+        session: Session,
         program: Program,
         data: Dataset,
         plan: Plan,

@@ -20,6 +20,7 @@ from ep_neuro.network import Network
 from ep_neuro.spec import NetworkSpec
 from targets.base import Backend, Feature, RunResult
 from targets.inputs import variables
+from tests.helpers import toy_target
 
 FEATURES: dict[Encoding, Feature] = {
     "graded": Feature.GRADED,
@@ -104,7 +105,7 @@ def cases() -> list[Case]:
     """Every backend with every encoding in floating point and in 8-bit integers."""
     return [
         Case(backend, code, bits, QUICK.get(backend.name, {}))
-        for backend in targets.backends()
+        for backend in (*targets.backends(), toy_target.BACKEND)
         for code in FEATURES
         for bits in (None, 8)
     ]

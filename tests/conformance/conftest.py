@@ -12,9 +12,19 @@ import targets
 from compilers import Program
 from compilers.ir import Phase
 from ep_neuro.spec import NetworkSpec
-from targets.base import Feature, RunResult, Session
+from targets.base import Feature, RunResult
+from targets.session import Session
 from tests.conformance.cases import HALF, Case, able, every_probe
+from tests.helpers import toy_target
 from tests.helpers.graphs import random_residual_spec, samples
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _toy() -> Iterator[None]:
+    """The target that `CONTRIBUTING.md` walks through is one like the others here."""
+    targets.register(toy_target.BACKEND)
+    yield
+    targets.unregister(toy_target.BACKEND.name)
 
 
 @pytest.fixture(scope="module", params=able())

@@ -17,7 +17,8 @@ from compilers.passes.make_plastic import make_plastic
 from compilers.passes.validate import validate
 from compilers.synapses import MEAN_FRAC
 from ep_neuro.errors import TargetError
-from targets.base import Backend, Feature, LearningSession, PhaseResult
+from targets.base import Backend, Feature, PhaseResult
+from targets.session import Session
 from tests.conformance.cases import Case, able, every_probe
 from tests.helpers.graphs import graph_of, random_residual_spec
 from tests.helpers.oracle import unrolled
@@ -44,7 +45,7 @@ def plastic(case: Case, program: Program) -> Program:
 
 
 @pytest.fixture
-def student(plastic: Program) -> Iterator[LearningSession]:
+def student(plastic: Program) -> Iterator[Session]:
     """A session of its own for each claim: learning leaves traces."""
     with targets.learner(plastic) as session:
         yield session
@@ -54,7 +55,7 @@ def student(plastic: Program) -> Iterator[LearningSession]:
 
 
 def test_weights_change_by_the_contrast_of_what_was_sent(
-    plastic: Program, student: LearningSession, data: Data
+    plastic: Program, student: Session, data: Data
 ) -> None:
     """Sign and size, from the messages that the session itself records, synapse by synapse."""
     x, y = data[0][:3], data[1][:3]
@@ -131,7 +132,7 @@ def _sent(
 
 
 def test_tied_copies_stay_equal_and_folded_biases_follow(
-    plastic: Program, student: LearningSession, data: Data
+    plastic: Program, student: Session, data: Data
 ) -> None:
     """What the session computes is what a fresh one computes with one array for each weight."""
     before = student.settle(*data)
@@ -166,7 +167,7 @@ def test_learning_moves_outputs_towards_the_targets(plastic: Program, data: Data
 
 
 def test_interrupted_learning_goes_on_as_if_it_had_not_been(
-    plastic: Program, student: LearningSession, data: Data, tmp_path: Path
+    plastic: Program, student: Session, data: Data, tmp_path: Path
 ) -> None:
     x, y = data
     student.learn(x[:2], y[:2], batch=2)
@@ -182,7 +183,7 @@ def test_interrupted_learning_goes_on_as_if_it_had_not_been(
 
 
 def test_a_learnt_program_is_saved_and_learns_on(
-    student: LearningSession, data: Data, tmp_path: Path
+    student: Session, data: Data, tmp_path: Path
 ) -> None:
     result = student.learn(*data, batch=2)
     assert result.commits == 3
@@ -196,7 +197,7 @@ def test_a_learnt_program_is_saved_and_learns_on(
         assert session.learn(*data).commits == len(data[0])
 
 
-def test_learning_reports_what_it_did(student: LearningSession, data: Data) -> None:
+def test_learning_reports_what_it_did(student: Session, data: Data) -> None:
     settled = student.settle(*data)
     seen: list[tuple[int, int]] = []
     result = student.learn(

@@ -12,11 +12,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ep_neuro.augment import Affine, Crop, Flip, RandAugment, _space, augment, draws
+from ep_neuro.augment import Affine, Crop, Cutout, Flip, RandAugment, _space, augment, draws
 from ep_neuro.config import build_config
 from ep_neuro.errors import ConfigError
 
-ALL: list[Any] = [Flip(), RandAugment(ops=3), Crop(padding=2), Affine()]
+ALL: list[Any] = [Flip(), RandAugment(ops=3), Crop(padding=2), Cutout(side=3), Affine()]
 
 
 def photos(samples: int, channels: int = 3, side: int = 12, seed: int = 0) -> Tensor:
@@ -53,7 +53,7 @@ def test_a_sample_is_augmented_alike_in_any_company(cut: int, seed: int) -> None
 def test_one_seed_draws_the_same_numbers_and_another_others() -> None:
     assert torch.equal(draws(ALL, 5, 3), draws(ALL, 5, 3))
     assert not torch.equal(draws(ALL, 5, 3), draws(ALL, 5, 4))
-    assert draws(ALL, 5, 3).shape == (5, 1 + 6 + 2 + 4)
+    assert draws(ALL, 5, 3).shape == (5, 1 + 6 + 2 + 2 + 4)
 
 
 def test_nothing_to_do_leaves_the_images_and_the_stored_ones_are_never_touched() -> None:
@@ -154,3 +154,18 @@ def test_a_flat_input_cannot_be_augmented() -> None:
     }
     with pytest.raises(ConfigError, match=r"augment: network 'flat' takes \[64\], not images"):
         build_config({"network": network, "augment": [{"kind": "flip"}]})
+
+
+@given(seed=st.integers(0, 2**40), side=st.integers(1, 30))
+@settings(max_examples=15)
+def test_cutout_hides_one_square_under_the_mean_of_its_channel(seed: int, side: int) -> None:
+    images = photos(6).float() / 255
+    done = Cutout(side=side)(images, draws([Cutout()], 6, seed))
+    mean = images.mean((2, 3), keepdim=True)
+    hidden = (done == mean).all(1)
+    assert torch.equal(torch.where(hidden[:, None], mean, images), done)
+    for mask in hidden:
+        rows, columns = mask.any(1), mask.any(0)
+        assert torch.equal(mask, rows[:, None] & columns)
+        assert 1 <= int(rows.sum()) <= side
+        assert 1 <= int(columns.sum()) <= side

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ep_neuro.baselines import Backprop, FeedForwardTwin, implicit_gradient
@@ -72,6 +73,17 @@ def test_backprop_is_the_gradient_of_the_twins_loss(seed: int) -> None:
             losses.append(float(SquaredError().value(FeedForwardTwin(network)(x), y).mean()))
     predicted = sum(float((gradient[k] * direction[k]).sum()) for k in gradient)
     assert (losses[0] - losses[1]) / 2e-7 == pytest.approx(predicted, rel=1e-4)
+
+
+def test_backprop_in_bfloat16_is_that_in_float32_but_for_rounding() -> None:
+    network = Network(digits_like_residual(), 0)
+    x, y = torch.rand(16, *network.spec.input.shape), torch.eye(10)[torch.arange(16) % 10]
+    exact = Backprop()(network, x, y).gradient
+    rounded = Backprop(precision="bfloat16")(network, x, y).gradient
+    for name, gradient in exact.items():
+        assert rounded[name].dtype == torch.float32
+        assert not torch.equal(rounded[name], gradient)
+        assert float(F.cosine_similarity(rounded[name].flatten(), gradient.flatten(), 0)) > 0.99
 
 
 def test_backprop_reports_the_output_it_was_measured_at() -> None:

@@ -131,6 +131,20 @@ def test_without_bits_the_states_are_those_of_the_float_reference(code: str, see
     assert deviation(network, how, seed) < 1e-9
 
 
+def test_thresholds_of_logits_are_those_of_the_compiler_too() -> None:
+    spec = random_residual_spec(4).model_copy(update={"cost": "cross-entropy"})
+    network = random_network(spec, 4)
+    x, _ = samples(spec, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        program = compile_network(network, "reference", code="sigma-delta", bits=8, steps=STEPS)
+    with targets.open(program) as session:
+        expected = session.settle(x).phases["free"].outputs
+    how = Deployment(code="sigma-delta", steps=STEPS)
+    found = how.settle(network, torch.from_numpy(x)).state[spec.output].numpy()
+    assert np.array_equal(found.reshape(expected.shape), expected)
+
+
 @pytest.mark.parametrize("change", [{"precision": None}, {"end": 0.05}, {"precision": 0.05}])
 def test_other_thresholds_are_those_of_the_compiler_too(change: dict[str, Any]) -> None:
     network = random_network(random_residual_spec(4), 4)

@@ -16,12 +16,12 @@ from ep_neuro import data
 from ep_neuro.errors import DataError
 from ep_neuro.network import Network
 from ep_neuro.zoo import digits_dense
-from targets.base import LearningSession
 from targets.lava import BACKEND
 from targets.lava.copies import copies, copy_field, unlearnable
 from targets.lava.fixed_point import LEVELS, payload, rate_of, resting, seen
 from targets.lava.plan import FAITHFUL
 from targets.reference.session import ReferenceSession
+from targets.session import Session
 from tests.helpers.graphs import samples
 from tests.unit.test_lava_learning_rule import SPEC, on_lava, plastic
 
@@ -43,7 +43,7 @@ def integers(code: Encoding = "graded", **arguments: object) -> Program:
     return plastic(code, bits=8, state_frac=20, **arguments)
 
 
-def mean_update(session: LearningSession, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+def mean_update(session: Session, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Change of the weights by one sample, mean over all, each from the same start."""
     start = session.memory()
     total = {name: np.zeros(start[name].shape) for name in session.weights()}
@@ -72,10 +72,11 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
         update, expected = mean_update(mine, X, Y), mean_update(oracle, X, Y)
         found, wanted = mine.learn(X, Y), oracle.learn(X, Y)
         memory, learnt, here = mine.memory(), mine.learnt(), mine.settle(X)
-        assert mine._board is not None
         for copy in copies(program.graph).values():
             weight = memory[program.graph.plasticity[copy.index].weight]
-            np.testing.assert_array_equal(mine._board[copy_field(copy.name)], copy.matrix(weight))
+            np.testing.assert_array_equal(
+                mine._network.board[copy_field(copy.name)], copy.matrix(weight)
+            )
     for name, change in expected.items():
         assert cosine(update[name], change) > 0.95, name
     assert found.changed == pytest.approx(wanted.changed, rel=0.2)

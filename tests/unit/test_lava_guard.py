@@ -137,13 +137,24 @@ def test_stopped_processes_are_ended_too(guards: list[Guard]) -> None:
     ],
 )
 def test_a_failed_start_is_an_error_and_leaves_nothing(how: str, cause: str) -> None:
-    before = own_children()
+    Guard(BUILDER, ("never", 0)).close()
+    before = own_children()  # among them the fork server
     began = time.monotonic()
     with pytest.raises(RunError) as caught:
         Guard(BUILDER, (how, 0))
     assert time.monotonic() - began < 10
     assert cause in str(caught.value)
     assert own_children() == before
+
+
+def test_one_server_forks_all_networks_and_is_replaced_if_it_dies(guards: list[Guard]) -> None:
+    started(guards, "never").run(5, 10.0, "a test")
+    (server,) = {child for child in own_children() if "boot.py" in command(child)}
+    second = started(guards, "never")
+    assert [child for child in own_children() if "boot.py" in command(child)] == [server]
+    assert second.pid not in own_children()
+    os.kill(server, signal.SIGKILL)
+    started(guards, "never").run(5, 10.0, "a test")
 
 
 def test_an_ended_guard_says_so(guards: list[Guard]) -> None:
@@ -237,6 +248,10 @@ def test_a_process_killed_from_outside_is_found(guards: list[Guard]) -> None:
     victim = max(members(guard.pid))
     threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()
     assert "was killed by SIGKILL" in str(failure(guard))
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def own_children() -> list[int]:

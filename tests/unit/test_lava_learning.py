@@ -163,16 +163,36 @@ def test_batches_and_calls_share_one_network_and_a_lost_one_costs_one_call() -> 
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@needs_lava
+def test_learning_settling_and_looking_take_turns_without_a_restart() -> None:
+    program = plastic("graded", 8)
+    probe = f"{program.graph.output}.z"
+    groups = []
+    with on_lava(program) as looked_at, on_lava(program) as undisturbed:
+        for first in (0, 2, 0):
+            part = slice(first, first + 2)
+            undisturbed.learn(X[part], Y[part], batch=2)
+            looked_at.learn(X[part], Y[part], batch=2)
+            groups.append(guard_of(looked_at))
+            looked_at.settle(X)
+            groups.append(guard_of(looked_at))
+            looked_at.settle(X[:1], probes=[probe])
+            groups.append(guard_of(looked_at))
+        wanted, found = undisturbed.memory(), looked_at.memory()
+    assert groups == 3 * groups[:3]
+    assert len(set(groups)) == 3
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
 def kill(session: LavaSession) -> None:
     """End the running network."""
-    assert session._guard is not None
-    session._guard.kill()
+    session._network.guard.kill()
 
 
 def guard_of(session: LavaSession) -> int:
     """Process group of the running network."""
-    assert session._guard is not None
-    return session._guard.pid
+    return session._network.guard.pid
 
 
 # --- refusals ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from compilers.ir_text import parse_graph, print_graph
 from compilers.passes.encode import encode
 from compilers.passes.validate import validate
 from ep_neuro.errors import GraphError
-from ep_neuro.thresholds import PRECISION
+from ep_neuro.thresholds import LOGITS, PRECISION
 from tests.helpers.graphs import digits_like_dense, graph_of
 
 
@@ -60,6 +60,14 @@ def test_thresholds_follow_from_the_weights_and_the_steps_unless_one_is_given(
     for p in coarse.neurons:
         assert p.dynamics.end > falls[p.name].end  # type: ignore[union-attr]
     assert encode(graph, "sigma-delta", start=0.3).neurons[0].dynamics == SigmaDelta(0.5, start=0.3)
+
+
+def test_logits_may_err_by_more_of_their_box_than_targets(graph: Graph) -> None:
+    logits = replace(graph, provenance={**graph.provenance, "cost": "cross-entropy"})
+    ends = {p.name: p.dynamics.end for p in encode(logits, "sigma-delta").neurons}  # type: ignore[union-attr]
+    assert ends[graph.output] == LOGITS
+    given = {p.name: p.dynamics.end for p in encode(graph, "sigma-delta", precision=LOGITS).neurons}  # type: ignore[union-attr]
+    assert ends == given
 
 
 @pytest.mark.parametrize(

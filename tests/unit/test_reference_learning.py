@@ -26,7 +26,7 @@ from ep_neuro.network import Network
 from ep_neuro.settle import Schedule
 from ep_neuro.spec import NetworkSpec
 from ep_neuro.zoo import digits_dense, digits_residual
-from targets.base import LearningSession
+from targets.session import Session
 from tests.helpers.graphs import random_residual_spec, samples
 
 BETA = 0.2
@@ -184,14 +184,13 @@ def test_finer_messages_teach_a_deep_convolutional_network_better() -> None:
 def tags(program: Program, x: np.ndarray, y: np.ndarray) -> Changes:
     """Tags in real units before a commit, from a program that commits in a phase of its own."""
     with targets.learner(program) as session:
-        teacher = session._teach()  # type: ignore[attr-defined]
-        held: Changes = {}
+        learner, held = session.learner, Changes()
 
-        def commit(number: int, scale: float) -> None:
-            for s in teacher.learner.synapses:
-                held[s.record.weight] = teacher.learner.tags[s.record.weight] * s.tag_unit
+        def commit(samples: int, scale: float = 1.0) -> None:
+            for s in learner.synapses:
+                held[s.record.weight] = learner.tags[s.record.weight] * s.tag_unit
 
-        teacher.commit = commit
+        learner.commit = commit  # type: ignore[method-assign]
         session.learn(x, y, batch=len(x))
     return held
 
@@ -270,7 +269,7 @@ def test_learning_that_was_interrupted_ends_at_the_same_weights(
         assert_same_memory(one, two, bits)
 
 
-def assert_same_memory(one: LearningSession, two: LearningSession, bits: int | None) -> None:
+def assert_same_memory(one: Session, two: Session, bits: int | None) -> None:
     a, b = one.memory(), two.memory()
     assert a.keys() == b.keys()
     for name, value in a.items():

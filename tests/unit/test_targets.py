@@ -13,6 +13,7 @@ from compilers import Program
 from ep_neuro.errors import TargetError
 from targets.base import Availability, Backend, Feature
 from targets.broken import BrokenBackend
+from tests.helpers import toy_target
 from tests.helpers.graphs import graph_of, random_residual_spec
 
 GOOD = """
@@ -120,3 +121,20 @@ def test_listing_targets_imports_no_package_of_a_target() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_target_of_ones_own_joins_by_its_name_and_no_other_takes_it() -> None:
+    targets.register(toy_target.BACKEND)
+    try:
+        targets.register(toy_target.BACKEND)
+        assert targets.get("toy") is toy_target.BACKEND
+        with pytest.raises(TargetError, match="target 'toy': there is one of this name already"):
+            targets.register(toy_target.ToyBackend())
+    finally:
+        targets.unregister("toy")
+    assert "toy" not in targets.names()
+
+
+def test_a_whole_target_with_learning_takes_at_most_80_lines() -> None:
+    text = Path(toy_target.__file__).read_text(encoding="utf-8")
+    assert sum(bool(line.strip()) for line in text.splitlines()) <= 80

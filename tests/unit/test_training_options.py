@@ -24,6 +24,7 @@ from ep_neuro.checkpoint import load_model, load_state
 from ep_neuro.config import TrainConfig, build_config
 from ep_neuro.data import Dataset, Split
 from ep_neuro.errors import ConfigError, ModelError, RunError
+from ep_neuro.estimators import Centered
 from ep_neuro.network import Network, parameter_names
 from ep_neuro.optimisers import make_optimiser
 from ep_neuro.training import TrainResult, train
@@ -221,6 +222,38 @@ def test_settling_health_is_in_the_metrics() -> None:
     history = train(config(epochs=2), dataset=clusters()).history
     assert all(0 < record["spectral_radius"] < 5 for record in history)
     assert all(record["residual"] <= 1e-4 for record in history)
+
+
+def test_validation_every_so_many_epochs_ends_with_the_last(tmp_path: Path) -> None:
+    result = train(config(epochs=5, validate_every=2), tmp_path, dataset=clusters())
+    validated = [r["epoch"] for r in result.history if "val_accuracy" in r]
+    assert validated == [2, 4, 5]
+    best = max(r.get("val_accuracy", 0.0) for r in result.history)
+    assert result.model.metadata["val_accuracy"] == best
+    assert "nan" not in (tmp_path / "curves.svg").read_text().lower()
+
+
+def test_how_often_it_is_validated_moves_no_weight() -> None:
+    often, once = (
+        train(config(epochs=3, validate_every=every), dataset=clusters()) for every in (1, 3)
+    )
+    assert learned(often)[-1]["loss"] == learned(once)[-1]["loss"]
+
+
+def test_label_smoothing_spreads_the_target_over_the_classes(monkeypatch: Any) -> None:
+    seen = []
+    exact = Centered.__call__
+
+    def watched(self: Any, network: Network, x: Any, y: Any, **start: Any) -> Any:
+        seen.append(y)
+        return exact(self, network, x, y, **start)
+
+    monkeypatch.setattr(Centered, "__call__", watched)
+    train(config(epochs=1, label_smoothing=0.3), dataset=clusters())
+    targets = torch.cat(seen).flatten(1)
+    assert torch.allclose(targets.sum(1), torch.ones(len(targets)))
+    assert torch.allclose(targets.max(1).values, torch.tensor(0.7 + 0.3 / targets.shape[1]))
+    assert torch.allclose(targets.min(1).values, torch.tensor(0.3 / targets.shape[1]))
 
 
 # --- saving and resuming within an epoch -------------------------------------------------------

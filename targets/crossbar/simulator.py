@@ -1,0 +1,157 @@
+"""Digital neurons around arrays that compute every drive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from compilers.artifact import Program
+from compilers.ir import Graph, Phase, Projection
+from compilers.learner import Learner
+from targets.crossbar.analog import Randomness
+from targets.crossbar.array import Array
+from targets.crossbar.dynamics import State, advance, at_rest
+from targets.crossbar.layouts import layout
+from targets.crossbar.options import read_options
+from targets.crossbar.plan import is_forward, sites
+from targets.simulator import SteppedSimulator
+
+CHUNK_BYTES = 64 << 20
+"""Working memory of one batch: lines of the largest array, in and out."""
+
+CONDUCTANCES, NOISE = "conductances/", "noise"
+"""Keys of a memory: conductances by id of their weight, and the state of the noise of reads."""
+
+WRITTEN = 1e-9
+"""Difference, relative to the largest weight, from which a write did not get where it should."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Steps made since rest, and the states then."""
+
+    t: int
+    states: Mapping[str, State]
+
+
+class CrossbarSimulator(SteppedSimulator[Moment]):
+    """Settles inputs on noisy arrays, and changes them by ideal writes.
+
+    The arrays are programmed once, when the session opens; noise of reads goes on from call to
+    call. A session of the same program and seed repeats all of it.
+
+    Attributes
+    ----------
+    arrays : dict of str to Array
+        By projection; both directions of a coupling hold the same one.
+    biases : dict of ndarray
+        By population, digital; learning changes them.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program.graph)
+        options = read_options(program.options)
+        self._randomness = Randomness(options.seed)
+        self.arrays: dict[str, Array] = {}
+        widest = 1
+        for n, (site, projections) in enumerate(sites(self.graph, options.conv).items()):
+            lines = layout(site.operator, site.pre, site.post, site.kernel, site.conv)
+            weight = self.graph.arrays[site.weight]
+            array = Array(weight, lines, options, self._randomness, 10_000 * options.seed + n)
+            self.arrays |= {p.name: array for p in projections}
+            widest = max(widest, site.reads * sum(site.lines))
+        self.by_weight = {p.weight: self.arrays[p.name] for p in self.graph.projections}
+        self.biases = {p.name: _bias(self.graph, p.name) for p in self.graph.neurons}
+        self.at_once = max(1, CHUNK_BYTES // (8 * widest))
+        self._depth = max((p.delay for p in self.graph.projections), default=1)
+
+    def rest(self, samples: int) -> Moment:
+        """The moment before the first step."""
+        return Moment(0, {p.name: at_rest(p, samples, self._depth) for p in self.graph.neurons})
+
+    def constant(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Bias and input drive; the input's arrays are read once and the result is held."""
+        drives = {name: np.stack([bias] * len(x)) for name, bias in self.biases.items()}
+        for p in self.graph.projections:
+            if p.pre not in self.biases:
+                drives[p.post] = drives[p.post] + p.scale * self._read(p, x)
+        return drives
+
+    def step(
+        self,
+        before: Moment,
+        constant: Mapping[str, np.ndarray],
+        phase: Phase,
+        y: np.ndarray | None,
+    ) -> Moment:
+        """The moment after one step of `phase`, under the `constant` drive of input and bias."""
+        drives = dict(constant)
+        for p in self.graph.projections:
+            if p.pre in before.states:
+                held = before.states[p.pre].held[p.delay - 1]
+                drives[p.post] = drives[p.post] + p.scale * self._read(p, held)
+        if phase.nudge and y is not None:
+            output = self.graph.output
+            drives[output] = drives[output] + phase.nudge * (y - before.states[output].z)
+        t = before.t + 1
+        states = {
+            p.name: advance(p, before.states[p.name], drives[p.name], t) for p in self.graph.neurons
+        }
+        return Moment(t, states)
+
+    def value(self, moment: Moment, population: str, variable: str) -> np.ndarray:
+        """A variable of a population, (N, *shape)."""
+        found: np.ndarray = getattr(moment.states[population], variable)
+        return found
+
+    def _read(self, projection: Projection, states: np.ndarray) -> np.ndarray:
+        array = self.arrays[projection.name]
+        return (array.forward if is_forward(projection) else array.backward)(states)
+
+    # --- learning ------------------------------------------------------------------------------
+
+    def sense(self, learner: Learner) -> None:
+        """Take over the weights that the devices hold."""
+        for name in self._plastic(learner):
+            learner.weights[name] = self.by_weight[name].weights()
+
+    def load(self, learner: Learner) -> None:
+        """Write the devices, ideally, up to the end of their range; read back what they hold."""
+        for name in self._plastic(learner):
+            wanted, array = learner.weights[name], self.by_weight[name]
+            array.update(wanted - array.weights())
+            found = array.weights()
+            missed = np.abs(found - wanted) > WRITTEN * np.abs(found).max(initial=1e-12)
+            learner.clipped += int(np.count_nonzero(missed))
+            learner.weights[name] = found
+        self.biases.update(learner.biases())
+        self.changed()
+
+    def _plastic(self, learner: Learner) -> list[str]:
+        return [name for name in self.by_weight if name in learner.weights]
+
+    def memory(self) -> dict[str, np.ndarray]:
+        """Conductances, and the state of the noise."""
+        held = {f"{CONDUCTANCES}{name}": a.conductances() for name, a in self.by_weight.items()}
+        return {**held, NOISE: self._randomness.state()}
+
+    def restore(self, memory: Mapping[str, np.ndarray], learner: Learner) -> None:
+        """Go on with the conductances and the noise of `memory`."""
+        for name, array in self.by_weight.items():
+            array.restore(memory[f"{CONDUCTANCES}{name}"])
+        self._randomness.restore(memory[NOISE])
+        self.biases.update(learner.biases())
+        self.changed()
+
+    def weights(self, graph: Graph, learner: Learner | None) -> dict[str, np.ndarray]:
+        """Weights by id as the devices hold them; where cells share one, their mean."""
+        return {name: array.weights() for name, array in self.by_weight.items()}
+
+
+def _bias(graph: Graph, name: str) -> np.ndarray:
+    population = graph.population(name)
+    if population.bias is None:
+        return np.zeros(population.shape)
+    return graph.arrays[population.bias].astype(np.float64)
