@@ -36,6 +36,7 @@ format: $(STAMP)  ## let ruff rewrite what it can
 
 bench: $(STAMP)  ## measure settling and training on this machine; benchmarks.json
 	$(PYTHON) -m tests.benchmarks.bench_settle
+	$(PYTHON) -m tests.benchmarks.bench_reference
 	$(PYTHON) -m tests.benchmarks.bench_training --out benchmarks.json
 
 clean:  ## remove the environment, caches and runs

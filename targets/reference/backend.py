@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from compilers.artifact import Program
 from compilers.exactness import HOST_WORDS, inexact
 from compilers.ir import Graph
 from compilers.limits import HardwareLimits, Violation
 from targets.base import Options
-from targets.reference.session import ReferenceSession
 from targets.refusals import refuse_unready, unrunnable
 from targets.simulated import SimulatedBackend
+
+if TYPE_CHECKING:
+    from targets.reference.session import ReferenceSession
 
 
 class ReferenceBackend(SimulatedBackend):
     """Executes a graph as `compilers.ir` defines it, in float64 or in exact integers."""
 
     name = "reference"
-    summary = "exact execution of a graph on NumPy, in float64 or integers: the oracle"
+    summary = "exact execution of a graph in float64 or integers: the oracle"
 
     def limits(self, options: Options) -> HardwareLimits:
         """The word lengths within which integer arithmetic is exact."""
@@ -31,4 +34,7 @@ class ReferenceBackend(SimulatedBackend):
     def open(self, program: Program) -> ReferenceSession:
         """Load `program`; `TargetError` if its integers could overflow, for instance."""
         refuse_unready(self, program.graph)
+        # Imports torch: whoever asks what targets there are shall not wait for it.
+        from targets.reference.session import ReferenceSession
+
         return ReferenceSession(program)

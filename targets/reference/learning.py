@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from compilers.execution.engine import Batch, Engine
+from compilers.execution.maps import outward
 from compilers.ir import Phase, Population, SigmaDelta, Spiking
 from compilers.learner import Learner
 from compilers.synapses import spike_weights, trace
 from ep_neuro.errors import RunError
 from targets.inputs import Job
-from targets.reference.dynamics import blank
-from targets.reference.engine import Engine, Moment
+from targets.run import Counter, Walk, sent
 
 
 class Teacher:
@@ -26,46 +29,52 @@ class Teacher:
         Messages sent so far and synaptic operations that they caused, all phases.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.learner = engine, Learner(engine.graph)
+    def __init__(self, engine: Engine, counter: Counter) -> None:
+        self.engine, self.learner, self._counter = engine, Learner(engine.graph), counter
         self.events, self.synops = 0, 0
         (self._source,) = engine.graph.sources
         ends = [p for s in self.learner.synapses for p in (s.pre, s.post) if p is not None]
         self._traced = [p for p in engine.graph.neurons if p in ends]
         self._stepwise = any(r.rule.when == "step" for r in engine.graph.plasticity)
 
+    @torch.inference_mode()
     def teach(self, job: Job, rate_scale: float = 1.0) -> np.ndarray:
         """Run the phases of `job` as one batch, and commit where they say; (N,) predictions."""
-        x = self.engine.numbers.message(self._source, job.x)
-        constant: Mapping[str, np.ndarray] | None = None
-        clamped = {self._source.name: trace(self._source, x)}
-        ends: dict[str | None, Moment] = {None: self.engine.rest(len(x))}
-        self._count({self._source.name: x != 0})
+        x, batch = self.engine.message(job.x), self.engine.batch(len(job.x))
+        y = None if job.y is None else self.engine.target(job.y)
+        clamped = {self._source.name: trace(self._source, outward(x.double()))}
+        self._count(self._source.name, sent(x))
+        batch.clamp(x, y)
+        walk, stale = Walk(batch, job.phases), False
         shown: np.ndarray | None = None
         for phase in job.phases:
-            course = _Course(self.engine, self._traced, phase, ends[phase.start], clamped)
+            walk.enter(phase)
+            course = _Course(batch, self._traced, phase, y, clamped)
+            if stale:
+                batch.clamp(x, y)
             if self._stepwise and phase.sign:
-                self._teach_stepwise(course, job, x, rate_scale)
+                self._teach_stepwise(course, x, rate_scale)
             else:
-                constant = self.engine.constant_drive(x) if constant is None else constant
-                course.run(constant, job.y, phase.steps)
+                course.run(phase.steps)
                 if phase.sign:
                     self.learner.accumulate(phase.sign, course.traces(), {})
                 if phase.commit:
                     self.commit(len(x), rate_scale)
-                    constant = None
-            ends[phase.name] = course.moment
-            self._count(course.sent)
+            stale = phase.commit
+            walk.leave(phase)
+            for p in self.engine.graph.neurons:
+                self._count(p.name, course.sent(p.name))
             if shown is None:
                 shown = course.output()
         assert shown is not None
         return shown.reshape(len(x), -1).argmax(1)
 
-    def _teach_stepwise(self, course: _Course, job: Job, x: np.ndarray, rate_scale: float) -> None:
+    def _teach_stepwise(self, course: _Course, x: Tensor, rate_scale: float) -> None:
         now = course.traces()
         for _ in range(course.phase.steps):
             before = now
-            course.run(self.engine.constant_drive(x), job.y, 1)
+            course.batch.clamp(x, course.y)
+            course.run(1)
             now = course.traces()
             self.learner.accumulate(course.phase.sign, now, before)
             if course.phase.commit:
@@ -80,83 +89,88 @@ class Teacher:
         """Compute with the learner's weights and biases."""
         self.engine.load(self.learner.operands(), self.learner.biases())
 
-    def _count(self, sent: Mapping[str, np.ndarray]) -> None:
-        for name, messages in sent.items():
-            by_neuron = messages.reshape(len(messages), -1).sum(0)
-            self.events += int(by_neuron.sum())
-            self.synops += int(by_neuron @ self.engine.fanouts[name])
+    def _count(self, name: str, sent: Tensor) -> None:
+        events, synops = self._counter(name, sent)
+        self.events += int(events.sum())
+        self.synops += int(synops.sum())
 
 
 class _Course:
     """One phase of a batch on its way.
 
-    Attributes
+    Parameters
     ----------
-    moment : Moment
-        Where it stands.
-    sent : dict of ndarray
-        Messages of each neuron so far, by population.
+    batch : Batch
+        Where the phase starts.
+    traced : collection of Population
+    phase : Phase
+    y : Tensor, optional
+        Targets, as the executor takes them.
+    clamped : dict of ndarray
+        Traces of the input.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        batch: Batch,
         traced: Collection[Population],
         phase: Phase,
-        moment: Moment,
+        y: Tensor | None,
         clamped: Mapping[str, np.ndarray],
     ) -> None:
-        self.engine, self.traced, self.phase = engine, traced, phase
-        self.moment, self.clamped = moment, clamped
-        samples = len(next(iter(clamped.values())))
-        self._spiking = {p.name for p in engine.graph.neurons if isinstance(p.dynamics, Spiking)}
-        own = engine.numbers.dtype
-        self.sent = {
-            p.name: blank(samples, p.shape, own if p.name in self._spiking else np.int64)
-            for p in engine.graph.neurons
-        }
+        self.batch, self.traced, self.phase, self.y = batch, traced, phase, y
+        self.clamped = clamped
+        self._sent = [torch.zeros_like(cells.message) for cells in batch.cells]
         # Spikes of what is traced, weighted, and those of the output before the half that is read.
-        weighed = [p for p in traced if p.name in self._spiking and phase.sign]
-        self._weighted = {p.name: blank(samples, p.shape, own) for p in weighed}
+        weighs = phase.sign and any(isinstance(p.dynamics, Spiking) for p in traced)
+        self._weighted = [torch.zeros_like(sent) for sent in self._sent if weighs]
         self._weights = spike_weights(phase.steps, from_rest=phase.start is None)
-        self._early = self.sent[engine.graph.output]
+        self._output = batch.engine.graph.population(batch.engine.graph.output)
+        self._early = self.sent(self._output.name).clone()
         self._steps = 0
 
-    def run(self, constant: Mapping[str, np.ndarray], y: np.ndarray | None, steps: int) -> None:
-        """`steps` steps of the engine, whose messages are counted."""
-        # A network that diverges is reported once, by its output.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(steps):
-                if self._steps == self.phase.steps // 2:
-                    self._early = self.sent[self.engine.graph.output].copy()
-                self.moment = self.engine.step(self.moment, constant, self.phase, y)
-                weight = self._weights[self._steps].astype(self.engine.numbers.dtype)
-                self._steps += 1
-                for name, weighted in self._weighted.items():
-                    if weight:
-                        spikes = self.moment.states[name].message
-                        np.add(weighted, np.multiply(weight, spikes), out=weighted)
-                for name, state in self.moment.states.items():
-                    # A spike is a 1 already.
-                    sent, spiking = self.sent[name], name in self._spiking
-                    np.add(sent, state.message if spiking else state.message != 0, out=sent)
+    def run(self, steps: int) -> None:
+        """`steps` steps, whose messages are counted."""
+        for _ in range(steps):
+            if self._steps == self.phase.steps // 2:
+                self._early = self.sent(self._output.name).clone()
+            self.batch.step(self.phase, self.y)
+            weight = int(self._weights[self._steps])
+            self._steps += 1
+            for cells, total in zip(self.batch.cells, self._sent, strict=True):
+                spiking = isinstance(cells.dynamics, Spiking)
+                total.add_(cells.message if spiking else sent(cells.message))
+            if weight:
+                for cells, weighted in zip(self.batch.cells, self._weighted, strict=False):
+                    weighted.add_(cells.message, alpha=weight)
+
+    def sent(self, name: str) -> Tensor:
+        """How often the neurons of population `name` have sent, (N, *shape); it changes."""
+        return self._part(self._sent, name)
+
+    def _part(self, held: list[Tensor], name: str) -> Tensor:
+        cells = self.batch.of[name]
+        return cells.part(held[self.batch.cells.index(cells)], name)
 
     def traces(self) -> dict[str, np.ndarray]:
         """Traces by population."""
         return {**self.clamped, **{p.name: self._trace(p) for p in self.traced}}
 
     def _trace(self, p: Population) -> np.ndarray:
-        state = self.moment.states[p.name]
         if isinstance(p.dynamics, Spiking):
-            return trace(p, self._weighted[p.name], int(self._weights.sum()))
-        return trace(p, state.sent if isinstance(p.dynamics, SigmaDelta) else state.z)
+            weighted = outward(self._part(self._weighted, p.name).double())
+            return trace(p, weighted, int(self._weights.sum()))
+        shown = self.batch.view("sent" if isinstance(p.dynamics, SigmaDelta) else "z", p.name)
+        return trace(p, outward(shown.double()))
 
     def output(self) -> np.ndarray:
         """What the output shows, up to a gain; `RunError` if it is not finite."""
-        output = self.engine.graph.population(self.engine.graph.output)
+        output = self._output
         # The readout of sigma-delta neurons is their state, of which receivers know a part.
-        late = np.subtract(self.sent[output.name], self._early)
-        shown = late if output.name in self._spiking else self.moment.states[output.name].z
+        if isinstance(output.dynamics, Spiking):
+            shown = outward(self.sent(output.name) - self._early)
+        else:
+            shown = np.array(outward(self.batch.view("z", output.name).double()))
         if not np.isfinite(shown).all():
             raise RunError(
                 f"phase '{self.phase.name}'",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from compilers.artifact import Program
-from compilers.ir import Conv, ConvTranspose, Graph
+from compilers.execution.engine import Engine
+from compilers.ir import Graph
 from compilers.learner import Learner
 from targets.inputs import Job
-from targets.reference.engine import Engine
 from targets.reference.learning import Teacher
+from targets.run import Counter, run
 from targets.session import Session, Settled, piece
 
-CHUNK_BYTES = 16 << 20
-"""Working memory of one chunk, probes apart: about what a cache holds, for larger is slower."""
+CHUNK_BYTES = 64 << 20
+"""Working memory of one chunk, probes apart: a few caches, so that calls into torch pay."""
 
 
 class ReferenceSession(Session):
@@ -26,14 +26,16 @@ class ReferenceSession(Session):
         super().__init__(program)
         self._teacher: Teacher | None = None
         self._engine = Engine(program.graph)
+        self._counter = Counter(self._engine)
         self._chunk = max(1, CHUNK_BYTES // bytes_per_sample(program.graph))
 
     def _settle(self, job: Job, settled: Settled) -> None:
         for first in range(0, len(job.x), self._chunk):
-            settled(self._engine.run(piece(job, slice(first, first + self._chunk))))
+            part = piece(job, slice(first, first + self._chunk))
+            settled(run(self._engine, self._counter, part))
 
     def _begun(self) -> Learner:
-        self._teacher = Teacher(self._engine)
+        self._teacher = Teacher(self._engine, self._counter)
         return self._teacher.learner
 
     def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
@@ -53,14 +55,7 @@ class ReferenceSession(Session):
 
 
 def bytes_per_sample(graph: Graph) -> int:
-    """Working memory of one sample: states, sums, and the largest unrolled convolution."""
-    states = sum(8 * p.size for p in graph.populations)
+    """Working memory of one sample: what neurons hold between two steps, and sums that arrive."""
+    states = sum(p.size for p in graph.populations)
     sums = sum(graph.population(p.post).size for p in graph.projections)
-    unrolled = 0
-    for p in graph.projections:
-        if isinstance(p.operator, Conv | ConvTranspose):
-            _, fine_channels, *kernel = graph.arrays[p.weight].shape
-            coarse = p.post if isinstance(p.operator, Conv) else p.pre
-            places = math.prod(graph.population(coarse).shape[1:])
-            unrolled = max(unrolled, fine_channels * math.prod(kernel) * places)
-    return 8 * (states + sums + 2 * unrolled)
+    return 8 * (10 * states + 2 * sums)

@@ -15,8 +15,9 @@ from compilers.ir import Graph, Spiking
 from ep_neuro.errors import EPNeuroError, TargetError
 from ep_neuro.spec import INPUT, NetworkSpec
 from ep_neuro.zoo import digits_dense, digits_residual
-from targets.base import Backend, Feature, RunResult, Session
+from targets.base import Backend, Feature, RunResult
 from targets.broken import BrokenBackend
+from targets.session import Session
 from tests.conformance.cases import HALF, Case, cases, every_probe
 from tests.helpers.graphs import (
     graph_of,

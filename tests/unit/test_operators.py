@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Operator
 from compilers.operators import adjoint, apply, fanout, misfit, shift_channels
-from targets.reference.convolution import Convolver
 
 Case = tuple[Operator, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -49,17 +48,6 @@ def test_every_operator_is_the_exact_adjoint_of_its_partner(case: Case, seed: in
     assert backward.shape == (2, *pre)
     # Small integers in float64: equality is exact, not approximate.
     assert (forward * y).sum() == (backward * x).sum()
-
-
-@given(cases, st.integers(0, 2**32 - 1))
-def test_the_reference_computes_the_same_by_torch(case: Case, seed: int) -> None:
-    """Both ways, and exactly: small integers in float64."""
-    operator, weight_shape, pre, post = case
-    rng, reference = np.random.default_rng(seed), Convolver()
-    for way, start, end in ((operator, pre, post), (adjoint(operator), post, pre)):
-        w, x = (rng.integers(-9, 10, shape).astype(float) for shape in (weight_shape, (2, *start)))
-        found = reference.apply(way, "w", w, x, end)
-        np.testing.assert_array_equal(found, apply(way, w, x, end))
 
 
 @given(convolutions())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import targets
 from compilers import compile_network
+from compilers.integers import nearest, shift
 from compilers.ir import (
     Coupling,
     Dense,
@@ -34,7 +35,6 @@ from ep_neuro.network import Landscape, Network
 from ep_neuro.zoo import digits_dense, digits_residual
 from targets.base import RunResult
 from targets.reference import session as reference_session
-from targets.reference.arithmetic import nearest, shift
 from targets.reference.session import bytes_per_sample
 from tests.helpers.graphs import (
     DYNAMICS,

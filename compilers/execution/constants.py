@@ -1,0 +1,135 @@
+"""The constants of a population in its own units, and whether float64 holds all that may come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from compilers.ir import (
+    LEAK_BITS,
+    Conv,
+    Dense,
+    FixedPoint,
+    Graph,
+    Population,
+    Spiking,
+)
+from ep_neuro.errors import GraphError
+
+UNIT = 1 << LEAK_BITS
+"""The integer that stands for a leak or a nudge of 1."""
+
+DOUBLE = float(1 << 53)
+"""Integers up to it are exact in float64."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Populations of equal constants are computed as one.
+
+    Attributes
+    ----------
+    leak : float
+        In integers in units of 2**-12.
+    box : tuple of float, optional
+        In units of messages.
+    levels : tuple of float
+        Ends of the membrane of spiking neurons.
+    half : float
+        Half way to a spike.
+    bound : float
+        What no state exceeds in size, in units of messages.
+    state, message : FixedPoint, optional
+    finer : int
+        Fractional bits that a membrane has and a message has not.
+    shows, sends : bool
+        No state, and no change of a state, can exceed the message's format.
+    """
+
+    leak: float
+    box: tuple[float, float] | None
+    levels: tuple[float, float]
+    half: float = 0.5
+    bound: float = math.inf
+    state: FixedPoint | None = None
+    message: FixedPoint | None = None
+    finer: int = 0
+    shows: bool = True
+    sends: bool = True
+
+    @classmethod
+    def real(cls, population: Population) -> Constants:
+        """In floating point."""
+        over = _over(population)
+        bound = 1.0 if isinstance(population.dynamics, Spiking) else math.inf
+        return cls(_leak(population), population.box, (-over, 1 + over), bound=bound)
+
+    @classmethod
+    def whole(cls, population: Population) -> Constants:
+        """In integers; `GraphError` if the population has no formats."""
+        state, message = formats(population)
+        over, bound, box = _over(population), -message.range[0], None
+        if population.box is not None:
+            low, high = population.box
+            box = (round(low * message.one), round(high * message.one))
+            bound = min(bound, max(abs(edge) for edge in box))
+        bound = 1 if isinstance(population.dynamics, Spiking) else bound
+        low, high = (math.floor(edge * state.one + 0.5) for edge in (-over, 1 + over))
+        return cls(
+            leak=round(UNIT * _leak(population)),
+            box=box,
+            levels=(low, high),
+            half=math.floor(0.5 * state.one + 0.5),
+            bound=bound,
+            state=state,
+            message=message,
+            finer=state.frac - message.frac,
+            shows=box is not None and bound <= message.range[1],
+            sends=2 * bound <= message.range[1],
+        )
+
+
+def formats(population: Population) -> tuple[FixedPoint, FixedPoint]:
+    """Formats of the membrane and of the messages; an input has the latter only."""
+    if population.message is None:
+        raise GraphError(
+            f"population '{population.name}'",
+            "it has no number format in a graph of integers",
+            "run the pass 'quantize' on the whole graph",
+        )
+    return population.state or population.message, population.message
+
+
+def fits_double(graph: Graph) -> bool:
+    """Whether float64 holds every integer that `graph` can come to, learnt weights included."""
+    learnt = {r.weight: (1 << ((r.bits or 1) - 1)) - 1 for r in graph.plasticity}
+    for post in graph.neurons:
+        # The membrane, a bias and a nudge as large, and what they may differ by.
+        drive = float(4 << formats(post)[0].bits)
+        if post.bias is not None:
+            drive += float(np.abs(graph.arrays[post.bias].astype(np.float64)).max())
+        for p in graph.into(post.name):
+            weight, pre = graph.arrays[p.weight], graph.population(p.pre)
+            exponent = 0 if p.exponent is None else int(graph.arrays[p.exponent].max())
+            largest = max(int(np.abs(weight).max()), learnt.get(p.weight, 0)) << exponent
+            receiving = 0 if isinstance(p.operator, Dense | Conv) else 1
+            fan_in = weight.size // weight.shape[receiving]
+            sent = 1 if isinstance(pre.dynamics, Spiking) else -formats(pre)[1].range[0]
+            assert p.rescale is not None
+            product = float(fan_in * largest * sent * abs(p.rescale.multiplier))
+            if product >= DOUBLE:
+                return False
+            drive += product * 2.0**p.rescale.shift + 1
+        if 2 * UNIT * drive >= DOUBLE:
+            return False
+    return True
+
+
+def _leak(population: Population) -> float:
+    return float(getattr(population.dynamics, "leak", 1.0))
+
+
+def _over(population: Population) -> float:
+    return float(getattr(population.dynamics, "bound", 0.0))

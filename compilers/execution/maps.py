@@ -1,0 +1,218 @@
+"""The linear operators of the IR on torch tensors, in the cheapest numbers that are exact.
+
+Inside the executor images lie channels-last, (N, H, W, C), which convolutions like best. Sums of
+integers are exact in any order while they stay below 2**53 in float64, and below 2**24 in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compilers.execution.arithmetic import Arithmetic
+from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Projection, Shape
+
+SINGLE = float(1 << 24)
+"""Integers up to it, and sums of them in any order, are exact in float32."""
+
+FEW = 8
+"""Samples so few that a call costs more than what it computes."""
+
+Apply = Callable[[Tensor], Tensor]
+"""A linear map from (N, *pre) to (N, *post), as the executor lays populations out."""
+
+
+def inside(shape: Shape) -> Shape:
+    """Shape of a population as the executor lays it out."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 else shape
+
+
+def inward(values: np.ndarray) -> Tensor:
+    """A batch (N, *shape) as the executor lays it out, float64."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float64))
+    return tensor.permute(0, 2, 3, 1).contiguous() if tensor.ndim == 4 else tensor
+
+
+def outward(values: Tensor) -> np.ndarray:
+    """The same batch in the order of the graph, (N, *shape); on a CPU a view."""
+    return np.asarray((values.permute(0, 3, 1, 2) if values.ndim == 4 else values).cpu())
+
+
+class LinearMap:
+    """``op(W, x)`` of one projection on batches, and the gain that it takes.
+
+    Parameters
+    ----------
+    projection : Projection
+    pre, post : tuple of int
+        Shapes of the populations.
+    numbers : Arithmetic
+    bound : float
+        What no message exceeds in size.
+
+    Attributes
+    ----------
+    norm : float
+        What the drive cannot exceed in size, for messages of size 1; infinite until it is asked.
+    """
+
+    def __init__(
+        self, projection: Projection, pre: Shape, post: Shape, numbers: Arithmetic, bound: float
+    ) -> None:
+        self.projection, self.pre, self.post = projection, pre, post
+        self.numbers, self.bound = numbers, bound
+        self._weight = np.zeros(0)
+        self._norm: float | None = None
+
+    def load(self, weight: np.ndarray) -> None:
+        """Go on with another `weight`, float64; in integers shifted by channel."""
+        self._weight, self._norm = weight, None
+
+    @property
+    def norm(self) -> float:
+        """What no sum exceeds in size, for messages up to 1."""
+        if self._norm is None:
+            receiving = 0 if isinstance(self.projection.operator, Dense | Conv) else 1
+            others = tuple(axis for axis in range(self._weight.ndim) if axis != receiving)
+            self._norm = float(np.abs(self._weight).sum(others).max())
+        return self._norm
+
+    def sums(self, samples: int) -> Tensor:
+        """Zeros (samples, *post) to add results up in."""
+        shape = (samples, *inside(self.post))
+        return torch.zeros(shape, dtype=self.numbers.wide, device=self.numbers.device)
+
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        """The result (N, *post) for messages `x` up to `largest` in size."""
+        raise NotImplementedError
+
+    def gained(self, found: Tensor) -> Tensor:
+        """A result, or a sum of results, in the units of the receiving membrane."""
+        return self.numbers.gain(self.projection, found)
+
+    def drive(self, drive: Tensor, x: Tensor, largest: float) -> None:
+        """Add what messages `x` drive the receiver with to `drive`."""
+        drive.add_(self.gained(self.apply(x, largest)))
+
+
+class GivenMap(LinearMap):
+    """Some other linear map in place of the operator."""
+
+    def __init__(self, apply: Apply, *rest: object) -> None:
+        super().__init__(*rest)  # type: ignore[arg-type]
+        self._apply = apply
+
+    def load(self, weight: np.ndarray) -> None:
+        """It knows its own weight."""
+
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        return self._apply(x)
+
+
+class DenseMap(LinearMap):
+    """A matrix; in floating point, and in integers that float64 holds, times the gain.
+
+    On a CPU NumPy multiplies all but few samples: by narrow matrices three times as fast as torch.
+    """
+
+    def load(self, weight: np.ndarray) -> None:
+        super().load(weight)
+        transposed = isinstance(self.projection.operator, DenseTranspose)
+        matrix = weight if transposed else weight.T
+        if len(self.pre) == 3:
+            matrix = matrix[_order(self.pre)]
+        if len(self.post) == 3:
+            matrix = matrix[:, _order(self.post)]
+        numbers, factor = self.numbers, self.numbers.factor(self.projection)
+        self._kind = torch.float64 if numbers.integers else numbers.wide
+        self._gained = factor is not None
+        self._rounds = numbers.rounds(self.projection)
+        # Both factors in one product: it is exact, for a power of two only moves the point.
+        held = torch.from_numpy(matrix if factor in (None, 1.0) else matrix * factor)
+        self._matrix = held.to(numbers.device, self._kind)
+        self._array = self._matrix.numpy() if numbers.device.type == "cpu" else None
+
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        x = self._flat(x)
+        if self._array is None or len(x) < FEW:
+            found = x @ self._matrix
+        else:
+            found = torch.from_numpy(x.numpy() @ self._array)
+        found = found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
+        return found if len(self.post) == 1 else found.view(-1, *inside(self.post))
+
+    def drive(self, drive: Tensor, x: Tensor, largest: float) -> None:
+        if not self._gained or (self._array is not None and len(x) >= FEW):
+            super().drive(drive, x, largest)
+            return
+        into = drive if drive.ndim == 2 else drive.view(len(drive), -1)
+        if self._rounds:
+            into.add_(torch.addmm(self.numbers.half, self._flat(x), self._matrix).floor_())
+        else:
+            into.addmm_(self._flat(x), self._matrix)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        flat = x if x.ndim == 2 else x.reshape(len(x), -1)
+        return flat if flat.dtype == self._kind else flat.to(self._kind)
+
+    def gained(self, found: Tensor) -> Tensor:
+        if not self._gained:
+            return super().gained(found)
+        return torch.add(self.numbers.half, found).floor_() if self._rounds else found
+
+
+class ConvMap(LinearMap):
+    """A convolution, or the adjoint of one; of integers in float32 where that is as exact."""
+
+    def load(self, weight: np.ndarray) -> None:
+        super().load(weight)
+        self._kernels: dict[torch.dtype, Tensor] = {}
+        operator = self.projection.operator
+        assert isinstance(operator, Conv | ConvTranspose)
+        stride, padding = operator.stride, operator.padding
+        self._run: Callable[..., Tensor] = partial(F.conv2d, stride=stride, padding=padding)
+        if isinstance(operator, ConvTranspose):
+            rows, columns = (
+                n - ((m - 1) * stride - 2 * padding + k)
+                for n, m, k in zip(self.post[1:], self.pre[1:], weight.shape[2:], strict=True)
+            )
+            self._run = partial(
+                F.conv_transpose2d, stride=stride, padding=padding, output_padding=(rows, columns)
+            )
+
+    def apply(self, x: Tensor, largest: float) -> Tensor:
+        kernel = self._kernel(self._kind(largest))
+        x = x if x.dtype == kernel.dtype else x.to(kernel.dtype)
+        found = self._run(x.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1)
+        return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
+
+    def _kind(self, largest: float) -> torch.dtype:
+        if not self.numbers.integers:
+            return self.numbers.wide
+        single = self.numbers.single and self.norm * largest < SINGLE
+        return torch.float32 if single else torch.float64
+
+    def _kernel(self, kind: torch.dtype) -> Tensor:
+        if kind not in self._kernels:
+            held = torch.from_numpy(self._weight).to(self.numbers.device)
+            self._kernels[kind] = held.to(kind, memory_format=torch.channels_last)
+        return self._kernels[kind]
+
+
+def linear_map(
+    projection: Projection, pre: Shape, post: Shape, numbers: Arithmetic, bound: float
+) -> LinearMap:
+    """The map of `projection`'s own operator."""
+    dense = isinstance(projection.operator, Dense | DenseTranspose)
+    return (DenseMap if dense else ConvMap)(projection, pre, post, numbers, bound)
+
+
+def _order(shape: Shape) -> np.ndarray:
+    """Place in the graph's order of each neuron of a population as it is laid out here."""
+    return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), 0, -1).ravel()

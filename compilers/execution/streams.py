@@ -1,0 +1,84 @@
+"""What a population tells its receivers, as they hear it: who says nothing can be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+SMALL = 1 << 15
+"""Messages so few that looking for zeros among them costs as much as passing them on."""
+
+
+class Stream:
+    """Messages of one population on their way, some steps after they were sent.
+
+    Parameters
+    ----------
+    slots : sequence of Tensor, (N, *shape)
+        Where the messages of the last steps stand: those of step ``t`` at ``t`` modulo their
+        number.
+    delay : int
+    bound : float
+        What no message exceeds in size.
+    signed : bool
+        Messages may be negative.
+    integers : bool
+        They are whole numbers, of which samples that say nothing can be left out to the bit.
+
+    Attributes
+    ----------
+    told : Tensor
+        What is heard now, of all samples or of those in `rows`.
+    rows : Tensor or None
+        Samples that say something, None for all of them.
+    largest : float
+        Size of the largest message, or a bound of it.
+    silent : bool
+        Nobody says anything.
+    """
+
+    def __init__(
+        self, slots: Sequence[Tensor], delay: int, bound: float, signed: bool, integers: bool
+    ) -> None:
+        self._slots, self._delay = tuple(slots), delay
+        self._signed, self._integers = signed, integers
+        self.told, self.largest = self._slots[0], bound
+        self.rows: Tensor | None = None
+        self.silent = True
+        # On a GPU to look costs more than to pass everything on.
+        self._looks = self.told.numel() >= SMALL and self.told.device.type == "cpu"
+
+    def listen(self, t: int) -> None:
+        """Hear what arrives at step `t`, from 1; at rest nobody has said anything yet."""
+        sent = t - self._delay
+        self.silent = sent < 1
+        self.told = self._slots[sent % len(self._slots)]
+        if self._looks and not self.silent:
+            self._look()
+
+    def _look(self) -> None:
+        if not self._integers:
+            least, most = self.told.aminmax()
+            self.silent = not (least.item() or most.item())
+            return
+        flat = self.told.flatten(1)
+        peaks = (flat.abs() if self._signed else flat).amax(1).tolist()
+        self.largest, self.rows = max(peaks), None
+        self.silent = not self.largest
+        if not self.silent and not all(peaks):
+            self.rows = torch.tensor([n for n, peak in enumerate(peaks) if peak])
+            self.told = self.told[self.rows]
+
+
+def union(rows: Iterable[Tensor | None], samples: int) -> Tensor | None:
+    """Samples that any of `rows` names; None for all, as soon as most are named."""
+    found: list[Tensor] = []
+    for some in rows:
+        if some is None:
+            return None
+        found.append(some)
+    if sum(some.numel() for some in found) >= samples:
+        return None
+    return torch.cat(found).unique()

@@ -1,0 +1,52 @@
+"""How long the reference takes to run a program of CIFAR-10 size, by encoding, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+import targets
+from compilers import compile_network
+from compilers.ir import ENCODINGS, Encoding
+from ep_neuro.network import Network
+from ep_neuro.zoo import cifar10_resnet
+
+STEPS = {"graded": 16, "sigma-delta": 64, "spike": 64}
+"""Steps of the free phase."""
+
+
+def measure(code: Encoding, images: int, repeats: int, bits: int | None = 8) -> float:
+    """Median processor time of an image and step, in milliseconds; fresh weights."""
+    network, reference = Network(cifar10_resnet(), seed=0), targets.get("reference")
+    program = compile_network(network, reference, code=code, bits=bits, steps=STEPS[code])
+    x = np.random.default_rng(0).random((images, *program.graph.sources[0].shape))
+    times = []
+    with targets.open(program) as session:
+        for _ in range(repeats):
+            start = time.process_time()
+            session.settle(x)
+            times.append(1e3 * (time.process_time() - start) / images / STEPS[code])
+    return statistics.median(times)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table of all encodings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    print(f"{options.images} images, one thread, {platform.machine()}, torch {torch.__version__}")
+    for code in ENCODINGS:
+        ms = measure(code, options.images, options.repeats)
+        print(f"{code:12} {ms:7.3f} ms an image and step")
+
+
+if __name__ == "__main__":
+    main()
