@@ -26,6 +26,7 @@ from targets.crossbar.layouts import layout
 from targets.crossbar.options import DAY, Options, read_options
 from targets.crossbar.pair import ConductancePair
 from targets.crossbar.plan import input_mean, sites
+from targets.crossbar.simulator import CrossbarSimulator
 from tests.helpers.graphs import (
     digits_like_residual,
     graph_of,
@@ -370,10 +371,9 @@ def drives(**options: Any) -> np.ndarray:
     """The drive of a black image, one of the mean and a white one, at a network that takes one."""
     network = Network(standardised_in_units())
     program = compile_network(network, targets.get("crossbar"), options=options)
-    with targets.open(program) as session:
-        mean = input_mean(program.graph)
-        x = np.stack([np.zeros(mean.shape), mean, np.ones(mean.shape)])
-        found = session.constant(x)  # type: ignore[attr-defined]
+    mean = input_mean(program.graph)
+    x = np.stack([np.zeros(mean.shape), mean, np.ones(mean.shape)])
+    found = CrossbarSimulator(program).constant(x)
     return np.concatenate([v.reshape(3, -1) for _, v in sorted(found.items())], 1)
 
 
