@@ -17,11 +17,12 @@ MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
 
-WHOLE: Mapping[str, float] = {"graded": 0.75, "sigma-delta": 0.75}
+WHOLE: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8}
 """Spectral radius below which an encoding takes whole steps (leak 1) if nobody says otherwise.
 
 A weakly coupled network is then at rest as soon as the signal has passed it, and its sigma-delta
-neurons say in one message what a smaller leak spreads over several.
+neurons say in one message what a smaller leak spreads over several. Whole steps are within the
+safety of `Spectrum.leak` up to 0.8.
 """
 
 TOLERANCE = 0.01
