@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,8 +20,12 @@ from ep_neuro.values import swollen
 ALL = "all"
 """The part in which samples come that are not split."""
 
-_UNREADABLE = (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises on a file that is cut, is no npz, or holds pickled objects."""
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+"""What NumPy and zipfile raise on a file that is cut, is no npz, is encrypted or packed in a way
+that Python does not know, or holds pickled objects or an unreadable header."""
 
 
 def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:

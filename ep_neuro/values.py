@@ -52,4 +52,6 @@ def swollen(unpacked: int, packed: int) -> str | None:
     """
     if unpacked <= max(FREE, FACTOR * packed):
         return None
-    return f"unpacks from {packed / 1e6:,.3g} MB to {unpacked / 1e6:,.0f}, over {FACTOR} times as much"
+    return (
+        f"unpacks from {packed / 1e6:,.3g} MB to {unpacked / 1e6:,.0f}, over {FACTOR} times as much"
+    )

@@ -61,7 +61,7 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
         threat = danger(path)
         if threat is None:
             found = nir.read(Path(path), type_check=True)
-    except (OSError, KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
+    except Exception as error:
         reason = first_fault(path) or str(error) or type(error).__name__
         problem = f"is no readable NIR file ({reason})"
         remedy = f"export it again with the nodes of nir {nir.version}"

@@ -34,7 +34,7 @@ SPECS: tuple[dict[str, Any], ...] = (
         ],
         "couplings": [
             {"pre": "input", "post": "a", "kind": "conv", "kernel": 3, "padding": 1},
-            {"pre": "a", "post": "b", "kind": "conv", "kernel": 1, "pool": "max", "gain": 0.2},
+            {"pre": "a", "post": "b", "kind": "conv", "kernel": 1, "pool": "avg", "gain": 0.2},
             {"pre": "input", "post": "b", "kind": "conv", "kernel": 2, "stride": 2},
             {"pre": "b", "post": "output", "gain": 0.2},
         ],

@@ -107,9 +107,25 @@ PROGRAM_COMMANDS = (
 _ATOMS: SearchStrategy[str] = st.sampled_from(
     (
         *("0", "1", "-1", "2", "0.5", "1e999", "-1e30", "nan", "None", "True", "()", "(1,)", '"h"'),
-        *('"input"', '"output"', "10**9", "99999999999", '"dense"', "Graded(leak=0.5)", "[1]", "{}"),
+        *(
+            '"input"',
+            '"output"',
+            "10**9",
+            "99999999999",
+            '"dense"',
+            "Graded(leak=0.5)",
+            "[1]",
+            "{}",
+        ),
         *("__import__('os').system('touch pwned')", "Spiking(leak=0.0)", "b'x'", '"a" * 9', "1j"),
-        *("Dense()", "DenseTranspose()", "Conv(1, 0)", "Source()", "FixedPoint(8, 40)", "lambda: 0"),
+        *(
+            "Dense()",
+            "DenseTranspose()",
+            "Conv(1, 0)",
+            "Source()",
+            "FixedPoint(8, 40)",
+            "lambda: 0",
+        ),
     )
 )
 

@@ -18,7 +18,9 @@ TAME: SearchStrategy[Any] = (
 
 WILD: SearchStrategy[Any] = (
     TAME
-    | st.sampled_from([10**6, 10**12, 2**63, -(2**64), 10**400, [10**5] * 3, "\u0000", "1e999", "é"])
+    | st.sampled_from(
+        [10**6, 10**12, 2**63, -(2**64), 10**400, [10**5] * 3, "\u0000", "1e999", "é"]
+    )
     | st.floats()
     | st.text(max_size=6)
     | st.lists(st.integers(-2, 9), max_size=4)
@@ -135,4 +137,13 @@ def damaged(draw: DrawFn, data: bytes, most: int = 4) -> bytes:
     return bytes(found)
 
 
-_PIECES = (b"\xff" * 4, b"\0" * 8, b"\x7f\xff\xff\xff", b"\xff" * 8, b"-1", b"9999999999", b"\n", b'"')
+_PIECES = (
+    b"\xff" * 4,
+    b"\0" * 8,
+    b"\x7f\xff\xff\xff",
+    b"\xff" * 8,
+    b"-1",
+    b"9999999999",
+    b"\n",
+    b'"',
+)

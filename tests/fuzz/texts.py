@@ -86,7 +86,15 @@ _NAMES = st.sampled_from(
     (
         *("m", "p", "s.yaml", "c.yaml", "f.nir", "d.npz", "nowhere", "", ".", "/", "m/spec.yaml"),
         *("zoo:digits_dense", "zoo:digits_residual", "zoo:", "zoo:\u00e9", "m/weights.safetensors"),
-        *("p/program.json", "p/graph.txt", "p/arrays.safetensors", "-", "--", "\u0000", "~nobody/m"),
+        *(
+            "p/program.json",
+            "p/graph.txt",
+            "p/arrays.safetensors",
+            "-",
+            "--",
+            "\u0000",
+            "~nobody/m",
+        ),
     )
 )
 _NUMBERS = st.sampled_from(
