@@ -38,7 +38,9 @@ class Lesson:
     def __init__(self, student: Student, samples: int, rate_scale: float) -> None:
         self.student, self.samples, self.rate_scale = student, samples, rate_scale
         learner = student.learner
-        self._before = learner.commits, learner.changed, learner.clipped
+        self._before = learner.commits, learner.clipped
+        # From zero: a difference of sums is rounded by what came before, and a resumed run differs.
+        learner.changed = 0.0
         self._began = time.perf_counter()
         self._first = learner.graph.phases[0].name
         self._stepwise = any(r.rule.when == "step" for r in learner.graph.plasticity)
@@ -61,14 +63,14 @@ class Lesson:
     def result(self) -> LearnResult:
         """What all batches came to, as the student has read it."""
         learner = self.student.learner
-        commits, changed, clipped = self._before
+        commits, clipped = self._before
         made = learner.commits - commits
         return LearnResult(
             predictions=np.concatenate(self._predictions),
             commits=made,
             events_per_sample=self._events / self.samples,
             synops_per_sample=self._synops / self.samples,
-            changed=(learner.changed - changed) / max(1, made),
+            changed=learner.changed / max(1, made),
             clipped=learner.clipped - clipped,
             seconds=time.perf_counter() - self._began,
         )

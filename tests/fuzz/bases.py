@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def nir_file(number: int = 0) -> bytes:
         "output": nir.Output(np.array([3])),
     }
     chain = ["input", *into, "a", "on", "b"]
-    edges = [*zip(chain, chain[1:], strict=False), ("b", "back"), ("back", "a"), ("b", "output")]
+    edges = [*pairwise(chain), ("b", "back"), ("back", "a"), ("b", "output")]
     buffer = io.BytesIO()
     nir.write(buffer, nir.NIRGraph(nodes=nodes, edges=edges, type_check=False))
     return buffer.getvalue()

@@ -1,9 +1,10 @@
-"""The process in which inputs are tried: the command line, once for each, in a folder of its own."""
+"""The process in which inputs are tried: the command line, each time in a folder of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import math
 import os
@@ -42,14 +43,12 @@ def _prepare() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import compilers
-    import ep_neuro.training
-    import targets.nir.foreign
-    import targets.workflows.compare
-    import targets.workflows.learning
-    from ep_neuro import cli, console, data, verify
+    for name in ("training", "cli"):
+        importlib.import_module(f"ep_neuro.{name}")
+    for name in ("nir.foreign", "workflows.compare", "workflows.learning"):
+        importlib.import_module(f"targets.{name}")
+    from ep_neuro import console, data, verify
 
-    assert cli and compilers and ep_neuro and targets
     plain, explained = console._plain, console._explained
 
     def watched(value: object) -> object:

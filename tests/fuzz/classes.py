@@ -29,7 +29,7 @@ CLASSES: Mapping[str, SearchStrategy[Case]] = {
 
 @dataclass
 class Search:
-    """Inputs of one class that were tried, and what was wrong, by the first input that showed it."""
+    """Inputs of one class that were tried, and each fault with the first input that showed it."""
 
     tried: int = 0
     seconds: float = 0.0

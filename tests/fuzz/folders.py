@@ -158,7 +158,7 @@ def _records(draw: DrawFn, lines: list[str]) -> list[str]:
 
 @st.composite
 def programs(draw: DrawFn) -> Case:
-    """A program with changed records, arrays or options, mostly with the hash that belongs to it."""
+    """A program with changed records, arrays or options, mostly with the hash of what it holds."""
     words = draw(st.sampled_from(PROGRAM_COMMANDS))
     made = bases.program(draw(st.integers(0, len(bases.PROGRAMS) - 1)))
     files = bases.program_files(made)

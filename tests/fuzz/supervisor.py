@@ -58,7 +58,8 @@ class Supervisor:
         """What `case` left behind, or how it ended the child."""
         if self._process is None:
             self._start()
-        assert self._process is not None and self._connection is not None
+        assert self._process is not None
+        assert self._connection is not None
         try:
             self._connection.send(case)
             ended = self._wait(self._process.pid)
