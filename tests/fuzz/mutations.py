@@ -79,7 +79,8 @@ def mutated(draw: DrawFn, tree: Any, values: SearchStrategy[Any] = WILD, most: i
         container, key = draw(st.sampled_from(places))
         kind = draw(st.sampled_from(("replace", "replace", "drop", "rename", "double", "swap")))
         if kind == "replace":
-            container[key] = draw(values)
+            # A copy: the next change may be made inside of it.
+            container[key] = copy.deepcopy(draw(values))
         elif kind == "drop":
             del container[key]
         elif kind == "rename" and isinstance(container, dict):
