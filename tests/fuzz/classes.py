@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import hypothesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
@@ -25,6 +27,9 @@ CLASSES: Mapping[str, SearchStrategy[Case]] = {
     "images": image_folders(),
     "words": words(),
 }
+
+ROUND = 100
+"""Inputs that are drawn at once, each round by a seed of its own: a search can end after any."""
 
 
 @dataclass
@@ -53,14 +58,6 @@ def search(
     """Try `inputs` of class `name`, or those that `seconds` allow; never stop at a fault."""
     found, started = Search(), time.monotonic()
 
-    @settings(
-        max_examples=inputs,
-        database=None,
-        deadline=None,
-        derandomize=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(CLASSES[name])
     def attempt(case: Case) -> None:
         found.seconds = time.monotonic() - started
         if found.tried >= inputs or found.seconds > seconds:
@@ -72,7 +69,18 @@ def search(
             found.note(fault, case)
         told(found)
 
-    from hypothesis import seed as seeded
-
-    seeded(seed)(attempt)()
+    rounds = itertools.count(seed * 100_003)
+    while found.tried < inputs and found.seconds <= seconds:
+        _round(name, min(ROUND, inputs - found.tried), next(rounds), attempt)
     return found
+
+
+def _round(name: str, inputs: int, seed: int, attempt: Callable[[Case], None]) -> None:
+    settled = settings(
+        max_examples=inputs,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    hypothesis.seed(seed)(settled(given(CLASSES[name])(attempt)))()

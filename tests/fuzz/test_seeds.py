@@ -132,6 +132,14 @@ def test_a_node_whose_type_is_an_array_is_refused(supervisor: Supervisor) -> Non
         assert supervisor.fault(case) is None, value
 
 
+# --- models ------------------------------------------------------------------------------------
+
+
+def test_metadata_of_endless_lists_are_refused(supervisor: Supervisor) -> None:
+    files = {**bases.model(), "m/metadata.json": b"[" * 5000}
+    refused(supervisor, Case(("inspect", "m"), files), "metadata.json: cannot be read")
+
+
 # --- programs ----------------------------------------------------------------------------------
 
 
