@@ -1,6 +1,6 @@
 # Needs make and any python3; everything else lands in .venv, .venv-lava, .tools. `make help` lists targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format fuzz crash bench clean
 
 SHELL  := /bin/sh
 PYTHON := .venv/bin/python
@@ -33,6 +33,12 @@ lint: $(STAMP)  ## ruff and mypy
 format: $(STAMP)  ## let ruff rewrite what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+fuzz: $(STAMP)  ## 10,000 inputs of each class, good and bad; faults are kept in runs/fuzz
+	$(PYTHON) -m tests.fuzz
+
+crash: $(STAMP)  ## 1,000 kills and failing disks; nothing may be lost, left or wrong
+	$(PYTHON) -m tests.crash
 
 bench: $(STAMP)  ## measure settling and training on this machine; benchmarks.json
 	$(PYTHON) -m tests.benchmarks.bench_settle

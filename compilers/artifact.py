@@ -17,6 +17,7 @@ from safetensors import numpy as safetensors_numpy
 
 from compilers.ir import Graph
 from compilers.ir_text import parse_graph, print_graph
+from compilers.passes.validate import validate
 from ep_neuro.errors import GraphError, ProgramError
 from ep_neuro.files import replace_directory
 from ep_neuro.values import fault
@@ -136,7 +137,8 @@ def load_program(path: str | Path) -> Program:
     Raises
     ------
     ProgramError
-        If a file is missing, truncated or changed, or the version is another one.
+        If a file is missing, truncated or changed, the version is another one, or the graph is
+        inconsistent.
     """
     path = Path(path)
     if not path.is_dir():
@@ -150,6 +152,10 @@ def load_program(path: str | Path) -> Program:
     if program.digest() != manifest["hash"]:
         problem = "content does not fit its hash: a file was changed after compilation"
         raise ProgramError(str(path), problem, _REBUILD)
+    try:
+        validate(graph)
+    except GraphError as error:
+        raise ProgramError(f"{path}: {error.subject}", error.problem, _REBUILD) from None
     return program
 
 

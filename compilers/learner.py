@@ -39,7 +39,8 @@ class Learner:
         By id.
     commits : int
     changed : float
-        Sum over commits of the mean |change| of a weight, in real units.
+        Sum over the commits of a stretch of learning of the mean |change| of a weight, in real
+        units; a stretch sets it to 0.
     clipped : int
         Weights and tags that met the end of their range.
 

@@ -220,7 +220,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if isinstance(data, dict):
             return data
         reason = "it holds no object"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
     raise ModelError(str(path), f"cannot be read ({reason})", "restore it or train again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -366,7 +367,9 @@ def _explained(error: Exception) -> tuple[str, int]:
         command = getattr(getattr(error, "ctx", None), "command_path", "ep-neuro")
         return f"{command}: {_complaint(error)}; see `{command} --help`", 2
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room there" if full else "check the path and its permissions"
+        return f"{error.filename}: {error.strerror}; {remedy}", 2
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or _NO_MEMORY.search(what):
         return f"memory: it ran out ({what}); take fewer samples at once, or a smaller network", 2

@@ -22,7 +22,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     Raises
     ------
     OSError
-        If the disk refuses; the old file, if any, is then untouched.
+        If the disk refuses, with `path` as its file name; the old file, if any, is then untouched.
     """
     path = Path(path)
     temporary = _sibling(path)
@@ -32,9 +32,13 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        # What fails behind an open file, as on a full disk, does not say where.
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -77,6 +81,13 @@ def replace_directory(
         raise error(str(path), f"cannot be written ({reason})", "choose another place") from problem
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory at once: what remains if the process is killed meanwhile is a leftover."""
+    gone = _sibling(path)
+    os.rename(path, gone)
+    shutil.rmtree(gone)
 
 
 def remove_leftovers(folder: str | Path) -> None:

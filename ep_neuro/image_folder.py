@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ep_neuro.errors import DataError
+from ep_neuro.values import swollen
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in any case."""
@@ -94,9 +96,11 @@ def read(
                 f"choose from {', '.join(classes)}",
             )
     if shape is None:
-        shape = _common_shape(
-            [p for listing in listings for paths in listing.values() for p in paths]
-        )
+        every = [p for listing in listings for paths in listing.values() for p in paths]
+        shape = _common_shape(every)
+        problem = swollen(math.prod((len(every), *shape)), sum(p.stat().st_size for p in every))
+        if problem is not None:
+            raise DataError(f"folder {folders[0]}", problem, "store smaller images")
     channels, height, width = _checked_shape(shape)
     parts = []
     for listing in listings:
@@ -199,6 +203,10 @@ def _opened(path: Path) -> Image.Image:
         image = Image.open(path)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
+    problem = swollen(3 * image.width * image.height, path.stat().st_size)
+    if problem is not None:
+        image.close()
+        raise DataError(f"image {path}", problem, "store it smaller")
     if image.mode not in (*_GREY, *_COLOUR):
         image.close()
         raise DataError(

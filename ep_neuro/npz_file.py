@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,12 +15,17 @@ import numpy as np
 from ep_neuro import packed_images
 from ep_neuro.errors import DataError
 from ep_neuro.packed_images import Pixels
+from ep_neuro.values import swollen
 
 ALL = "all"
 """The part in which samples come that are not split."""
 
-_UNREADABLE = (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises on a file that is cut, is no npz, or holds pickled objects."""
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+"""What NumPy and zipfile raise on a file that is cut, is no npz, is encrypted or packed in a way
+that Python does not know, or holds pickled objects or an unreadable header."""
 
 
 def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:
@@ -38,6 +46,7 @@ def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            _refuse_swollen(name, sum(i.file_size for i in file.zip.infolist()), path)
             if packed_images.is_packed(file.files):
                 parts, classes = packed_images.read(path)
             else:
@@ -52,6 +61,12 @@ def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:
             f"data '{name}'", f"cannot be read ({reason})", "write it again with numpy.savez"
         ) from error
     return parts, _class_names(name, [y for _, y in parts.values()], classes)
+
+
+def _refuse_swollen(name: str, unpacked: int, path: Path) -> None:
+    problem = swollen(unpacked, path.stat().st_size)
+    if problem is not None:
+        raise DataError(f"data '{name}'", problem, "write it again with numpy.savez")
 
 
 def _plain(name: str, arrays: Mapping[str, np.ndarray]) -> Pixels:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ep_neuro.errors import DataError
+from ep_neuro.values import swollen
 
 Pixels = tuple[np.ndarray, np.ndarray]
 """Images (N, channels, height, width) as bytes, and labels (N,)."""
@@ -68,10 +69,7 @@ def _split(path: Path, split: str, arrays: Mapping[str, np.ndarray]) -> Pixels:
             f"{labels.size} labels, {offsets.size} offsets, {packed.shape} {packed.dtype} of JPEG",
             "give N labels, N + 1 offsets from 0 to the end, and all files as bytes in a row",
         )
-    images = [
-        _decoded(where, i, packed[start:end].tobytes())
-        for i, (start, end) in enumerate(pairwise(offsets))
-    ]
+    images = _images(where, packed, offsets)
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise DataError(
@@ -87,9 +85,24 @@ def _in_order(offsets: np.ndarray, end: int) -> bool:
     return rise and offsets[0] == 0 and offsets[-1] == end
 
 
+def _images(where: str, packed: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    images: list[np.ndarray] = []
+    unpacked = 0
+    for i, (start, end) in enumerate(pairwise(offsets)):
+        images.append(_decoded(where, i, packed[start:end].tobytes()))
+        unpacked += images[-1].nbytes
+        problem = swollen(unpacked, len(packed))
+        if problem is not None:
+            raise DataError(where, problem, "store smaller images")
+    return images
+
+
 def _decoded(where: str, index: int, data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            problem = swollen(3 * image.width * image.height, len(data))
+            if problem is not None:
+                raise DataError(where, f"image {index} {problem}", "store smaller images")
             return np.asarray(image)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(

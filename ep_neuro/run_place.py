@@ -6,18 +6,17 @@ import contextlib
 import fcntl
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ep_neuro.errors import ConfigError
-from ep_neuro.files import is_free, refuse_foreign
+from ep_neuro.files import is_free, refuse_foreign, remove_directory
 
 MARKER = "last/spec.yaml"
 """File that every run has from its first moment on."""
 
-WRITTEN = ("best", "last", "config.yaml", "metrics.jsonl", "curves.svg", "tensorboard")
-"""All that a run writes into its directory."""
+WRITTEN = ("best", "config.yaml", "metrics.jsonl", "curves.svg", "tensorboard", "last")
+"""All that a run writes into its directory; what tells that it is one goes last."""
 
 
 def check_run_place(place: Path, *, resume: bool = False, force: bool = False) -> None:
@@ -101,7 +100,7 @@ def clear(place: Path) -> None:
     for name in WRITTEN:
         path = place / name
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_directory(path)
         else:
             path.unlink(missing_ok=True)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+FACTOR, FREE = 100, 256 << 20
+"""How many times its own size a file may unpack to, and how many bytes any file may."""
+
 _KINDS = {"f": "floating point", "fiu": "a number"}
 
 
@@ -32,3 +35,23 @@ def fault(values: np.ndarray, kinds: str = "f") -> str | None:
     if np.isfinite(values).all():
         return f"holds {np.abs(values).max():.3g}, beyond float32"
     return "holds NaN or infinity"
+
+
+def swollen(unpacked: int, packed: int) -> str | None:
+    """What makes content a decompression bomb, before it is unpacked; None if nothing does.
+
+    Parameters
+    ----------
+    unpacked, packed : int
+        Bytes of the content in memory, and in its file.
+
+    Returns
+    -------
+    str or None
+        What to say behind the name of the file.
+    """
+    if unpacked <= max(FREE, FACTOR * packed):
+        return None
+    return (
+        f"unpacks from {packed / 1e6:,.3g} MB to {unpacked / 1e6:,.0f}, over {FACTOR} times as much"
+    )

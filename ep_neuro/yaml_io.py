@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -27,8 +28,23 @@ _SCALARS = (
 """Plain scalars of YAML 1.2's core schema: 1e-3 is a number and ``on`` a word, unlike in 1.1."""
 
 
+ALIASED = 10
+"""How many times its own length, in characters, a text may come to by its aliases; short ones may
+come to `SHORT`."""
+
+SHORT = 100_000
+
+
 class _Loader(yaml.SafeLoader):
-    """Plain data alone, by YAML 1.2, and no key twice."""
+    """Plain data alone, by YAML 1.2, no key twice, and no aliases of aliases without end."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        lengths: dict[int, float] = {}
+        if node is not None and _length(node, lengths) > max(SHORT, ALIASED * self.index):
+            problem = "its aliases stand for more than a file may hold, or for themselves"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written = set()
@@ -43,6 +59,19 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = self.construct_scalar(node)
         return int(text, 0 if text.startswith(("0o", "0x")) else 10)
+
+
+def _length(node: yaml.Node, known: dict[int, float]) -> float:
+    """Characters of `node` with each alias written out; infinite if it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        if isinstance(node, yaml.ScalarNode):
+            length = float(len(node.value))
+        else:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
+            length = sum(_length(part, known) for pair in pairs for part in pair)
+        known[id(node)] = 1 + length
+    return known[id(node)]
 
 
 class _Dumper(yaml.SafeDumper):

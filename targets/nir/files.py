@@ -17,6 +17,7 @@ from ep_neuro.files import write_atomic
 from ep_neuro.values import fault
 from targets.nir.export import FORMAT, to_nir
 from targets.nir.faults import first_fault
+from targets.nir.hdf5 import danger
 
 _NUMBERS = (np.ndarray, np.generic)
 
@@ -55,13 +56,18 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
         finite real number.
     """
     # The reader meets damage in the order of its own code, hence with whatever that raises.
+    threat = found = None
     try:
-        found = nir.read(Path(path), type_check=True)
-    except (OSError, KeyError, ValueError, TypeError, AssertionError, RuntimeError) as error:
+        threat = danger(path)
+        if threat is None:
+            found = nir.read(Path(path), type_check=True)
+    except Exception as error:
         reason = first_fault(path) or str(error) or type(error).__name__
         problem = f"is no readable NIR file ({reason})"
         remedy = f"export it again with the nodes of nir {nir.version}"
         raise ProgramError(str(path), problem, remedy) from None
+    if threat is not None:
+        raise ProgramError(str(path), threat, "export it again, into one plain file")
     if not isinstance(found, nir.NIRGraph):
         problem = f"holds a single {type(found).__name__}, no graph"
         raise ProgramError(str(path), problem, "wrap it in a NIRGraph")

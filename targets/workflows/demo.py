@@ -17,6 +17,7 @@ from ep_neuro.errors import EPNeuroError
 from ep_neuro.network import Network
 from ep_neuro.report import LearningCurve
 from ep_neuro.run_log import CONFIG, truth_beside
+from ep_neuro.run_place import MARKER
 from ep_neuro.training import TrainResult, train
 from targets.workflows.compare import Choice, Compared, compare, default_choices
 from targets.workflows.damage import damage
@@ -106,7 +107,12 @@ def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
 
 
 def _made_before(place: Path, config: TrainConfig) -> bool:
-    """Whether a demo made the run at `place`: one of its configuration, which gives it again."""
+    """Whether a demo made the run at `place`: one of its configuration, which gives it again.
+
+    Or a run that was stopped before it wrote its configuration: there is nothing to lose.
+    """
+    if (place / MARKER).is_file() and not any((place / n).exists() for n in (CONFIG, "best")):
+        return True
     try:
         return read_config(str(place / CONFIG)) == config
     except EPNeuroError:

@@ -76,7 +76,7 @@ def load_state(path: Path) -> Saved | None:
         memory, probes = (
             safetensors_numpy.load((path / name).read_bytes()) for name in (MEMORY, PROBES)
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         remedy = "restore it, or learn again without --resume"
         raise ProgramError(str(path), f"is damaged ({error})", remedy) from None
     return Saved(memory, probes, facts)

@@ -9,7 +9,8 @@ import pytest
 
 from ep_neuro.checkpoint import load_model
 from ep_neuro.errors import ConfigError
-from ep_neuro.run_place import claimed, default_place
+from ep_neuro.files import is_free
+from ep_neuro.run_place import check_run_place, claimed, clear, default_place
 from ep_neuro.training import train
 from targets.workflows.demo import _made_before
 from tests.unit.test_training import clusters, config, interrupt_at
@@ -104,3 +105,26 @@ def test_the_demo_replaces_only_what_a_demo_made(tmp_path: Path) -> None:
     assert _made_before(tmp_path, config(epochs=1))
     assert not _made_before(tmp_path, config(epochs=2))
     assert not _made_before(tmp_path / "nowhere", config())
+
+
+def test_the_demo_begins_again_where_it_was_killed_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(config(epochs=1), tmp_path, dataset=clusters(), monitor=interrupt_at(1))
+    assert not _made_before(tmp_path, config(epochs=2))
+    (tmp_path / "config.yaml").unlink()
+    assert _made_before(tmp_path, config(epochs=2))
+
+
+def test_a_run_that_is_killed_while_it_replaces_another_is_still_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(epochs=1), tmp_path, dataset=clusters())
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ep_neuro.files.shutil.rmtree", killed)
+    while not is_free(tmp_path):
+        check_run_place(tmp_path, force=True)
+        with pytest.raises(KeyboardInterrupt):
+            clear(tmp_path)
