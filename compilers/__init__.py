@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from compilers.artifact import Program, load_program, save_program
-from compilers.ir import Graph
-from compilers.ir_text import parse_graph, print_graph
+from compilers.ir.graph import Graph
+from compilers.ir.text import parse_graph, print_graph
 from compilers.pipeline import (
     Emitter,
     Pass,
@@ -14,6 +13,7 @@ from compilers.pipeline import (
     compile_network,
     run_passes,
 )
+from compilers.program import Program, load_program, save_program
 
 
 def backend_of(target: str | Emitter) -> Emitter:

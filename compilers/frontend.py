@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.ir import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
-from compilers.operators import apply
-from ep_neuro.grid import single
-from ep_neuro.lowering import refuse_unlowerable
-from ep_neuro.network import Network
-from ep_neuro.nudgeable import SQUARED_ERROR
-from ep_neuro.spec import INPUT, POOL, CouplingSpec, NetworkSpec
+from compilers.ir.graph import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
+from compilers.ir.operators import apply
+from ep_neuro.deployment.lowering import refuse_unlowerable
+from ep_neuro.deployment.nudgeable import SQUARED_ERROR
+from ep_neuro.deployment.weight_grid import single
+from ep_neuro.energy.spec import INPUT, POOL, CouplingSpec, NetworkSpec
+from ep_neuro.network.network import Network
 
 STEPS = 64
 """Steps of the free phase if nobody says otherwise; a nudged phase takes half."""
@@ -35,7 +35,8 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     the input reaches, so a target takes raw pixels. The bias is one per neuron for that: near a
     border a kernel covers fewer pixels, hence less of the mean.
 
-    A network whose cost no target nudges by (`ep_neuro.nudgeable`) gets the free phase alone.
+    A network whose cost no target nudges by (`ep_neuro.deployment.nudgeable`) gets the free phase
+    alone.
 
     Parameters
     ----------

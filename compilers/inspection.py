@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compilers.artifact import MANIFEST, load_program
-from compilers.ir import Graph
-from compilers.ir_text import parse_graph, print_graph
-from compilers.resources import resources
+from compilers.hardware.resources import resources
+from compilers.ir.graph import Graph
+from compilers.ir.text import parse_graph, print_graph
+from compilers.program import MANIFEST, load_program
 from ep_neuro.errors import ConfigError
 
 EVERY_STAGE = "all"

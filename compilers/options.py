@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ep_neuro.errors import ConfigError
-from ep_neuro.yaml_io import parse_value
+from ep_neuro.storage.yaml_io import parse_value
 
 
 def declared(backend: object) -> Mapping[str, Any] | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compilers.artifact import Program, versions
-from compilers.ir import FixedPoint, Graph
-from compilers.limits import Violation
+from compilers.hardware.limits import Violation
+from compilers.ir.graph import FixedPoint, Graph
+from compilers.model_options import fresh_headroom, taken_from, thresholds_of
 from compilers.options import declared, refuse_unknown
 from compilers.passes.choose_leak import choose_leak
 from compilers.passes.encode import encode
@@ -18,14 +18,14 @@ from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import MESSAGE_FRAC, quantize
 from compilers.passes.validate import validate
-from compilers.tuned import fresh_headroom, taken_from, thresholds_of
+from compilers.program import Program, versions
+from ep_neuro.deployment.nudgeable import refuse_unnudgeable
+from ep_neuro.deployment.spectrum import MAX_LEAKS, largest_leak
 from ep_neuro.errors import CheckFailed, GraphError
-from ep_neuro.nudgeable import refuse_unnudgeable
-from ep_neuro.spectrum import MAX_LEAKS, largest_leak
 
 if TYPE_CHECKING:
-    from ep_neuro.checkpoint import Model
-    from ep_neuro.network import Network
+    from ep_neuro.network.checkpoint import Model
+    from ep_neuro.network.network import Network
 
 FRONTEND = "frontend"
 """Name of the stage that comes before every pass."""
@@ -70,7 +70,7 @@ class Trace:
 
 
 class Emitter(Protocol):
-    """What the pipeline needs of a backend; `targets.base.Backend` is one."""
+    """What the pipeline needs of a backend; `targets.interface.protocols.Backend` is one."""
 
     name: str
 
@@ -131,7 +131,7 @@ def common_passes(
         that more projections are stock processes of Lava.
     leak : float, optional
         Largest leak; stability may call for a smaller one. None: that of
-        `ep_neuro.spectrum.largest_leak`.
+        `ep_neuro.deployment.spectrum.largest_leak`.
     steps, nudged_steps, beta
         Of the phases; see `encode`.
     parameters : mapping, optional
@@ -280,7 +280,7 @@ def _told_by(
     model: Model | Network, learn: str | None, **given: Any
 ) -> tuple[Network, dict[str, str], dict[str, Any]]:
     """The network of `model`, notes on it, and the options that are `given` or its own."""
-    from ep_neuro.checkpoint import Model
+    from ep_neuro.network.checkpoint import Model
 
     if not isinstance(model, Model):
         own = {**given, "code": given["code"] or "graded", "headroom": 0, "parameters": None}

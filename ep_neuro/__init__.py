@@ -10,22 +10,20 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ep_neuro._homeless import provide_caches
+from ep_neuro._moved import lead_on
+from ep_neuro.storage.cache_folders import provide_caches
 
 if TYPE_CHECKING:
     from ep_neuro import data as data
-    from ep_neuro.augment import Augmentation, register_augmentation
-    from ep_neuro.autograd import loss
-    from ep_neuro.baselines import (
-        Backprop,
-        FeedForwardTwin,
-        Implicit,
-        Unrolled,
-        implicit_gradient,
+    from ep_neuro.data.augmentation import Augmentation, register_augmentation
+    from ep_neuro.energy.costs import Nudge, one_hot
+    from ep_neuro.energy.spec import (
+        CouplingSpec,
+        InputSpec,
+        NetworkSpec,
+        PopulationSpec,
+        ReadoutSpec,
     )
-    from ep_neuro.checkpoint import Model, load_model, open_model, save_model
-    from ep_neuro.config import Optimiser, TrainConfig, read_config
-    from ep_neuro.costs import Nudge, one_hot
     from ep_neuro.estimators import (
         Centered,
         Deployed,
@@ -37,66 +35,76 @@ if TYPE_CHECKING:
         RandomSign,
         register_estimator,
     )
-    from ep_neuro.initialisation import keep_alive
-    from ep_neuro.network import Landscape, Network, parameter_names
-    from ep_neuro.settle import Schedule, SettleResult, Status, settle
-    from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, ReadoutSpec
-    from ep_neuro.training import evaluate, train
-    from ep_neuro.truth import Truth
-    from ep_neuro.verify import check_network
-    from ep_neuro.whitening import whiten
-    from ep_neuro.zoo import zoo
+    from ep_neuro.estimators.autograd import loss
+    from ep_neuro.estimators.baselines import (
+        Backprop,
+        FeedForwardTwin,
+        Implicit,
+        Unrolled,
+        implicit_gradient,
+    )
+    from ep_neuro.estimators.gradient_check import check_network
+    from ep_neuro.network.architectures import zoo
+    from ep_neuro.network.checkpoint import Model, load_model, open_model, save_model
+    from ep_neuro.network.initialization import keep_alive
+    from ep_neuro.network.network import Landscape, Network, parameter_names
+    from ep_neuro.network.settling import Schedule, SettleResult, Status, settle
+    from ep_neuro.network.whitening import whiten
+    from ep_neuro.training.config import Optimiser, TrainConfig, read_config
+    from ep_neuro.training.gradient_monitor import Truth
+    from ep_neuro.training.loop import evaluate, train
 
 __version__ = "0.1.0"
 
 provide_caches()
+lead_on()
 
 _HOMES = {
-    "Augmentation": "augment",
-    "Backprop": "baselines",
+    "Augmentation": "data.augmentation",
+    "Backprop": "estimators.baselines",
     "Centered": "estimators",
-    "CouplingSpec": "spec",
+    "CouplingSpec": "energy.spec",
     "Deployed": "estimators",
     "Estimate": "estimators",
     "Estimator": "estimators",
-    "FeedForwardTwin": "baselines",
+    "FeedForwardTwin": "estimators.baselines",
     "FrozenMean": "estimators",
     "Holomorphic": "estimators",
-    "Implicit": "baselines",
-    "InputSpec": "spec",
-    "Landscape": "network",
-    "Model": "checkpoint",
-    "Network": "network",
-    "NetworkSpec": "spec",
-    "Nudge": "costs",
+    "Implicit": "estimators.baselines",
+    "InputSpec": "energy.spec",
+    "Landscape": "network.network",
+    "Model": "network.checkpoint",
+    "Network": "network.network",
+    "NetworkSpec": "energy.spec",
+    "Nudge": "energy.costs",
     "OneSided": "estimators",
-    "Optimiser": "config",
-    "PopulationSpec": "spec",
+    "Optimiser": "training.config",
+    "PopulationSpec": "energy.spec",
     "RandomSign": "estimators",
-    "ReadoutSpec": "spec",
-    "Schedule": "settle",
-    "SettleResult": "settle",
-    "Status": "settle",
-    "TrainConfig": "config",
-    "Truth": "truth",
-    "Unrolled": "baselines",
-    "check_network": "verify",
-    "evaluate": "training",
-    "implicit_gradient": "baselines",
-    "keep_alive": "initialisation",
-    "load_model": "checkpoint",
-    "loss": "autograd",
-    "one_hot": "costs",
-    "open_model": "checkpoint",
-    "parameter_names": "network",
-    "read_config": "config",
-    "register_augmentation": "augment",
+    "ReadoutSpec": "energy.spec",
+    "Schedule": "network.settling",
+    "SettleResult": "network.settling",
+    "Status": "network.settling",
+    "TrainConfig": "training.config",
+    "Truth": "training.gradient_monitor",
+    "Unrolled": "estimators.baselines",
+    "check_network": "estimators.gradient_check",
+    "evaluate": "training.loop",
+    "implicit_gradient": "estimators.baselines",
+    "keep_alive": "network.initialization",
+    "load_model": "network.checkpoint",
+    "loss": "estimators.autograd",
+    "one_hot": "energy.costs",
+    "open_model": "network.checkpoint",
+    "parameter_names": "network.network",
+    "read_config": "training.config",
+    "register_augmentation": "data.augmentation",
     "register_estimator": "estimators",
-    "save_model": "checkpoint",
-    "settle": "settle",
-    "train": "training",
-    "whiten": "whitening",
-    "zoo": "zoo",
+    "save_model": "network.checkpoint",
+    "settle": "network.settling",
+    "train": "training.loop",
+    "whiten": "network.whitening",
+    "zoo": "network.architectures",
 }
 
 __all__ = [
@@ -165,7 +173,8 @@ def __dir__() -> list[str]:
 class _Package(ModuleType):
     """Keeps ``ep_neuro.settle`` and ``ep_neuro.zoo`` the functions of these names.
 
-    The import system binds each submodule it loads to its name in the package.
+    The import system binds what it loads to its name in the package, and modules were once called
+    so (`ep_neuro._moved`).
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

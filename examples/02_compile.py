@@ -15,7 +15,7 @@ from pathlib import Path
 
 import compilers
 import ep_neuro as ep
-from compilers.resources import resources
+from compilers.hardware.resources import resources
 
 SPEC = """\
 name: by_hand

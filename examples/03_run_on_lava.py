@@ -17,7 +17,7 @@ import numpy as np
 import compilers
 import ep_neuro as ep
 import targets
-from ep_neuro import data
+from ep_neuro.data import datasets
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
@@ -25,7 +25,7 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 def main() -> None:
     trained = ep.train(ep.read_config("zoo:digits_dense", ["epochs=5"]))
     program = compilers.compile(trained.model.network, target="lava", code="sigma-delta")
-    test = data.load("digits").test.head(100)
+    test = datasets.load("digits").test.head(100)
 
     with targets.open(program) as session:
         result = session.settle(test.x, probes=["output.z"])

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import ep_neuro as ep
-from ep_neuro import data
+from ep_neuro.data import datasets
 from targets import Choice, Compared, Sweep, compare
-from targets.workflows.pages import comparison_page
+from targets.experiments.comparison.report_page import comparison_page
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 CHOICES = ("reference:graded", "reference:sigma-delta", "reference:spike:8")
@@ -32,7 +32,7 @@ def show(one: Compared) -> None:
 
 def main() -> None:
     trained = ep.train(ep.read_config("zoo:digits_dense", ["epochs=5"]))
-    test = data.load("digits").test.head(120)
+    test = datasets.load("digits").test.head(120)
     rows = compare(
         trained.model.network,
         test,

@@ -19,16 +19,16 @@ import nir
 import compilers
 import ep_neuro as ep
 import targets
-from ep_neuro import data
+from ep_neuro.data import datasets
 from targets.nir.files import load_nir, save_nir
-from targets.nir.foreign import import_nir
+from targets.nir.importer import import_nir
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 
 def main() -> None:
     network = ep.train(ep.read_config("zoo:digits_dense", ["epochs=3"])).model.network
-    test = data.load("digits").test.head(100)
+    test = datasets.load("digits").test.head(100)
 
     spikes = compilers.compile(network, target="nir", code="spike", leak=1.0)
     save_nir(spikes.graph, OUT / "spikes.nir")

@@ -15,7 +15,7 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 import targets
-from ep_neuro import data
+from ep_neuro.data import datasets
 from ep_neuro.report import EncodingActivity, plot_raster
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -23,7 +23,7 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 def main() -> None:
     network = ep.train(ep.read_config("zoo:digits_dense", ["epochs=3"])).model.network
-    test = data.load("digits").test.head(100)
+    test = datasets.load("digits").test.head(100)
     program = compilers.compile(network, target="brian2", code="spike")
 
     targets.get("brian2").export(program, OUT / "digits_brian2.py")  # type: ignore[attr-defined]

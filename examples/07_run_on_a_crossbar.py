@@ -15,9 +15,9 @@ from pathlib import Path
 
 import ep_neuro as ep
 import targets
-from ep_neuro import data
+from ep_neuro.data import datasets
 from ep_neuro.report import save_figure
-from targets.crossbar.options import YEAR
+from targets.crossbar.arrays.options import YEAR
 from targets.crossbar.study import draw, program_for, recover, sweep
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -25,7 +25,7 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 def main() -> None:
     network = ep.train(ep.read_config("zoo:digits_dense", ["epochs=10"])).model.network
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     test = digits.test.head(200)
 
     arrays = {

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import compilers
 import ep_neuro as ep
-from ep_neuro import data
+from ep_neuro.data import datasets
 from targets import Plan, write_model
-from targets.workflows import learning
+from targets.experiments.onchip import learning
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
@@ -30,7 +30,7 @@ def show(done: int, total: int, accuracies: str) -> None:
 
 
 def main() -> None:
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     fresh = ep.open_model("zoo:digits_dense", seed=0)  # whose weights leave bits to learn
     program = compilers.compile(fresh, code="spike", bits=8, learn="spike-average", beta=0.5)
     learnt = learning.learn(

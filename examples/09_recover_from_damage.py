@@ -16,16 +16,16 @@ from pathlib import Path
 
 import compilers
 import ep_neuro as ep
-from ep_neuro import data
+from ep_neuro.data import datasets
 from targets import Plan, Recovery, damage, plastic, recover
-from targets.workflows.recovery import accuracy, told
+from targets.experiments.onchip.recovery import accuracy, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 
 
-def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
+def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
     """Both stories, with a network, damage and order of the samples of this seed."""
     network = ep.train(
         ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
@@ -45,7 +45,7 @@ def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
 
 
 def main() -> None:
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     found = [tell(digits, seed) for seed in range(SEEDS)]
     for name in found[0]:
         print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import compilers
 import ep_neuro as ep
-from ep_neuro import data
+from ep_neuro.data import datasets
 from targets import Plan, Recovery, plastic, recover
-from targets.workflows.recovery import accuracy, few, inverted, rotated, told
+from targets.experiments.onchip.recovery import accuracy, few, inverted, rotated, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -24,7 +24,7 @@ SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 IMAGES = 300
 
 
-def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
+def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
     """Both stories, with a network and an order of the samples of this seed."""
     network = ep.train(
         ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
@@ -40,7 +40,7 @@ def tell(digits: data.Dataset, seed: int) -> dict[str, Recovery]:
 
 
 def main() -> None:
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     found = [tell(digits, seed) for seed in range(SEEDS)]
     for name in found[0]:
         print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))

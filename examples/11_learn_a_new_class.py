@@ -15,9 +15,9 @@ from pathlib import Path
 
 import compilers
 import ep_neuro as ep
-from ep_neuro import data
+from ep_neuro.data import datasets
 from targets import Plan, Recovery, plastic, recover
-from targets.workflows.recovery import accuracy, mixed, only, told, without
+from targets.experiments.onchip.recovery import accuracy, mixed, only, told, without
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -25,9 +25,9 @@ SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 NEW = 9
 
 
-def tell(digits: data.Dataset, seed: int) -> Recovery:
+def tell(digits: datasets.Dataset, seed: int) -> Recovery:
     """The story, with a network and an order of the samples of this seed."""
-    old = {name: without(digits.split(name), NEW) for name in data.SPLITS}
+    old = {name: without(digits.split(name), NEW) for name in datasets.SPLITS}
     config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     network = ep.train(config, dataset=replace(digits, **old)).model.network
     program = plastic(compilers.compile(network, bits=8, headroom=1), rate=0.1)
@@ -46,7 +46,7 @@ def tell(digits: data.Dataset, seed: int) -> Recovery:
 
 
 def main() -> None:
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     found = [tell(digits, seed) for seed in range(SEEDS)]
     print("\n".join(told(found, OUT / "recovery_new_class.svg")))
 

@@ -1,7 +1,7 @@
 """Targets, found by discovery: a module or package in here that holds ``BACKEND`` is one.
 
 One that makes several, as from a folder of hardware files, holds them in ``BACKENDS``. What one
-does with targets (`targets.workflows`) loads on first use, so that finding them stays quick.
+does with targets (`targets.experiments`) loads on first use, so that finding them stays quick.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import TYPE_CHECKING, Any
 
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import TargetError
-from targets.base import Backend, Feature
-from targets.broken import BrokenBackend
-from targets.session import Session
+from targets.interface.protocols import Backend, Feature
+from targets.interface.session import Session
+from targets.interface.unavailable import BrokenBackend
 
 if TYPE_CHECKING:
-    from compilers.artifact import Program
-    from targets.workflows.compare import Choice, Compared, compare
-    from targets.workflows.damage import Damaged, damage
-    from targets.workflows.learning import Learnt, learn, plastic
-    from targets.workflows.plan import Plan
-    from targets.workflows.read_back import network_of, write_model
-    from targets.workflows.recovery import Recovery, recover
-    from targets.workflows.sweep import Sweep
+    from compilers.program import Program
+    from targets.experiments.comparison.compare import Choice, Compared, compare
+    from targets.experiments.comparison.sweep import Sweep
+    from targets.experiments.onchip.faults import Damaged, damage
+    from targets.experiments.onchip.learning import Learnt, learn, plastic
+    from targets.experiments.onchip.recovery import Recovery, recover
+    from targets.experiments.onchip.schedule import Plan
+    from targets.experiments.onchip.to_network import network_of, write_model
 
 _HOMES = {
-    "Choice": "compare",
-    "Compared": "compare",
-    "Damaged": "damage",
-    "Learnt": "learning",
-    "Plan": "plan",
-    "Recovery": "recovery",
-    "Sweep": "sweep",
-    "compare": "compare",
-    "damage": "damage",
-    "learn": "learning",
-    "network_of": "read_back",
-    "plastic": "learning",
-    "recover": "recovery",
-    "write_model": "read_back",
+    "Choice": "comparison.compare",
+    "Compared": "comparison.compare",
+    "Damaged": "onchip.faults",
+    "Learnt": "onchip.learning",
+    "Plan": "onchip.schedule",
+    "Recovery": "onchip.recovery",
+    "Sweep": "comparison.sweep",
+    "compare": "comparison.compare",
+    "damage": "onchip.faults",
+    "learn": "onchip.learning",
+    "network_of": "onchip.to_network",
+    "plastic": "onchip.learning",
+    "recover": "onchip.recovery",
+    "write_model": "onchip.to_network",
 }
 
 __all__ = [
@@ -74,7 +74,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"{__name__}.workflows.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.experiments.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
@@ -119,7 +119,7 @@ def _conforming(backend: object, path: str, name: str) -> Backend:
     if isinstance(backend, Backend):
         return backend
     problem = f"{path}.BACKEND is a {type(backend).__name__} without the methods of Backend"
-    return BrokenBackend(name, problem, "implement targets.base.Backend")
+    return BrokenBackend(name, problem, "implement targets.interface.protocols.Backend")
 
 
 def register(backend: Backend) -> None:

@@ -14,7 +14,7 @@ import torch
 
 torch.set_num_threads(1)
 
-collect_ignore = ["lava"]  # It runs on Lava's own Python: tests/unit/test_lava_room.py.
+collect_ignore = ["lava"]  # It runs on Lava's own Python: tests/unit/lava/test_environment.py.
 
 # A deadline measures the machine's load, not the code. CI repeats the same examples every time.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=50, print_blob=True)
@@ -42,4 +42,6 @@ def _home_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Keep tests out of the user's data and caches."""
-    monkeypatch.setattr("ep_neuro.data.DEFAULT_ROOT", tmp_path_factory.getbasetemp() / "data-root")
+    monkeypatch.setattr(
+        "ep_neuro.data.datasets.DEFAULT_ROOT", tmp_path_factory.getbasetemp() / "data-root"
+    )

@@ -15,8 +15,16 @@ import torch
 from torch import Tensor
 
 from compilers.execution.constants import UNIT, Constants, fits_double, formats
-from compilers.ir import LEAK_BITS, Conv, ConvTranspose, FixedPoint, Graph, Population, Projection
-from compilers.operators import shift_channels
+from compilers.ir.graph import (
+    LEAK_BITS,
+    Conv,
+    ConvTranspose,
+    FixedPoint,
+    Graph,
+    Population,
+    Projection,
+)
+from compilers.ir.operators import shift_channels
 
 if TYPE_CHECKING:
     from compilers.execution.neurons import Cells
@@ -307,7 +315,7 @@ class Integer:
     # --- shifts --------------------------------------------------------------------------------
 
     def _shift(self, values: Tensor, bits: int) -> Tensor:
-        """`compilers.integers.shift`, as a tensor of its own."""
+        """`compilers.ir.integers.shift`, as a tensor of its own."""
         if bits >= 0:
             return values * (1 << bits)
         return self._nearest(values, -bits, torch.empty_like(values))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     LEAK_BITS,
     Conv,
     Dense,

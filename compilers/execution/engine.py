@@ -13,7 +13,7 @@ from compilers.execution.arithmetic import Arithmetic, Floating, Integer
 from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_map
 from compilers.execution.neurons import Cells, advance
 from compilers.execution.streams import Stream, union
-from compilers.ir import Graded, Graph, Phase, Population, SigmaDelta, Spiking
+from compilers.ir.graph import Graded, Graph, Phase, Population, SigmaDelta, Spiking
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Arithmetic
-from compilers.ir import Conv, ConvTranspose, Dense, DenseTranspose, Projection, Shape
+from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Projection, Shape
 
 SINGLE = float(1 << 24)
 """Integers up to it, and sums of them in any order, are exact in float32."""

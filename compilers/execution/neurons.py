@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compilers.execution.maps import inside
-from compilers.ir import Dynamics, Graded, Population, SigmaDelta, Spiking
+from compilers.ir.graph import Dynamics, Graded, Population, SigmaDelta, Spiking
 
 if TYPE_CHECKING:
     from compilers.execution.engine import Engine

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from compilers.ir import Graph, Source
-from compilers.operators import apply
+from compilers.ir.graph import Graph, Source
+from compilers.ir.operators import apply
+from ep_neuro.deployment.spectrum import Spectrum, ends_of_spectrum
 from ep_neuro.errors import GraphError
-from ep_neuro.spectrum import Spectrum, ends_of_spectrum
 
 
 class LeakWarning(UserWarning):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     ENCODINGS,
     Conv,
     Dense,
@@ -25,9 +25,9 @@ from compilers.ir import (
     Source,
     Spiking,
 )
-from compilers.operators import adjoint, apply
+from compilers.ir.operators import adjoint, apply
+from ep_neuro.deployment.thresholds import Way, falls, usual_precision
 from ep_neuro.errors import GraphError
-from ep_neuro.thresholds import Way, falls, usual_precision
 
 DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
     "graded": Graded,
@@ -67,8 +67,8 @@ def encode(
         Magnitude of the nudging factor; None keeps what the graph has.
     precision : float or "auto", optional
         Error of an output, in heights of its box, that the last thresholds of sigma-delta may
-        cause (``auto``: `ep_neuro.thresholds.usual_precision`); those of each population follow
-        from it by `ep_neuro.thresholds.falls`. None, or any
+        cause (``auto``: `ep_neuro.deployment.thresholds.usual_precision`); those of each population
+        follow from it by `ep_neuro.deployment.thresholds.falls`. None, or any
         of ``start``, ``end`` and ``decay``: one threshold for all, that of `SigmaDelta` where
         nothing else is said.
     **parameters : float or mapping

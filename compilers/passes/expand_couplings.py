@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compilers.ir import Graph, Projection, Source
-from compilers.operators import adjoint
+from compilers.ir.graph import Graph, Projection, Source
+from compilers.ir.operators import adjoint
 
 
 def expand_couplings(graph: Graph) -> Graph:

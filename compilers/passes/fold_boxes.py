@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from compilers.ir import Graph, Population, Projection, Readout
-from compilers.operators import apply
-from ep_neuro.grid import single
+from compilers.ir.graph import Graph, Population, Projection, Readout
+from compilers.ir.operators import apply
+from ep_neuro.deployment.weight_grid import single
 
 
 def fold_boxes(graph: Graph) -> Graph:

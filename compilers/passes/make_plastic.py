@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from compilers.ir import Graph, Phase, Spiking
-from compilers.plasticity import (
+from compilers.ir.graph import Graph, Phase, Spiking
+from compilers.ir.plasticity import (
     CONTRASTIVE,
     ONE_SIDED,
     SPIKE_AVERAGE,
@@ -15,8 +15,8 @@ from compilers.plasticity import (
     Rule,
     named_rule,
 )
+from ep_neuro.deployment.nudgeable import refuse_unnudgeable
 from ep_neuro.errors import GraphError
-from ep_neuro.nudgeable import refuse_unnudgeable
 
 RATE = 0.1
 """Learning rate if nobody says otherwise."""

@@ -22,9 +22,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from compilers.ir import Graph, Population, Tile
-from compilers.limits import HardwareLimits
-from compilers.placement import (
+from compilers.hardware.limits import HardwareLimits
+from compilers.hardware.placement import (
     Range,
     axons_out,
     between_chips,
@@ -36,6 +35,7 @@ from compilers.placement import (
     synaptic_bytes,
     volume,
 )
+from compilers.ir.graph import Graph, Population, Tile
 from ep_neuro.errors import GraphError
 
 _ROUNDS = 8
@@ -49,7 +49,8 @@ def map_to_cores(graph: Graph, hardware: HardwareLimits, chips: int | None = Non
     """Place `graph` on `hardware`.
 
     Where not even one neuron of a population fits a core, the limits that it breaks are left aside
-    for that population; `compilers.capacity.violations` lists them. Nothing is refused here.
+    for that population; `compilers.hardware.limit_checks.violations` lists them. Nothing is refused
+    here.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     LEAK_BITS,
     FixedPoint,
     Graph,
@@ -16,8 +16,8 @@ from compilers.ir import (
     Source,
     Spiking,
 )
+from ep_neuro.deployment.weight_grid import integer_gain, per_channel_by_default, to_grid
 from ep_neuro.errors import GraphError
-from ep_neuro.grid import integer_gain, per_channel_by_default, to_grid
 
 _NOTE = "quantisation"
 
@@ -33,7 +33,7 @@ def quantize(
     per_channel: bool | None = None,
     headroom: int = 0,
 ) -> Graph:
-    """Replace every number of `graph` by an integer; `compilers.ir` says how they compute.
+    """Replace every number of `graph` by an integer; `compilers.ir.graph` says how they compute.
 
     Parameters
     ----------

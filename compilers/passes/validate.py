@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     Conv,
     Coupling,
     Dense,
@@ -20,10 +20,10 @@ from compilers.ir import (
     Source,
     Spiking,
 )
-from compilers.operators import adjoint, misfit
+from compilers.ir.operators import adjoint, misfit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
-from ep_neuro.values import fault
+from ep_neuro.storage.value_checks import fault
 
 _CODES = {Graded: "graded", SigmaDelta: "sigma-delta", Spiking: "spike"}
 

@@ -3,10 +3,10 @@
 import sys
 from typing import Any
 
-from ep_neuro._shadow import check_packages
 from ep_neuro.cli import network, program, targets  # in the order of the help
 from ep_neuro.cli.app import app
-from ep_neuro.console import exit_code, plain_warnings
+from ep_neuro.cli.console import exit_code, plain_warnings
+from ep_neuro.cli.package_guard import check_packages
 
 __all__ = ["app", "main", "network", "program", "targets"]
 

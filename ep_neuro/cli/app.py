@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ep_neuro.console import own_stdout
+from ep_neuro.cli.console import own_stdout
 
 app = typer.Typer(
     name="ep-neuro",

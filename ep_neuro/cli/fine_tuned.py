@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ep_neuro.console import log
+from ep_neuro.cli.console import log
 
 if TYPE_CHECKING:
-    from ep_neuro.checkpoint import Model
+    from ep_neuro.network.checkpoint import Model
 
 
 def completed_choices(
@@ -28,7 +28,7 @@ def completed_choices(
     texts, steps, taken
         The same completed, and what was taken from the model.
     """
-    from compilers.tuned import deployment_of
+    from compilers.model_options import deployment_of
 
     notes = {k: v for k, v in deployment_of(model).items() if k not in swept and v is not None}
     taken: dict[str, Any] = {}

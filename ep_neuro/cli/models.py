@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ep_neuro import arguments
+from ep_neuro.cli import options
 
 if TYPE_CHECKING:
-    from ep_neuro.checkpoint import Model
-    from ep_neuro.config import TrainConfig
+    from ep_neuro.network.checkpoint import Model
+    from ep_neuro.training.config import TrainConfig
 
 OURS = ("", ".yaml", ".yml", ".txt", ".json")
 """Suffixes of text that no target reads."""
@@ -41,14 +41,14 @@ def _reader(path: Path) -> Any:
 
 def open_named(name: str, seed: int) -> "Model":
     """As `arguments.open_named`, and what `foreign` reads."""
-    return foreign(name) or arguments.open_named(name, seed)
+    return foreign(name) or options.open_named(name, seed)
 
 
 def config_in(name: str) -> "TrainConfig | None":
     """The training configuration in file `name`, or None if it is none."""
-    return None if _reader(Path(name)) is not None else arguments.config_in(name)
+    return None if _reader(Path(name)) is not None else options.config_in(name)
 
 
 def model_facts(name: str) -> dict[str, Any]:
     """What there is to say of a configuration, a spec, a model, or a file of another tool."""
-    return arguments.model_facts(name, foreign(name))
+    return options.model_facts(name, foreign(name))

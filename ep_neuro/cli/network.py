@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ep_neuro.arguments import (
+from ep_neuro.cli.app import SWEEPS, command
+from ep_neuro.cli.console import check_place, emit, health, lines, log, progress, records
+from ep_neuro.cli.models import config_in, open_named
+from ep_neuro.cli.options import (
     Data,
     Json,
     Limit,
@@ -16,13 +19,10 @@ from ep_neuro.arguments import (
     data_name,
     samples,
 )
-from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.models import config_in, open_named
-from ep_neuro.console import check_place, emit, health, lines, log, progress, records
 from ep_neuro.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from ep_neuro.verify import CheckResult
+    from ep_neuro.estimators.gradient_check import CheckResult
 
 
 @command()
@@ -33,7 +33,7 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Train on digits, compile, run on Lava, compare, learn on a damaged array, report."""
-    from targets.workflows.demo import run_demo
+    from targets.experiments.demo import run_demo
 
     check_place(out)
     done = run_demo(out, log=log, progress=progress)
@@ -64,9 +64,9 @@ def train(
     json_: Json = False,
 ) -> None:
     """Train a network by equilibrium propagation, or by backprop."""
-    from ep_neuro.config import read_config
-    from ep_neuro.run_place import default_place
-    from ep_neuro.training import train as run
+    from ep_neuro.training.config import read_config
+    from ep_neuro.training.loop import train as run
+    from ep_neuro.training.run_directory import default_place
 
     overrides = [*(set_ or []), *([f"data_root={data_root}"] if data_root else [])]
     chosen = read_config(config, overrides)
@@ -107,8 +107,8 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Settle a network freely and report its accuracy and residual."""
-    from ep_neuro.health import calm_schedule
-    from ep_neuro.training import evaluate as run
+    from ep_neuro.network.stability import calm_schedule
+    from ep_neuro.training.loop import evaluate as run
 
     opened = open_named(model, seed)
     notes = opened.metadata
@@ -152,10 +152,10 @@ def check(
     """
     import torch
 
-    from ep_neuro.costs import one_hot
-    from ep_neuro.health import loops
-    from ep_neuro.network import Network
-    from ep_neuro.verify import check_network
+    from ep_neuro.energy.costs import one_hot
+    from ep_neuro.estimators.gradient_check import check_network
+    from ep_neuro.network.network import Network
+    from ep_neuro.network.stability import loops
 
     config = config_in(model)
     network = open_named(model, seed).network if config is None else Network(config.spec(), seed)

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ep_neuro.arguments import (
+from ep_neuro.cli.app import command
+from ep_neuro.cli.console import check_apart, check_place, emit, log, progress
+from ep_neuro.cli.fine_tuned import tell
+from ep_neuro.cli.models import model_facts, open_named
+from ep_neuro.cli.options import (
     Beta,
     Bits,
     Code,
@@ -29,14 +33,10 @@ from ep_neuro.arguments import (
     precision_of,
     samples,
 )
-from ep_neuro.cli.app import command
-from ep_neuro.cli.fine_tuned import tell
-from ep_neuro.cli.models import model_facts, open_named
-from ep_neuro.console import check_apart, check_place, emit, log, progress
 from ep_neuro.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
-    from targets.base import Backend
+    from targets.interface.protocols import Backend
 
 
 @command()
@@ -79,11 +79,11 @@ def compile(
     import targets
     from compilers import compile as compile_program
     from compilers import save_program
-    from compilers.artifact import MANIFEST
+    from compilers.hardware.resources import resources
     from compilers.inspection import StagePrinter
+    from compilers.model_options import DEPLOYED, taken_from
     from compilers.options import read_options
-    from compilers.resources import resources
-    from compilers.tuned import DEPLOYED, taken_from
+    from compilers.program import MANIFEST
 
     backend = targets.get(target)
     options = read_options(option or ())
@@ -162,8 +162,8 @@ def run(
     """Settle inputs on the target that a program was compiled for."""
     import targets
     from compilers import load_program
-    from targets.workflows.compare import fit
-    from targets.workflows.trace import write_trace
+    from targets.experiments.comparison.compare import fit
+    from targets.experiments.comparison.run_record import write_trace
 
     loaded = load_program(program)
     if trace is not None:
@@ -248,9 +248,9 @@ def learn(
 ) -> None:
     """Let a program learn on its target, sample by sample; test it before and after."""
     from compilers import load_program
-    from ep_neuro.data import identity
-    from targets.workflows import learning, read_back
-    from targets.workflows.plan import Plan
+    from ep_neuro.data.datasets import identity
+    from targets.experiments.onchip import learning, to_network
+    from targets.experiments.onchip.schedule import Plan
 
     place = out or program.with_name(f"{program.name}-learnt")
     folder = _checked_places(place, model)
@@ -268,15 +268,15 @@ def learn(
     fields = learning.write(learnt, place)
     if model is not None:
         notes = {**identity(dataset), "test_accuracy": learnt.accuracy_after}
-        fields["model"] = str(read_back.write_model(learnt.program, model, **notes))
+        fields["model"] = str(to_network.write_model(learnt.program, model, **notes))
     emit(fields, json_)
 
 
 def _checked_places(place: Path, model: Path | None) -> Path:
     """The run directory of a program that is learnt, after a look at all that will be written."""
-    from compilers.artifact import MANIFEST
-    from ep_neuro.checkpoint import SPEC
-    from targets.workflows.learning_state import LAST, STATE, run_directory
+    from compilers.program import MANIFEST
+    from ep_neuro.network.checkpoint import SPEC
+    from targets.experiments.onchip.run_state import LAST, STATE, run_directory
 
     folder = run_directory(place)
     _asks_for_a_file(place, None)

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group
 
-from ep_neuro.arguments import (
+from ep_neuro.cli.app import SWEEPS, command
+from ep_neuro.cli.console import check_place, emit, log, progress, records, row_printer, table
+from ep_neuro.cli.fine_tuned import completed_choices
+from ep_neuro.cli.models import open_named
+from ep_neuro.cli.options import (
     Data,
     Json,
     Layerwise,
@@ -24,14 +28,10 @@ from ep_neuro.arguments import (
     precision_of,
     samples,
 )
-from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.fine_tuned import completed_choices
-from ep_neuro.cli.models import open_named
-from ep_neuro.console import check_place, emit, log, progress, records, row_printer, table
 
 if TYPE_CHECKING:
-    from ep_neuro.data import Split
-    from ep_neuro.network import Network
+    from ep_neuro.data.datasets import Split
+    from ep_neuro.network.network import Network
 
 RESTED = 64
 """Samples whose equilibria `compare` looks at."""
@@ -41,7 +41,7 @@ def at_rest(network: "Network", split: "Split") -> dict[str, float]:
     """What the spectrum says of the equilibria of some samples; warns of bifurcations."""
     import torch
 
-    from ep_neuro.health import BIFURCATION, calm_schedule, near_bifurcation
+    from ep_neuro.network.stability import BIFURCATION, calm_schedule, near_bifurcation
 
     x = torch.from_numpy(split.head(RESTED).x)
     share, largest = near_bifurcation(network, x, calm_schedule(network, SWEEPS))
@@ -76,13 +76,13 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Rate against spike, side by side; with --out also a page."""
+    from compilers.model_options import DEPLOYED
     from compilers.options import read_options
-    from compilers.tuned import DEPLOYED
-    from ep_neuro.health import calm_schedule
-    from ep_neuro.run_log import truth_beside
-    from targets.workflows.compare import Choice, default_choices
-    from targets.workflows.compare import compare as run_all
-    from targets.workflows.sweep import Sweep as Points
+    from ep_neuro.network.stability import calm_schedule
+    from ep_neuro.training.metrics import truth_beside
+    from targets.experiments.comparison.compare import Choice, default_choices
+    from targets.experiments.comparison.compare import compare as run_all
+    from targets.experiments.comparison.sweep import Sweep as Points
 
     for text in with_ or ():
         Choice.parse(text)
@@ -122,7 +122,7 @@ def compare(
         layers.title = "Departure from the equilibrium in floating point, relative rms"
         shown.append(layers)
     if out is not None:
-        from targets.workflows.pages import comparison_page
+        from targets.experiments.comparison.report_page import comparison_page
 
         commands = ["ep-neuro " + shlex.join(sys.argv[1:])]
         page = comparison_page(
@@ -137,7 +137,7 @@ def compare(
 def targets_(json_: Json = False) -> None:
     """What can run here, what is missing and how to get it."""
     import targets
-    from targets.base import Feature
+    from targets.interface.protocols import Feature
 
     found: list[dict[str, Any]] = []
     for backend in targets.backends():

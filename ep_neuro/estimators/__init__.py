@@ -8,9 +8,9 @@ from __future__ import annotations
 from ep_neuro.estimators.base import ESTIMATORS, Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, readout_gradient
 from ep_neuro.estimators.deployed import Deployed
-from ep_neuro.estimators.frozen import FrozenMean
+from ep_neuro.estimators.frozen_mean import FrozenMean
 from ep_neuro.estimators.holomorphic import Holomorphic
-from ep_neuro.estimators.phases import Centered, OneSided, RandomSign
+from ep_neuro.estimators.two_phase import Centered, OneSided, RandomSign
 
 __all__ = [
     "ESTIMATORS",

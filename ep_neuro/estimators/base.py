@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ep_neuro.estimators.contrast import Estimate
-from ep_neuro.network import Network
+from ep_neuro.network.network import Network
+from ep_neuro.network.settling import Schedule, SettleResult
 from ep_neuro.registry import Registry
-from ep_neuro.settle import Schedule, SettleResult
 
 T = TypeVar("T", bound=BaseModel)
 

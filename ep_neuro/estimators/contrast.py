@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ep_neuro.network import Landscape, Network, State, parameter_names
-from ep_neuro.settle import SettleResult
-from ep_neuro.spec import INPUT
+from ep_neuro.energy.spec import INPUT
+from ep_neuro.network.network import Landscape, Network, State, parameter_names
+from ep_neuro.network.settling import SettleResult
 
 Gradient = dict[str, Tensor]
 """Gradients by parameter id, ``weight/pre->post`` and ``bias/population``."""

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ep_neuro.deployed import Circuit, Deployment, Moment
+from ep_neuro.deployment.dynamics import Circuit, Deployment, Moment
+from ep_neuro.deployment.nudgeable import refuse_unnudgeable
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, response
-from ep_neuro.estimators.frozen import Pair
-from ep_neuro.network import Landscape, Network, State
-from ep_neuro.nudgeable import refuse_unnudgeable
-from ep_neuro.settle import Schedule, SettleResult
-from ep_neuro.spec import NetworkSpec
+from ep_neuro.estimators.frozen_mean import Pair
+from ep_neuro.network.network import Landscape, Network, State
+from ep_neuro.network.settling import Schedule, SettleResult
 
 
 @register_estimator("deployed")

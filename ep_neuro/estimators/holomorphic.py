@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ep_neuro.activations import Clip, distance
+from ep_neuro.energy.activations import Clip, distance
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError
 from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, energy_gradient
-from ep_neuro.network import Landscape, Network, State
-from ep_neuro.settle import Schedule, SettleResult, Status, settle
-from ep_neuro.spec import NetworkSpec
+from ep_neuro.network.network import Landscape, Network, State
+from ep_neuro.network.settling import Schedule, SettleResult, Status, settle
 
 
 @register_estimator("holomorphic")

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from ep_neuro.report.data import (
+from ep_neuro.report.page import render_report, write_report
+from ep_neuro.report.plots.curves import (
+    plot_curves,
+    plot_energy,
+    plot_events,
+    plot_learning,
+    plot_raster,
+    plot_residual,
+    plot_settling,
+    plot_tradeoff,
+    save_figure,
+)
+from ep_neuro.report.plots.deployment import (
+    plot_departure_by_population,
+    plot_departure_by_step,
+    plot_front,
+    plot_sweep,
+)
+from ep_neuro.report.plots.gradient import plot_truth
+from ep_neuro.report.plots.records import (
     Activity,
     Answers,
     Departures,
@@ -14,26 +33,7 @@ from ep_neuro.report.data import (
     SettlingCurve,
     Tradeoff,
 )
-from ep_neuro.report.deployment import (
-    plot_departure_by_population,
-    plot_departure_by_step,
-    plot_front,
-    plot_sweep,
-)
-from ep_neuro.report.figures import (
-    plot_curves,
-    plot_energy,
-    plot_events,
-    plot_learning,
-    plot_raster,
-    plot_residual,
-    plot_settling,
-    plot_tradeoff,
-    save_figure,
-)
-from ep_neuro.report.page import render_report, write_report
-from ep_neuro.report.rows import CostRow, TargetRow, event_ratio, graded_base
-from ep_neuro.report.truth import plot_truth
+from ep_neuro.report.plots.tables import CostRow, TargetRow, event_ratio, graded_base
 
 __all__ = [
     "Activity",

@@ -13,10 +13,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ep_neuro.errors import ConfigError
-from ep_neuro.files import write_atomic
-from ep_neuro.report import deployment, figures, palette, words
-from ep_neuro.report.data import Activity, Answers, GradientTruth, ReportData, RunInfo
-from ep_neuro.report.rows import (
+from ep_neuro.report.plots import curves, deployment, formatting, palette
+from ep_neuro.report.plots.gradient import describe_truth, plot_truth, truth_in_words
+from ep_neuro.report.plots.records import Activity, Answers, GradientTruth, ReportData, RunInfo
+from ep_neuro.report.plots.tables import (
     CostRow,
     TargetRow,
     cheapest_of_the_best,
@@ -25,7 +25,7 @@ from ep_neuro.report.rows import (
     row_names,
 )
 from ep_neuro.report.svg import image_uri, inline_svg
-from ep_neuro.report.truth import describe_truth, plot_truth, truth_in_words
+from ep_neuro.storage.atomic import write_atomic
 
 MAX_CARDS = 24
 """Disagreements shown; the page says how many there are in all."""
@@ -108,7 +108,7 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = {
         "Data": run.data,
-        "Samples": "" if run.samples is None else words.count(run.samples),
+        "Samples": "" if run.samples is None else formatting.count(run.samples),
         "Steps": run.steps,
         "Seed": "" if run.seed is None else str(run.seed),
         "Date": run.date,
@@ -121,8 +121,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
 def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
     """The figures worth reading first, as (value, name, remark)."""
     if data.run.test_accuracy is not None:
-        remark = f"on {words.count(data.run.samples)} samples" if data.run.samples else ""
-        yield words.percent(data.run.test_accuracy), "test accuracy", remark
+        remark = f"on {formatting.count(data.run.samples)} samples" if data.run.samples else ""
+        yield formatting.percent(data.run.test_accuracy), "test accuracy", remark
     told = {"graded"}
     for first in data.rows:
         same = (first.target, first.code, first.bits)
@@ -131,9 +131,9 @@ def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
         if row.code in told or not ratio or ratio >= 1 or row.accuracy is None or base is None:
             continue
         told.add(row.code)
-        remark = f"at {words.percent(row.accuracy)}"
+        remark = f"at {formatting.percent(row.accuracy)}"
         if base.accuracy is not None:
-            remark += f", {words.points(row.accuracy - base.accuracy)} against graded"
+            remark += f", {formatting.points(row.accuracy - base.accuracy)} against graded"
         if base.steps is not None:
             remark += f" at {base.steps} steps"
         yield f"{1 / ratio:.3g}×", f"fewer events, {row.label}", remark
@@ -146,35 +146,35 @@ def _table(rows: Sequence[TargetRow], front: bool) -> list[tuple[TargetRow, list
         ratio = event_ratio(row, rows)
         cells = [
             _cell(row.bits, "float" if row.bits is None else str(row.bits)),
-            _cell(row.steps, words.count(row.steps)),
-            _cell(row.accuracy, words.percent(row.accuracy)),
-            _cell(row.agreement, words.percent(row.agreement)),
-            _cell(row.events, words.count(row.events)),
-            _cell(ratio, words.ratio(ratio)),
-            _cell(row.synops, words.count(row.synops)),
-            _cell(row.energy_joule, words.joules(row.energy_joule)),
-            _cell(row.ms_per_sample, words.significant(row.ms_per_sample)),
+            _cell(row.steps, formatting.count(row.steps)),
+            _cell(row.accuracy, formatting.percent(row.accuracy)),
+            _cell(row.agreement, formatting.percent(row.agreement)),
+            _cell(row.events, formatting.count(row.events)),
+            _cell(ratio, formatting.ratio(ratio)),
+            _cell(row.synops, formatting.count(row.synops)),
+            _cell(row.energy_joule, formatting.joules(row.energy_joule)),
+            _cell(row.ms_per_sample, formatting.significant(row.ms_per_sample)),
         ]
         if front:
-            cells.append(Cell("yes", 1) if row.pareto else Cell(words.MISSING))
+            cells.append(Cell("yes", 1) if row.pareto else Cell(formatting.MISSING))
         table.append((row, cells))
     return table
 
 
 def _cell(value: float | None, text: str) -> Cell:
-    return Cell(text, "" if value is None or words.is_missing(value) else value)
+    return Cell(text, "" if value is None or formatting.is_missing(value) else value)
 
 
 def _sweep(data: ReportData) -> Iterator[Drawing]:
     """A figure for each swept axis, and the Pareto front along the first."""
     for axis in data.sweeps if data.rows else ():
-        lines = words.describe_sweep(deployment.series(data.rows, axis), axis)
+        lines = formatting.describe_sweep(deployment.series(data.rows, axis), axis)
         plot = deployment.plot_sweep(data.rows, axis)
         yield _draw(plot, f"sweep-{axis}", f"Accuracy against {axis}", lines)
     if data.sweeps and data.rows:
         names = dict(zip(data.rows, row_names(data.rows), strict=True))
         front = deployment.front_rows(data.rows)
-        lines = words.describe_front(front, [names[row] for row in front])
+        lines = formatting.describe_front(front, [names[row] for row in front])
         plot = deployment.plot_front(data.rows, data.sweeps[0])
         yield _draw(plot, "front", "Accuracy against synaptic operations", lines)
 
@@ -187,12 +187,12 @@ def _costs(costs: Sequence[CostRow]) -> dict[str, Any]:
     for cost in costs:
         energies = [cost.parts.get(name) for name in parts]
         cells = [
-            _cell(cost.steps, words.count(cost.steps)),
-            *(_cell(energy, words.joules(energy)) for energy in energies),
-            _cell(cost.energy_joule, words.joules(cost.energy_joule)),
-            _cell(cost.memory_bytes, words.memory(cost.memory_bytes)),
-            _cell(cost.seconds, words.milliseconds(cost.seconds)),
-            _cell(cost.learning_joule, words.joules(cost.learning_joule)),
+            _cell(cost.steps, formatting.count(cost.steps)),
+            *(_cell(energy, formatting.joules(energy)) for energy in energies),
+            _cell(cost.energy_joule, formatting.joules(cost.energy_joule)),
+            _cell(cost.memory_bytes, formatting.memory(cost.memory_bytes)),
+            _cell(cost.seconds, formatting.milliseconds(cost.seconds)),
+            _cell(cost.learning_joule, formatting.joules(cost.learning_joule)),
         ]
         rows.append((cost.label, cells))
     heads = [name.capitalize() for name in parts]
@@ -206,10 +206,10 @@ def _departures(data: ReportData) -> Iterator[Drawing]:
     for index, (family, some) in enumerate(deployment.families(data.departures).items()):
         title = f"{family}, after the last step".removeprefix(", ").capitalize()
         plot = deployment.plot_departure_by_population(some)
-        yield _draw(plot, f"departures{index}", title, words.describe_departures(some))
+        yield _draw(plot, f"departures{index}", title, formatting.describe_departures(some))
     for index, one in enumerate(data.departures):
         plot = deployment.plot_departure_by_step(one)
-        yield _draw(plot, f"departure{index}", one.label, words.describe_departures([one]))
+        yield _draw(plot, f"departure{index}", one.label, formatting.describe_departures([one]))
 
 
 def _draw(figure: Figure, name: str, title: str, lines: Sequence[str]) -> Drawing:
@@ -217,10 +217,10 @@ def _draw(figure: Figure, name: str, title: str, lines: Sequence[str]) -> Drawin
 
 
 def _settling(data: ReportData) -> Iterator[Drawing]:
-    plots = {"residual": figures.plot_residual, "energy": figures.plot_energy}
+    plots = {"residual": curves.plot_residual, "energy": curves.plot_energy}
     for quantity, plot in plots.items():
         if any(np.size(getattr(curve, quantity)) for curve in data.settling):
-            lines = words.describe_settling(data.settling, quantity)
+            lines = formatting.describe_settling(data.settling, quantity)
             yield _draw(plot(data.settling), quantity, f"{quantity.capitalize()} by sweep", lines)
 
 
@@ -229,11 +229,11 @@ def _activity(activity: Activity) -> dict[str, Any]:
     for index, one in enumerate(activity.encodings):
         if one.messages:
             sent = {name: float(np.count_nonzero(m)) for name, m in one.messages.items()}
-            lines = words.describe_totals(sent, "in this sample")
-            rasters.append(_draw(figures.plot_raster(one), f"raster{index}", one.code, lines))
+            lines = formatting.describe_totals(sent, "in this sample")
+            rasters.append(_draw(curves.plot_raster(one), f"raster{index}", one.code, lines))
         if one.events:
-            lines = words.describe_totals(one.totals, "a sample")[:1]
-            events.append(_draw(figures.plot_events(one), f"events{index}", one.code, lines))
+            lines = formatting.describe_totals(one.totals, "a sample")[:1]
+            events.append(_draw(curves.plot_events(one), f"events{index}", one.code, lines))
     return {
         "image": None if activity.image is None else image_uri(activity.image),
         "label": activity.label,
@@ -247,14 +247,14 @@ def _activity(activity: Activity) -> dict[str, Any]:
 def _counts(activity: Activity) -> list[tuple[str, list[str]]]:
     totals = [one.totals for one in activity.encodings]
     names = dict.fromkeys(name for total in totals for name in total)
-    rows = [(name, [words.count(total.get(name)) for total in totals]) for name in names]
-    return [*rows, ("all", [words.count(sum(total.values())) for total in totals])]
+    rows = [(name, [formatting.count(total.get(name)) for total in totals]) for name in names]
+    return [*rows, ("all", [formatting.count(sum(total.values())) for total in totals])]
 
 
 def _tradeoff(data: ReportData) -> Iterator[Drawing]:
     if data.tradeoffs:
-        lines = words.describe_tradeoffs(data.tradeoffs)
-        plot = figures.plot_tradeoff(data.tradeoffs)
+        lines = formatting.describe_tradeoffs(data.tradeoffs)
+        plot = curves.plot_tradeoff(data.tradeoffs)
         yield _draw(plot, "tradeoff", "Accuracy against events", lines)
 
 
@@ -281,8 +281,8 @@ def _learning(data: ReportData) -> Iterator[Drawing]:
     for index, curve in enumerate(data.learning):
         for quantity in ("accuracy", "loss"):
             if getattr(curve, quantity):
-                lines = words.describe_learning(curve, quantity)
-                plot = figures.plot_learning(curve, quantity)
+                lines = formatting.describe_learning(curve, quantity)
+                plot = curves.plot_learning(curve, quantity)
                 yield _draw(plot, f"{quantity}{index}", f"{curve.title}, {quantity}", lines)
 
 

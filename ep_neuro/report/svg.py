@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ep_neuro.report.axes import STYLE
-from ep_neuro.report.palette import LIGHT
+from ep_neuro.report.plots.axes import STYLE
+from ep_neuro.report.plots.palette import LIGHT
 
 _VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")

@@ -19,19 +19,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ep_neuro.config import TrainConfig, build_config
-from ep_neuro.data import Dataset, load
+from ep_neuro.data.datasets import Dataset, load
+from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.network.architectures import resnet_in_units, without_skips
 from ep_neuro.report import save_figure
-from ep_neuro.report.palette import LIGHT, series_style
-from ep_neuro.spec import NetworkSpec
-from ep_neuro.training import train
-from ep_neuro.zoo import resnet_in_units, without_skips
+from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.training.config import TrainConfig, build_config
+from ep_neuro.training.loop import train
 
 WIRINGS, METHODS = ("residual", "plain"), ("ep", "backprop")
 
 SHRINK = 3.0
 """Ratio of neighbouring units. At 33 populations the first unit is 1.9e15, and float32 bears 1e16
-(`ep_neuro.spec.LARGEST_UNIT`)."""
+(`ep_neuro.energy.spec.LARGEST_UNIT`)."""
 
 
 def network(depth: int, wiring: str, dataset: Dataset, width: int = 16) -> NetworkSpec:

@@ -5,7 +5,7 @@
 #
 #   sh examples/paper/gpu.sh [DATA] [--device cpu]
 #
-# DATA: CIFAR-10 as packed JPEG images (ep_neuro/packed_images.py), carry/cifar10-jpeg.npz by default.
+# DATA: CIFAR-10 as packed JPEG images (ep_neuro/data/packed_images.py), carry/cifar10-jpeg.npz by default.
 # --device cpu: every stage on small networks and without a GPU, to try the script out.
 #
 # Results are lines of $RUN/results.jsonl as soon as they are there, with a log of each stage beside it;
@@ -97,7 +97,7 @@ stage() {
 has() { grep -q "^{\"stage\": \"$1\"" "$run/results.jsonl" 2>/dev/null; }
 
 if ! has tests; then
-    stage tests 120 "$python" -m pytest -q -p no:cacheprovider tests/unit/test_cuda.py tests/unit/test_graphs.py
+    stage tests 120 "$python" -m pytest -q -p no:cacheprovider tests/unit/training/test_cuda.py tests/unit/network/test_cuda_graphs.py
     code=$?
     [ $code -ge 124 ] || printf '{"stage": "tests", "code": %d, "said": "%s"}\n' \
         $code "$(tail -n 1 "$run/tests.log" | tr -d '"\\')" >>"$run/results.jsonl"

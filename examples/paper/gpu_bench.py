@@ -26,21 +26,22 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ep_neuro import graphs, operators
-from ep_neuro.baselines import Backprop
-from ep_neuro.config import TrainConfig
-from ep_neuro.costs import one_hot
-from ep_neuro.data import Split
-from ep_neuro.distributed import Ranks, choose_device
+from ep_neuro.data.datasets import Split
+from ep_neuro.energy import operators
+from ep_neuro.energy.costs import one_hot
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import EPNeuroError
 from ep_neuro.estimators import FrozenMean
-from ep_neuro.network import Network
-from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED
-from ep_neuro.spec import NetworkSpec
-from ep_neuro.step import Stepper
-from ep_neuro.truth import shortened
-from ep_neuro.verify import cosine
-from ep_neuro.zoo import OUTPUT_BOX, SHRINK, hopfield_resnet, zoo
+from ep_neuro.estimators.baselines import Backprop
+from ep_neuro.estimators.gradient_check import cosine
+from ep_neuro.network import cuda_graphs
+from ep_neuro.network.architectures import OUTPUT_BOX, SHRINK, hopfield_resnet, zoo
+from ep_neuro.network.network import Network
+from ep_neuro.network.settling import PUBLISHED_FREE, PUBLISHED_NUDGED
+from ep_neuro.training.config import TrainConfig
+from ep_neuro.training.distributed import Ranks, choose_device
+from ep_neuro.training.gradient_monitor import shortened
+from ep_neuro.training.train_step import Stepper
 
 SWEEPS = ((3, 2), (2, 1))
 GRAPHS = 0.3
@@ -124,10 +125,10 @@ def arithmetic(mode: Mode) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recorder(chosen: graphs.Recorder | None) -> Iterator[None]:
+def recorder(chosen: cuda_graphs.Recorder | None) -> Iterator[None]:
     """Let all that settles use `chosen`."""
     with contextlib.ExitStack() as stack:
-        for name in ("ep_neuro.settle", "ep_neuro.estimators.frozen"):
+        for name in ("ep_neuro.network.settling", "ep_neuro.estimators.frozen_mean"):
             # By the table of modules: the package shows the function `settle` under that name.
             module = sys.modules[name]
             stack.enter_context(mock.patch.object(module, "recorder_of", return_value=chosen))
@@ -200,7 +201,7 @@ def _recorded(
     """How long `estimator` takes recorded and not, and how far the states and gradients differ."""
     network = Network(spec, seed=0).to(device)
     x, y = tensors(spec, batch_of(spec, size), device)
-    played = graphs.CudaGraph if device.type == "cuda" else _again
+    played = cuda_graphs.CudaGraph if device.type == "cuda" else _again
     took, found = {}, {}
     for way, chosen in (("plain", None), ("recorded", played)):
         with arithmetic(MODES["fp32"]), recorder(chosen):
@@ -213,11 +214,11 @@ def _recorded(
         "ratio": took["plain"] / took["recorded"],
         "same_bits": all(torch.equal(a, b) for a, b in pairs),
         "difference": max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs),
-        "refused": graphs._failed[-1:],
+        "refused": cuda_graphs._failed[-1:],
     }
 
 
-def _again(function: Callable[[], None]) -> graphs.Replay:
+def _again(function: Callable[[], None]) -> cuda_graphs.Replay:
     """Plays a recording where there is no GPU."""
     return function
 

@@ -2,10 +2,10 @@
 
     python examples/paper/gpu_train.py DATA --out DIR --until TIME [--device cpu]
 
-DATA is a file of packed images (`ep_neuro.packed_images`), TIME the Unix time of the end. Steps, a
-look at the gradient and a validation are clocked first, and the epochs chosen so that the cosine of
-the rate comes to its end. A second call goes on with what has begun. On a CPU it is a dry run: one
-epoch of a narrow network.
+DATA is a file of packed images (`ep_neuro.data.packed_images`), TIME the Unix time of the end.
+Steps, a look at the gradient and a validation are clocked first, and the epochs chosen so that the
+cosine of the rate comes to its end. A second call goes on with what has begun. On a CPU it is a dry
+run: one epoch of a narrow network.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 import torch
 from gpu_bench import Results, networks, seconds, tensors
 
-from ep_neuro.config import TrainConfig, build_config, read_config
-from ep_neuro.data import Dataset, fitted, load
-from ep_neuro.distributed import Ranks, choose_device
+from ep_neuro.data.datasets import Dataset, fitted, load
 from ep_neuro.errors import EPNeuroError
-from ep_neuro.health import spectral_radius
-from ep_neuro.network import Network
-from ep_neuro.run_log import Record
-from ep_neuro.step import Stepper
-from ep_neuro.training import RADIUS_SAMPLES, evaluate, train
+from ep_neuro.network.network import Network
+from ep_neuro.network.stability import spectral_radius
+from ep_neuro.training.config import TrainConfig, build_config, read_config
+from ep_neuro.training.distributed import Ranks, choose_device
+from ep_neuro.training.loop import RADIUS_SAMPLES, evaluate, train
+from ep_neuro.training.metrics import Record
+from ep_neuro.training.train_step import Stepper
 
 CONFIG = Path(__file__).with_name("cifar10_gpu.yaml")
 MARGIN = 0.85

@@ -15,14 +15,14 @@ from statistics import median
 
 import torch
 
-from ep_neuro.baselines import implicit_gradient
-from ep_neuro.config import read_config
-from ep_neuro.costs import one_hot
+from ep_neuro.energy.costs import one_hot
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators import Gradient
-from ep_neuro.network import Network
-from ep_neuro.settle import Schedule
-from ep_neuro.spec import NetworkSpec
-from ep_neuro.verify import cosine
+from ep_neuro.estimators.baselines import implicit_gradient
+from ep_neuro.estimators.gradient_check import cosine
+from ep_neuro.network.network import Network
+from ep_neuro.network.settling import Schedule
+from ep_neuro.training.config import read_config
 
 EXACT = Schedule(sweeps=1000, tolerance=1e-8)
 

@@ -8,23 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compilers.artifact import Program, versions
-from compilers.ir import Graph, Source
-from compilers.limits import HardwareLimits, Quantity, Violation
+from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.ir.graph import Graph, Source
 from compilers.pipeline import Pass
+from compilers.program import Program, versions
 from ep_neuro.errors import ProgramError
-from ep_neuro.files import write_atomic
-from targets.base import Availability, CostEstimate, Feature, Options, RunResult
-from targets.brian2.equations import synapses_per_sample
-from targets.brian2.script import SCRIPT, script, weights_file
+from ep_neuro.storage.atomic import write_atomic
+from targets.brian2.codegen.equations import synapses_per_sample
+from targets.brian2.codegen.script import SCRIPT, script, weights_file
 from targets.brian2.session import (
     OPTIONS,
     Brian2Session,
     missing_tools,
     read_options,
 )
-from targets.nominal import estimate_on_loihi
-from targets.refusals import refuse_integers, refuse_unready, refuse_violations
+from targets.interface.energy import estimate_on_loihi
+from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
+from targets.interface.refusals import refuse_integers, refuse_unready, refuse_violations
 
 LARGEST = 1 << 25
 """Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
@@ -132,7 +132,7 @@ class Brian2Backend:
         return Brian2Session(program)
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the nominal hardware; see `targets.nominal`."""
+        """Energy and time on the nominal hardware; see `targets.interface.energy`."""
         return estimate_on_loihi(program, result)
 
 

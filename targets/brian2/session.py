@@ -14,19 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from compilers.artifact import Program
-from compilers.learner import Learner
+from compilers.learning.plastic_weights import Learner
+from compilers.program import Program
 from ep_neuro.errors import ConfigError
-from targets.base import PhaseResult
-from targets.brian2.equations import synapses_per_sample
-from targets.brian2.guard import GUARD
-from targets.brian2.lesson import Syllabus
-from targets.brian2.records import phase_result, variable_of
-from targets.brian2.script import script, side_by_side, weights_file
-from targets.brian2.worker import CHANGED, DATA, MEMORY, NETWORK, PLASTIC, WEIGHTS, Job, result_path
-from targets.inputs import Job as Request
-from targets.records import synapses_of
-from targets.session import Session, Settled, classes, piece
+from targets.brian2.codegen.equations import synapses_per_sample
+from targets.brian2.codegen.script import script, side_by_side, weights_file
+from targets.brian2.monitors import phase_result, variable_of
+from targets.brian2.simulation.online_learning import Syllabus
+from targets.brian2.simulation.process import GUARD
+from targets.brian2.simulation.worker import (
+    CHANGED,
+    DATA,
+    MEMORY,
+    NETWORK,
+    PLASTIC,
+    WEIGHTS,
+    Job,
+    result_path,
+)
+from targets.interface.fanout import synapses_of
+from targets.interface.protocols import PhaseResult
+from targets.interface.request import Job as Request
+from targets.interface.session import Session, Settled, classes, piece
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
 OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
@@ -56,7 +65,7 @@ class Brian2Warning(UserWarning):
 
 
 class Brian2Session(Session):
-    """Settles inputs and learns from them; see `targets.session.Session`."""
+    """Settles inputs and learns from them; see `targets.interface.session.Session`."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)

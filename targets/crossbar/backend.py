@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from compilers.artifact import Program, versions
-from compilers.ir import Graph
-from compilers.limits import HardwareLimits, Violation
+from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
+from compilers.program import Program, versions
 from ep_neuro.errors import TargetError
-from targets.base import Availability, CostEstimate, Feature, Options, RunResult
+from targets.crossbar.arrays.mapping import map_to_tiles, noted, sites, tile_list
+from targets.crossbar.arrays.options import OPTIONS, read_options
 from targets.crossbar.cost import estimate, hardware
-from targets.crossbar.options import OPTIONS, read_options
-from targets.crossbar.plan import map_to_tiles, noted, sites, tile_list
-from targets.refusals import refuse_unready, unreached, unrunnable
-from targets.simulated import SimulatedBackend
+from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
+from targets.interface.refusals import refuse_unready, unreached, unrunnable
+from targets.interface.simulated_backend import SimulatedBackend
 
 if TYPE_CHECKING:
     from targets.crossbar.session import CrossbarSession
@@ -31,7 +31,7 @@ class CrossbarBackend(SimulatedBackend):
 
     The array of a coupling is read from the front for its forward projection and from behind for
     its feedback, so both see the same errors. Options, among them ``preset`` (ideal, pcm, reram):
-    see `targets.crossbar.options.Options`.
+    see `targets.crossbar.arrays.options.Options`.
     """
 
     name = "crossbar"

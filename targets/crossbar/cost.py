@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from compilers.artifact import Program
-from compilers.cost import Activity, memory_traffic
-from compilers.ir import Graph, Spiking
-from compilers.limits import HardwareLimits, load_hardware
-from targets.base import CostEstimate, RunResult
-from targets.crossbar.options import Options, read_options
-from targets.crossbar.plan import Site, is_forward, sites
+from compilers.hardware.cost import Activity, memory_traffic
+from compilers.hardware.limits import HardwareLimits, load_hardware
+from compilers.ir.graph import Graph, Spiking
+from compilers.program import Program
+from targets.crossbar.arrays.mapping import Site, is_forward, sites
+from targets.crossbar.arrays.options import Options, read_options
+from targets.interface.protocols import CostEstimate, RunResult
 
 HARDWARE = Path(__file__).parents[1] / "hardware" / "isaac.yaml"
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from compilers.artifact import Program
-from compilers.ir import Spiking
+from compilers.ir.graph import Spiking
+from compilers.program import Program
 from ep_neuro.errors import TargetError
-from targets.crossbar.array import Array
+from targets.crossbar.arrays.array import Array
 from targets.crossbar.simulator import CrossbarSimulator
-from targets.inputs import prepare
-from targets.simulator import SimulatorSession
+from targets.interface.request import prepare
+from targets.interface.simulator import SimulatorSession
 
 
 class CrossbarSession(SimulatorSession):
-    """Settles inputs on noisy arrays and learns on them; see `targets.session.Session`.
+    """Settles inputs on noisy arrays and learns on them; see `targets.interface.session.Session`.
 
     A commit of `learn` is an ideal write, up to the end of the conductance range; for pulses see
-    `targets.crossbar.learning`.
+    `targets.crossbar.on_device_learning`.
     """
 
     def __init__(self, program: Program) -> None:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compilers.artifact import Program
-from compilers.ir import Graph, Phase, Projection
-from compilers.learner import Learner
-from compilers.operators import apply
-from targets.crossbar.analog import Randomness
-from targets.crossbar.array import Array
-from targets.crossbar.dynamics import State, advance, at_rest
-from targets.crossbar.layouts import layout
-from targets.crossbar.options import read_options
-from targets.crossbar.plan import input_mean, is_forward, sites
-from targets.simulator import SteppedSimulator
+from compilers.ir.graph import Graph, Phase, Projection
+from compilers.ir.operators import apply
+from compilers.learning.plastic_weights import Learner
+from compilers.program import Program
+from targets.crossbar.arrays.array import Array
+from targets.crossbar.arrays.layouts import layout
+from targets.crossbar.arrays.mapping import input_mean, is_forward, sites
+from targets.crossbar.arrays.options import read_options
+from targets.crossbar.arrays.tile import Randomness
+from targets.crossbar.neurons import State, advance, at_rest
+from targets.interface.simulator import SteppedSimulator
 
 CHUNK_BYTES = 64 << 20
 """Working memory of one batch: lines of the largest array, in and out."""

@@ -22,17 +22,17 @@ from matplotlib.ticker import NullLocator
 
 import targets
 from compilers import compile_network
-from compilers.artifact import Program
 from compilers.passes.choose_leak import LeakWarning
-from ep_neuro import data
-from ep_neuro.checkpoint import load_model
-from ep_neuro.data import Dataset, Split
-from ep_neuro.files import write_atomic
-from ep_neuro.network import Network
+from compilers.program import Program
+from ep_neuro.data import datasets
+from ep_neuro.data.datasets import Dataset, Split
+from ep_neuro.network.checkpoint import load_model
+from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
-from ep_neuro.report.axes import legend, panel, styled
-from ep_neuro.report.palette import LIGHT, series_style
-from targets.crossbar.options import DAY, YEAR
+from ep_neuro.report.plots.axes import legend, panel, styled
+from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.storage.atomic import write_atomic
+from targets.crossbar.arrays.options import DAY, YEAR
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def recover(
 
     Their lines share a range unless `options` say otherwise: the small ones have room to grow.
     """
-    from targets.crossbar.learning import Rule, accuracy, learn
+    from targets.crossbar.on_device_learning import Rule, accuracy, learn
 
     options = {"scaling": "tile", **options}
     settings = {"steps": 32, "nudged_steps": 16}
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", type=Path, help="where figures and numbers go")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args(arguments)
-    network, dataset = load_model(given.model).network, data.load("digits")
+    network, dataset = load_model(given.model).network, datasets.load("digits")
     given.directory.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     for name, *_ in PLANS:

@@ -9,20 +9,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from compilers.artifact import Program, versions
-from compilers.capacity import violations
-from compilers.ir import Graph
-from compilers.limits import HardwareLimits, Violation, load_hardware
+from compilers.hardware.limit_checks import violations
+from compilers.hardware.limits import HardwareLimits, Violation, load_hardware
+from compilers.hardware.placement_report import draw_placement, placement_text
+from compilers.ir.graph import Graph
+from compilers.learning.weight_sharing import shared_plasticity
 from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import quantize
 from compilers.pipeline import Pass
-from compilers.placement_report import draw_placement, placement_text
-from compilers.sharing import shared_plasticity
+from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
-from targets.base import Availability, Backend, CostEstimate, Feature, Options, RunResult
-from targets.broken import BrokenBackend
 from targets.hardware.lava_script import lava_files, unwritable
-from targets.nominal import estimate_on
+from targets.interface.energy import estimate_on
+from targets.interface.protocols import (
+    Availability,
+    Backend,
+    CostEstimate,
+    Feature,
+    Options,
+    RunResult,
+)
+from targets.interface.unavailable import BrokenBackend
 
 WEIGHT_BITS = 8
 """Bits of a weight where neither the user nor the hardware file says how many."""

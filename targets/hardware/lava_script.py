@@ -11,7 +11,8 @@ import math
 from pathlib import Path
 from textwrap import indent
 
-from compilers.ir import (
+from compilers.hardware.limits import Violation
+from compilers.ir.graph import (
     LEAK_BITS,
     Conv,
     ConvTranspose,
@@ -22,7 +23,6 @@ from compilers.ir import (
     SigmaDelta,
     Spiking,
 )
-from compilers.limits import Violation
 
 NETWORK, PROCESSES = "lava_network.py", "lava_processes.py"
 """Names of the two files."""

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compilers.artifact import Program, versions
-from compilers.exactness import HOST_WORDS, inexact
-from compilers.ir import Graph
-from compilers.limits import HardwareLimits, Violation
+from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.hardware.word_lengths import HOST_WORDS, inexact
+from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
+from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError
-from targets.base import Availability, CostEstimate, Feature, Options, RunResult
-from targets.lava.copies import copies, unlearnable
-from targets.lava.plan import BATCHED, FAITHFUL, homes, partners, unreached, without_format
-from targets.lava.room import ARCHIVED, missing
+from targets.interface.energy import estimate_on_loihi
+from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
+from targets.interface.refusals import refuse_unready
+from targets.lava.connections.native import OWN, kind, misfit
+from targets.lava.connections.replicas import copies, unlearnable
+from targets.lava.runtime.environment import ARCHIVED, missing
+from targets.lava.runtime.layout import (
+    BATCHED,
+    FAITHFUL,
+    homes,
+    partners,
+    unreached,
+    without_format,
+)
 from targets.lava.session import OPTIONS, LavaSession, read_options
-from targets.lava.stock import OWN, kind, misfit
-from targets.nominal import estimate_on_loihi
-from targets.refusals import refuse_unready
 
 PROCESSES, LAYERS = "processes.txt", "layers.txt"
 """Names of the program's files that list the process graph of either lowering."""
@@ -35,8 +42,8 @@ class LavaBackend:
     hardware: a `HopfieldLayer` for each population, with one Process for each directed projection,
     Lava's own Dense or Sparse wherever those compute the right thing. Batched, everything learns
     that the reference can, and alike; faithful, dense couplings do, by Lava's own learning rule (in
-    integers where they are stock processes, see `targets.lava.fixed_point`), and a program that
-    asks for more is refused as it is to learn.
+    integers where they are stock processes, see `targets.lava.connections.loihi_rule`), and a
+    program that asks for more is refused as it is to learn.
     """
 
     name = "lava"
@@ -101,7 +108,7 @@ class LavaBackend:
         return session
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the nominal hardware; see `targets.nominal`."""
+        """Energy and time on the nominal hardware; see `targets.interface.energy`."""
         return estimate_on_loihi(program, result)
 
 

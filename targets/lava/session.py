@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from compilers.artifact import Program
-from compilers.ir import Graph, Phase
-from compilers.learner import Learner
+from compilers.ir.graph import Graph, Phase
+from compilers.learning.plastic_weights import Learner
+from compilers.program import Program
 from ep_neuro.errors import ConfigError, TargetError
-from targets.base import PhaseResult
-from targets.inputs import Job, Probe
-from targets.lava.board import Board, Order
-from targets.lava.copies import unlearnable
-from targets.lava.fixed_point import check_input
-from targets.lava.guard import Guard
-from targets.lava.plan import (
+from targets.interface.fanout import require_finite
+from targets.interface.protocols import PhaseResult
+from targets.interface.request import Job, Probe
+from targets.interface.session import Session, Settled, classes
+from targets.lava.connections.loihi_rule import check_input
+from targets.lava.connections.replicas import unlearnable
+from targets.lava.learning.host_weights import Student
+from targets.lava.runtime.layout import (
     BATCHED,
     FAITHFUL,
     INPUT,
@@ -33,9 +34,8 @@ from targets.lava.plan import (
     synapses,
     synops_field,
 )
-from targets.lava.student import Student
-from targets.records import require_finite
-from targets.session import Session, Settled, classes
+from targets.lava.runtime.process import Guard
+from targets.lava.runtime.shared_memory import Board, Order
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
@@ -69,7 +69,7 @@ class Network:
 
 
 class LavaSession(Session):
-    """Settles inputs on Lava and learns from them; see `targets.session.Session`.
+    """Settles inputs on Lava and learns from them; see `targets.interface.session.Session`.
 
     Lava starts with the first call of `settle` or `learn`, which says how many samples there are.
     A call that needs more samples at once, more steps or other probes, or far fewer samples at
@@ -132,7 +132,7 @@ class LavaSession(Session):
             self._student.write(board)
         try:
             guard = Guard(
-                "targets.lava.network:build",
+                "targets.lava.builders.batched:build",
                 plan.message(board),
                 start_limit=self._options["start_limit"],
                 inherit=[board.fd],

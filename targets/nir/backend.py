@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compilers.artifact import Program
-from compilers.ir import Graph
-from compilers.limits import HardwareLimits, Quantity, Violation
-from targets.base import Availability, Feature, Options
-from targets.nir.shapes import matrix_entries
-from targets.refusals import refuse_absent, refuse_violations, unreached, unrunnable
-from targets.simulated import SimulatedBackend
+from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.ir.graph import Graph
+from compilers.program import Program
+from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.refusals import refuse_absent, refuse_violations, unreached, unrunnable
+from targets.interface.simulated_backend import SimulatedBackend
+from targets.nir.kernel_shapes import matrix_entries
 
 if TYPE_CHECKING:
-    from ep_neuro.checkpoint import Model
-    from targets.simulator import Simulator
+    from ep_neuro.network.checkpoint import Model
+    from targets.interface.simulator import Simulator
 
 MATRIX_BYTES = 1 << 30
 """Most bytes that the matrices of one file may take."""
@@ -79,7 +79,7 @@ class NirBackend(SimulatedBackend):
         save_nir(program.graph, path)
 
     def read(self, path: str | Path) -> Model:
-        """The network in NIR file `path`, whoever wrote it; see `targets.nir.foreign`.
+        """The network in NIR file `path`, whoever wrote it; see `targets.nir.importer`.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class NirBackend(SimulatedBackend):
             If it holds no network with an energy.
         """
         refuse_absent(self)
-        from targets.nir.foreign import import_nir
+        from targets.nir.importer import import_nir
 
         return import_nir(path)
 

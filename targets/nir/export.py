@@ -7,7 +7,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     Conv,
     Dense,
     DenseTranspose,
@@ -20,10 +20,10 @@ from compilers.ir import (
     Source,
     Spiking,
 )
-from compilers.ir_text import print_graph
-from compilers.operators import apply, shift_channels
-from ep_neuro.nudgeable import SQUARED_ERROR
-from targets.nir.shapes import stays_convolution
+from compilers.ir.operators import apply, shift_channels
+from compilers.ir.text import print_graph
+from ep_neuro.deployment.nudgeable import SQUARED_ERROR
+from targets.nir.kernel_shapes import stays_convolution
 
 FORMAT = "ep-neuro graph 1"
 """Name and version of the metadata that `targets.nir.files` reads back."""

@@ -10,14 +10,14 @@ from typing import Any
 import nir
 import numpy as np
 
-from compilers.ir import Graph
-from compilers.ir_text import parse_graph
+from compilers.ir.graph import Graph
+from compilers.ir.text import parse_graph
 from ep_neuro.errors import GraphError, ProgramError
-from ep_neuro.files import write_atomic
-from ep_neuro.values import fault
+from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.value_checks import fault
 from targets.nir.export import FORMAT, to_nir
-from targets.nir.faults import first_fault
 from targets.nir.hdf5 import danger
+from targets.nir.reader_errors import first_fault
 
 _NUMBERS = (np.ndarray, np.generic)
 
@@ -98,7 +98,7 @@ def load_nir(path: str | Path) -> Graph:
     found = read_nir(path)
     if found.metadata.get("format") != FORMAT:
         problem = f"holds no '{FORMAT}' in its metadata"
-        raise ProgramError(str(path), problem, "read a foreign file with targets.nir.foreign")
+        raise ProgramError(str(path), problem, "read a foreign file with targets.nir.importer")
     arrays = dict(_flattened(found.metadata.get("arrays", {})))
     try:
         graph = parse_graph(str(found.metadata.get("records", "")), arrays)
@@ -108,7 +108,7 @@ def load_nir(path: str | Path) -> Graph:
     changed = first_difference(to_nir(graph), found)
     if changed:
         problem = f"{changed} is not what its metadata says: it was changed after export"
-        remedy = "export it again, or read the nodes with targets.nir.foreign"
+        remedy = "export it again, or read the nodes with targets.nir.importer"
         raise ProgramError(str(path), problem, remedy)
     return graph
 

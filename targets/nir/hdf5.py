@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 
-from ep_neuro.values import swollen
+from ep_neuro.storage.value_checks import swollen
 
 
 def danger(path: str | Path) -> str | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compilers.ir import Graph, Phase, Population, SigmaDelta, Spiking
-from targets.nir.circuit import Circuit
+from compilers.ir.graph import Graph, Phase, Population, SigmaDelta, Spiking
+from targets.interface.simulator import SteppedSimulator
+from targets.nir.executable import Circuit
 from targets.nir.export import to_nir
-from targets.simulator import SteppedSimulator
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The reference target: the oracle that executes a graph exactly as `compilers.ir` defines it."""
+"""The reference target: the oracle that executes a graph as `compilers.ir.graph` defines it."""
 
 from __future__ import annotations
 

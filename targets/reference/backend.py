@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compilers.artifact import Program
-from compilers.exactness import HOST_WORDS, inexact
-from compilers.ir import Graph
-from compilers.limits import HardwareLimits, Violation
-from targets.base import Options
-from targets.refusals import refuse_unready, unrunnable
-from targets.simulated import SimulatedBackend
+from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.hardware.word_lengths import HOST_WORDS, inexact
+from compilers.ir.graph import Graph
+from compilers.program import Program
+from targets.interface.protocols import Options
+from targets.interface.refusals import refuse_unready, unrunnable
+from targets.interface.simulated_backend import SimulatedBackend
 
 if TYPE_CHECKING:
     from targets.reference.session import ReferenceSession
 
 
 class ReferenceBackend(SimulatedBackend):
-    """Executes a graph as `compilers.ir` defines it, in float64 or in exact integers."""
+    """Executes a graph as `compilers.ir.graph` defines it, in float64 or in exact integers."""
 
     name = "reference"
     summary = "exact execution of a graph in float64 or integers: the oracle"

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from compilers.execution.engine import Batch, Engine
 from compilers.execution.maps import outward
-from compilers.ir import Phase, Population, SigmaDelta, Spiking
-from compilers.learner import Learner
-from compilers.synapses import spike_weights, trace
+from compilers.ir.graph import Phase, Population, SigmaDelta, Spiking
+from compilers.learning.plastic_weights import Learner
+from compilers.learning.synapses import spike_weights, trace
 from ep_neuro.errors import RunError
-from targets.inputs import Job
-from targets.run import Counter, Walk, sent
+from targets.interface.phase_runner import Counter, Walk, sent
+from targets.interface.request import Job
 
 
 class Teacher:

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from compilers.artifact import Program
 from compilers.execution.engine import Engine
-from compilers.ir import Graph
-from compilers.learner import Learner
-from targets.inputs import Job
+from compilers.ir.graph import Graph
+from compilers.learning.plastic_weights import Learner
+from compilers.program import Program
+from targets.interface.phase_runner import Counter, run
+from targets.interface.request import Job
+from targets.interface.session import Session, Settled, piece
 from targets.reference.learning import Teacher
-from targets.run import Counter, run
-from targets.session import Session, Settled, piece
 
 CHUNK_BYTES = 64 << 20
 """Working memory of one chunk, probes apart: a few caches, so that calls into torch pay."""
 
 
 class ReferenceSession(Session):
-    """Settles inputs and learns from them; see `targets.session.Session`."""
+    """Settles inputs and learns from them; see `targets.interface.session.Session`."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)

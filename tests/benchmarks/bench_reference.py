@@ -13,9 +13,9 @@ import torch
 
 import targets
 from compilers import compile_network
-from compilers.ir import ENCODINGS, Encoding
-from ep_neuro.network import Network
-from ep_neuro.zoo import cifar10_resnet
+from compilers.ir.graph import ENCODINGS, Encoding
+from ep_neuro.network.architectures import cifar10_resnet
+from ep_neuro.network.network import Network
 
 STEPS = {"graded": 16, "sigma-delta": 64, "spike": 64}
 """Steps of the free phase."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ep_neuro.data import load
-from ep_neuro.network import Landscape, Network
-from ep_neuro.settle import Schedule, settle
+from ep_neuro.data.datasets import load
+from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.settling import Schedule, settle
 from tests.helpers.graphs import digits_like_residual
 
 TOLERANCE = 1e-3

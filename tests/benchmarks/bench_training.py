@@ -15,20 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ep_neuro.baselines import Backprop, implicit_gradient
-from ep_neuro.config import Optimiser
-from ep_neuro.costs import one_hot
-from ep_neuro.data import load
-from ep_neuro.distributed import Ranks
+from ep_neuro.data.datasets import load
+from ep_neuro.energy.costs import one_hot
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators import Centered, Estimate, FrozenMean, Gradient
-from ep_neuro.files import write_atomic
-from ep_neuro.network import Network, parameter_names
-from ep_neuro.optimisers import make_optimiser
-from ep_neuro.settle import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
-from ep_neuro.spec import NetworkSpec
-from ep_neuro.truth import LADDER, Truth, TruthControl, shortened
-from ep_neuro.verify import cosine, in_units
-from ep_neuro.zoo import OUTPUT_BOX, hopfield_resnet
+from ep_neuro.estimators.baselines import Backprop, implicit_gradient
+from ep_neuro.estimators.gradient_check import cosine, in_units
+from ep_neuro.network.architectures import OUTPUT_BOX, hopfield_resnet
+from ep_neuro.network.network import Network, parameter_names
+from ep_neuro.network.settling import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
+from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.training.config import Optimiser
+from ep_neuro.training.distributed import Ranks
+from ep_neuro.training.gradient_monitor import LADDER, Truth, TruthControl, shortened
+from ep_neuro.training.optimizer import make_optimiser
 
 PUBLISHED = Centered(beta=0.2, free=PUBLISHED_FREE, nudged=PUBLISHED_NUDGED)
 LADDER_TOP = FrozenMean(beta=0.2, free=Schedule(sweeps=40), nudged=Schedule(sweeps=30))

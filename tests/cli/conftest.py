@@ -13,10 +13,10 @@ import pytest
 
 from compilers import compile as compile_program
 from compilers import save_program
-from ep_neuro.checkpoint import Model, save_model
 from ep_neuro.cli import main
-from ep_neuro.network import Network
-from ep_neuro.zoo import zoo
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.checkpoint import Model, save_model
+from ep_neuro.network.network import Network
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 
 import targets
 from compilers import load_program
-from compilers.limits import Violation
-from ep_neuro.checkpoint import Model, load_model, save_model
-from ep_neuro.network import Network
-from ep_neuro.zoo import zoo
-from targets.base import Availability
+from compilers.hardware.limits import Violation
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.checkpoint import Model, load_model, save_model
+from ep_neuro.network.network import Network
+from targets.interface.protocols import Availability
 from tests.cli.conftest import Cli
 
 ROW = {
@@ -47,7 +47,7 @@ def test_demo_answers_with_what_the_main_job_found(
         found = {"test_accuracy": 0.98, "rows": [row], "seconds": 1.0}
         return {**found, "report": str(out / "report.html")}
 
-    monkeypatch.setattr("targets.workflows.demo.run_demo", run_demo)
+    monkeypatch.setattr("targets.experiments.demo.run_demo", run_demo)
     answer = cli("demo", "--out", "here", "--json").answer
     assert answer["report"] == "here/report.html"
     assert answer["rows"] == [row]

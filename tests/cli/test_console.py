@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ep_neuro import console
-from ep_neuro.checkpoint import load_state
+from ep_neuro.cli import console
 from ep_neuro.errors import ConfigError
+from ep_neuro.network.checkpoint import load_state
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -188,8 +188,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
         raise AssertionError("the work began")
 
     for name in (
-        *("targets.workflows.demo.run_demo", "ep_neuro.training.train"),
-        *("compilers.compile", "targets.workflows.compare.compare"),
+        *("targets.experiments.demo.run_demo", "ep_neuro.training.loop.train"),
+        *("compilers.compile", "targets.experiments.comparison.compare.compare"),
     ):
         monkeypatch.setattr(name, work)
     Path("file").write_text("in the way")
@@ -261,7 +261,7 @@ def test_memory_that_ran_out_is_one_line_with_a_remedy(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("ep_neuro.training.evaluate", broken)
+    monkeypatch.setattr("ep_neuro.training.loop.evaluate", broken)
     refuse(cli, "evaluate", FRESH, "--limit", 2, says=("memory: it ran out", "take fewer samples"))
 
 
@@ -306,7 +306,7 @@ def test_an_unforeseen_error_is_one_line_too(cli: Cli, monkeypatch: pytest.Monke
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr("ep_neuro.training.evaluate", broken)
+    monkeypatch.setattr("ep_neuro.training.loop.evaluate", broken)
     found = cli("evaluate", FRESH, "--limit", 2)
     assert (found.code, found.out) == (1, "")
     assert found.err == (
@@ -318,7 +318,7 @@ def test_ctrl_c_exits_130_without_a_traceback(cli: Cli, monkeypatch: pytest.Monk
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ep_neuro.training.evaluate", interrupted)
+    monkeypatch.setattr("ep_neuro.training.loop.evaluate", interrupted)
     found = cli("evaluate", FRESH, "--limit", 2)
     assert (found.code, found.out) == (130, "")
     assert found.err == "error: interrupted; files written so far are whole\n"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from compilers import load_program
-from ep_neuro.checkpoint import Model, save_model
-from ep_neuro.network import Network
-from ep_neuro.thresholds import PRECISION
-from ep_neuro.zoo import zoo
+from ep_neuro.deployment.thresholds import PRECISION
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.checkpoint import Model, save_model
+from ep_neuro.network.network import Network
 from tests.cli.conftest import Cli
 
 NOTES: dict[str, Any] = {"code": "sigma-delta", "bits": 3, "steps": 20, "leak": 0.25}

@@ -12,10 +12,10 @@ import pytest
 
 import targets
 from compilers import load_program
-from ep_neuro import data
-from ep_neuro.checkpoint import load_model
-from targets.workflows.learning import learn
-from targets.workflows.plan import Plan
+from ep_neuro.data import datasets
+from ep_neuro.network.checkpoint import load_model
+from targets.experiments.onchip.learning import learn
+from targets.experiments.onchip.schedule import Plan
 from tests.cli.conftest import Cli
 from tests.helpers.forked import fork
 
@@ -129,7 +129,9 @@ def test_places_that_cannot_take_what_is_learnt_are_refused_before_the_first_sam
     compiled(cli)
     Path("mine").mkdir()
     Path("mine/letter").write_text("dear")
-    monkeypatch.setattr("targets.workflows.learning.learn", lambda *_, **__: pytest.fail("began"))
+    monkeypatch.setattr(
+        "targets.experiments.onchip.learning.learn", lambda *_, **__: pytest.fail("began")
+    )
     done = cli("learn", "p", *words, "--json")
     assert (done.code, done.out) == (2, "")
     assert said in done.err.strip().splitlines()[-1]
@@ -153,7 +155,7 @@ def test_resuming_with_another_seed_is_refused(cli: Cli) -> None:
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(cli: Cli) -> None:
     program = compiled(cli, "--bits", 8, "--learn", "contrastive")
     words = ["learn", "p", "--samples", "100", "--batch", "2", "--limit", "10"]
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     plan = Plan(samples=100, batch=2)
     whole = learn(load_program(program), digits, plan, test=digits.test.head(10)).program
     state = Path("killed.run/last/state.json")

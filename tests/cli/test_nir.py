@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compilers import load_program
-from ep_neuro.spec import NetworkSpec
-from ep_neuro.yaml_io import parse_value
+from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.storage.yaml_io import parse_value
 from targets.nir.backend import BACKEND
 from tests.cli.conftest import Cli
 

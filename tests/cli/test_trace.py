@@ -9,9 +9,9 @@ import pytest
 
 from compilers import compile as compile_program
 from compilers import save_program
-from ep_neuro.network import Network
-from ep_neuro.zoo import zoo
-from targets.workflows.trace import TRACE_SAMPLES
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.network import Network
+from targets.experiments.comparison.run_record import TRACE_SAMPLES
 from tests.cli.conftest import Cli
 
 STEPS = 12

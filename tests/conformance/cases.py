@@ -14,12 +14,12 @@ from _pytest.mark import ParameterSet
 
 import targets
 from compilers import Program, compile_network
-from compilers.ir import Encoding, Graph
+from compilers.ir.graph import Encoding, Graph
 from compilers.passes.choose_leak import LeakWarning
-from ep_neuro.network import Network
-from ep_neuro.spec import NetworkSpec
-from targets.base import Backend, Feature, RunResult
-from targets.inputs import variables
+from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.network.network import Network
+from targets.interface.protocols import Backend, Feature, RunResult
+from targets.interface.request import variables
 from tests.helpers import toy_target
 
 FEATURES: dict[Encoding, Feature] = {

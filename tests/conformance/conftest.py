@@ -11,10 +11,10 @@ import pytest
 
 import targets
 from compilers import Program
-from compilers.ir import Phase
-from ep_neuro.spec import NetworkSpec
-from targets.base import Feature, RunResult
-from targets.session import Session
+from compilers.ir.graph import Phase
+from ep_neuro.energy.spec import NetworkSpec
+from targets.interface.protocols import Feature, RunResult
+from targets.interface.session import Session
 from tests.conformance.cases import HALF, LONG, Case, able, every_probe
 from tests.helpers import toy_target
 from tests.helpers.graphs import random_residual_spec, samples

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from compilers import Program, load_program, parse_graph, print_graph, save_program
+from compilers.hardware.resources import resources
 from compilers.passes.validate import validate
-from compilers.resources import resources
 from tests.conformance.cases import FEATURES, Case, cases
 from tests.helpers.graphs import random_residual_spec
 

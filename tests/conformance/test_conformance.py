@@ -11,13 +11,13 @@ import pytest
 
 import targets
 from compilers import Program, load_program, parse_graph, print_graph, save_program
-from compilers.ir import Graph, Spiking
+from compilers.ir.graph import Graph, Spiking
+from ep_neuro.energy.spec import INPUT, NetworkSpec
 from ep_neuro.errors import EPNeuroError, TargetError
-from ep_neuro.spec import INPUT, NetworkSpec
-from ep_neuro.zoo import digits_dense, digits_residual
-from targets.base import Backend, Feature, RunResult
-from targets.broken import BrokenBackend
-from targets.session import Session
+from ep_neuro.network.architectures import digits_dense, digits_residual
+from targets.interface.protocols import Backend, Feature, RunResult
+from targets.interface.session import Session
+from targets.interface.unavailable import BrokenBackend
 from tests.conformance.cases import HALF, Case, cases, every_probe
 from tests.helpers.graphs import (
     graph_of,

@@ -11,14 +11,14 @@ import pytest
 
 import targets
 from compilers import Program, load_program, save_program
-from compilers.ir import Conv, Dense, Graph, Phase, Population, SigmaDelta, Source, Spiking
-from compilers.learner import Learner
+from compilers.ir.graph import Conv, Dense, Graph, Phase, Population, SigmaDelta, Source, Spiking
+from compilers.learning.plastic_weights import Learner
+from compilers.learning.synapses import MEAN_FRAC
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.validate import validate
-from compilers.synapses import MEAN_FRAC
 from ep_neuro.errors import TargetError
-from targets.base import Backend, Feature, PhaseResult
-from targets.session import Session
+from targets.interface.protocols import Backend, Feature, PhaseResult
+from targets.interface.session import Session
 from tests.conformance.cases import Case, able, every_probe
 from tests.helpers.graphs import graph_of, random_residual_spec
 from tests.helpers.oracle import unrolled

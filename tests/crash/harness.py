@@ -153,7 +153,7 @@ def _import_all() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("ep_neuro.cli", "ep_neuro.training", "targets.workflows.demo"):
+    for name in ("ep_neuro.cli", "ep_neuro.training.loop", "targets.experiments.demo"):
         importlib.import_module(name)
     shrink_demo()
 

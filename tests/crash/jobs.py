@@ -87,7 +87,7 @@ def lay_out(place: Path) -> None:
 
 def shrink_demo() -> None:
     """Let the demo work on the small configuration, on the reference alone."""
-    from targets.workflows import demo
+    from targets.experiments import demo
 
     changes = {
         "RECIPE": "c.yaml",
@@ -120,9 +120,9 @@ def results(place: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     from compilers import load_program
-    from ep_neuro.checkpoint import STATE_TENSORS, load_model, load_state
-    from ep_neuro.yaml_io import load_yaml
-    from targets.workflows import learning_state
+    from ep_neuro.network.checkpoint import STATE_TENSORS, load_model, load_state
+    from ep_neuro.storage.yaml_io import load_yaml
+    from targets.experiments.onchip import run_state
 
     folder = path.parent
     if path.name == "spec.yaml":
@@ -131,8 +131,8 @@ def _read(path: Path) -> Any:
         return load_model(folder).digest
     if path.name == "program.json":
         return load_program(folder).digest()
-    if path.name == learning_state.MEMORY:
-        saved = learning_state.load_state(folder)
+    if path.name == run_state.MEMORY:
+        saved = run_state.load_state(folder)
         assert saved is not None
         return {name: array.tobytes() for name, array in saved.memory.items()}
     if path.name == "metrics.jsonl":

@@ -12,9 +12,9 @@ import compilers
 import targets
 from compilers import load_program
 from compilers.passes.make_plastic import learnable
-from ep_neuro.checkpoint import load_model
-from ep_neuro.network import Network
-from ep_neuro.spec import InputSpec, NetworkSpec
+from ep_neuro.energy.spec import InputSpec, NetworkSpec
+from ep_neuro.network.checkpoint import load_model
+from ep_neuro.network.network import Network
 from tests.helpers.forked import run_script
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -111,9 +111,9 @@ def files_in(folder: Path, under: str) -> dict[str, bytes]:
 @functools.cache
 def model(number: int = 0) -> dict[str, bytes]:
     """A model directory ``m`` of one of `SPECS`, trained on ``npz:d.npz``."""
-    from ep_neuro.checkpoint import Model, save_model
-    from ep_neuro.network import Network
-    from ep_neuro.spec import NetworkSpec
+    from ep_neuro.energy.spec import NetworkSpec
+    from ep_neuro.network.checkpoint import Model, save_model
+    from ep_neuro.network.network import Network
 
     network = Network(NetworkSpec.from_dict(SPECS[number]), 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -139,8 +139,8 @@ def program(number: int = 0) -> Any:
     import warnings
 
     import compilers
-    from ep_neuro.network import Network
-    from ep_neuro.spec import NetworkSpec
+    from ep_neuro.energy.spec import NetworkSpec
+    from ep_neuro.network.network import Network
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

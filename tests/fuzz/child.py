@@ -47,7 +47,9 @@ def _prepare() -> None:
         importlib.import_module(f"ep_neuro.{name}")
     for name in ("nir.foreign", "workflows.compare", "workflows.learning"):
         importlib.import_module(f"targets.{name}")
-    from ep_neuro import console, data, verify
+    from ep_neuro.cli import console
+    from ep_neuro.data import datasets
+    from ep_neuro.estimators import gradient_check
 
     plain, explained = console._plain, console._explained
 
@@ -64,10 +66,10 @@ def _prepare() -> None:
 
     console._plain, console._explained = watched, kept
     # A network that never settles does all of the 5000 sweeps that a check grants, many times.
-    granted = verify.check_network.__kwdefaults__
+    granted = gradient_check.check_network.__kwdefaults__
     granted["schedule"] = granted["schedule"].model_copy(update={"sweeps": 100})
     # The bundled digits take a tenth of a second, again for each case.
-    data._digits = functools.cache(data._digits)
+    datasets._digits = functools.cache(datasets._digits)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESSES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -178,7 +178,7 @@ def programs(draw: DrawFn) -> Case:
 @st.composite
 def _consistent(draw: DrawFn, made: Any, files: dict[str, bytes], part: str) -> dict[str, bytes]:
     """The files of `made` after a change, with the right hash if they still are a program."""
-    from compilers.ir_text import parse_graph
+    from compilers.ir.text import parse_graph
     from ep_neuro.errors import EPNeuroError
 
     lines = json.loads(files["p/graph.json"])["records"]

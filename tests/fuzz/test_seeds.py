@@ -55,7 +55,7 @@ def test_a_yaml_tag_runs_nothing(supervisor: Supervisor) -> None:
 
 
 def test_an_alias_is_still_an_alias() -> None:
-    from ep_neuro.yaml_io import parse_yaml
+    from ep_neuro.storage.yaml_io import parse_yaml
 
     assert parse_yaml("a: &a {x: 1}\nb: *a\n", "here") == {"a": {"x": 1}, "b": {"x": 1}}
 

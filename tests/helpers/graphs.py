@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     Conv,
     Dense,
     Dynamics,
@@ -29,8 +29,8 @@ from compilers.ir import (
     Source,
     Spiking,
 )
-from compilers.operators import adjoint
-from ep_neuro.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from compilers.ir.operators import adjoint
+from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 
 DYNAMICS: dict[Encoding, Dynamics] = {
     "graded": Graded(leak=0.5),

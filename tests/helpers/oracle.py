@@ -1,4 +1,4 @@
-"""A second, deliberately plain reading of `compilers.ir`: one sample, dense matrices, no batches.
+"""A second, plain reading of `compilers.ir.graph`: one sample, dense matrices, no batches.
 
 It shares no code with the reference target, so that agreement of the two means something.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compilers.ir import (
+from compilers.ir.graph import (
     Conv,
     ConvTranspose,
     Dense,

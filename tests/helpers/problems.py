@@ -7,12 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ep_neuro.costs import one_hot
+from ep_neuro.energy.costs import one_hot
+from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, ReadoutSpec
 from ep_neuro.estimators import Gradient
-from ep_neuro.network import Network
-from ep_neuro.settle import Schedule
-from ep_neuro.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, ReadoutSpec
-from ep_neuro.verify import cosine
+from ep_neuro.estimators.gradient_check import cosine
+from ep_neuro.network.network import Network
+from ep_neuro.network.settling import Schedule
 from tests.helpers.graphs import random_residual_spec
 
 Problem = tuple[Network, Tensor, Tensor]

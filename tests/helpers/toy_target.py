@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from compilers.artifact import Program
-from compilers.ir import Graph, Phase
-from compilers.learner import Learner
-from compilers.operators import apply
-from targets.base import Feature
-from targets.simulated import SimulatedBackend
-from targets.simulator import SteppedSimulator
+from compilers.ir.graph import Graph, Phase
+from compilers.ir.operators import apply
+from compilers.learning.plastic_weights import Learner
+from compilers.program import Program
+from targets.interface.protocols import Feature
+from targets.interface.simulated_backend import SimulatedBackend
+from targets.interface.simulator import SteppedSimulator
 
 Values = Mapping[str, np.ndarray]
 LACKING = (Feature.FIXED_POINT, Feature.SIGMA_DELTA, Feature.SPIKE)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from lava.magma.compiler.channels.pypychannel import PyPyChannel
 
-from targets.lava.channels import DirectRecvPort, DirectSendPort, direct_end
+from targets.lava.runtime.channels import DirectRecvPort, DirectSendPort, direct_end
 
 SLOTS = 2
 

@@ -8,9 +8,9 @@ from importlib import metadata
 
 import pytest
 
-import targets.lava.layers
-import targets.lava.network
-import targets.lava.worker  # noqa: F401
+import targets.lava.builders.batched
+import targets.lava.builders.faithful
+import targets.lava.runtime.supervisor  # noqa: F401
 
 
 def test_lava_and_its_numpy_are_the_last_of_their_line() -> None:

@@ -1,4 +1,4 @@
-"""Lava's own learning engine in fixed point: what `targets.lava.fixed_point` counts on."""
+"""Lava's own learning engine in fixed point: what `lava.connections.loihi_rule` counts on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lava.magma.core.learning.learning_rule_applier import LearningRuleApplierBitApprox
 
-from compilers.ir import FixedPoint, Graded, Population, Readout
-from targets.lava.fixed_point import LEVELS, OPEN, Rate, resting, rule_of
-from targets.lava.taught import learning_rule
+from compilers.ir.graph import FixedPoint, Graded, Population, Readout
+from targets.lava.builders.faithful_learning import learning_rule
+from targets.lava.connections.loihi_rule import LEVELS, OPEN, Rate, resting, rule_of
 
 
 @given(

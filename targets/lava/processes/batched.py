@@ -11,16 +11,16 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from targets.lava.plan import TARGET
-from targets.lava.plastic import PlasticBias
+from targets.lava.learning.process_weights import PlasticBias
 from targets.lava.processes.dynamics import (
     GradedModel,
     NeuronsModel,
     SigmaDeltaModel,
     SpikingModel,
 )
-from targets.lava.processes.lessons import LearningModel
+from targets.lava.processes.learning_model import LearningModel
 from targets.lava.processes.neurons import GradedNeurons, SigmaDeltaNeurons, SpikingNeurons
+from targets.lava.runtime.layout import TARGET
 
 
 class BatchedModel(LearningModel, NeuronsModel):

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from compilers.ir import Population, Spiking
-from compilers.synapses import spike_weights, trace
-from targets.lava.numbers import Floating, Integer, Numbers
-from targets.lava.plan import OUTPUT
-from targets.lava.processes.phased import PhasedModel
-from targets.lava.recorder import Recorder
+from compilers.ir.graph import Population, Spiking
+from compilers.learning.synapses import spike_weights, trace
+from targets.lava.connections.arithmetic import Floating, Integer, Numbers
+from targets.lava.processes.phase_model import PhasedModel
+from targets.lava.runtime.layout import OUTPUT
+from targets.lava.runtime.monitor import Recorder
 
 REMEMBERED = ("v", "message", "constant", "remainder")
 """State that all neurons have: membrane, last message, held current, remainder of the leak."""
@@ -42,7 +42,7 @@ class NeuronsModel(PhasedModel):
 
     @property
     def trace(self) -> np.ndarray:
-        """What a learning rule sees at the end of a phase, float64; see `compilers.synapses`."""
+        """What a rule sees at the end of a phase, float64: `compilers.learning.synapses`."""
         return trace(self.population, self.shown)
 
     def rest(self) -> None:

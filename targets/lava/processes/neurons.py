@@ -1,4 +1,4 @@
-"""Populations of neurons: one Process for each dynamics of `compilers.ir`."""
+"""Populations of neurons: one Process for each dynamics of `compilers.ir.graph`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from targets.lava.board import Order
+from targets.lava.runtime.shared_memory import Order
 
 
 class Neurons(AbstractProcess):

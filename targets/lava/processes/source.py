@@ -13,11 +13,11 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from targets.lava.numbers import Floating, Integer, Numbers
-from targets.lava.plan import INPUT
+from targets.lava.connections.arithmetic import Floating, Integer, Numbers
 from targets.lava.processes.neurons import CONTROL_WORDS
-from targets.lava.processes.phased import PhasedModel
-from targets.lava.recorder import Recorder
+from targets.lava.processes.phase_model import PhasedModel
+from targets.lava.runtime.layout import INPUT
+from targets.lava.runtime.monitor import Recorder
 
 
 class InputSource(AbstractProcess):

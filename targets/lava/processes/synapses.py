@@ -15,11 +15,11 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from compilers.ir import Population
-from compilers.synapses import Traces, trace
-from targets.lava.path import Path
-from targets.lava.plastic import Fold, Plastic
-from targets.lava.processes.lessons import LearningModel
+from compilers.ir.graph import Population
+from compilers.learning.synapses import Traces, trace
+from targets.lava.connections.connection import Path
+from targets.lava.learning.process_weights import Fold, Plastic
+from targets.lava.processes.learning_model import LearningModel
 
 
 class Coupling(AbstractProcess):

@@ -1,0 +1,383 @@
+"""The chip-neutral IR: a frozen graph of leaky integrators joined by directed projections.
+
+All populations step at once. At step ``t`` the drive of a population is
+
+    I(t) = b + sum_p scale_p * op_p(W_p, s_pre(t - delay_p)) + nudge * (y - z(t - 1))
+
+over its incoming projections ``p``; the last term stands at the output only, in a nudged phase.
+``s_pre`` is what the message stream of the source means: the message itself for `Graded` and
+`Spiking`, the sum of all messages so far for `SigmaDelta` and `Source`. After `fold_boxes` every
+bounded population lives in *graph units*, where its box is [0, 1]; `Readout` leads back.
+
+Number formats: where a population has formats, its states and messages are integers, and so are
+its weights. With ``F = state.frac`` and ``M = message.frac``,
+
+    acc_p = op_p(w_p << e_p, q_pre)                       (exact integers; e_p per channel or 0)
+    I     = b + sum_p rescale(acc_p) + nudge              (b, nudge in units of 2**-F)
+    rescale(acc) = (acc * multiplier) << shift            (shift < 0: right, rounded to nearest)
+    v    += (A (I - v) + r) >> 12,  r the remainder kept  (A = round(4096 * leak))
+    q     = clip((v + (1 << (F - M - 1))) >> (F - M), box)
+
+and every value saturates at its format, which is counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from compilers.ir.plasticity import Plasticity
+from ep_neuro.deployment.nudgeable import SQUARED_ERROR
+from ep_neuro.deployment.spectrum import LEAK_BITS as LEAK_BITS
+from ep_neuro.errors import GraphError
+
+Encoding = Literal["graded", "sigma-delta", "spike"]
+ENCODINGS: tuple[Encoding, ...] = ("graded", "sigma-delta", "spike")
+
+Shape = tuple[int, ...]
+
+
+# --- dynamics: the docstring is the equation ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Holds the input: one graded event per non-zero element at the start of a sample.
+
+    ``s(t) = x`` for every ``t``.
+    """
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Sends its clipped state at every step; an event is a non-zero message.
+
+    ``v += leak (I - v)``, ``z = clip(v, box)``, ``message = z``. Starts at ``v = 0``; read at the
+    last step.
+    """
+
+    leak: float = 1.0
+
+
+@dataclass(frozen=True)
+class SigmaDelta:
+    """Sends the change of its clipped state once that reaches an annealed threshold.
+
+    ``v += leak (I - v)``, ``z = clip(v, box)``, ``d = z - sent``; if ``|d| >= threshold(t)``:
+    ``message = d``, ``sent += d``; otherwise nothing is sent. Receivers add messages up.
+    ``threshold(t) = max(end, start * decay ** (t - 1))``, ``t = 1`` at the first step of the free
+    phase and counted on through the nudged phases. Starts at ``v = sent = 0``; read ``z`` at the
+    last step.
+    """
+
+    leak: float = 1.0
+    start: float = 0.5
+    end: float = 0.01
+    decay: float = 0.92
+
+    def threshold(self, t: int) -> float:
+        """Threshold at step `t` (from 1), in units of the box height."""
+        return max(self.end, self.start * self.decay ** (t - 1))
+
+
+@dataclass(frozen=True)
+class Spiking:
+    """Integrate-and-fire with soft reset on a low-passed current; messages are 0 or 1.
+
+    ``u += leak (I - u)``, ``v = clip(v + u, -bound, 1 + bound)``, ``message = (v >= 1)``,
+    ``v -= message``. Starts at ``u = 0``, ``v = 0.5``; read the mean of the messages over the
+    last half of the phase (after step ``steps // 2``). Soft reset makes the rate ``clip(I, 0, 1)``.
+    """
+
+    leak: float = 0.5
+    bound: float = 1.0
+
+
+Dynamics = Source | Graded | SigmaDelta | Spiking
+
+
+# --- operators ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``y = W x`` on flattened populations; ``W`` is (post, pre)."""
+
+
+@dataclass(frozen=True)
+class DenseTranspose:
+    """``y = W^T x``: the adjoint of `Dense`; ``W`` is (pre, post) of *this* projection."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """``y[o, i, j] = sum_(c,k,l) W[o, c, k, l] x[c, S i + k - P, S j + l - P]``, ``S`` the stride.
+
+    ``P`` is the padding, with zeros.
+    ``W`` is (post channels, pre channels, kernel, kernel).
+    """
+
+    stride: int = 1
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class ConvTranspose:
+    """The exact adjoint of `Conv` with the same weight, for any size of the post population.
+
+    ``W`` is (pre channels, post channels, kernel, kernel) of *this* projection.
+    """
+
+    stride: int = 1
+    padding: int = 0
+
+
+Operator = Dense | DenseTranspose | Conv | ConvTranspose
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Signed integer ``q`` of `bits` bits that stands for ``q * 2**-frac``; it saturates."""
+
+    bits: int
+    frac: int
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Smallest and largest ``q``."""
+        return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
+
+    @property
+    def one(self) -> int:
+        """The ``q`` that stands for 1."""
+        return 1 << self.frac
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Integer gain of a projection: ``(acc * multiplier) << shift``, rounded if shift < 0."""
+
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Real units of a state: ``real = offset + gain * z``."""
+
+    offset: float = 0.0
+    gain: float = 1.0
+
+
+# --- nodes and edges ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Population:
+    """Neurons of one shape and one dynamics; `box` is (lo, hi) or None for a linear one.
+
+    `bias` is the id of an array of the population's full shape, None for zero. `state` and
+    `message` are number formats, None in floating point.
+    """
+
+    name: str
+    shape: Shape
+    dynamics: Dynamics
+    box: tuple[float, float] | None = None
+    bias: str | None = None
+    readout: Readout = Readout()
+    state: FixedPoint | None = None
+    message: FixedPoint | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """A symmetric coupling, as specified: forward ``operator``, backward its adjoint."""
+
+    pre: str
+    post: str
+    operator: Dense | Conv
+    weight: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A directed connection. Projections that name the same `weight` are tied.
+
+    `scale` is the gain in floating point; `rescale` and `exponent` (id of an integer array, one
+    shift per output channel of the forward weight, None for zero) the one in integers.
+    """
+
+    pre: str
+    post: str
+    operator: Operator
+    weight: str
+    scale: float = 1.0
+    delay: int = 1
+    rescale: Rescale | None = None
+    exponent: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``pre->post``, unique in a graph."""
+        return f"{self.pre}->{self.post}"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some steps of settling under one nudge.
+
+    `nudge` is the nudging factor beta with its sign, `start` the phase whose last state this one
+    continues (None: at rest), `sign` the sign of the plasticity that the phase contributes.
+    At the end of a phase with `commit` the weights change (at each of its steps, by a rule that
+    runs at every step).
+    """
+
+    name: str
+    steps: int
+    nudge: float = 0.0
+    start: str | None = None
+    sign: int = 0
+    commit: bool = False
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A box of one population's neurons on one neuro-core, as half-open ranges of its shape.
+
+    A population that is no (channels, height, width) map counts as that many channels of one
+    neuron. `core` counts through the whole machine, `chip` is the one that holds it.
+    """
+
+    population: str
+    core: int
+    chip: int
+    channels: tuple[int, int]
+    rows: tuple[int, int] = (0, 1)
+    columns: tuple[int, int] = (0, 1)
+
+    @property
+    def positions(self) -> int:
+        """Number of places in the plane."""
+        return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return (self.channels[1] - self.channels[0]) * self.positions
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network as a directed graph; see the module's docstring for what it computes.
+
+    `arrays` holds weights and biases by id (float32, or int32 once quantised), `timestep` is the
+    duration of a step in seconds, `provenance` names what the graph was made from (under ``cost``
+    the network's cost, if a target cannot nudge by it: such a graph only settles). `placement`
+    is empty until `map_to_cores` lays the populations out on a machine; `plasticity` lists what
+    learns, and is empty in a graph that only settles.
+    """
+
+    name: str
+    populations: tuple[Population, ...]
+    couplings: tuple[Coupling, ...] = ()
+    projections: tuple[Projection, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    output: str = ""
+    encoding: Encoding = "graded"
+    timestep: float = 1e-3
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    placement: tuple[Tile, ...] = ()
+    plasticity: tuple[Plasticity, ...] = ()
+
+    def population(self, name: str) -> Population:
+        """The population called `name`; `GraphError` if there is none."""
+        for p in self.populations:
+            if p.name == name:
+                return p
+        raise GraphError(
+            f"population '{name}'",
+            f"graph '{self.name}' has none",
+            f"choose from {', '.join(p.name for p in self.populations)}",
+        )
+
+    def phase(self, name: str) -> Phase:
+        """The phase called `name`; `GraphError` if there is none."""
+        for p in self.phases:
+            if p.name == name:
+                return p
+        raise GraphError(
+            f"phase '{name}'",
+            f"graph '{self.name}' has none",
+            f"choose from {', '.join(p.name for p in self.phases)}",
+        )
+
+    def into(self, name: str) -> tuple[Projection, ...]:
+        """Projections that end at population `name`."""
+        return tuple(p for p in self.projections if p.post == name)
+
+    def out_of(self, name: str) -> tuple[Projection, ...]:
+        """Projections that start at population `name`."""
+        return tuple(p for p in self.projections if p.pre == name)
+
+    @property
+    def cost(self) -> str:
+        """The cost that the network was trained with, as `NetworkSpec` names it."""
+        return self.provenance.get("cost", SQUARED_ERROR)
+
+    @property
+    def sources(self) -> tuple[Population, ...]:
+        """Input populations."""
+        return tuple(p for p in self.populations if isinstance(p.dynamics, Source))
+
+    @property
+    def neurons(self) -> tuple[Population, ...]:
+        """All populations that have dynamics of their own."""
+        return tuple(p for p in self.populations if not isinstance(p.dynamics, Source))
+
+    @property
+    def ties(self) -> dict[str, tuple[str, ...]]:
+        """Names of the projections by the weight that they share."""
+        groups: dict[str, tuple[str, ...]] = {}
+        for p in self.projections:
+            groups[p.weight] = (*groups.get(p.weight, ()), p.name)
+        return groups
+
+    @property
+    def quantised(self) -> bool:
+        """Whether states are integers."""
+        return any(p.state is not None for p in self.populations)
+
+    def with_arrays(self, **changes: object) -> Graph:
+        """A copy with `changes`; arrays that nothing names any more are dropped."""
+        graph = replace(self, **changes)  # type: ignore[arg-type]
+        used = {p.bias for p in graph.populations}
+        used |= {c.weight for c in graph.couplings}
+        used |= {i for p in graph.projections for i in (p.weight, p.exponent)}
+        used |= {p.mask for p in graph.plasticity}
+        return replace(graph, arrays={k: a for k, a in graph.arrays.items() if k in used})
+
+    def digest(self) -> str:
+        """SHA-256 of everything the graph holds; equal graphs have equal digests."""
+        from compilers.ir.text import print_graph
+
+        sha = hashlib.sha256(print_graph(self, arrays=False).encode())
+        for name in sorted(self.arrays):
+            a = np.ascontiguousarray(self.arrays[name])
+            sha.update(f"{name} {a.dtype.str} {a.shape}".encode())
+            sha.update(a.tobytes())
+        return sha.hexdigest()

@@ -1,0 +1,161 @@
+"""The linear operators of the IR on batched NumPy arrays: apply, adjoint, fan-out, shape check."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Operator, Shape
+
+
+def apply(operator: Operator, weight: np.ndarray, x: np.ndarray, post_shape: Shape) -> np.ndarray:
+    """``op(W, x)`` of a batch, in the dtype of `x`.
+
+    Parameters
+    ----------
+    operator : Operator
+        What the weight means; see the docstrings of `compilers.ir.graph`.
+    weight : ndarray
+        ``W``; converted to the dtype of `x`, so convert it once where many steps follow.
+    x : ndarray, (N, *pre shape)
+        float32 or float64. Integers passed as float64 give exact results while every partial sum
+        stays below 2**53.
+    post_shape : tuple of int
+        Shape of the receiving population.
+
+    Returns
+    -------
+    ndarray, (N, *post_shape)
+        Convolutions return a view whose memory is channels-last: sums of such views and the next
+        convolution are fastest in this layout, so it is passed on instead of copied.
+    """
+    w = weight.astype(x.dtype, copy=False)
+    if isinstance(operator, Conv):
+        return _conv(w, x, operator.stride, operator.padding)
+    if isinstance(operator, ConvTranspose):
+        return _conv_transpose(w, x, operator.stride, operator.padding, post_shape)
+    matrix = w.T if isinstance(operator, Dense) else w
+    return (x.reshape(len(x), -1) @ matrix).reshape(len(x), *post_shape)
+
+
+def _conv(w: np.ndarray, x: np.ndarray, stride: int, padding: int) -> np.ndarray:
+    """im2col and one matrix product; (N, C, H, W) -> (N, O, A, B)."""
+    o, c, k, m = w.shape
+    patches, (rows, columns) = _patches(x, (k, m), stride, padding)
+    y = patches @ w.transpose(2, 3, 1, 0).reshape(k * m * c, o)
+    return y.reshape(len(x), rows, columns, o).transpose(0, 3, 1, 2)
+
+
+def _patches(
+    x: np.ndarray, kernel: tuple[int, int], stride: int, padding: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """What each position of a kernel sees, (N * rows * columns, k * m * C), and rows, columns."""
+    (n, c, h, b), (k, m) = x.shape, kernel
+    padded = np.zeros((n, h + 2 * padding, b + 2 * padding, c), x.dtype)
+    padded[:, padding : padding + h, padding : padding + b] = x.transpose(0, 2, 3, 1)
+    windows = sliding_window_view(padded, (k, m), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride]
+    rows, columns = windows.shape[1:3]
+    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * rows * columns, k * m * c)
+    return patches, (rows, columns)
+
+
+def _conv_transpose(
+    w: np.ndarray, x: np.ndarray, stride: int, padding: int, post_shape: Shape
+) -> np.ndarray:
+    """One matrix product and col2im over the kernel positions; (N, O, A, B) -> (N, C, H, W)."""
+    (n, o, rows, columns), (_, c, k, m) = x.shape, w.shape
+    _, h, b = post_shape
+    flat = x.transpose(0, 2, 3, 1).reshape(n * rows * columns, o)
+    patches = flat @ w.transpose(0, 2, 3, 1).reshape(o, k * m * c)
+    patches = patches.reshape(n, rows, columns, k, m, c)
+    padded = np.zeros((n, h + 2 * padding, b + 2 * padding, c), x.dtype)
+    down, across = stride * (rows - 1) + 1, stride * (columns - 1) + 1
+    for i in range(k):
+        for j in range(m):
+            padded[:, i : i + down : stride, j : j + across : stride] += patches[:, :, :, i, j]
+    return padded[:, padding : padding + h, padding : padding + b].transpose(0, 3, 1, 2)
+
+
+def pairings(
+    operator: Dense | Conv, weight_shape: Shape, pre: np.ndarray, post: np.ndarray
+) -> np.ndarray:
+    """``sum post x pre`` over the samples and places of each weight, of shape `weight_shape`.
+
+    The derivative of ``sum <post, op(W, pre)>`` with respect to ``W``.
+
+    Parameters
+    ----------
+    operator : Dense or Conv
+        A forward operator.
+    weight_shape : tuple of int
+    pre, post : ndarray, (N, *population shape)
+        Of one float dtype; integers in float64 give exact results while sums stay below 2**53.
+    """
+    if isinstance(operator, Dense):
+        return post.reshape(len(post), -1).T @ pre.reshape(len(pre), -1)
+    o, c, k, m = weight_shape
+    patches, _ = _patches(pre, (k, m), operator.stride, operator.padding)
+    seen = post.transpose(0, 2, 3, 1).reshape(-1, o)
+    return (patches.T @ seen).reshape(k, m, c, o).transpose(3, 2, 0, 1)
+
+
+def adjoint(operator: Operator) -> Operator:
+    """The operator of the opposite direction, with the same weight."""
+    match operator:
+        case Dense():
+            return DenseTranspose()
+        case DenseTranspose():
+            return Dense()
+        case Conv(stride, padding):
+            return ConvTranspose(stride, padding)
+        case ConvTranspose(stride, padding):
+            return Conv(stride, padding)
+
+
+def fanout(
+    operator: Operator, weight_shape: Shape, pre_shape: Shape, post_shape: Shape
+) -> np.ndarray:
+    """Synapses that one event of each pre neuron meets, int64 of shape `pre_shape`.
+
+    The count is structural: windows that fall off the border do not count, weights that happen
+    to be zero do.
+    """
+    if isinstance(operator, Dense | DenseTranspose):
+        return np.full(pre_shape, math.prod(post_shape), np.int64)
+    kernel = np.ones((1, 1, *weight_shape[2:]))
+    field = np.ones((1, 1, *post_shape[1:]))
+    per_channel = apply(adjoint(operator), kernel, field, (1, *pre_shape[1:]))[0, 0]
+    counts = np.rint(per_channel * post_shape[0]).astype(np.int64)
+    return np.ascontiguousarray(np.broadcast_to(counts, pre_shape))
+
+
+def misfit(
+    operator: Operator, weight_shape: Shape, pre_shape: Shape, post_shape: Shape
+) -> str | None:
+    """Why the operator cannot join populations of these shapes; None if it can."""
+    if isinstance(operator, DenseTranspose | ConvTranspose):
+        return misfit(adjoint(operator), weight_shape, post_shape, pre_shape)
+    if isinstance(operator, Dense):
+        wanted = (math.prod(post_shape), math.prod(pre_shape))
+        return None if weight_shape == wanted else f"weight {weight_shape} is not {wanted}"
+    if len(pre_shape) != 3 or len(post_shape) != 3:
+        return f"a convolution joins {pre_shape} to {post_shape}, not (C, H, W) to (C, H, W)"
+    if len(weight_shape) != 4 or weight_shape[:2] != (post_shape[0], pre_shape[0]):
+        return f"weight {weight_shape} is not ({post_shape[0]}, {pre_shape[0]}, k, k)"
+    s, p = operator.stride, operator.padding
+    sides = tuple(
+        (n + 2 * p - k) // s + 1 for n, k in zip(pre_shape[1:], weight_shape[2:], strict=True)
+    )
+    if min(sides) < 1 or sides != tuple(post_shape[1:]):
+        return f"{operator} of {pre_shape} gives sides {sides}, not {tuple(post_shape[1:])}"
+    return None
+
+
+def shift_channels(weight: np.ndarray, exponent: np.ndarray | None) -> np.ndarray:
+    """Integer weight ``w << e``, as int64, with one shift per output channel (axis 0) or none."""
+    if exponent is None:
+        return weight.astype(np.int64)
+    return weight.astype(np.int64) << exponent.reshape(-1, *[1] * (weight.ndim - 1))

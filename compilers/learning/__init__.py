@@ -1,0 +1,1 @@
+"""Plastic weights at work: tags, changes at a commit, and the values a session holds."""

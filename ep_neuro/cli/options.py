@@ -1,0 +1,238 @@
+"""What the words of the command line stand for: options, models, data."""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ep_neuro.cli.console import log
+from ep_neuro.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ep_neuro.data.datasets import Dataset, Split, SplitName
+    from ep_neuro.energy.spec import NetworkSpec
+    from ep_neuro.network.checkpoint import Model
+    from ep_neuro.training.config import TrainConfig
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Seed = Annotated[int, typer.Option(help="Seed of fresh weights (spec or zoo).")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA[:SPLIT]",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH, with "
+        ":train, :val or :test; the test split of what the model was trained on by default, "
+        "else digits.",
+    ),
+]
+Root = Annotated[
+    Path | None, typer.Option("--data-root", metavar="DIR", help="Where data files lie.")
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Use the first N samples only.")
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, metavar="T", help="Length of the free phase in steps.")
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="What `train` wrote, a spec in YAML, zoo:NAME (these two: fresh weights), or a NIR "
+        "file of another tool.",
+    ),
+]
+Target = Annotated[str, typer.Option(metavar="T", help="Target; see `ep-neuro targets`.")]
+Code = Annotated[
+    str | None,
+    typer.Option(
+        metavar="graded|sigma-delta|spike",
+        help="What neurons send; as the model was fine-tuned, else graded.",
+    ),
+]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        metavar="B", help="Bits of a weight; as the model was fine-tuned, else floating point."
+    ),
+]
+Beta = Annotated[
+    float | None,
+    typer.Option(metavar="B", help="Nudging factor of the phases that teach; 0.2 by default."),
+]
+MessageFrac = Annotated[
+    int | None,
+    typer.Option(
+        "--message-frac",
+        metavar="F",
+        help="Fractional bits of a graded message (with --bits), 8 by default; deep networks that "
+        "learn want 12.",
+    ),
+]
+StateFrac = Annotated[
+    int | None,
+    typer.Option(
+        "--state-frac",
+        metavar="F",
+        help="Fractional bits of a 24-bit membrane (with --bits), 16 by default; with 20 most "
+        "projections are stock processes of Lava.",
+    ),
+]
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        min=1e-6,
+        help="Error of an output, in heights of its box, that the last thresholds of sigma-delta "
+        "messages may cause: larger sends fewer. 0.02 by default where a softmax is taken of the "
+        "output, 0.004 elsewhere.",
+    ),
+]
+Leak = Annotated[
+    float | None,
+    typer.Option(
+        metavar="A",
+        help="Largest leak, 0.8 (spikes: 0.5) by default; stability may need less.",
+    ),
+]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="AXIS=A,B,..",
+        help="Run everything at each of steps=8,16,32 or bits=8,6,4,float; one of each.",
+    ),
+]
+Layerwise = Annotated[
+    bool,
+    typer.Option("--layerwise", help="Also how far each population is from the float states."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="Option of the target, lowering=faithful for instance; repeatable.",
+    ),
+]
+PrintAfter = Annotated[
+    str | None,
+    typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),
+]
+
+
+def precision_of(codes: Collection[str], precision: float) -> dict[str, float]:
+    """``parameters`` of `compile_network`, of which only sigma-delta messages take the precision.
+
+    Raises
+    ------
+    ConfigError
+        If none of `codes` is sigma-delta.
+    """
+    if "sigma-delta" not in codes:
+        problem = f"{', '.join(sorted(set(codes)))} messages have no threshold"
+        raise ConfigError(f"--precision {precision:g}", problem, "take sigma-delta, or drop it")
+    return {"precision": precision}
+
+
+def open_named(name: str, seed: int) -> "Model":
+    """A model; the run directory of `train` stands for its best one."""
+    from ep_neuro.network.checkpoint import SPEC, open_model
+
+    best = Path(name) / "best"
+    return open_model(str(best) if (best / SPEC).is_file() else name, seed)
+
+
+def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
+    """The data to use: what was asked for, else what the model was trained on, else digits.
+
+    Raises
+    ------
+    DataError
+        If it was trained on data in memory, which no name gives again.
+    """
+    if asked is None and "data" not in notes and "data.sha256" in notes:
+        raise DataError("data", "the model was trained on data in memory", "name some with --data")
+    return asked or notes.get("data") or "digits"
+
+
+def noted_data(notes: Mapping[str, Any]) -> dict[str, str]:
+    """What a program is to know of the data of its model: digits, if nothing was noted."""
+    found = {k: str(notes[k]) for k in ("data", "data.sha256") if k in notes}
+    return found or {"data": "digits"}
+
+
+def samples(
+    data: str,
+    root: Path | None,
+    limit: int | None,
+    shape: "NetworkSpec | tuple[int, ...]",
+    notes: Mapping[str, Any],
+) -> "Split":
+    """The chosen split, in the input shape of a network or a program."""
+    dataset, part = dataset_of(data, root, shape, notes)
+    return dataset.split(part).head(limit)
+
+
+def dataset_of(
+    data: str,
+    root: Path | None,
+    shape: "NetworkSpec | tuple[int, ...]",
+    notes: Mapping[str, Any],
+) -> "tuple[Dataset, SplitName]":
+    """All splits of `data` for a network or a program, and the one that is asked for: ``test``.
+
+    Logs it if they are not what `notes` say of the data of this name.
+    """
+    from ep_neuro.data import datasets
+
+    name, part = datasets.parse(data)
+    if isinstance(shape, tuple):
+        dataset = datasets.load(name, root, shape=datasets.image_shape(shape))
+    else:
+        dataset = datasets.load_fitted(name, root, shape)
+    trained = {"data", "data.sha256"} <= notes.keys() and datasets.parse(notes["data"])[0]
+    if trained == dataset.name and notes["data.sha256"] != dataset.digest:
+        log(f"warning: data '{dataset.name}' are not what they were when the model was trained")
+    return dataset, part or "test"
+
+
+def config_in(name: str) -> "TrainConfig | None":
+    """The training configuration in file `name`, or None if it is none."""
+    from ep_neuro.storage.yaml_io import load_yaml
+    from ep_neuro.training.config import build_config
+
+    if not Path(name).is_file():
+        return None
+    data = load_yaml(name)
+    return build_config(data, name) if data.keys() & {"network", "start"} else None
+
+
+def model_facts(name: str, opened: "Model | None" = None) -> dict[str, Any]:
+    """What there is to say of a configuration, a spec or a model, `opened` if it is already."""
+    config = config_in(name) if opened is None else None
+    if config is not None:
+        return {
+            "kind": "config",
+            "config": config.model_dump(mode="json"),
+            "yaml": config.to_yaml(),
+        }
+    from ep_neuro.network.stability import loops
+
+    opened = open_named(name, 0) if opened is None else opened
+    spec, found = opened.network.spec, loops(opened.network)
+    text = f"# {spec.name}: {spec.parameters:,} parameters\n{spec.to_yaml()}"
+    facts: dict[str, Any] = {
+        "kind": "spec",
+        "spec": spec.to_dict(),
+        "parameters": spec.parameters,
+        "couplings": [loop.facts() for loop in found],
+        "yaml": text + "".join(f"# {loop}\n" for loop in found),
+    }
+    if Path(name).is_dir():
+        facts |= {"kind": "model", "metadata": dict(opened.metadata)}
+        facts["yaml"] += f"# {json.dumps(facts['metadata'])}\n"
+    return facts

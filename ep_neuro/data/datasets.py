@@ -1,0 +1,403 @@
+"""Data sets as arrays: digits, MNIST, Fashion-MNIST, CIFAR, image folders, npz; fixed splits."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
+
+import numpy as np
+
+from ep_neuro.data import image_folder, npz_file, torchvision_datasets
+from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+DEFAULT_ROOT = Path("~/.cache/ep-neuro")
+"""Where downloaded files lie unless a data root is given."""
+
+SPLIT_SEED = 20221
+"""Seed of every split; changing it changes which samples are held out."""
+
+LOCAL = ("folder", "npz")
+"""Kinds of data that are a place on disk."""
+
+NAMES = ("digits", *torchvision_datasets.SOURCES, *(f"{kind}:PATH" for kind in LOCAL))
+"""What `load` takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Samples and their labels.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8 or float32, (N, channels, height, width)
+        As stored: bytes 0 to 255, or numbers 0 to 1. Bytes take a quarter of the memory.
+    y : ndarray of int64, (N,)
+        Index of the class.
+    """
+
+    pixels: np.ndarray
+    y: np.ndarray
+
+    @property
+    def x(self) -> np.ndarray:
+        """Raw pixels, 0 to 1, float32; bytes are converted anew at each access."""
+        return _to_unit(self.pixels)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]: ...
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Any]:
+        """Copies of the pixels, 0 to 1, float32, and of the label at `index`: what a loader takes.
+
+        One sample and its label as a number; or those of a slice or of several indices, (N, ...)
+        and (N,) of int64.
+        """
+        import torch  # here: who reads arrays shall not wait for it
+
+        x, y = torch.tensor(_to_unit(self.pixels[index])), self.y[index]
+        return x, int(y) if y.ndim == 0 else torch.tensor(y)
+
+    def head(self, count: int | None) -> Split:
+        """The first `count` samples; all of them if None."""
+        return Split(self.pixels[:count], self.y[:count])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named data set in three disjoint splits; `classes` names the labels in order.
+
+    What `load` gives bears the name that gives it again, from any working directory.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.train.pixels.shape[1:]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all samples, as stored, and of their labels; no matter in which shape."""
+        sha = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            sha.update(f"{split.pixels.dtype.str} {len(split)}".encode())
+            for start in range(0, len(split), 4096):
+                part = slice(start, start + 4096)
+                sha.update(np.ascontiguousarray(split.pixels[part]).data)
+                sha.update(np.ascontiguousarray(split.y[part]).data)
+        return sha.hexdigest()
+
+    def split(self, name: SplitName) -> Split:
+        """The split called `name`."""
+        return cast(Split, getattr(self, name))
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+def parse(text: str) -> tuple[str, SplitName | None]:
+    """Take ``NAME[:split]`` apart, e.g. ``"digits:test"`` or ``"folder:/tmp/x:val"``.
+
+    Raises
+    ------
+    DataError
+        If what follows the name of a built-in set is not a split.
+    """
+    head, colon, last = text.rpartition(":")
+    if colon and last in SPLITS:
+        return head, last
+    # The path of a folder may hold a colon itself; the name of a built-in set may not.
+    if colon and text.partition(":")[0] not in LOCAL:
+        raise DataError(
+            f"data '{text}'", f"'{last}' is not a split", f"choose from {', '.join(SPLITS)}"
+        )
+    return text, None
+
+
+def located(name: str) -> str:
+    """`name` with the path of a folder or file made absolute."""
+    kind, _, path = name.partition(":")
+    if kind not in LOCAL or not path:
+        return name
+    return f"{kind}:{os.path.abspath(_expanded(name, path))}"
+
+
+def identity(dataset: Dataset) -> dict[str, str]:
+    """Notes by which a data set is known again: ``data``, unless in memory, and ``data.sha256``."""
+    kind, _, path = dataset.name.partition(":")
+    named = bool(path) if kind in LOCAL else dataset.name in NAMES
+    return {**({"data": dataset.name} if named else {}), "data.sha256": dataset.digest}
+
+
+def _expanded(name: str, path: str | Path) -> Path:
+    """`path` with a leading ~ replaced."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f"data '{name}'",
+            f"there is no home directory for {path}",
+            "set HOME, or give the path in full (of public data sets: as the data root)",
+        ) from None
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    download: bool = True,
+    shape: Sequence[int] | None = None,
+) -> Dataset:
+    """Load a data set with its fixed splits.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`, without a split (see `parse`).
+    root : path, optional
+        Where the public files of MNIST, Fashion-MNIST and CIFAR lie, in torchvision's layout;
+        `DEFAULT_ROOT` by default.
+    download : bool
+        Whether absent files may be fetched.
+    shape : (channels, height, width), optional
+        Of a folder only: convert and resize every image to this. Without it, sizes must agree.
+
+    Notes
+    -----
+    The 1797 digits are split into 1257, 180 and 360; MNIST and the like keep their published test
+    set, and a tenth of train, at most 5000, is held out for validation; one folder or npz file is
+    split 70/10/20. All of these are stratified, and the same on every machine.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown, or files are missing, damaged or of different sizes.
+    """
+    kind, _, path = name.partition(":")
+    if kind == "digits" and not path:
+        return _digits()
+    if kind in torchvision_datasets.SOURCES and not path:
+        place = _expanded(name, root or DEFAULT_ROOT)
+        return _split_train(name, *torchvision_datasets.read(name, place, download))
+    if kind in LOCAL and path:
+        place = _expanded(name, path)
+        found = _npz(name, place) if kind == "npz" else _folder(name, place, shape)
+        return replace(found, name=located(name))
+    near = difflib.get_close_matches(kind, [n.partition(":")[0] for n in NAMES], n=1)
+    hint = [n for n in NAMES if near and n.partition(":")[0] == near[0]]
+    remedy = f"did you mean '{hint[0]}'?" if hint else f"choose from {', '.join(NAMES)}"
+    raise DataError(f"data '{name}'", "there is no data set of this name", remedy)
+
+
+# --- fitting a network -------------------------------------------------------------------------
+
+
+def check_fits(dataset: Dataset, spec: NetworkSpec) -> None:
+    """Raise `DataError` unless `spec` can take the samples and has an output for each class.
+
+    A network with a flat input takes images of as many pixels.
+    """
+    subject = f"data '{dataset.name}'"
+    takes, has = tuple(spec.input.shape), tuple(dataset.shape)
+    if takes != has and not (len(takes) == 1 and takes[0] == math.prod(has)):
+        problem = f"samples are {list(has)}, network '{spec.name}' takes {list(takes)}"
+        remedy = f"give the network's input the shape {list(has)}, or choose other data"
+        raise DataError(subject, problem, CHANNELS_FIRST if channels_last(has, takes) else remedy)
+    count = len(dataset.classes)
+    if spec.classes != count:
+        first = min(int(dataset.split(name).y.min()) for name in SPLITS)
+        if first > 0 and spec.classes == count - first:
+            missing = "class 0 has" if first == 1 else f"classes 0 to {first - 1} have"
+            problem = f"labels {first} to {count - 1}: {missing} no samples"
+            raise DataError(subject, problem, "count the classes from 0")
+        raise DataError(
+            subject,
+            f"{count} classes, network '{spec.name}' has {spec.classes} outputs",
+            f"give population '{spec.output}' {count} neurons, or choose other data",
+        )
+
+
+CHANNELS_FIRST = "channels come first: store x.transpose(0, 3, 1, 2)"
+
+
+def channels_last(has: Sequence[int], takes: Sequence[int]) -> bool:
+    """Whether samples of shape `has` are (height, width, channels) of what a network `takes`."""
+    return len(has) == 3 and tuple(takes) != tuple(has) and (has[2], *has[:2]) == tuple(takes)
+
+
+def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:
+    """`dataset` with samples in exactly the input shape of `spec`, flattened if that is flat."""
+    check_fits(dataset, spec)
+    splits = {n: dataset.split(n) for n in SPLITS}
+    shaped = {
+        n: Split(s.pixels.reshape(len(s), *spec.input.shape), s.y)  # a view
+        for n, s in splits.items()
+    }
+    return replace(dataset, **cast(Any, shaped))
+
+
+def image_shape(pixels: Sequence[int]) -> Sequence[int] | None:
+    """The shape to which images of a folder are brought for a network that takes `pixels`."""
+    return pixels if len(pixels) == 3 else None
+
+
+def load_fitted(name: str, root: str | Path | None, spec: NetworkSpec) -> Dataset:
+    """The data set called `name` as `spec` takes it; images of a folder are resized to that."""
+    return fitted(load(name, root, shape=image_shape(spec.input.shape)), spec)
+
+
+# --- splitting ---------------------------------------------------------------------------------
+
+
+def split_indices(
+    y: np.ndarray, val: int, test: int, seed: int = SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of train, `val` and `test` samples; disjoint, stratified by `y`, shuffled.
+
+    Samples are sorted by class, at random within a class, and every n-th is held out (systematic
+    sampling), which gives exact sizes and each class its share to within one sample a step. The
+    random numbers are raw words of PCG64, whose stream NumPy guarantees between versions.
+    """
+    key = np.random.PCG64(seed).random_raw(len(y))
+    rest, test_indices = _every_nth(np.lexsort((key, y)), test)
+    train, val_indices = _every_nth(rest, val)
+    train, val_indices, test_indices = (
+        i[np.argsort(key[i], kind="stable")] for i in (train, val_indices, test_indices)
+    )
+    return train, val_indices, test_indices
+
+
+def _every_nth(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part `order` into what stays and `count` evenly spaced elements."""
+    dealt = np.arange(1, len(order) + 1) * count // max(1, len(order))
+    out = np.diff(dealt, prepend=0) > 0
+    return order[~out], order[out]
+
+
+def _split_all(name: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> Dataset:
+    """One set of samples, split 70/10/20."""
+    n = len(y)
+    val, test = round(n / 10), round(n / 5)
+    if min(val, test) < 1:
+        raise DataError(f"data '{name}'", f"{n} samples are too few to split", "give at least 10")
+    parts = split_indices(y, val, test)
+    return _checked(name, [(x[i], y[i]) for i in parts], classes)
+
+
+def _split_train(
+    name: str,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    classes: Any,
+) -> Dataset:
+    """A training and a test set; validation is held out of training."""
+    x, y = train
+    if len(y) < 10:
+        raise DataError(
+            f"data '{name}'",
+            f"{len(y)} training samples are too few to hold some out",
+            "give at least 10",
+        )
+    keep, val, _ = split_indices(y, min(5000, len(y) // 10), 0)
+    return _checked(name, [(x[keep], y[keep]), (x[val], y[val]), test], classes)
+
+
+def _checked(
+    name: str, parts: Sequence[tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
+) -> Dataset:
+    """The data set of three (x, y), after a look at every value."""
+    for split, (x, y) in zip(SPLITS, parts, strict=True):
+        problem = None
+        if not len(y):
+            problem = "it is empty"
+        elif x.shape[1:] != parts[0][0].shape[1:]:
+            problem = f"samples are {list(x.shape[1:])}, in train {list(parts[0][0].shape[1:])}"
+        elif y.min() < 0 or y.max() >= len(classes):
+            problem = f"labels {y.min()} to {y.max()}, but {len(classes)} classes"
+        elif x.dtype != np.uint8 and not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+            problem = f"pixels {x.min():g} to {x.max():g} are not all in 0 to 1"
+        if problem:
+            raise DataError(f"data '{name}:{split}'", problem, "correct the data")
+    train, val, test = (Split(x, y.astype(np.int64)) for x, y in parts)
+    return Dataset(name, train, val, test, tuple(classes))
+
+
+def _to_unit(raw: np.ndarray) -> np.ndarray:
+    """Pixels as float32; bytes become 0 to 1."""
+    if raw.dtype == np.uint8:
+        return raw.astype(np.float32) / np.float32(255)
+    return raw.astype(np.float32, copy=False)
+
+
+def _stored(raw: np.ndarray) -> np.ndarray:
+    """Pixels as they are kept in memory: bytes stay bytes."""
+    return raw if raw.dtype == np.uint8 else _to_unit(raw)
+
+
+# --- sources -----------------------------------------------------------------------------------
+
+
+def _digits() -> Dataset:
+    """The digits that scikit-learn brings: a row is 64 pixels from 0 to 16, and the label.
+
+    Its file is read as it lies there: to import scikit-learn takes longer than to train.
+    """
+    found = find_spec("sklearn")
+    assert found is not None, "a dependency of ep-neuro"
+    place = Path(str(found.origin)).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.loadtxt(place, delimiter=",", dtype=np.float32)
+    x, y = (rows[:, :-1] / 16).reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
+    parts = [(x[i], y[i]) for i in split_indices(y, val=180, test=360)]
+    return _checked("digits", parts, [str(c) for c in range(10)])
+
+
+def _npz(name: str, path: Path) -> Dataset:
+    parts, classes = npz_file.read(name, path)
+    if npz_file.ALL in parts:
+        x, y = parts[npz_file.ALL]
+        return _split_all(name, _stored(x), y, classes)
+    return _given(name, parts, classes)
+
+
+def _given(
+    name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
+) -> Dataset:
+    """Splits that came as such; validation is held out of training if there is none."""
+    if "val" in parts:
+        return _checked(name, [parts[split] for split in SPLITS], classes)
+    return _split_train(name, parts["train"], parts["test"], classes)
+
+
+def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
+    if not path.is_dir():
+        raise DataError(f"data '{name}'", f"{path} is not a folder", "give a folder of images")
+    folders = image_folder.split_folders(path)
+    raw, classes = image_folder.read(list(folders.values()), shape)
+    if len(raw) == 1:
+        return _split_all(name, *raw[0], classes)
+    return _given(name, dict(zip(folders, raw, strict=True)), classes)

@@ -1,0 +1,103 @@
+"""Activations: the box of the clipped ReLU and its smooth twin, each with its energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ep_neuro.energy.spec import PopulationSpec
+
+
+@dataclass(frozen=True)
+class Clip:
+    """``z = clip(I, lo, hi)``, the minimum of ``|z|^2 / 2 - <I, z>`` over the box, if any.
+
+    ``unit`` is the height without a box.
+    """
+
+    box: tuple[float, float] | None
+    unit: float = 1.0
+
+    @property
+    def height(self) -> float:
+        """``hi - lo``; the unit without a box."""
+        return self.unit if self.box is None else self.box[1] - self.box[0]
+
+    def __call__(self, drive: Tensor) -> Tensor:
+        """State at rest under `drive`, same shape."""
+        return drive if self.box is None else drive.clamp(*self.box)
+
+    def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
+        """`z` moved towards rest; the energy falls for ``0 < step < 2``."""
+        return self(drive if step == 1 else torch.lerp(z, drive, step))
+
+    def potential(self, z: Tensor) -> Tensor:
+        """``|z|^2 / 2``, elementwise."""
+        return z.square() / 2
+
+    def slope(self, z: Tensor) -> Tensor:
+        """``dz/dI`` at rest: 1 inside the box, 0 at its ends."""
+        if self.box is None:
+            return torch.ones_like(z)
+        return ((z > self.box[0]) & (z < self.box[1])).to(z.dtype)
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """The smooth twin of the box ``[lo, hi]``: same ends, and slope 1 at its middle.
+
+    ``z = lo + h sigma(4 (I - m) / h)`` with height ``h`` and middle ``m``; for ``[0, 1]`` that is
+    ``1 / (1 + exp(2 - 4 I))``, the activation of Laborieux & Zenke (2022). It is the minimum of
+    ``Phi(z) - I z`` with ``Phi'(z) = m + h/4 logit((z - lo) / h)``. Since ``Phi'' >= 1``, what
+    settles with a box settles with this, too. `__call__` takes complex drives.
+    """
+
+    box: tuple[float, float]
+
+    @property
+    def height(self) -> float:
+        """``hi - lo``."""
+        return self.box[1] - self.box[0]
+
+    @property
+    def middle(self) -> float:
+        """``(lo + hi) / 2``."""
+        return sum(self.box) / 2
+
+    def __call__(self, drive: Tensor) -> Tensor:
+        """State at rest under `drive`, same shape."""
+        return self.box[0] + self.height * torch.sigmoid(4 / self.height * (drive - self.middle))
+
+    def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
+        """`z` moved towards rest; beyond a full step the energy of a curved potential may rise."""
+        return torch.lerp(z, self(drive), min(step, 1.0))
+
+    def potential(self, z: Tensor) -> Tensor:
+        """``Phi(z)``, elementwise: ``m z + h^2/4 (u log u + (1 - u) log(1 - u))``."""
+        u = (z - self.box[0]) / self.height
+        entropy = torch.xlogy(u, u) + torch.xlogy(1 - u, 1 - u)
+        return self.middle * z + self.height**2 / 4 * entropy
+
+    def slope(self, z: Tensor) -> Tensor:
+        """``dz/dI`` at rest: ``4 u (1 - u)``."""
+        u = (z - self.box[0]) / self.height
+        return 4 * u * (1 - u)
+
+
+Activation = Clip | Sigmoid
+
+
+def distance(activation: Activation, a: Tensor, b: Tensor) -> Tensor:
+    """Largest ``|a - b|`` of each sample (N,) in heights of the box, so that all boxes compare."""
+    # Over the axes as they lie in memory: flattening an image that is channels-last copies it.
+    return (a - b).abs().amax(tuple(range(1, a.dim()))) / activation.height
+
+
+def activation(population: PopulationSpec) -> Activation:
+    """The activation of `population`."""
+    if population.activation == "sigmoid":
+        assert population.bounds is not None
+        return Sigmoid(population.bounds)
+    return Clip(population.bounds, population.unit)

@@ -1,0 +1,1 @@
+"""Figures and texts of the report, and the plain records that they are drawn from."""

@@ -1,0 +1,117 @@
+"""The house style of every figure, and the panel, axes and legend that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from ep_neuro.report.plots.palette import LIGHT
+
+WIDTH, HEIGHT = 3.75, 2.75
+"""Inches of one panel: at its natural size it fits a screen of 360 CSS pixels."""
+
+_LEGEND_POINTS = 215
+"""Width of the axes, about."""
+
+STYLE: dict[Any, Any] = {
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "axes.facecolor": "none",
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LIGHT["line"],
+    "grid.linewidth": 0.6,
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["ink"],
+    "ytick.labelcolor": LIGHT["ink"],
+    "text.color": LIGHT["ink"],
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.2,
+    "axes.labelsize": 9.2,
+    "axes.labelpad": 5.0,
+    "xtick.labelsize": 8.8,
+    "ytick.labelsize": 8.8,
+    "legend.fontsize": 8.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ep-neuro",
+}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """`draw`, in the style of the house."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def panel(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure of one panel, `height` inches high, and its axes."""
+    figure = Figure(figsize=(WIDTH, height))
+    return figure, figure.subplots()
+
+
+def log_ticks(axes: Axes, which: str, write: Callable[[float], str]) -> None:
+    """Ticks of the logarithmic axis `which` ("x" or "y"), few and round, in words by `write`."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    decades = np.log10(high / low) if high > low > 0 else 0.0
+    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(10, subs=subs, numticks=8))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Ticks at whole numbers of x only."""
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+
+
+def legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
+    """A legend above the axes, read along its rows; the panel grows by the rows it needs."""
+    handles = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
+    if not handles:
+        return
+    widths = [30 + 5.0 * len(str(handle.get_label())) for handle in handles]
+    one_row = sum(widths) <= _LEGEND_POINTS
+    columns = len(handles) if one_row else max(1, int(_LEGEND_POINTS / max(widths)))
+    rows = -(-len(handles) // columns)
+    figure = axes.figure
+    if isinstance(figure, Figure):
+        figure.set_figheight(figure.get_figheight() + 0.15 * (rows - 1))
+    # Matplotlib fills legends column by column.
+    ordered = [handle for column in range(columns) for handle in handles[column::columns]]
+    axes.legend(
+        handles=ordered,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        borderaxespad=0.2,
+        handlelength=1.9,
+        handletextpad=0.5,
+        columnspacing=1.0,
+    )

@@ -1,0 +1,218 @@
+"""Figures of a deployment: accuracy over a sweep, the Pareto front, departure from equilibrium."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from ep_neuro.report.plots import formatting
+from ep_neuro.report.plots.axes import HEIGHT, legend, log_ticks, panel, styled, whole_numbers
+from ep_neuro.report.plots.palette import (
+    LIGHT,
+    SeriesStyle,
+    code_styles,
+    depth_colour,
+    series_style,
+)
+from ep_neuro.report.plots.records import Departures
+from ep_neuro.report.plots.tables import TargetRow, row_names
+
+MOST_SERIES = 6
+"""Series that colours and markers tell apart in one figure."""
+
+TICKS = 8
+"""Most values of a swept axis that are written out."""
+
+
+def series(rows: Sequence[TargetRow], axis: str) -> dict[str, list[TargetRow]]:
+    """Rows that differ in `axis` alone, by their name and ordered by `axis`; rate rows are none."""
+    found: dict[str, list[TargetRow]] = {}
+    for name, row in zip(row_names(rows, without=axis), rows, strict=True):
+        if row.code != "rate" and row.accuracy is not None:
+            found.setdefault(name, []).append(row)
+    return {name: sorted(one, key=lambda row: axis_value(row, axis)) for name, one in found.items()}
+
+
+def axis_value(row: TargetRow, axis: str) -> float:
+    """Where `row` stands on `axis`, ``steps`` or ``bits``; floating point is above any bits."""
+    value = row.steps if axis == "steps" else row.bits
+    return float("inf") if value is None else value
+
+
+@styled
+def plot_sweep(rows: Sequence[TargetRow], axis: str) -> Figure:
+    """Accuracy (%) against `axis`, ``steps`` (log) or ``bits``, and that of the rate network."""
+    figure, axes = panel(HEIGHT + 0.35)
+    drawn = series(rows, axis)
+    finite = {v for one in drawn.values() for r in one if np.isfinite(v := axis_value(r, axis))}
+    # Floating point gets the place after the widest weights.
+    last = max(finite, default=0) + 1
+    for (name, one), style in zip(drawn.items(), code_styles(list(drawn)), strict=True):
+        at = [min(axis_value(row, axis), last) for row in one]
+        _line(axes, at, [row.accuracy for row in one], style, name)
+    _reference(axes, rows)
+    values = sorted({min(axis_value(r, axis), last) for one in drawn.values() for r in one})
+    if axis == "steps":
+        axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(_thinned(values)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    written = FuncFormatter(lambda v, _: f"{v:g}" if axis == "steps" or v < last else "float")
+    axes.xaxis.set_major_formatter(written)
+    axes.set_xlabel("steps" if axis == "steps" else "bits of a weight")
+    axes.set_ylabel("accuracy (%)")
+    legend(axes)
+    return figure
+
+
+@styled
+def plot_front(rows: Sequence[TargetRow], axis: str) -> Figure:
+    """Accuracy (%) against synaptic operations a sample (log), a line over `axis` for each series.
+
+    Circles mark the Pareto front: rows that no other one beats in both.
+    """
+    figure, axes = panel(HEIGHT + 0.35)
+    drawn = series([row for row in rows if row.synops], axis)
+    for (name, one), style in zip(drawn.items(), code_styles(list(drawn)), strict=True):
+        one = sorted(one, key=lambda row: row.synops or 0.0)
+        _line(axes, [row.synops or 0.0 for row in one], [row.accuracy for row in one], style, name)
+    front = front_rows(rows)
+    if front:
+        axes.plot(
+            [row.synops or 0.0 for row in front],
+            [100 * (row.accuracy or 0.0) for row in front],
+            color=LIGHT["ink"],
+            linewidth=0.8,
+            drawstyle="steps-post",
+            marker="o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgewidth=1.0,
+            label="Pareto front",
+            zorder=1.5,
+        )
+    _reference(axes, rows)
+    axes.set_xscale("log")
+    log_ticks(axes, "x", formatting.compact)
+    axes.set_xlabel("synaptic operations per sample")
+    axes.set_ylabel("accuracy (%)")
+    legend(axes)
+    return figure
+
+
+def front_rows(rows: Sequence[TargetRow]) -> list[TargetRow]:
+    """The rows on the Pareto front, the cheapest first."""
+    return sorted((row for row in rows if row.pareto), key=lambda row: row.synops or 0.0)
+
+
+def families(departures: Sequence[Departures]) -> dict[str, list[Departures]]:
+    """Departures that share a figure: all if six styles tell them apart, else each family."""
+    if len(departures) <= MOST_SERIES:
+        return {"": list(departures)} if departures else {}
+    found: dict[str, list[Departures]] = {}
+    for one in departures:
+        found.setdefault(one.family, []).append(one)
+    return found
+
+
+@styled
+def plot_departure_by_population(departures: Sequence[Departures]) -> Figure:
+    """Relative departure (log) after the last step, by population in order of depth."""
+    figure, axes = panel(HEIGHT + 0.35)
+    styles = code_styles([one.label for one in departures])
+    for one, style in zip(departures, styles, strict=True):
+        ends = [_last(values) for values in one.rms.values()]
+        colour = LIGHT[style.colour]
+        axes.plot(
+            np.arange(len(ends)),
+            ends,
+            color=colour,
+            linestyle=style.dash,
+            marker=style.marker,
+            label=one.label,
+        )
+    names = list(departures[0].rms) if departures else []
+    axes.set_xticks(np.arange(len(names)), names, rotation=45 if len(names) > 6 else 0)
+    _departure_axis(axes)
+    axes.set_xlabel("population")
+    legend(axes)
+    return figure
+
+
+@styled
+def plot_departure_by_step(one: Departures) -> Figure:
+    """Relative departure (log) after each step, a line a population, shaded by depth."""
+    figure, axes = panel(HEIGHT + 0.35)
+    for index, (name, values) in enumerate(one.rms.items()):
+        shown = _positive(values)
+        colour = LIGHT[depth_colour(index, len(one.rms))]
+        axes.plot(
+            np.arange(1, len(shown) + 1),
+            shown,
+            color=colour,
+            linestyle=series_style(index).dash,
+            marker="o" if len(shown) == 1 else "",
+            label=name,
+        )
+    _departure_axis(axes)
+    whole_numbers(axes)
+    axes.set_xlabel("step")
+    legend(axes)
+    return figure
+
+
+def _line(
+    axes: Axes,
+    at: Sequence[float],
+    accuracy: Sequence[float | None],
+    style: SeriesStyle,
+    name: str,
+) -> None:
+    axes.plot(
+        at,
+        [np.nan if share is None else 100 * share for share in accuracy],
+        color=LIGHT[style.colour],
+        linestyle=style.dash,
+        marker=style.marker,
+        markeredgecolor=LIGHT["paper"],
+        markeredgewidth=0.6,
+        label=name,
+    )
+
+
+def _reference(axes: Axes, rows: Sequence[TargetRow]) -> None:
+    for row in rows:
+        if row.code == "rate" and row.accuracy is not None:
+            style = code_styles(["rate"])[0]
+            colour = LIGHT[style.colour]
+            axes.axhline(
+                100 * row.accuracy, color=colour, linestyle=style.dash, lw=1.0, label=row.label
+            )
+
+
+def _departure_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    log_ticks(axes, "y", formatting.power_of_ten)
+    axes.set_ylabel("relative departure (rms)")
+
+
+def _positive(values: object) -> np.ndarray:
+    # A log axis has no place for zero: states that are exactly right leave a gap.
+    array = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(array) & (array > 0), array, np.nan)
+
+
+def _last(values: object) -> float:
+    shown = _positive(values)
+    return float(shown[-1]) if len(shown) else float("nan")
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    if len(values) <= TICKS:
+        return list(values)
+    return [
+        values[i] for i in np.unique(np.linspace(0, len(values) - 1, TICKS).round().astype(int))
+    ]

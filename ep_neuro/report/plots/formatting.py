@@ -1,0 +1,195 @@
+"""Numbers and figures in words: table cells, captions and the text read out for each figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ep_neuro.report.plots.records import Departures, LearningCurve, SettlingCurve, Tradeoff
+from ep_neuro.report.plots.tables import TargetRow
+
+NO_BREAK = "\u202f"
+"""Narrow no-break space, between a number and its unit."""
+
+MINUS = "\N{MINUS SIGN}"
+MISSING = "\N{EN DASH}"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_PREFIXES = {0: "", -3: "m", -6: "µ", -9: "n", -12: "p", -15: "f"}
+
+
+def is_missing(value: float | None) -> bool:
+    """Whether there is nothing to print: None, NaN or infinite."""
+    return value is None or not math.isfinite(value)
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """A share from 0 to 1 in percent."""
+    if value is None or is_missing(value):
+        return MISSING
+    return f"{100 * value:.{decimals}f}{NO_BREAK}%"
+
+
+def count(value: float | None) -> str:
+    """A count with its thousands set apart; one decimal below 100."""
+    if value is None or is_missing(value):
+        return MISSING
+    whole = abs(value) >= 100 or float(value).is_integer()
+    return f"{value:,.{0 if whole else 1}f}".replace(",", NO_BREAK)
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None or is_missing(value):
+        return MISSING
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return power_of_ten(value)
+    return f"{float(f'{value:.3g}'):.10g}".replace("-", MINUS)
+
+
+def joules(value: float | None) -> str:
+    """An energy with the prefix that leaves one to three digits before the point."""
+    if value is None or is_missing(value):
+        return MISSING
+    exponent = 0 if value <= 0 else 3 * math.floor(math.log10(float(f"{value:.2e}")) / 3)
+    exponent = min(max(exponent, min(_PREFIXES)), 0)
+    return f"{value / 10.0**exponent:.3g}{NO_BREAK}{_PREFIXES[exponent]}J"
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points."""
+    rounded = round(100 * value, 1)
+    sign = "±" if not rounded else MINUS if rounded < 0 else "+"
+    return f"{sign}{abs(rounded):.1f} points"
+
+
+def ratio(value: float | None) -> str:
+    """Events relative to graded, as times fewer or more."""
+    if value is None or is_missing(value):
+        return MISSING
+    if value == 0:
+        return "none"
+    if abs(value - 1) < 0.005:
+        return "1×"
+    return f"{1 / value:.3g}× fewer" if value < 1 else f"{value:.3g}× more"
+
+
+def power_of_ten(value: float) -> str:
+    """``2·10⁻³`` without markup; the factor one is left out."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    raised = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    mantissa = mantissa.removesuffix(".0").replace("-", MINUS)
+    return raised if mantissa == "1" else f"{mantissa}·{raised}"
+
+
+def compact(value: float) -> str:
+    """A count for an axis: 500, 2 k, 1.5 M."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:g}{NO_BREAK}{unit}"
+    return f"{value:g}"
+
+
+def axis_number(value: float) -> str:
+    """A number for a linear axis, with all the digits that neighbouring ticks differ in."""
+    if abs(value) >= 1e6:
+        return power_of_ten(value)
+    return f"{value:.6g}".replace("-", MINUS)
+
+
+def describe_settling(curves: Sequence[SettlingCurve], quantity: str) -> list[str]:
+    """First and last value of each phase, and where a value stopped being finite."""
+    lines = []
+    for curve in curves:
+        values = np.asarray(getattr(curve, quantity))
+        if not len(values):
+            continue
+        bad = np.flatnonzero(~np.isfinite(values))
+        kept = values[: bad[0]] if len(bad) else values
+        ends = f"{significant(kept[0])} to {significant(kept[-1])}" if len(kept) else "unknown"
+        trouble = f", not finite from sweep {curve.start + bad[0] + 1} on" if len(bad) else ""
+        lines.append(f"{curve.phase}: {ends} in {len(kept)} sweeps{trouble}")
+    return lines
+
+
+def describe_totals(totals: Mapping[str, float], of: str) -> list[str]:
+    """Events in all, and by population."""
+    each = ", ".join(f"{name} {count(value)}" for name, value in totals.items())
+    return [f"{count(sum(totals.values()))} events {of}", each]
+
+
+def describe_tradeoffs(series: Iterable[Tradeoff]) -> list[str]:
+    """Where each encoding ends."""
+    lines = []
+    for s in series:
+        steps, events, accuracy = (np.asarray(v) for v in (s.steps, s.events, s.accuracy))
+        if len(steps):
+            end = f"{percent(accuracy[-1])} with {count(events[-1])} events"
+            of = f", {count(s.samples)} samples" if s.samples else ""
+            lines.append(f"{s.code}: {end} after {steps[-1]:g} steps{of}")
+    return lines
+
+
+def describe_learning(curve: LearningCurve, quantity: str) -> list[str]:
+    """First and last value of each curve."""
+    write = percent if quantity == "accuracy" else significant
+    curves: Mapping[str, ArrayLike] = getattr(curve, quantity)
+    at = np.asarray(curve.at)
+    if not len(at):
+        return []
+    ends = {name: np.asarray(values)[[0, -1]] for name, values in curves.items()}
+    seen = f"after {count(at[-1])} {curve.unit}"
+    return [f"{name}: {write(e[0])} to {write(e[1])} {seen}" for name, e in ends.items()]
+
+
+def memory(value: float | None) -> str:
+    """Bytes with the decimal prefix that leaves one to three digits before the point."""
+    if value is None or is_missing(value):
+        return MISSING
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.3g}{NO_BREAK}{unit}"
+    return f"{value:.3g}{NO_BREAK}B"
+
+
+def milliseconds(value: float | None) -> str:
+    """Seconds, written in milliseconds."""
+    return significant(None if value is None else 1e3 * value)
+
+
+def describe_sweep(series: Mapping[str, Sequence[TargetRow]], axis: str) -> list[str]:
+    """First and last accuracy of each series along `axis`, and how far."""
+    lines = []
+    for name, rows in series.items():
+        first, last = rows[0], rows[-1]
+        ends = f"{percent(first.accuracy)} to {percent(last.accuracy)}"
+        lines.append(f"{name}: {ends} from {_at(first, axis)} to {_at(last, axis)}")
+    return lines
+
+
+def describe_front(rows: Sequence[TargetRow], names: Sequence[str]) -> list[str]:
+    """The rows of the Pareto front, with their accuracy and operations."""
+    return [
+        f"{name}: {percent(row.accuracy)} with {count(row.synops)} operations"
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def describe_departures(departures: Sequence[Departures]) -> list[str]:
+    """Where each deployment departs most after its last step."""
+    lines = []
+    for one in departures:
+        ends = {name: np.asarray(rms)[-1] for name, rms in one.rms.items() if np.size(rms)}
+        kept = {name: end for name, end in ends.items() if math.isfinite(end)}
+        if kept:
+            most = max(kept, key=lambda name: float(kept[name]))
+            lines.append(f"{one.label}: most in {most}, {significant(float(kept[most]))}")
+    return lines
+
+
+def _at(row: TargetRow, axis: str) -> str:
+    if axis == "steps":
+        return f"{row.steps} steps"
+    return f"{row.bits} bits" if row.bits else "floating point"

@@ -1,0 +1,354 @@
+"""What a report is made of: frozen records of plain rows and arrays, each part optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ep_neuro.errors import DataError
+from ep_neuro.report.plots.tables import CostRow, TargetRow, check_fraction
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was run, and how to run it again.
+
+    Attributes
+    ----------
+    model : str
+        Name of the network.
+    test_accuracy : float or None
+        Share of correct test samples, 0 to 1.
+    data, steps, date : str
+        Name of the data set, simulated steps in words, time of the run.
+    samples, seed : int or None
+        Number of samples behind every figure; seed of the run.
+    versions : mapping
+        Version by package.
+    commands : sequence of str
+        Shell commands that reproduce the page.
+    details : mapping
+        Any further facts in words, by their name.
+    """
+
+    model: str
+    test_accuracy: float | None = None
+    data: str = ""
+    samples: int | None = None
+    steps: str = ""
+    seed: int | None = None
+    date: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commands: Sequence[str] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fraction("run", "test_accuracy", self.test_accuracy)
+
+
+@dataclass(frozen=True, eq=False)
+class SettlingCurve:
+    """How one phase settled.
+
+    Attributes
+    ----------
+    phase : str
+        Its name: ``free``, ``nudged +``.
+    residual, energy : ndarray, (sweeps,)
+        Residual and energy after each sweep; either may be empty.
+    start : int
+        Sweeps that ran before this phase began.
+    """
+
+    phase: str
+    residual: ArrayLike = ()
+    energy: ArrayLike = ()
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("residual", "energy"):
+            _keep_curve(self, f"settling '{self.phase}'", name)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingActivity:
+    """What one encoding sends.
+
+    Attributes
+    ----------
+    code : str
+        Name of the encoding.
+    events : mapping of ndarray, (T,)
+        Events at each step by population, mean over samples.
+    messages : mapping of ndarray, (T, *shape)
+        Messages of the chosen sample by population; non-zero is an event.
+    """
+
+    code: str
+    events: Mapping[str, ArrayLike]
+    messages: Mapping[str, ArrayLike] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        subject = f"activity '{self.code}'"
+        events = {k: _curve(f"{subject} events '{k}'", v) for k, v in self.events.items()}
+        rasters = {k: np.asarray(v) for k, v in self.messages.items()}
+        _check_equal(f"{subject} events", {k: len(v) for k, v in events.items()})
+        for name, raster in rasters.items():
+            if raster.ndim < 2:
+                raise DataError(
+                    f"{subject} messages '{name}'",
+                    f"shape {raster.shape} has no neurons",
+                    "give (steps, *population shape)",
+                )
+        rasters = {k: r.reshape(len(r), -1) for k, r in rasters.items()}
+        _check_equal(f"{subject} messages", {k: len(r) for k, r in rasters.items()})
+        object.__setattr__(self, "events", events)
+        object.__setattr__(self, "messages", rasters)
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Events a sample by population."""
+        return {name: float(np.asarray(values).sum()) for name, values in self.events.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Events and spike rasters of each encoding, and the sample that the rasters show.
+
+    ``image`` is (height, width) or (channels, height, width), 0 to 1.
+    """
+
+    encodings: Sequence[EncodingActivity]
+    image: ArrayLike | None = None
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.image is not None:
+            object.__setattr__(self, "image", _image("activity image", self.image))
+
+
+@dataclass(frozen=True, eq=False)
+class Tradeoff:
+    """Accuracy against events of one encoding, read after growing numbers of steps.
+
+    Attributes
+    ----------
+    code : str
+        Name of the encoding.
+    steps, events, accuracy : ndarray, (K,)
+        Steps run, events a sample so far, share of correct samples (0 to 1).
+    samples : int
+        Samples that were settled; 0: not said.
+    """
+
+    code: str
+    steps: ArrayLike
+    events: ArrayLike
+    accuracy: ArrayLike
+    samples: int = 0
+
+    def __post_init__(self) -> None:
+        subject = f"trade-off '{self.code}'"
+        curves = {n: _keep_curve(self, subject, n) for n in ("steps", "events", "accuracy")}
+        _check_equal(subject, {n: len(c) for n, c in curves.items()})
+        check_fraction(subject, "accuracy", np.max(curves["accuracy"], initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What each encoding answered, sample by sample.
+
+    Attributes
+    ----------
+    images : ndarray, (N, height, width) or (N, channels, height, width)
+        The samples, 0 to 1.
+    labels : ndarray of int, (N,)
+        True classes.
+    answers : mapping of ndarray of int, (N,)
+        Classes answered, by encoding (or target and encoding).
+    classes : sequence of str
+        Names of the classes; their numbers when empty.
+    """
+
+    images: ArrayLike
+    labels: ArrayLike
+    answers: Mapping[str, ArrayLike]
+    classes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        arrays = {k: np.asarray(v, dtype=int) for k, v in self.answers.items()}
+        images = np.asarray(self.images, dtype=float)
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=int))
+        object.__setattr__(self, "answers", arrays)
+        if len(images):
+            _image("answers image", images[0])
+        lengths = {"images": len(images), "labels": len(np.asarray(self.labels))}
+        _check_equal("answers", lengths | {k: len(v) for k, v in arrays.items()})
+
+    @property
+    def disagreements(self) -> np.ndarray:
+        """Indices of samples that not all encodings answer alike."""
+        if len(self.answers) < 2:
+            return np.array([], dtype=int)
+        table = np.stack([np.asarray(a) for a in self.answers.values()])
+        return np.flatnonzero((table != table[0]).any(axis=0))
+
+    def class_name(self, index: int) -> str:
+        """Name of class `index`."""
+        return str(self.classes[index]) if 0 <= index < len(self.classes) else str(index)
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """Accuracy and loss while learning, by epoch in training or by sample on a chip.
+
+    Attributes
+    ----------
+    title : str
+        What learned.
+    at : ndarray, (K,)
+        Epochs or samples seen.
+    unit : str
+        What `at` counts, in the plural.
+    accuracy, loss : mapping of ndarray, (K,)
+        Curves by name (``training``, ``validation``); accuracy from 0 to 1.
+    """
+
+    title: str
+    at: ArrayLike
+    unit: str = "epochs"
+    accuracy: Mapping[str, ArrayLike] = field(default_factory=dict)
+    loss: Mapping[str, ArrayLike] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        subject = f"learning curve '{self.title}'"
+        at = _keep_curve(self, subject, "at")
+        for kind in ("accuracy", "loss"):
+            curves = {
+                k: _curve(f"{subject} {kind} '{k}'", v) for k, v in getattr(self, kind).items()
+            }
+            _check_equal(subject, {self.unit: len(at)} | {k: len(v) for k, v in curves.items()})
+            object.__setattr__(self, kind, curves)
+        for name, values in self.accuracy.items():
+            check_fraction(subject, name, np.max(np.asarray(values), initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class GradientTruth:
+    """How near the gradient of a training run was to the exact one, and by how many sweeps.
+
+    Attributes
+    ----------
+    at : ndarray, (K,)
+        Epochs.
+    cosine, worst : ndarray, (K,)
+        Least cosine to the implicit gradient in each epoch, over all parameters and of the worst
+        weight; NaN where it was not measured.
+    free, nudged : ndarray, (K,)
+        Sweeps of each phase, mean over the steps of the epoch.
+    asked : float or None
+        Cosine that the run was told to keep.
+    """
+
+    at: ArrayLike
+    cosine: ArrayLike
+    worst: ArrayLike
+    free: ArrayLike
+    nudged: ArrayLike
+    asked: float | None = None
+
+    def __post_init__(self) -> None:
+        names = ("at", "cosine", "worst", "free", "nudged")
+        curves = {name: _keep_curve(self, "gradient truth", name) for name in names}
+        _check_equal("gradient truth", {name: len(curve) for name, curve in curves.items()})
+        for name in names[1:]:
+            if not np.isfinite(curves[name]).any():
+                raise DataError(
+                    f"gradient truth {name}", "has no value", "give one epoch that measured it"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Departures:
+    """How far deployed states are from the equilibrium in floating point, after each step.
+
+    Attributes
+    ----------
+    label, family : str
+        What was deployed, and what it shares a figure with.
+    rms : mapping of ndarray, (T,)
+        Root mean square of the difference relative to that of the equilibrium, by population;
+        NaN where the equilibrium is all zero.
+    worst : mapping of ndarray, (T,)
+        Largest difference of any neuron in any sample, in box heights, by population.
+    """
+
+    label: str
+    rms: Mapping[str, ArrayLike]
+    worst: Mapping[str, ArrayLike]
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        subject = f"departures '{self.label}'"
+        lengths: dict[str, int] = {}
+        for kind in ("rms", "worst"):
+            curves = {
+                k: _curve(f"{subject} {kind} '{k}'", v) for k, v in getattr(self, kind).items()
+            }
+            lengths |= {f"{kind} {k}": len(v) for k, v in curves.items()}
+            object.__setattr__(self, kind, curves)
+        _check_equal(subject, lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything a page can show; a part that is empty leaves its section out.
+
+    `sweeps` names the columns of `rows` that were swept: ``steps``, ``bits``.
+    """
+
+    run: RunInfo
+    rows: Sequence[TargetRow] = ()
+    sweeps: Sequence[str] = ()
+    costs: Sequence[CostRow] = ()
+    departures: Sequence[Departures] = ()
+    settling: Sequence[SettlingCurve] = ()
+    activity: Activity | None = None
+    tradeoffs: Sequence[Tradeoff] = ()
+    answers: Answers | None = None
+    learning: Sequence[LearningCurve] = ()
+    truth: GradientTruth | None = None
+    notes: Sequence[str] = ()
+
+
+def _curve(subject: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1:
+        raise DataError(subject, f"shape {array.shape} is not a curve", "give a 1-D sequence")
+    return array
+
+
+def _keep_curve(record: Any, subject: str, name: str) -> np.ndarray:
+    array = _curve(f"{subject} {name}", getattr(record, name))
+    object.__setattr__(record, name, array)
+    return array
+
+
+def _image(subject: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[0] not in (1, 3)):
+        raise DataError(
+            subject, f"shape {array.shape} is not an image", "give (H, W), (1, H, W) or (3, H, W)"
+        )
+    return array
+
+
+def _check_equal(subject: str, lengths: Mapping[str, int]) -> None:
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(subject, f"lengths differ ({told})", "give one value for each point")

@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, YAML, and what numbers read from one must be."""

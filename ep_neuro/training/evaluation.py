@@ -1,0 +1,101 @@
+"""Accuracy and settling of a network over a split, in parts or as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ep_neuro.data.datasets import Split
+from ep_neuro.deployment.dynamics import Deployment
+from ep_neuro.estimators.baselines import FeedForwardTwin
+from ep_neuro.network.network import Network
+from ep_neuro.network.settling import Schedule
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy of the settled network, and how well it settled.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of samples whose largest output is their label.
+    outputs : ndarray, (N, classes)
+    residual : float
+        Largest residual of any sample, in heights of the box.
+    unsettled : float
+        Share of samples above the tolerance.
+    sweeps : float
+        Mean sweeps a batch.
+    """
+
+    accuracy: float
+    outputs: np.ndarray
+    residual: float
+    unsettled: float
+    sweeps: float
+
+
+def evaluate(
+    network: Network,
+    split: Split,
+    schedule: Schedule,
+    *,
+    batch: int = 360,
+    feedforward: bool = False,
+    deployed: Deployment | None = None,
+) -> Evaluation:
+    """Settle every sample of `split` freely and read the largest output.
+
+    With `feedforward`, one pass of the feed-forward twin takes the place of settling; with
+    `deployed`, the free phase of the compiled network does.
+    """
+    device = next(network.parameters()).device
+    outputs, residuals, sweeps = [], [], []
+    with torch.no_grad():
+        for start in range(0, len(split), batch):
+            x = as_unit(torch.from_numpy(split.pixels[start : start + batch]).to(device))
+            if feedforward:
+                outputs.append(network.scores(FeedForwardTwin(network)(x)).cpu())
+                continue
+            if deployed is None:
+                result = network.settle(x, schedule)
+            else:
+                result = deployed.settle(network, x)
+            outputs.append(network.scores(result.state[network.spec.output]).cpu())
+            residuals.append(result.residual.cpu())
+            sweeps.append(result.sweeps)
+    values = torch.cat(outputs).numpy()
+    residual = torch.cat(residuals) if residuals else torch.zeros(1)
+    tolerance = schedule.tolerance if deployed is None else deployed.tolerance
+    return Evaluation(
+        accuracy=float((values.argmax(1) == split.y).mean()),
+        outputs=values,
+        residual=float(residual.max()),
+        # A residual that is not a number has not met the tolerance either.
+        unsettled=float((~(residual <= tolerance)).float().mean()),
+        sweeps=float(np.mean(sweeps)) if sweeps else 1.0,
+    )
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of several parts of a split, in order, as one."""
+    samples = [len(part.outputs) for part in parts]
+    mean = partial(np.average, weights=samples)
+    return Evaluation(
+        accuracy=float(mean([part.accuracy for part in parts])),
+        outputs=np.concatenate([part.outputs for part in parts]),
+        residual=max(part.residual for part in parts),
+        unsettled=float(mean([part.unsettled for part in parts])),
+        sweeps=float(mean([part.sweeps for part in parts])),
+    )
+
+
+def as_unit(pixels: Tensor) -> Tensor:
+    """Stored pixels as numbers from 0 to 1."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255

@@ -1,0 +1,171 @@
+"""Metrics of an epoch and where they go: ``metrics.jsonl``, TensorBoard, ``curves.svg``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ep_neuro.errors import DataError
+from ep_neuro.network.checkpoint import best_in
+from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.yaml_io import load_yaml
+
+if TYPE_CHECKING:
+    from ep_neuro.report import GradientTruth
+
+METRICS, CONFIG = "metrics.jsonl", "config.yaml"
+
+Record = dict[str, float]
+"""The metrics of one epoch, a line of ``metrics.jsonl``."""
+
+
+LEAST = {"gradient_cosine", "worst_cosine"}
+"""Metrics of which an epoch keeps the least, not the mean."""
+
+
+@dataclass
+class Tally:
+    """The metrics of the steps of an epoch so far.
+
+    ``sums`` are over the samples of the steps that measured the metric, which ``samples`` counts;
+    of the metrics in `LEAST` it is the least.
+    """
+
+    sums: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+
+    def add(self, measured: Mapping[str, float], samples: int) -> None:
+        """Add the means over the `samples` of a step."""
+        for key, value in measured.items():
+            if key in LEAST:
+                self.sums[key] = min(self.sums.get(key, value), value)
+            else:
+                self.sums[key] = self.sums.get(key, 0.0) + value * samples
+            self.samples[key] = self.samples.get(key, 0) + samples
+
+    def record(self) -> Record:
+        """The mean of each metric, or its least."""
+        return {k: v if k in LEAST else v / self.samples[k] for k, v in self.sums.items()}
+
+
+class RunLog:
+    """The metrics of a run in its directory; without one, nowhere."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.out = out
+        self._board: Any = None
+
+    def write(self, history: Sequence[Record]) -> None:
+        """Write all epochs, and tell TensorBoard of the last."""
+        if self.out is None:
+            return
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        write_atomic(self.out / METRICS, lines.encode())
+        self._board = self._board or _open_board(self.out / "tensorboard", len(history))
+        if self._board is not None:
+            for key, value in history[-1].items():
+                if key != "epoch":
+                    self._board.add_scalar(key, value, len(history))
+            self._board.flush()
+
+    def close(self, title: str, history: Sequence[Record], asked: float | None = None) -> None:
+        """Draw the curves; `asked` is the cosine that the gradient was to keep."""
+        if self._board is not None:
+            self._board.close()
+        if self.out is None or not history:
+            return
+        from ep_neuro.report import LearningCurve, plot_curves, save_figure
+
+        def column(key: str) -> list[float]:
+            return [record.get(key, float("nan")) for record in history]
+
+        curve = LearningCurve(
+            title,
+            column("epoch"),
+            accuracy={
+                "training": column("train_accuracy"),
+                "validation": column("val_accuracy"),
+            },
+            loss={"training": column("loss")},
+        )
+        truth = gradient_truth(history, asked)
+        save_figure(plot_curves(curve, truth), self.out / "curves.svg")
+
+
+def gradient_truth(
+    history: Sequence[Mapping[str, float]], asked: float | None
+) -> GradientTruth | None:
+    """How true the gradient of a run was; None where no epoch measured it."""
+    from ep_neuro.report import GradientTruth
+
+    if not any("gradient_cosine" in record for record in history):
+        return None
+
+    def column(key: str) -> list[float]:
+        return [record.get(key, float("nan")) for record in history]
+
+    return GradientTruth(
+        column("epoch"),
+        cosine=column("gradient_cosine"),
+        worst=column("worst_cosine"),
+        free=column("sweeps_free"),
+        nudged=column("sweeps_nudged"),
+        asked=asked,
+    )
+
+
+def truth_beside(model: str | Path) -> GradientTruth | None:
+    """How true the gradient was in the run that wrote `model`.
+
+    Parameters
+    ----------
+    model : path
+        A run directory, or its ``best`` or ``last``.
+
+    Returns
+    -------
+    GradientTruth or None
+        None where no run lies around `model`, or it measured no cosine.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If the metrics or the configuration of the run cannot be read.
+    """
+    place = best_in(model)
+    run = place.resolve().parent
+    if place.resolve().name not in ("best", "last") or not (run / METRICS).is_file():
+        return None
+    truth = load_yaml(run / CONFIG).get("truth") if (run / CONFIG).is_file() else None
+    asked = truth.get("cosine") if isinstance(truth, dict) else None
+    return gradient_truth(read_metrics(run / METRICS), asked)
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The metrics of every epoch; raises `DataError` if a line is no record."""
+    history: list[Record] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise DataError(
+                f"{path} line {number}",
+                "is not the metrics of an epoch",
+                "correct the line, or move the model out of the run directory",
+            )
+        history.append(record)
+    return history
+
+
+def _open_board(folder: Path, epoch: int) -> Any:
+    """A TensorBoard writer that forgets what an earlier run said from `epoch` on, or None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=epoch)

@@ -1,0 +1,1 @@
+"""The Brian2 script of a graph: equations, synapses, learning, and the parts all share."""

@@ -1,0 +1,242 @@
+"""An array: one weight as conductances on as many tiles as it needs, read in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from targets.crossbar.arrays.conductance_pair import ConductancePair
+from targets.crossbar.arrays.layouts import Layout
+from targets.crossbar.arrays.mapping import blocks
+from targets.crossbar.arrays.options import Options
+from targets.crossbar.arrays.tile import AnalogTile, Randomness, make_cells, make_tile
+
+
+class Tile:
+    """A block of a matrix on one aihwkit tile.
+
+    A weight is ``scale * alpha * g``, where g lies in [-1, 1]. Output lines have a scale each, or
+    share one (option ``scaling``). It multiplies what the ADC gives in a forward read, and what the
+    DAC gets in a transposed one, so both directions have the same weights.
+    """
+
+    def __init__(
+        self, block: np.ndarray, formed: np.ndarray | None, options: Options, seed: int
+    ) -> None:
+        self._options, self._seed = options, seed
+        outputs, inputs = block.shape
+        self._tile = make_tile(outputs, inputs, options)
+        if formed is not None:
+            self._tile.tile.formed = torch.from_numpy(formed)
+        self._scale = _scales(block, options)
+        self._alpha = 1.0
+        self._cells: AnalogTile | None = None
+        self._program(torch.from_numpy(block) / self._scale[:, None])
+
+    def _program(self, target: Tensor) -> None:
+        options, tile = self._options, self._tile
+        written = target + options.programming_error * torch.randn_like(target)
+        tile.tile.set_weights(written)
+        tile.tile.fit_converters()
+        if options.device in ("pcm", "reram"):
+            tile.reference_combined_weights = tile.tile.get_weights()
+            tile.program_weights()
+            if options.device == "pcm" or options.seconds:
+                tile.drift_weights(options.seconds)
+            if options.compensation:
+                self._alpha = float(tile.alpha)
+        elif options.device == "pair":
+            pair = ConductancePair().program(written.numpy(), np.random.default_rng(self._seed))
+            tile.tile.set_weights(torch.from_numpy(pair.at(options.seconds)))
+            if options.compensation:
+                self._alpha = pair.compensation(options.seconds)
+
+    def forward(self, lines: Tensor) -> Tensor:
+        """``W x`` as read; (N, inputs) -> (N, outputs)."""
+        return self._scale * self._alpha * self._tile.tile.forward(lines)
+
+    def backward(self, lines: Tensor) -> Tensor:
+        """``W^T z`` as read; (N, outputs) -> (N, inputs)."""
+        return self._alpha * self._tile.tile.backward(lines * self._scale)
+
+    def weights(self) -> np.ndarray:
+        """The weights as they stand, (outputs, inputs)."""
+        return (self._scale[:, None] * self._alpha * self._tile.tile.get_weights()).numpy()
+
+    def conductances(self) -> np.ndarray:
+        """What the cells hold, relative to the range; (outputs, inputs)."""
+        return self._tile.tile.get_weights().numpy().copy()
+
+    def restore(self, conductances: np.ndarray) -> None:
+        """Set what the cells hold, exactly."""
+        self._tile.tile.set_weights(torch.from_numpy(conductances))
+        self._cells = None
+
+    def write(self, change: np.ndarray) -> None:
+        """Add `change` to the weights exactly, as far as conductances go."""
+        held = self._tile.tile.get_weights()
+        written = held + torch.from_numpy(change) / (self._scale[:, None] * self._alpha)
+        if self._options.device != "ideal":
+            # The range bounds what is written; what noise put beyond it stays where it is.
+            edge = held.abs().clamp(min=1.0)
+            written = written.clamp(-edge, edge)
+        self._tile.tile.set_weights(written)
+        self._cells = None
+
+    def pulse(self, inputs: Tensor, outputs: Tensor, rate: float) -> None:
+        """Add about ``rate * outputs^T inputs`` by pulses on both sides of the devices."""
+        if self._cells is None:
+            outputs_, inputs_ = self._tile.tile.weight.shape
+            self._cells = make_cells(outputs_, inputs_, self._options.cells, self._seed)
+            self._cells.set_weights(self._tile.tile.get_weights().float())
+        self._cells.set_learning_rate(rate / self._alpha)
+        lines = (outputs / self._scale).float().contiguous()
+        self._cells.update(inputs.float().contiguous(), -lines, False)
+        self._tile.tile.set_weights(self._cells.get_weights().double())
+
+
+class Array:
+    """One weight on its tiles.
+
+    Parameters
+    ----------
+    weight : ndarray
+        Of the coupling, in its own shape.
+    layout : Layout
+        How the coupling lies on the lines of the matrix.
+    options : Options
+        What devices, converters and wires do.
+    randomness : Randomness
+        Where programming and reads draw from.
+    seed : int
+        Seed of what does not come from there: our own device model, and which pulsed devices.
+    """
+
+    def __init__(
+        self,
+        weight: np.ndarray,
+        layout: Layout,
+        options: Options,
+        randomness: Randomness,
+        seed: int = 0,
+    ) -> None:
+        self.layout, self._shape = layout, weight.shape
+        matrix = np.ascontiguousarray(layout.matrix(weight.astype(np.float64)))
+        self._rows, self._columns = (blocks(n, options.tile) for n in matrix.shape)
+        self._randomness = randomness
+        formed = layout.formed
+        with randomness.drawn():
+            self._tiles = [
+                [
+                    Tile(
+                        np.ascontiguousarray(matrix[r, c]),
+                        None if formed is None else np.ascontiguousarray(formed[r, c]),
+                        options,
+                        seed + len(self._columns) * i + j,
+                    )
+                    for j, c in enumerate(self._columns)
+                ]
+                for i, r in enumerate(self._rows)
+            ]
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return len(self._rows) * len(self._columns)
+
+    @torch.no_grad()
+    def forward(self, pre: np.ndarray) -> np.ndarray:
+        """Read ``op(W, pre)``; (N, *pre shape) -> (N, *post shape)."""
+        lines = self.layout.inputs(torch.from_numpy(pre))
+        with self._randomness.drawn():
+            sums = [
+                _total([t.forward(lines[:, c]) for t, c in zip(row, self._columns, strict=True)])
+                for row in self._tiles
+            ]
+        return self.layout.to_post(torch.cat(sums, 1)).numpy()
+
+    @torch.no_grad()
+    def backward(self, post: np.ndarray) -> np.ndarray:
+        """Read ``op^T(W, post)``, from behind; (N, *post shape) -> (N, *pre shape)."""
+        lines = self.layout.outputs(torch.from_numpy(post))
+        columns = zip(*self._tiles, strict=True)
+        with self._randomness.drawn():
+            sums = [
+                _total([t.backward(lines[:, r]) for t, r in zip(column, self._rows, strict=True)])
+                for column in columns
+            ]
+        return self.layout.to_pre(torch.cat(sums, 1)).numpy()
+
+    def weights(self) -> np.ndarray:
+        """The weight as the devices hold it; where cells share one, their mean."""
+        matrix = np.block([[tile.weights() for tile in row] for row in self._tiles])
+        return self.layout.weight(matrix).reshape(self._shape)
+
+    def conductances(self) -> np.ndarray:
+        """What the cells hold, (output lines, input lines), relative to each tile's range."""
+        return np.block([[tile.conductances() for tile in row] for row in self._tiles])
+
+    def restore(self, conductances: np.ndarray) -> None:
+        """Set what the cells hold, exactly; see `conductances`."""
+        for tile, (r, c) in self._blocks():
+            tile.restore(np.ascontiguousarray(conductances[r, c]))
+
+    def update(self, change: np.ndarray) -> None:
+        """Add `change`, of the weight's shape, to the weight: an ideal write.
+
+        It ends where conductances do, but for ideal devices. Errors of the devices stay.
+        """
+        self._write(self.layout.matrix(change.astype(np.float64)))
+
+    @torch.no_grad()
+    def learn(self, pre: np.ndarray, post: np.ndarray, rate: float, *, pulsed: bool) -> None:
+        """Add ``rate * sum_n post_n x pre_n`` over the synapses of N samples.
+
+        Parameters
+        ----------
+        pre, post : ndarray, (N, *shape)
+            Activities on either side.
+        rate : float
+            Above 0; for the opposite sign, turn that of `post`.
+        pulsed : bool
+            By pulses on the devices of option ``cells``, or as an ideal write.
+        """
+        inputs = self.layout.inputs(torch.from_numpy(np.ascontiguousarray(pre, np.float64)))
+        outputs = self.layout.outputs(torch.from_numpy(np.ascontiguousarray(post, np.float64)))
+        if not pulsed:
+            self._write(rate * (outputs.T @ inputs).numpy())
+            return
+        for tile, (r, c) in self._blocks():
+            tile.pulse(inputs[:, c], outputs[:, r], rate)
+
+    def pulse(self, pre: np.ndarray, post: np.ndarray, rate: float) -> None:
+        """`learn` by pulses."""
+        self.learn(pre, post, rate, pulsed=True)
+
+    def _write(self, change: np.ndarray) -> None:
+        for tile, (r, c) in self._blocks():
+            tile.write(np.ascontiguousarray(change[r, c]))
+
+    def _blocks(self) -> Iterator[tuple[Tile, tuple[slice, slice]]]:
+        for row, r in zip(self._tiles, self._rows, strict=True):
+            for tile, c in zip(row, self._columns, strict=True):
+                yield tile, (r, c)
+
+
+def _scales(block: np.ndarray, options: Options) -> Tensor:
+    """The weight that the end of the conductance range stands for, by output line; (outputs,)."""
+    by_line = np.abs(block).max(1)
+    whole = by_line.max() or options.fill
+    # A line without weights holds changes as large as those of the others.
+    largest = np.where(by_line > 0, by_line, whole) if options.scaling == "line" else whole
+    return torch.from_numpy(np.broadcast_to(largest, by_line.shape) / options.fill)
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

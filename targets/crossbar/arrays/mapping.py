@@ -1,0 +1,146 @@
+"""Which arrays a graph needs, how large they are, and how many tiles and cells that makes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from compilers.frontend import INPUT_MEAN
+from compilers.hardware.resources import CROSSBAR
+from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Graph, Projection, Shape
+from compilers.ir.operators import adjoint
+from targets.crossbar.arrays.options import Options
+
+TILES, CELLS = CROSSBAR
+"""Notes that `map_to_tiles` leaves in the graph's provenance."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An array of a graph: the weight of one coupling, with its geometry.
+
+    Attributes
+    ----------
+    weight : str
+        Id of the weight.
+    operator : Dense or Conv
+        Of the forward read.
+    pre, post : tuple of int
+        Shapes that the forward read leads from and to.
+    kernel : tuple of int
+        Shape of the weight.
+    conv : str
+        How a convolution lies on it; see `Options`.
+    """
+
+    weight: str
+    operator: Dense | Conv
+    pre: Shape
+    post: Shape
+    kernel: Shape
+    conv: str = "shared"
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """Output and input lines of the matrix."""
+        if isinstance(self.operator, Conv) and self.conv == "shared":
+            return self.kernel[0], math.prod(self.kernel[1:])
+        return math.prod(self.post), math.prod(self.pre)
+
+    @property
+    def reads(self) -> int:
+        """Reads that one step of one direction takes, one after the other."""
+        shared = isinstance(self.operator, Conv) and self.conv == "shared"
+        return math.prod(self.post[1:]) if shared else 1
+
+    def grid(self, tile: int) -> tuple[int, int]:
+        """Tiles above and beside each other, of at most `tile` lines a side."""
+        outputs, inputs = self.lines
+        return -(-outputs // tile), -(-inputs // tile)
+
+    @property
+    def cells(self) -> int:
+        """Cross-points, each a pair of devices."""
+        return math.prod(self.lines)
+
+
+def is_forward(projection: Projection) -> bool:
+    """Whether it is read from the front; the others are transposed reads."""
+    return isinstance(projection.operator, Dense | Conv)
+
+
+def site_of(graph: Graph, projection: Projection, conv: str) -> Site:
+    """The array that `projection` reads; both directions of a coupling read the same one."""
+    pre, post = (graph.population(name).shape for name in (projection.pre, projection.post))
+    operator = projection.operator
+    if isinstance(operator, DenseTranspose | ConvTranspose):
+        pre, post, operator = post, pre, adjoint(operator)
+    assert isinstance(operator, Dense | Conv)
+    kernel = tuple(graph.arrays[projection.weight].shape)
+    if isinstance(operator, Dense):
+        return Site(projection.weight, operator, pre, post, kernel)
+    return Site(projection.weight, operator, pre, post, kernel, conv)
+
+
+def sites(graph: Graph, conv: str) -> dict[Site, list[Projection]]:
+    """Every array of `graph` with the projections that read it, in order of appearance."""
+    found: dict[Site, list[Projection]] = {}
+    for projection in graph.projections:
+        found.setdefault(site_of(graph, projection, conv), []).append(projection)
+    return found
+
+
+def map_to_tiles(graph: Graph, options: Options) -> Graph:
+    """Note in the provenance how many tiles and cells `graph` takes, and by which options."""
+    placed = sites(graph, options.conv)
+    notes: Mapping[str, str] = {
+        TILES: str(sum(math.prod(site.grid(options.tile)) for site in placed)),
+        CELLS: str(sum(site.cells for site in placed)),
+        "crossbar.tile": str(options.tile),
+        "crossbar.conv": options.conv,
+    }
+    return replace(graph, provenance={**graph.provenance, **notes})
+
+
+def noted(graph: Graph) -> Options:
+    """The options by which `graph` was mapped; the defaults where it was not."""
+    notes = graph.provenance
+    defaults = Options()
+    return Options(
+        tile=int(notes.get("crossbar.tile", defaults.tile)),
+        conv=notes.get("crossbar.conv", defaults.conv),
+    )
+
+
+def input_mean(graph: Graph) -> np.ndarray:
+    """The mean by which the network normalises its raw input, of that shape; 0 if it has none."""
+    (source,) = graph.sources
+    mean = np.asarray(json.loads(graph.provenance.get(INPUT_MEAN, "0.0")), np.float64)
+    return np.broadcast_to(mean.reshape(-1, *[1] * (len(source.shape) - 1)), source.shape)
+
+
+def tile_list(graph: Graph) -> str:
+    """A line an array: lines, tiles, cells, reads a step, and what reads it in which direction."""
+    options = noted(graph)
+    lines = []
+    for site, projections in sites(graph, options.conv).items():
+        outputs, inputs = site.lines
+        rows, columns = site.grid(options.tile)
+        reads = ", ".join(f"{p.name} {'W' if is_forward(p) else 'W^T'}" for p in projections)
+        lines.append(
+            f"{site.weight}: {outputs} x {inputs} lines, {rows} x {columns} tiles, "
+            f"{site.cells} cells, {site.reads} reads a step: {reads}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def blocks(lines: int, most: int) -> list[slice]:
+    """`lines` in as few even blocks of at most `most` as there can be."""
+    count = -(-lines // most)
+    edges = [lines * n // count for n in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]

@@ -1,0 +1,143 @@
+"""Layer by layer: how far deployed states are from the equilibrium in floating point."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from compilers.ir.graph import Graph, Population, Spiking
+from ep_neuro.data.datasets import Split
+from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.settling import Schedule, settle
+from targets.interface.protocols import Session
+
+MOST_SAMPLES = 64
+"""Samples that are looked at, unless their states need too much memory."""
+
+PROBE_BYTES = 64 << 20
+"""Memory that the recorded states of all steps may take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Departure:
+    """Distance of one population from its equilibrium, after each step.
+
+    Attributes
+    ----------
+    population : str
+        Its name.
+    rms : ndarray, (T,)
+        Root mean square of the difference over samples and neurons, relative to that of the
+        equilibrium; NaN where the equilibrium is all zero.
+    worst : ndarray, (T,)
+        Largest difference of any neuron in any sample, in box heights (real units without a box).
+    """
+
+    population: str
+    rms: np.ndarray
+    worst: np.ndarray
+
+    def until(self, steps: int) -> Departure:
+        """The same after the first `steps` steps."""
+        return Departure(self.population, self.rms[:steps], self.worst[:steps])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: where it ended, and every step."""
+        return {
+            "population": self.population,
+            "relative_rms": float(self.rms[-1]),
+            "worst": float(self.worst[-1]),
+            "relative_rms_by_step": self.rms.tolist(),
+            "worst_by_step": self.worst.tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """Where the network settles in floating point on the first `count` samples.
+
+    ``states`` are (count, *shape) by population, in real units.
+    """
+
+    count: int
+    states: Mapping[str, np.ndarray]
+
+
+def equilibrium(
+    network: Network, split: Split, schedule: Schedule, graphs: Sequence[Graph]
+) -> Equilibrium:
+    """Settle the first samples of `split`, as many as every one of `graphs` can be recorded on.
+
+    Warns
+    -----
+    UserWarning
+        If `network` does not settle in `schedule`: distances are from where it ended.
+    """
+    samples = split.head(min((recordable(graph) for graph in graphs), default=MOST_SAMPLES))
+    with torch.no_grad():
+        found = settle(Landscape(network, torch.from_numpy(samples.x)), schedule)
+    if not found.settled:
+        warnings.warn(
+            f"network '{network.spec.name}' did not settle in {found.sweeps} sweeps, so that "
+            "--layerwise measures from where it ended",
+            stacklevel=2,
+        )
+    states = {name: z.cpu().numpy().astype(np.float64) for name, z in found.state.items()}
+    return Equilibrium(len(samples), states)
+
+
+def recordable(graph: Graph) -> int:
+    """Samples whose states fit in `PROBE_BYTES` over the free phase; at least one."""
+    neurons = sum(p.size for p in graph.neurons)
+    return max(1, min(MOST_SAMPLES, PROBE_BYTES // (8 * neurons * graph.phases[0].steps)))
+
+
+def departures(
+    session: Session, graph: Graph, known: Equilibrium, x: np.ndarray
+) -> tuple[Departure, ...]:
+    """Settle the first of `x` (N, *input shape) that are `known`, and measure every population.
+
+    A spiking population shows the rate that would be read if the run ended there.
+    """
+    probes = {p.name: f"{p.name}.{_shown_by(p)}" for p in graph.neurons}
+    found = session.settle(x[: known.count], probes=list(probes.values())).free.probes
+    return tuple(
+        _departure(p, shown_states(p, found[probes[p.name]]), known.states[p.name])
+        for p in graph.neurons
+    )
+
+
+def shown_states(population: Population, probed: np.ndarray) -> np.ndarray:
+    """Real states after each step, (T, N, *shape), from ``z`` or from the spikes of a probe."""
+    values = np.asarray(probed, np.float64)
+    if population.message is not None:
+        values = values / population.message.one
+    if isinstance(population.dynamics, Spiking):
+        values = _rates(values)
+    return population.readout.offset + population.readout.gain * values
+
+
+def _rates(spikes: np.ndarray) -> np.ndarray:
+    """Mean over the last half of the steps so far: after step t, over t // 2 + 1 to t."""
+    sums = np.concatenate([np.zeros_like(spikes[:1]), np.cumsum(spikes, axis=0)])
+    t = np.arange(1, len(spikes) + 1)
+    counted = (t - t // 2).reshape(-1, *[1] * (spikes.ndim - 1))
+    return (sums[t] - sums[t // 2]) / counted
+
+
+def _shown_by(population: Population) -> str:
+    return "message" if isinstance(population.dynamics, Spiking) else "z"
+
+
+def _departure(population: Population, shown: np.ndarray, settled: np.ndarray) -> Departure:
+    difference = (shown - settled.reshape(shown.shape[1:])).reshape(len(shown), -1)
+    size = float(np.sqrt(np.mean(settled**2)))
+    rms = np.sqrt(np.mean(difference**2, axis=1))
+    relative = rms / size if size else np.full_like(rms, np.nan)
+    worst = np.abs(difference).max(axis=1) / abs(population.readout.gain)
+    return Departure(population.name, relative, worst)

@@ -1,0 +1,283 @@
+"""From comparisons to a report page: rows, activity, trade-off and answers as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import targets
+from compilers.ir.graph import Spiking
+from compilers.program import Program
+from ep_neuro.data.datasets import Split
+from ep_neuro.energy.costs import Nudge, one_hot
+from ep_neuro.network.checkpoint import Model
+from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.settling import Schedule, SettleResult, settle
+from ep_neuro.report import (
+    Activity,
+    Answers,
+    CostRow,
+    Departures,
+    EncodingActivity,
+    GradientTruth,
+    LearningCurve,
+    ReportData,
+    RunInfo,
+    SettlingCurve,
+    TargetRow,
+    Tradeoff,
+    plot_departure_by_population,
+    plot_front,
+    plot_sweep,
+    save_figure,
+    write_report,
+)
+from ep_neuro.report.plots.deployment import families
+from ep_neuro.report.plots.tables import row_names
+from targets.experiments.comparison.compare import Compared, fit, on_reference
+
+REPORT = "report.html"
+PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
+TRADEOFF_STEPS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Numbers of steps at which the trade-off is read, as far as a program goes."""
+
+TRADEOFF_SAMPLES = 1000
+"""Most samples of the trade-off: it settles them anew for each number of steps."""
+
+
+def comparison_page(
+    model: Model,
+    split: Split,
+    data: str,
+    compared: Sequence[Compared],
+    commands: Sequence[str],
+    out: Path,
+    *,
+    learning: Sequence[LearningCurve] = (),
+    truth: GradientTruth | None = None,
+    details: Mapping[str, str] | None = None,
+    sweeps: Sequence[str] = (),
+) -> Path:
+    """Write ``report.html`` into `out`: everything that can be drawn of these runs.
+
+    With `sweeps`, the swept columns of the rows, and with departures, their figures lie beside it
+    as SVG.
+    """
+    runs = finest(compared, lambda c: c.row.code)
+    rows = target_rows(compared)
+    page = ReportData(
+        run=run_info(model, split, data, compared, commands, details or {}),
+        rows=rows,
+        sweeps=sweeps,
+        costs=cost_rows(compared),
+        departures=departure_curves(compared),
+        settling=settling_curves(model.network, split),
+        activity=activity(runs, split, compared[0].predictions),
+        # A sweep over steps is this trade-off, for every row and on its own target.
+        tradeoffs=[] if "steps" in sweeps else [tradeoff(c, split) for c in runs],
+        answers=answers(compared, split),
+        learning=learning,
+        truth=truth,
+        notes=energy_notes(compared),
+    )
+    written = write_report(page, out / REPORT)
+    save_figures(page, out)
+    return written
+
+
+def save_figures(page: ReportData, out: Path) -> None:
+    """Write the figures of the sweeps and of the departures of `page` into `out` as SVG."""
+    drawn = {f"accuracy_{axis}": plot_sweep(page.rows, axis) for axis in page.sweeps}
+    if page.sweeps:
+        drawn["pareto"] = plot_front(page.rows, page.sweeps[0])
+    for family, some in families(page.departures).items():
+        drawn[f"layerwise {family}".strip()] = plot_departure_by_population(some)
+    for name, figure in drawn.items():
+        save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
+
+
+def target_rows(compared: Sequence[Compared]) -> list[TargetRow]:
+    """Rows as the report draws them."""
+    return [TargetRow.from_mapping(c.row.to_dict()) for c in compared]
+
+
+def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
+    """Of each `kind` the run of most steps, then of most bits, then the last; in order of kinds."""
+    chosen: dict[Hashable, tuple[tuple[float, float], Compared]] = {}
+    for c in compared:
+        if c.program is not None:
+            rank = (float(c.row.steps or 0), float(c.row.bits or np.inf))
+            before = chosen.get(kind(c))
+            if before is None or rank >= before[0]:
+                chosen[kind(c)] = (rank, c)
+    return [c for _, c in chosen.values()]
+
+
+def cost_rows(compared: Sequence[Compared]) -> list[CostRow]:
+    """What each run is estimated to cost."""
+    names = row_names(target_rows(compared), without="steps")
+    return [
+        CostRow(
+            label=name,
+            steps=c.row.steps,
+            energy_joule=c.cost.energy_joule,
+            parts=c.cost.parts,
+            memory_bytes=c.cost.memory_bytes,
+            seconds=c.cost.seconds,
+            learning_joule=c.cost.learning_joule,
+        )
+        for c, name in zip(compared, names, strict=True)
+        if c.cost is not None
+    ]
+
+
+def departure_curves(compared: Sequence[Compared]) -> list[Departures]:
+    """Departures of the longest run of each target, encoding and width; shorter ones begin it."""
+    longest = finest(
+        [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
+    )
+    names = row_names(target_rows(longest), without="steps")
+    return [
+        Departures(
+            name,
+            rms={d.population: d.rms for d in c.departures},
+            worst={d.population: d.worst for d in c.departures},
+            family=f"{c.row.target} {c.row.code}",
+        )
+        for c, name in zip(longest, names, strict=True)
+    ]
+
+
+def run_info(
+    model: Model,
+    split: Split,
+    data: str,
+    compared: Sequence[Compared],
+    commands: Sequence[str],
+    details: Mapping[str, str],
+) -> RunInfo:
+    """What was run, in words."""
+    spec = model.network.spec
+    steps: dict[str, dict[int, None]] = {}
+    for c in compared:
+        if c.row.steps is not None:
+            steps.setdefault(c.row.code, {})[c.row.steps] = None
+    return RunInfo(
+        model=spec.name,
+        test_accuracy=model.metadata.get("test_accuracy"),
+        data=data,
+        samples=len(split),
+        steps="; ".join(f"{code} {', '.join(map(str, all_))}" for code, all_ in steps.items()),
+        seed=model.metadata.get("seed"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=_versions(),
+        commands=commands,
+        details={"Parameters": f"{spec.parameters:,}", **details},
+    )
+
+
+def settling_curves(network: Network, split: Split, samples: int = 64) -> list[SettlingCurve]:
+    """Residual and energy by sweep of a free phase and of both nudged phases after it."""
+    x = torch.from_numpy(split.x[:samples])
+    spec = network.spec
+    y = one_hot(torch.from_numpy(split.y[:samples]), spec.target_shape, torch.float32)
+    schedule = Schedule(sweeps=60, tolerance=1e-4)
+    with torch.no_grad():
+        landscape = Landscape(network, x)
+        free = settle(landscape, schedule, record=True)
+        curves = [_curve("free", free, 0)]
+        for name, beta in (("nudged +", 0.2), ("nudged −", -0.2)):
+            nudge = Nudge(beta, y, network.cost)
+            nudged = settle(landscape, schedule, free.state, nudge, record=True)
+            curves.append(_curve(name, nudged, free.sweeps))
+    return curves
+
+
+def _curve(name: str, result: SettleResult, start: int) -> SettlingCurve:
+    return SettlingCurve(name, result.residuals, result.energies, start)
+
+
+def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Activity | None:
+    """Events by step of every encoding; the raster of the first sample that torch gets right."""
+    if not runs:
+        return None
+    shown = int(np.argmax(expected == split.y))
+    encodings = []
+    for c in runs:
+        assert c.program is not None
+        assert c.result is not None
+        graph = c.program.graph
+        one = fit(Split(split.x[shown : shown + 1], split.y[shown : shown + 1]), graph)
+        probes = [f"{p.name}.message" for p in graph.neurons]
+        with targets.open(on_reference(c.program)) as session:
+            messages = session.settle(one.x, probes=probes).free.probes
+        events = {name: e.mean(1) for name, e in c.result.free.events.items()}
+        shapes = {p: np.asarray(m)[:, 0] for p, m in messages.items()}
+        rasters = {key.partition(".")[0]: m for key, m in shapes.items()}
+        encodings.append(EncodingActivity(c.row.code, events, rasters))
+    image = split.x[shown] if split.x.ndim == 4 else None
+    return Activity(encodings, image, f"class {split.y[shown]}")
+
+
+def tradeoff(run: Compared, split: Split) -> Tradeoff:
+    """Accuracy and events of one encoding, read after growing numbers of steps.
+
+    Each point is a run of its own: a spike rate is read over the last half of *its* steps. Of a
+    larger split, the first `TRADEOFF_SAMPLES` are settled.
+    """
+    assert run.program is not None
+    split = split.head(TRADEOFF_SAMPLES)
+    program = on_reference(run.program)
+    last = _steps(program)
+    steps = [t for t in TRADEOFF_STEPS if t < last] + [last]
+    fitted = fit(split, program.graph)
+    found = []
+    with targets.open(program) as session:
+        if any(isinstance(p.dynamics, Spiking) for p in program.graph.neurons):
+            found = [session.settle(fitted.x, steps=t) for t in steps]
+            events = [r.events_per_sample for r in found]
+            accuracy = [float((r.predictions == split.y).mean()) for r in found]
+        else:
+            output = program.graph.output
+            result = session.settle(fitted.x, probes=[f"{output}.z"])
+            states = np.asarray(result.free.probes[f"{output}.z"])
+            states = states.reshape(*states.shape[:2], -1)
+            sent = np.sum([e.mean(1) for e in result.free.events.values()], axis=0)
+            events = [float(np.sum(sent[:t])) for t in steps]
+            accuracy = [float((states[t - 1].argmax(1) == split.y).mean()) for t in steps]
+    return Tradeoff(run.row.code, steps, events, accuracy, len(split.y))
+
+
+def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
+    """What each row answered, sample by sample."""
+    if split.x.ndim != 4 or split.x.shape[1] not in (1, 3):
+        return None
+    shown = [compared[0], *finest(compared, lambda c: (c.row.target, c.row.code))]
+    given = {f"{c.row.target} {c.row.code}": c.predictions for c in shown}
+    return Answers(split.x, split.y, given)
+
+
+def energy_notes(compared: Sequence[Compared]) -> list[str]:
+    """Where the energy estimates come from."""
+    sources = [c.cost.source for c in compared if c.cost is not None]
+    return [f"Energy is an estimate from counted events. {s}" for s in dict.fromkeys(sources)]
+
+
+def _steps(program: Program) -> int:
+    return program.graph.phases[0].steps
+
+
+def _versions() -> dict[str, Any]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

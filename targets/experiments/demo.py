@@ -1,0 +1,152 @@
+"""The main job on the bundled digits: train by EP, compile, run, compare, learn, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import targets
+from compilers import compile_network
+from ep_neuro.data import datasets
+from ep_neuro.data.datasets import Dataset
+from ep_neuro.errors import EPNeuroError
+from ep_neuro.network.network import Network
+from ep_neuro.report import LearningCurve
+from ep_neuro.training.config import TrainConfig, read_config
+from ep_neuro.training.loop import TrainResult, train
+from ep_neuro.training.metrics import CONFIG, truth_beside
+from ep_neuro.training.run_directory import MARKER
+from targets.experiments.comparison.compare import Choice, Compared, compare, default_choices
+from targets.experiments.comparison.report_page import comparison_page
+from targets.experiments.onchip.faults import damage
+from targets.experiments.onchip.learning import plastic
+from targets.experiments.onchip.recovery import Recovery, accuracy, recover
+from targets.experiments.onchip.schedule import Plan
+
+RECIPE = "zoo:digits_residual"
+
+STUCK, DEAD = 0.1, 0.05
+"""Shares of the synapses and of the hidden neurons that do not work where the demo learns."""
+
+LEARNT: dict[str, Any] = {"bits": 8, "steps": 32}
+"""How the program is compiled that learns there; its rule is that of its encoding."""
+
+RATE, SAMPLES = 0.005, 800
+
+Log = Callable[[str], None]
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Opens a progress bar under a title; the bar is called with (done, all, note)."""
+
+
+def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
+    """Run everything into the directory `out`; the fields of ``ep-neuro demo --json``."""
+    started = time.perf_counter()
+    config = read_config(RECIPE)
+    dataset = datasets.load(config.data)
+    log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
+    trained = _train(config, out, progress)
+    log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
+    choices = [Choice.parse(text) for text in default_choices(log)]
+    with progress("comparing") as advance:
+        done: list[Compared] = []
+
+        def count(one: Compared) -> None:
+            done.append(one)
+            advance(len(done), 1 + len(choices), f"{one.row.target} {one.row.code}")
+
+        rows = compare(
+            trained.model.network,
+            dataset.test,
+            choices,
+            schedule=config.evaluation,
+            learning=True,
+            on_row=count,
+        )
+    log(f"learning with {STUCK:.0%} of the synapses stuck and {DEAD:.0%} of the neurons dead")
+    recovery = learn_on_chip(trained.model.network, dataset, progress)
+    log("\n".join(recovery.in_words()))
+    log("drawing the report")
+    report = comparison_page(
+        trained.model,
+        dataset.test,
+        f"{config.data}, test split",
+        rows,
+        ["make demo", f"ep-neuro train {RECIPE}", "ep-neuro compare runs/demo/model/best"],
+        out,
+        learning=[training_curve(trained), recovery.curve],
+        truth=truth_beside(out / "model"),
+        details={
+            "Training": _in_words(trained),
+            "Damaged array": f"{STUCK:.0%} of the synapses stuck, {DEAD:.0%} of the neurons dead",
+            "On-chip learning": recovery.summary,
+        },
+    )
+    return {
+        "test_accuracy": trained.test.accuracy,
+        "rows": [c.row.to_dict() for c in rows],
+        "learning": recovery.fields(),
+        "report": str(report),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
+    with progress("training") as advance:
+
+        def monitor(done: int, total: int, latest: dict[str, float]) -> None:
+            note = f"epoch {latest['epoch']:.0f}"
+            if "val_accuracy" in latest:
+                note += f", validation {latest['val_accuracy']:.1%}"
+            advance(done, total, note)
+
+        place = out / "model"
+        return train(config, place, force=_made_before(place, config), monitor=monitor)
+
+
+def _made_before(place: Path, config: TrainConfig) -> bool:
+    """Whether a demo made the run at `place`: one of its configuration, which gives it again.
+
+    Or a run that was stopped before it wrote its configuration: there is nothing to lose.
+    """
+    if (place / MARKER).is_file() and not any((place / n).exists() for n in (CONFIG, "best")):
+        return True
+    try:
+        return read_config(str(place / CONFIG)) == config
+    except EPNeuroError:
+        return False
+
+
+def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery:
+    """What learning on the reference target regains of what a damaged array took."""
+    program = plastic(compile_network(network, targets.get("reference"), **LEARNT), rate=RATE)
+    with progress("learning on chip") as advance:
+        return recover(
+            "On-chip learning on a damaged array, on the reference",
+            accuracy(program, dataset.test),
+            damage(program, stuck=STUCK, dead=DEAD).program,
+            dataset,
+            Plan(samples=SAMPLES, batch=20, points=5),
+            monitor=advance,
+        )
+
+
+def training_curve(trained: TrainResult) -> LearningCurve:
+    """Accuracy and loss by epoch."""
+    history = trained.history
+    return LearningCurve(
+        title="Training by equilibrium propagation",
+        at=[r["epoch"] for r in history],
+        accuracy={
+            "training": [r["train_accuracy"] for r in history],
+            "validation": [r["val_accuracy"] for r in history],
+        },
+        loss={"training": [r["loss"] for r in history]},
+    )
+
+
+def _in_words(trained: TrainResult) -> str:
+    seconds = sum(r["seconds"] for r in trained.history)
+    return f"{len(trained.history)} epochs, {seconds:.0f} s on one core"

@@ -1,0 +1,394 @@
+"""On-chip learning from start to end: samples in order, points of measurement, state to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import targets
+from compilers.ir.graph import Graph
+from compilers.ir.plasticity import Plasticity
+from compilers.passes.make_plastic import RATE, check_plasticity, learnable, make_plastic
+from compilers.program import Program, save_program
+from ep_neuro.data.datasets import Dataset, Split
+from ep_neuro.errors import ConfigError
+from ep_neuro.storage.atomic import remove_leftovers
+from targets.experiments.comparison.compare import fit, weight_bits
+from targets.experiments.onchip.gradient_alignment import compare_updates, ep_step, weights_of
+from targets.experiments.onchip.monitors import Probes
+from targets.experiments.onchip.run_state import (
+    LAST,
+    Arrays,
+    Record,
+    Saved,
+    column,
+    draw,
+    load_state,
+    save_state,
+    write_metrics,
+)
+from targets.experiments.onchip.schedule import Plan
+from targets.interface.protocols import LearnResult
+from targets.interface.session import Session
+
+COMPARED = 100
+"""Samples over which updates are compared with the float gradient, at each point."""
+
+HELD_OUT = 500
+"""Most samples of the validation split that are settled at each point."""
+
+COSTED = 32
+"""Samples from whose events the energy is estimated."""
+
+Monitor = Callable[[int, int, str], None]
+"""Told of samples done, samples in all, and the accuracies so far in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What came of a learning run.
+
+    Attributes
+    ----------
+    program : Program
+        With the learnt weights and biases.
+    history : list of Record
+        The points, the first before any learning.
+    accuracy_before, accuracy_after : float
+        Of the test samples.
+    energy_joule : float or None
+        Of all samples, each one learning step on the nominal hardware: an estimate.
+    figures : list of Path
+    """
+
+    program: Program
+    history: list[Record]
+    accuracy_before: float
+    accuracy_after: float
+    energy_joule: float | None
+    figures: list[Path]
+
+    def fields(self) -> dict[str, Any]:
+        """Plain data, as in the command line's contract."""
+        learnt = [r for r in self.history if r["samples"] > 0]
+        share = np.diff([0.0, *column(learnt, "samples")])
+
+        def mean(key: str) -> float | None:
+            values = column(learnt, key)
+            known = np.isfinite(values)
+            return float(np.average(values[known], weights=share[known])) if known.any() else None
+
+        return {
+            "accuracy_before": self.accuracy_before,
+            "accuracy_after": self.accuracy_after,
+            "samples": int(self.history[-1]["samples"]),
+            "weight_bits": weight_bits(self.program),
+            "sign_agreement": mean("sign_agreement"),
+            "update_cosine": mean("cosine"),
+            "events_per_sample": mean("events"),
+            "synops_per_sample": mean("synops"),
+            "energy_joule": self.energy_joule,
+            "clipped": int(sum(r["clipped"] for r in learnt)),
+            "seconds": float(sum(r["seconds"] for r in learnt)),
+        }
+
+
+def learn(
+    program: Program,
+    data: Dataset,
+    plan: Plan,
+    *,
+    test: Split | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    monitor: Monitor | None = None,
+) -> Learnt:
+    """Let a plastic program learn on its target.
+
+    Parameters
+    ----------
+    program : Program
+        With plasticity; see `compilers.passes.make_plastic`.
+    data : Dataset
+        Learns from ``train``; ``val`` tells how far it is.
+    plan : Plan
+        How many samples, in which batches and order.
+    test : Split, optional
+        Settled before and after, and at no other time; ``data.test`` by default.
+    out : path, optional
+        Run directory: ``last`` (to resume from), ``metrics.jsonl``, and figures.
+    resume : bool
+        Go on from ``out/last``, if it is there, with the same weights as without interruption.
+    monitor : callable, optional
+        Told of every sample.
+
+    Raises
+    ------
+    ConfigError
+        If `resume` meets another plan or program.
+    TargetError
+        If the target cannot learn.
+    """
+    with targets.learner(program) as session:
+        run = _Run(session, program, data, plan, test or data.test, out, monitor)
+        if resume:
+            run.restore()
+        run.start()
+        for stop in plan.stops:
+            if stop > run.done:
+                run.advance(stop)
+        return run.finish()
+
+
+class _Run:
+    """The state of a learning run between points."""
+
+    def __init__(
+        self,
+        session: Session,
+        program: Program,
+        data: Dataset,
+        plan: Plan,
+        test: Split,
+        out: Path | None,
+        monitor: Monitor | None,
+    ) -> None:
+        self.session, self.program, self.plan = session, program, plan
+        graph = program.graph
+        self.train, self.val, self.test = (fit(s, graph) for s in (data.train, data.val, test))
+        self.order = plan.order(len(self.train))
+        self.val = self.val.head(HELD_OUT)
+        self.probes = Probes(graph, self.val, plan.seed)
+        self.out, self.monitor = out, monitor
+        self.history: list[Record] = []
+        self.seen: Arrays = {}
+        self.before = float("nan")
+
+    @property
+    def done(self) -> int:
+        """Samples learnt."""
+        return int(self.history[-1]["samples"]) if self.history else 0
+
+    def start(self) -> None:
+        """Measure what there is before learning, unless the run was resumed."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.out)
+        if not self.history:
+            self.before = self._accuracy(self.test)
+            self._note({"samples": 0.0})
+
+    def advance(self, stop: int) -> None:
+        """Learn up to `stop`; over the first samples of the way, compare with the gradient."""
+        first, batch = self.done, self.plan.batch
+        compared = min(stop, first + -(-COMPARED // batch) * batch)
+        graph = self._graph()
+        step = ep_step(graph, *self._samples(first, compared))
+        parts = [self._learn(first, compared)]
+        agreement = compare_updates(weights_of(graph), weights_of(self._graph()), step)
+        if compared < stop:
+            parts.append(self._learn(compared, stop))
+        self._note(
+            {
+                "samples": float(stop),
+                "compared_from": float(first),
+                "sign_agreement": agreement.sign,
+                "cosine": agreement.cosine,
+                **_joined(parts, self._samples(first, stop)[1]),
+            }
+        )
+
+    def finish(self) -> Learnt:
+        """Test what was learnt, draw, and hand over the program."""
+        energy = self._energy_of_a_sample()
+        title = f"{self.program.graph.name} learns on {self.program.target}"
+        return Learnt(
+            program=self._learnt(),
+            history=self.history,
+            accuracy_before=self.before,
+            accuracy_after=self._accuracy(self.test),
+            energy_joule=None if energy is None else energy * self.done,
+            figures=draw(title, self.history, self.seen, self.out) if self.out else [],
+        )
+
+    # --- measuring -----------------------------------------------------------------------------
+
+    def _graph(self) -> Graph:
+        return self.session.learnt().graph
+
+    def _samples(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        index = self.order[first:stop]
+        chosen = Split(self.train.pixels[index], self.train.y[index])
+        return chosen.x, chosen.y
+
+    def _learn(self, first: int, stop: int) -> LearnResult:
+        x, y = self._samples(first, stop)
+        note = _in_words(self.history[-1])
+
+        def tell(done: int, _: int) -> None:
+            if self.monitor is not None:
+                self.monitor(first + done, self.plan.samples, note)
+
+        scale = self.plan.rate_scale(first)
+        return self.session.learn(x, y, batch=self.plan.batch, rate_scale=scale, progress=tell)
+
+    def _accuracy(self, split: Split) -> float:
+        return float((self.session.settle(split.x).predictions == split.y).mean())
+
+    def _note(self, record: Record) -> None:
+        """Take down a point: `record`, the held-out accuracy, and what the probes see."""
+        self.history.append({**record, "val_accuracy": self._accuracy(self.val)})
+        row = self.probes.look(self.session, self._graph())
+        self.seen = {
+            key: np.concatenate([self.seen[key], value[None]]) if self.seen else value[None]
+            for key, value in row.items()
+        }
+        if self.out is not None:
+            save_state(self._state(), self.out / LAST)
+            write_metrics(self.history, self.out)
+
+    def _energy_of_a_sample(self) -> float | None:
+        few = self.val.head(COSTED)
+        result = self.session.settle(few.x, few.y)
+        return targets.get(self.program.target).estimate(self.program, result).learning_joule
+
+    def _learnt(self) -> Program:
+        program = self.session.learnt()
+        notes = {f"learnt.{key}": str(value) for key, value in asdict(self.plan).items()}
+        return replace(program, provenance={**program.provenance, **notes})
+
+    # --- on disk -------------------------------------------------------------------------------
+
+    def _state(self) -> Saved:
+        facts = {**self._identity(), "before": self.before, "history": self.history}
+        return Saved(self.session.memory(), self.seen, facts)
+
+    def _identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that it resumes."""
+        plan = asdict(self.plan)
+        # A rate that falls to the end depends on where the end is, and on the points on the way.
+        fixed = ("samples", "points") if self.plan.anneal != 1 else ()
+        kept = ("batch", "seed", "anneal", *fixed)
+        return {"program": self.program.digest(), **{key: plan[key] for key in kept}}
+
+    def restore(self) -> None:
+        """Go back to the last point on disk, if there is one."""
+        saved = None if self.out is None else load_state(self.out / LAST)
+        if saved is None:
+            return
+        where = f"--resume {self.out}"
+        for key, mine in self._identity().items():
+            if saved.facts.get(key) != mine:
+                problem = f"its {key} was {saved.facts.get(key)}, and now is {mine}"
+                raise ConfigError(where, problem, "repeat it as it was, or learn without --resume")
+        self.history = [dict(record) for record in saved.facts["history"]]
+        if self.done > self.plan.samples or (
+            self.done % self.plan.batch and self.done < self.plan.samples
+        ):
+            problem = f"{self.done} samples are learnt, and {self.plan.samples} are asked for"
+            raise ConfigError(where, problem, "ask for more, in whole batches")
+        self.before, self.seen = saved.facts["before"], dict(saved.probes)
+        self.session.restore(saved.memory)
+
+
+def _joined(parts: list[LearnResult], labels: np.ndarray) -> Record:
+    """Several stretches of learning as one record."""
+    sizes = [len(part.predictions) for part in parts]
+    predictions = np.concatenate([part.predictions for part in parts])
+    return {
+        "running_accuracy": float((predictions == labels).mean()),
+        "events": float(np.average([p.events_per_sample for p in parts], weights=sizes)),
+        "synops": float(np.average([p.synops_per_sample for p in parts], weights=sizes)),
+        "changed": float(np.average([p.changed for p in parts], weights=sizes)),
+        "clipped": float(sum(part.clipped for part in parts)),
+        "seconds": float(sum(part.seconds for part in parts)),
+    }
+
+
+def _in_words(record: Record) -> str:
+    said = f"held out {record['val_accuracy']:.1%}"
+    running = record.get("running_accuracy")
+    return said if running is None else f"{said}, while learning {running:.1%}"
+
+
+def plastic(
+    program: Program,
+    *,
+    rule: str | None = None,
+    rate: float | None = None,
+    output_rate: float | None = None,
+    keep: bool | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Program:
+    """`program` ready to learn.
+
+    Parameters
+    ----------
+    program : Program
+        With plasticity or without.
+    rule : str, optional
+        Name of a rule; None: the program's own, or the one of its encoding.
+    rate : float, optional
+        Learning rate of every weight and bias that learns; None: the program's own.
+    output_rate : float, optional
+        Another one for what comes into the output, which wants a smaller one where many neurons
+        are active; None: no other.
+    keep : bool, optional
+        Whether what the rounding of an integer weight leaves stays in its tag, see
+        `compilers.ir.plasticity.Rule`; None: as the rule says.
+    log : callable, optional
+        Told of what the program did not say itself.
+
+    Raises
+    ------
+    TargetError
+        If the target cannot learn.
+    GraphError
+        If the rule does not exist or fit, or the rate is not above 0.
+    """
+    targets.require_learning(targets.get(program.target))
+    graph = program.graph
+    if graph.plasticity and rule is None:
+        rates = _rates(graph, rate, output_rate)
+        if not rates and keep is None:
+            return program
+        records = tuple(_changed(r, graph, rates.get(r.weight), keep) for r in graph.plasticity)
+        graph = replace(graph, plasticity=records)
+        check_plasticity(graph, required=True)
+        return replace(program, graph=graph)
+    lr = RATE if rate is None else rate
+    graph = make_plastic(graph, rule, lr=_rates(graph, lr, output_rate), keep=keep)
+    if log is not None and rule is None:
+        chosen = graph.plasticity[0].rule.name
+        log(f"the program has no learning rule; it takes '{chosen}' at rate {lr:g}")
+    return replace(program, graph=graph)
+
+
+def _rates(graph: Graph, rate: float | None, output_rate: float | None) -> dict[str, float]:
+    """Learning rates by id, of what gets another one than it has."""
+    output = graph.population(graph.output)
+    into = {p.weight for p in graph.projections if p.post == output.name} | {output.bias}
+    wanted = {
+        name: output_rate if output_rate is not None and name in into else rate
+        for name in learnable(graph)
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _changed(record: Plasticity, graph: Graph, rate: float | None, keep: bool | None) -> Plasticity:
+    if rate is not None:
+        record = replace(record, rate=rate / sum(p.sign * p.nudge for p in graph.phases))
+    if keep is not None:
+        record = replace(record, rule=replace(record.rule, keep=keep))
+    return record
+
+
+def write(learnt: Learnt, out: Path) -> dict[str, Any]:
+    """Write the learnt program to the directory `out`; the fields of the command line."""
+    save_program(learnt.program, out)
+    figures = [str(path) for path in learnt.figures]
+    return {"program": str(out), **learnt.fields(), "figures": figures}

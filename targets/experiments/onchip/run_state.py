@@ -1,0 +1,143 @@
+"""A learning run on disk: everything to go on from, written whole or not at all; its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from ep_neuro.errors import ProgramError
+from ep_neuro.report import LearningCurve, plot_learning, save_figure
+from ep_neuro.report.plots.learning import Agreement, SynapseHistory, plot_agreement, plot_synapses
+from ep_neuro.storage.atomic import replace_directory, write_atomic
+
+MEMORY, PROBES, STATE = "memory.safetensors", "probes.safetensors", "state.json"
+LAST, METRICS = "last", "metrics.jsonl"
+FIGURES = ("accuracy.svg", "weights.svg", "agreement.svg")
+
+Record = dict[str, float]
+"""What was measured at one point of a run, a line of ``metrics.jsonl``."""
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """The state of a learning run.
+
+    Attributes
+    ----------
+    memory : dict of ndarray
+        What the session remembers: weights, biases, tags, number of commits.
+    probes : dict of ndarray, (K, ...)
+        What the probes saw at each point so far; see `targets.experiments.onchip.monitors`.
+    facts : dict
+        Settings, position and history; JSON values.
+    """
+
+    memory: Arrays
+    probes: Arrays
+    facts: dict[str, Any]
+
+
+def run_directory(program: Path) -> Path:
+    """Where the run that learns `program` keeps its state: beside it."""
+    return program.with_name(f"{program.name}.run")
+
+
+def save_state(saved: Saved, path: Path) -> None:
+    """Write `saved` as the directory `path`, in place of an older one.
+
+    Raises
+    ------
+    ProgramError
+        If `path` holds anything else, or the disk refuses.
+    """
+    with replace_directory(path, marker=STATE, error=ProgramError) as folder:
+        for name, arrays in ((MEMORY, saved.memory), (PROBES, saved.probes)):
+            plain = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+            (folder / name).write_bytes(safetensors_numpy.save(plain))
+        text = json.dumps(saved.facts, indent=1) + "\n"
+        (folder / STATE).write_text(text, encoding="utf-8")
+
+
+def load_state(path: Path) -> Saved | None:
+    """Read the state in directory `path`; None if there is none, `ProgramError` if damaged."""
+    if not (path / STATE).is_file():
+        return None
+    try:
+        facts = json.loads((path / STATE).read_text(encoding="utf-8"))
+        memory, probes = (
+            safetensors_numpy.load((path / name).read_bytes()) for name in (MEMORY, PROBES)
+        )
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        remedy = "restore it, or learn again without --resume"
+        raise ProgramError(str(path), f"is damaged ({error})", remedy) from None
+    return Saved(memory, probes, facts)
+
+
+def write_metrics(history: Sequence[Record], folder: Path) -> None:
+    """Write one line of JSON for each point; what is not a number is null."""
+    rows = [{k: v if v == v else None for k, v in record.items()} for record in history]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomic(folder / METRICS, lines.encode())
+
+
+def draw(
+    title: str, history: Sequence[Record], probes: Mapping[str, np.ndarray], folder: Path
+) -> list[Path]:
+    """Draw accuracy, synapses and agreement into `folder`; the files that came of it."""
+    if not history:
+        return []
+    drawn = (
+        plot_learning(accuracy_curve(title, history)),
+        plot_synapses(synapse_history(history, probes)),
+        plot_agreement(agreement_of(history)),
+    )
+    return [save_figure(figure, folder / name) for figure, name in zip(drawn, FIGURES, strict=True)]
+
+
+def accuracy_curve(
+    title: str, history: Sequence[Record], levels: Mapping[str, float] | None = None
+) -> LearningCurve:
+    """Accuracy by samples seen; each of `levels` is a horizontal line beside it.
+
+    ``while learning`` is over the samples since the point before, each answered before it was
+    learnt, and so has no value at the first point.
+    """
+    at = column(history, "samples")
+    curves = {
+        "held out": column(history, "val_accuracy"),
+        "while learning": column(history, "running_accuracy"),
+    }
+    flat = {name: np.full(len(at), level) for name, level in (levels or {}).items()}
+    return LearningCurve(title, at, "samples", accuracy={**curves, **flat})
+
+
+def synapse_history(history: Sequence[Record], probes: Mapping[str, np.ndarray]) -> SynapseHistory:
+    """The probed weights by samples seen."""
+    weights = {
+        key.removeprefix("weight/"): values
+        for key, values in probes.items()
+        if key.startswith("weight/")
+    }
+    return SynapseHistory(column(history, "samples"), weights)
+
+
+def agreement_of(history: Sequence[Record]) -> Agreement:
+    """How the updates at each point compare with the EP gradient in floating point."""
+    rows = [record for record in history if record["samples"] > 0]
+    return Agreement(
+        column(rows, "compared_from"), column(rows, "sign_agreement"), column(rows, "cosine")
+    )
+
+
+def column(history: Sequence[Record], key: str) -> np.ndarray:
+    """One measurement at every point, NaN where it was not made."""
+    return np.array([record.get(key, np.nan) for record in history], dtype=float)

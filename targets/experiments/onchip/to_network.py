@@ -1,0 +1,141 @@
+"""From a graph back to a network: what a chip has learnt, as a model that torch can settle."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from compilers.ir.graph import Conv, Dense, Graph, Population, Projection
+from compilers.ir.operators import shift_channels
+from compilers.learning.plastic_weights import true_bias
+from compilers.learning.synapses import forward as forward_of
+from compilers.learning.synapses import weight_unit
+from compilers.program import Program
+from ep_neuro.deployment.nudgeable import SQUARED_ERROR
+from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from ep_neuro.errors import GraphError
+from ep_neuro.network.checkpoint import Model, save_model
+from ep_neuro.network.network import Network, parameter_names
+
+UNEVEN = 0.01
+"""Spread of the biases within a channel, in box heights, above which a reader should know."""
+
+
+class UnevenBiasWarning(UserWarning):
+    """Biases differ within a channel, where a network has one; it takes their median."""
+
+
+def network_of(graph: Graph) -> Network:
+    """The network whose parameters are those of `graph`, in real units.
+
+    It takes raw pixels, as the graph does: a normalisation that the model had, or a pool, is part
+    of its weights.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lowered: projections, in floating point or in integers.
+
+    Raises
+    ------
+    GraphError
+        If the graph has more than one input.
+    """
+    network = Network(spec_of(graph))
+    values = {f"weight/{p.pre}->{p.post}": real_weight(graph, p) for p in forward(graph)}
+    for p in graph.neurons:
+        values[f"bias/{p.name}"] = _per_channel(p, real_bias(graph, p))
+    with torch.no_grad():
+        for name, parameter in parameter_names(network).items():
+            parameter.copy_(torch.from_numpy(values[name]))
+    return network
+
+
+def spec_of(graph: Graph) -> NetworkSpec:
+    """The description of what `graph` settles: its populations in real units, its couplings."""
+    if len(graph.sources) != 1:
+        problem = f"it has {len(graph.sources)} inputs, and a network has 1"
+        raise GraphError(f"graph '{graph.name}'", problem, "read back what `compile` wrote")
+    return NetworkSpec(
+        name=graph.name,
+        input=InputSpec(shape=graph.sources[0].shape),
+        populations=tuple(
+            PopulationSpec(name=p.name, shape=p.shape, box=real_box(p)) for p in graph.neurons
+        ),
+        couplings=tuple(_coupling(graph, p) for p in forward(graph)),
+        output=graph.output,
+        cost="squared-error" if graph.cost == SQUARED_ERROR else "cross-entropy",
+    )
+
+
+def forward(graph: Graph) -> tuple[Projection, ...]:
+    """The forward projection of each weight, in the order of the weights."""
+    return tuple(forward_of(graph, weight) for weight in graph.ties)
+
+
+def real_box(p: Population) -> tuple[float, float] | None:
+    """Box of `p` in real units."""
+    if p.box is None:
+        return None
+    low, high = (p.readout.offset + p.readout.gain * edge for edge in p.box)
+    return low, high
+
+
+def real_weight(graph: Graph, p: Projection) -> np.ndarray:
+    """Weight of the forward projection `p` in real units, float64."""
+    weight = graph.arrays[p.weight]
+    if not graph.quantised:
+        return weight.astype(np.float64)
+    shifts = None if p.exponent is None else graph.arrays[p.exponent]
+    tied = next(q for q in graph.projections if q.weight == p.weight)
+    return shift_channels(weight, shifts) * weight_unit(graph, tied)
+
+
+def real_bias(graph: Graph, p: Population) -> np.ndarray:
+    """Bias of each neuron of `p` in real units, without what `fold_boxes` put into it."""
+    one = 1 if p.state is None else p.state.one
+    return true_bias(graph, p) * p.readout.gain / one
+
+
+def _coupling(graph: Graph, p: Projection) -> CouplingSpec:
+    if isinstance(p.operator, Dense):
+        return CouplingSpec(pre=p.pre, post=p.post)
+    assert isinstance(p.operator, Conv)
+    kernel = graph.arrays[p.weight].shape[-1]
+    stride, padding = p.operator.stride, p.operator.padding
+    return CouplingSpec(
+        pre=p.pre, post=p.post, kind="conv", kernel=kernel, stride=stride, padding=padding
+    )
+
+
+def _per_channel(p: Population, bias: np.ndarray) -> np.ndarray:
+    """One bias a channel; warns where the neurons of a channel differ."""
+    channels = bias.reshape(len(bias), -1)
+    spread = float(np.ptp(channels, axis=1).max()) / abs(p.readout.gain)
+    if spread > UNEVEN:
+        warnings.warn(
+            f"population '{p.name}': biases within a channel differ by up to {spread:.2g} box "
+            f"heights, and the network takes their median; a normalised input, coarse weights or "
+            f"dead neurons cause this",
+            UnevenBiasWarning,
+            stacklevel=3,
+        )
+    return np.median(channels, axis=1)
+
+
+def write_model(program: Program, path: str | Path, **notes: Any) -> Path:
+    """Write the network of `program` as a model directory, with `notes` as its metadata.
+
+    Raises
+    ------
+    ModelError
+        If `path` holds something else, or the disk refuses.
+    GraphError
+        See `network_of`.
+    """
+    metadata = {"target": program.target, "code": program.graph.encoding, **notes}
+    return save_model(Model(network_of(program.graph), metadata), path)

@@ -1,0 +1,220 @@
+"""What a target is, and the records that it exchanges with its callers."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.ir.graph import Graph
+from compilers.pipeline import Pass
+from compilers.program import Program
+
+if TYPE_CHECKING:
+    from targets.interface.session import Session
+
+Options = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+class Feature(enum.Enum):
+    """What a target may or may not be able to do."""
+
+    GRADED = "graded"
+    SIGMA_DELTA = "sigma-delta"
+    SPIKE = "spike"
+    FIXED_POINT = "fixed point"
+    NUDGED_PHASE = "nudged phase"
+    PROBES = "probes"
+    LEARNING = "learning"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a target can run here; if not, `reason` says what is missing and how to get it.
+
+    Of one that can, `reason` may say what to know before one relies on it.
+    """
+
+    available: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What one phase did, for N samples over T steps.
+
+    Attributes
+    ----------
+    outputs : ndarray, (N, *output shape)
+        Readout of the output population in real units.
+    events : dict of ndarray, (T, N)
+        Messages sent, by population.
+    synops : dict of ndarray, (T, N)
+        Synaptic operations that those messages caused, by sending population.
+    probes : dict of ndarray, (T, N, *shape)
+        Probed variables, keyed ``"population.variable"``; graph units (integers if quantised).
+        Variables: ``v`` (membrane), ``z`` (clipped state), ``message``, and ``u`` (filtered
+        current) of spiking populations; ``z`` of a spiking population does not exist.
+    saturations : dict of int
+        Values that met the end of their number format, by population; empty in floating point.
+    """
+
+    outputs: np.ndarray
+    events: Mapping[str, np.ndarray]
+    synops: Mapping[str, np.ndarray]
+    probes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    saturations: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PhaseResult]) -> PhaseResult:
+        """The result of the samples of all `parts`, one after another."""
+
+        def by_name(record: str) -> dict[str, np.ndarray]:
+            records = [getattr(part, record) for part in parts]
+            return {name: np.concatenate([r[name] for r in records], 1) for name in records[0]}
+
+        return cls(
+            outputs=np.concatenate([part.outputs for part in parts]),
+            events=by_name("events"),
+            synops=by_name("synops"),
+            probes=by_name("probes"),
+            saturations={
+                name: sum(part.saturations[name] for part in parts) for name in parts[0].saturations
+            },
+        )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Phases by name, in the order they ran; `seconds` is the wall time of all samples."""
+
+    phases: Mapping[str, PhaseResult]
+    seconds: float
+
+    @property
+    def free(self) -> PhaseResult:
+        """The first phase."""
+        return next(iter(self.phases.values()))
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class with the largest output after the free phase, (N,)."""
+        return self.free.outputs.reshape(len(self.free.outputs), -1).argmax(1)
+
+    @property
+    def events_per_sample(self) -> float:
+        """Messages of the free phase, all populations, mean over samples."""
+        return float(np.mean(sum(e.sum(0) for e in self.free.events.values())))
+
+    @property
+    def synops_per_sample(self) -> float:
+        """Synaptic operations of the free phase, all populations, mean over samples."""
+        return float(np.mean(sum(e.sum(0) for e in self.free.synops.values())))
+
+
+@dataclass(frozen=True)
+class LearnResult:
+    """What N samples taught, in the order in which they came.
+
+    Attributes
+    ----------
+    predictions : ndarray, (N,)
+        Class with the largest output of the free phase, before the sample changed anything.
+    commits : int
+        How often the weights changed.
+    events_per_sample, synops_per_sample : float
+        Messages and synaptic operations of all phases, mean over samples.
+    changed : float
+        Mean |change| of a weight at a commit, in real units.
+    clipped : int
+        Integer weights and tags that met the end of their range at a commit.
+    seconds : float
+        Wall time.
+    """
+
+    predictions: np.ndarray
+    commits: int
+    events_per_sample: float
+    synops_per_sample: float
+    changed: float
+    clipped: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """An estimate, with where its constants come from.
+
+    Attributes
+    ----------
+    energy_joule : float
+        Energy of one inference (free phase).
+    seconds : float
+        Time of one inference on the modelled hardware.
+    source : str
+        Origin of the constants.
+    parts : mapping of str to float
+        `energy_joule` by what it is spent on, in joule; empty where that is not known.
+    memory_bytes : float
+        Weights and states that one inference reads and writes.
+    learning_joule : float, optional
+        Energy of one learning step, all phases and the change of every weight; None where the run
+        had no nudged phase, or the hardware does not change weights.
+    """
+
+    energy_joule: float
+    seconds: float
+    source: str
+    parts: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: float = 0.0
+    learning_joule: float | None = None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One target. A module or package of `targets` that holds a ``BACKEND`` is discovered.
+
+    ``tolerance`` is the largest difference to the reference in any probed state at any step;
+    ``unsupported`` maps each `Feature` that the target lacks to the reason. A target that takes
+    options has them in a mapping ``options``, by name with their defaults; the compiler refuses
+    any other.
+    """
+
+    name: str
+    summary: str
+    tolerance: float
+    unsupported: Mapping[Feature, str]
+
+    def available(self) -> Availability:
+        """Whether it can run here, and if not, what is missing and how to get it."""
+        ...
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """The hardware's limits, each with its source."""
+        ...
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """Passes that the target adds after the common ones."""
+        ...
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """Every limit that `graph` breaks, all at once; pure."""
+        ...
+
+    def emit(self, graph: Graph) -> Program:
+        """The program of `graph`: inspectable and serialisable."""
+        ...
+
+    def open(self, program: Program) -> Session:
+        """Load `program`; `TargetError` if the target is unavailable or lacks a feature."""
+        ...
+
+    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
+        """Energy and time of one inference, estimated from the events of `result`."""
+        ...

@@ -1,0 +1,69 @@
+"""A backend, but for its simulator: what a target on this computer need not say for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.ir.graph import Graph
+from compilers.pipeline import Pass
+from compilers.program import Program, versions
+from targets.interface.energy import estimate_on_loihi
+from targets.interface.protocols import (
+    Availability,
+    CostEstimate,
+    Feature,
+    Options,
+    RunResult,
+)
+from targets.interface.refusals import refuse_unready, unrunnable
+from targets.interface.session import Session
+from targets.interface.simulator import Simulator, SimulatorSession
+
+
+class SimulatedBackend:
+    """A graph runs as it is, on a `Simulator`; see `targets.interface.protocols.Backend`.
+
+    A subclass has a `name`, a `summary` and a `simulator`, and overrides what is otherwise: what it
+    lacks, what has to be installed, which limits there are.
+    """
+
+    name: str
+    summary: str
+    tolerance = 0.0
+    options: Mapping[str, Any] = {}
+    unsupported: Mapping[Feature, str] = {}
+
+    def available(self) -> Availability:
+        """Always."""
+        return Availability(True)
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """None."""
+        return HardwareLimits(self.name)
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """None: a graph runs as it is."""
+        return ()
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """What no simulator can step through."""
+        return unrunnable(graph)
+
+    def emit(self, graph: Graph) -> Program:
+        """The graph itself is the program."""
+        return Program(target=self.name, graph=graph, provenance=versions())
+
+    def open(self, program: Program) -> Session:
+        """Load `program`; `TargetError` if it cannot run here."""
+        refuse_unready(self, program.graph)
+        return SimulatorSession(program, self.simulator(program))
+
+    def simulator(self, program: Program) -> Simulator:
+        """What runs `program`."""
+        raise NotImplementedError
+
+    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
+        """Energy and time on the nominal hardware; see `targets.interface.energy`."""
+        return estimate_on_loihi(program, result)

@@ -1,0 +1,1 @@
+"""What a projection computes with on Lava: ours in NumPy, and the processes of Lava itself."""

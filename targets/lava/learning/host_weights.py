@@ -1,0 +1,79 @@
+"""The session's side of learning: a learner's values go to the board, and come back changed."""
+
+from __future__ import annotations
+
+from compilers.ir.graph import Graph
+from compilers.learning.plastic_weights import Learner
+from targets.lava.connections.replicas import Copy, copies, copy_field, unlearnable
+from targets.lava.runtime.layout import WRITES, tag_field, tally_field, weight_field
+from targets.lava.runtime.shared_memory import Board
+
+
+class Student:
+    """The plastic part of a graph, wherever its present values are.
+
+    While processes run, those on their board are the present ones; `read` fetches them. A network
+    that fails takes with it what it has learnt since.
+
+    Attributes
+    ----------
+    learner : Learner
+        The values as of the last `read`.
+
+    Raises
+    ------
+    GraphError
+        If nothing in the graph learns.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.learner = Learner(graph)
+        self._size = sum(weight.size for weight in self.learner.weights.values())
+        self._ahead = 0
+        self._copies = () if unlearnable(graph) else tuple(copies(graph).values())
+
+    @property
+    def commits(self) -> int:
+        """Commits so far, those on the board included."""
+        return self.learner.commits + self._ahead
+
+    def write(self, board: Board) -> None:
+        """Let the processes of `board`, which are idle, go on from here."""
+        self._ahead = 0
+        for name in self.learner.weights:
+            board[tally_field(name)][:] = 0
+            if weight_field(name) in board:
+                board[weight_field(name)][...] = self.learner.weights[name]
+                board[tag_field(name)][...] = self.learner.tags[name]
+        if WRITES in board:
+            for copy in self._copies:
+                weight = self.learner.weights[self._name(copy)]
+                board[copy_field(copy.name)][...] = copy.matrix(weight)
+            board[WRITES][0] += 1
+
+    def note(self, commits: int) -> None:
+        """The processes have made so many commits more."""
+        self._ahead += commits
+
+    def read(self, board: Board) -> None:
+        """Take what the processes of `board`, which are idle, have learnt."""
+        learner = self.learner
+        for name in learner.weights:
+            if weight_field(name) in board:
+                learner.weights[name] = board[weight_field(name)].copy()
+                learner.tags[name] = board[tag_field(name)].copy()
+            total, clipped = board[tally_field(name)]
+            learner.changed += float(total) / self._size
+            learner.clipped += int(clipped)
+            board[tally_field(name)][:] = 0
+        if WRITES in board and self._ahead:
+            for copy in self._copies:
+                if not copy.backward:
+                    held = learner.weights[self._name(copy)]
+                    found = copy.weight(board[copy_field(copy.name)], held.shape)
+                    learner.weights[self._name(copy)] = found.astype(held.dtype)
+        learner.commits += self._ahead
+        self._ahead = 0
+
+    def _name(self, copy: Copy) -> str:
+        return self.learner.graph.plasticity[copy.index].weight

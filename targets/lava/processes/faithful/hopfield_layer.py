@@ -1,0 +1,167 @@
+"""A layer of a Hopfield network: a population with all the projections that end at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.model.sub.model import AbstractSubProcessModel
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from compilers.ir.graph import Projection
+from targets.lava.connections.arithmetic import gain
+from targets.lava.processes.faithful.learning_dense import Gate
+from targets.lava.processes.faithful.phase_controller import ControlledModel
+from targets.lava.processes.neurons import CONTROL_WORDS
+
+
+@dataclass(frozen=True)
+class Afferent:
+    """A projection that ends at a layer.
+
+    Attributes
+    ----------
+    process : type
+        Dense, Sparse, `Synapses`, or LearningDense.
+    params : dict
+        What the Process is made with.
+    inputs : int
+        Number of sending neurons.
+    adds_up : bool
+        Whether messages are changes, whose currents the neurons hold.
+    gate : mapping, optional
+        What the `Gate` of a projection that learns is made with.
+    """
+
+    process: type[AbstractProcess]
+    params: Mapping[str, Any]
+    inputs: int
+    adds_up: bool
+    gate: Mapping[str, Any] | None = None
+
+
+class HopfieldLayer(AbstractProcess):
+    """Neurons and their synapses, forward and feedback, as one Process.
+
+    Parameters
+    ----------
+    neurons : tuple
+        Process class of the population and its parameters.
+    afferents : sequence of Afferent
+        The projections that end here.
+    nudged : bool
+        Whether a nudge acts here; then there are `a_in` for its current and `z_out` for it to see.
+
+    Ports: `s_in_K` takes the messages of projection number K, `c_in` the phase controller's word,
+    `s_out` carries the messages of the population.
+    """
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        shape = params["neurons"][1]["shape"]
+        for k, afferent in enumerate(params["afferents"]):
+            setattr(self, f"s_in_{k}", InPort(shape=(afferent.inputs,)))
+        self.c_in = InPort(shape=(CONTROL_WORDS,))
+        self.s_out = OutPort(shape=shape)
+        if params["nudged"]:
+            self.a_in = InPort(shape=shape)
+            self.z_out = OutPort(shape=shape)
+
+
+@implements(proc=HopfieldLayer, protocol=LoihiProtocol)
+@tag("floating_pt", "fixed_pt")
+class PyHopfieldLayer(AbstractSubProcessModel):
+    """Model of `HopfieldLayer`: one Process for the population, one for each projection."""
+
+    def __init__(self, proc: AbstractProcess) -> None:
+        kind, params = proc.proc_params["neurons"]
+        self.neurons = kind(**params)
+        proc.c_in.connect(self.neurons.c_in)
+        self.neurons.s_out.connect(proc.s_out)
+        if proc.proc_params["nudged"]:
+            proc.a_in.connect(self.neurons.a_in)
+            self.neurons.z_out.connect(proc.z_out)
+        for k, afferent in enumerate(proc.proc_params["afferents"]):
+            synapses = afferent.process(**afferent.params)
+            setattr(self, f"synapses_{k}", synapses)  # Lava looks for attributes that are Processes
+            getattr(proc, f"s_in_{k}").connect(synapses.s_in)
+            synapses.a_out.connect(self.neurons.x_in if afferent.adds_up else self.neurons.a_in)
+            if isinstance(synapses, Synapses):
+                proc.c_in.connect(synapses.c_in)
+            if afferent.gate is not None:
+                gate = Gate(**afferent.gate)
+                setattr(self, f"gate_{k}", gate)
+                proc.c_in.connect(gate.c_in)
+                self.neurons.t_out.connect(synapses.s_in_y1)
+                gate.y2.connect(synapses.s_in_y2)
+                gate.y3.connect(synapses.s_in_y3)
+
+
+class Synapses(AbstractProcess):
+    """A projection whose integers do not fit the stock processes; holds one step back like those.
+
+    Ports: `s_in` (pre neurons,), `a_out` (post neurons,), `c_in` for the phase controller's word.
+    Of changes, `a_out` carries the change of the current.
+    """
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.s_in = InPort(shape=(params["inputs"],))
+        self.a_out = OutPort(shape=(params["outputs"],))
+        self.c_in = InPort(shape=(CONTROL_WORDS,))
+
+
+@implements(proc=Synapses, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PySynapsesFixed(ControlledModel):
+    """Fixed-point model of `Synapses`.
+
+    `settled` is the sum of messages without the one in flight, which comes again as a phase is
+    loaded. No array is ever written to.
+    """
+
+    memory: ClassVar[tuple[str, ...]] = ("settled",)
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.projection: Projection = proc_params["projection"]
+        self.weights: Any = proc_params["weights"]
+        self.adds_up: bool = proc_params["adds_up"]
+        self.silence = np.zeros(proc_params["outputs"], np.int64)
+        self.current = self.silence
+
+    def rest(self) -> None:
+        """Nothing has added up."""
+        self.settled = self.silence
+
+    def load(self) -> None:
+        """Take the message in flight again."""
+        self.total, self.held = self.settled, gain(self.projection, self.settled)
+        self.advance()
+
+    def advance(self) -> None:
+        """Send the current of the last message, weigh the next."""
+        self.a_out.send(self.current)
+        message = self.s_in.recv()
+        self.settled = self.total
+        if not message.any():
+            self.current = self.silence
+        elif self.adds_up:
+            self.total = self.total + self.weights.dot(message)
+            before, self.held = self.held, gain(self.projection, self.total)
+            self.current = self.held - before
+        else:
+            self.current = gain(self.projection, self.weights.dot(message))

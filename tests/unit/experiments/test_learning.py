@@ -1,0 +1,293 @@
+"""Claims about learning runs: order, points, agreement with EP, and going on where one stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import compilers
+import targets
+from compilers.program import Program, load_program
+from ep_neuro.data import datasets
+from ep_neuro.data.datasets import Dataset
+from ep_neuro.errors import ConfigError, GraphError, ProgramError, TargetError
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.network import Network
+from targets.experiments.onchip import learning
+from targets.experiments.onchip.gradient_alignment import compare_updates, ep_step, weights_of
+from targets.experiments.onchip.learning import learn, plastic
+from targets.experiments.onchip.monitors import Probes
+from targets.experiments.onchip.run_state import FIGURES, LAST, METRICS, load_state
+from targets.experiments.onchip.schedule import Plan
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """Few digits to validate and test on."""
+    found = datasets.load("digits")
+    return replace(found, val=found.val.head(40), test=found.test.head(60))
+
+
+def program(code: str = "graded", bits: int | None = None, rate: float = 1.0) -> Program:
+    """The dense digits network from fresh weights, ready to learn in a few steps."""
+    network = Network(zoo("digits_dense"), 0)
+    return plastic(compilers.compile(network, code=code, bits=bits, steps=16), rate=rate)
+
+
+@pytest.fixture(scope="module")
+def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of 20 samples in batches of 10."""
+    out = tmp_path_factory.mktemp("run")
+    learn(program(), digits, Plan(samples=20, batch=10, points=1), out=out)
+    return out
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), st.integers(1, 50), st.integers(1, 30), st.integers(1, 120))
+def test_each_pass_takes_every_sample_once(samples: int, batch: int, points: int, n: int) -> None:
+    plan = Plan(samples, batch, points=points)
+    order = plan.order(n)
+    assert len(order) == samples
+    for first in range(0, samples - n + 1, n):
+        assert sorted(order[first : first + n]) == list(range(n))
+    assert plan.stops[-1] == samples
+    assert all(stop % batch == 0 for stop in plan.stops[:-1])
+    assert len(plan.stops) <= points
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 5))
+def test_more_samples_go_on_in_the_same_order(a: int, b: int, seed: int) -> None:
+    short, long = (Plan(n, seed=seed).order(100) for n in sorted((a, b)))
+    np.testing.assert_array_equal(long[: len(short)], short)
+
+
+@pytest.mark.parametrize(
+    ("samples", "between"), [(1, 1000), (1000, 1000), (60_000, 1000), (600_000, 6000)]
+)
+def test_a_long_run_is_saved_every_thousand_samples_or_a_hundred_times(
+    samples: int, between: int
+) -> None:
+    stops = [0, *Plan.of(samples, batch=8).stops]
+    assert np.diff(stops).max() <= between
+    assert len(stops) <= 101
+
+
+@pytest.mark.parametrize("field", ["samples", "batch", "points"])
+def test_a_plan_of_nothing_is_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"learning, {field}: 0 is below 1"):
+        Plan(**{field: 0})
+
+
+@given(st.integers(1, 1000), st.floats(0.01, 1))
+def test_a_rate_falls_by_equal_factors_to_its_share(samples: int, share: float) -> None:
+    plan = Plan(samples, anneal=share)
+    assert plan.rate_scale(0) == 1
+    assert plan.rate_scale(samples) == pytest.approx(share)
+    assert plan.rate_scale(samples // 2) ** 2 >= share * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match="learning, anneal"):
+        Plan(anneal=share)
+
+
+# --- becoming plastic --------------------------------------------------------------------------
+
+
+def test_a_program_without_a_rule_gets_that_of_its_encoding_and_says_so() -> None:
+    told: list[str] = []
+    for code, rule in (("graded", "contrastive"), ("spike", "spike-average")):
+        plain = compilers.compile(Network(zoo("digits_dense"), 0), code=code)
+        made = plastic(plain, log=told.append)
+        assert {r.rule.name for r in made.graph.plasticity} == {rule}
+        assert f"it takes '{rule}' at rate 0.1" in told[-1]
+
+
+def test_a_rate_replaces_that_of_the_program_and_nothing_else() -> None:
+    slow = compilers.compile(Network(zoo("digits_dense"), 0), learn="one-sided")
+    fast = plastic(slow, rate=1.0)
+    assert [r.rule.name for r in fast.graph.plasticity] == ["one-sided"] * 4
+    for a, b in zip(slow.graph.plasticity, fast.graph.plasticity, strict=True):
+        assert b.rate == pytest.approx(10 * a.rate)
+        assert replace(b, rate=a.rate) == a
+    assert fast.graph.phases == slow.graph.phases
+    assert plastic(slow) is slow
+
+
+@pytest.mark.parametrize("learn", [None, "one-sided"])
+def test_what_comes_into_the_output_can_have_a_rate_of_its_own(learn: str | None) -> None:
+    plain = compilers.compile(Network(zoo("digits_dense"), 0), learn=learn)
+    graph = plastic(plain, rate=1.0, output_rate=0.25).graph
+    contrast = sum(p.sign * p.nudge for p in graph.phases)
+    assert {r.weight: pytest.approx(r.rate * contrast) for r in graph.plasticity} == {
+        **{"weight/input->h1": 1.0, "bias/h1": 1.0},
+        **{"weight/h1->output": 0.25, "bias/output": 0.25},
+    }
+    slower = plastic(plastic(plain, rate=1.0), output_rate=0.25).graph
+    assert slower.plasticity == graph.plasticity
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+def test_a_rate_that_teaches_nothing_is_refused(rate: float) -> None:
+    with pytest.raises(GraphError, match="rate"):
+        program(rate=rate)
+
+
+def test_a_target_that_cannot_learn_is_refused_with_its_reason() -> None:
+    network = Network(zoo("digits_dense"), 0)
+    with pytest.raises(TargetError, match=r"target 'loihi2': it cannot learn: .*; compile for"):
+        plastic(compilers.compile(network, target="loihi2"))
+
+
+# --- agreement with EP -------------------------------------------------------------------------
+
+
+def test_the_update_of_one_batch_points_where_ep_points(digits: Dataset) -> None:
+    few = digits.train.head(20)
+    made = plastic(compilers.compile(Network(zoo("digits_dense"), 0), steps=64), rate=0.1)
+    with targets.learner(made) as session:
+        session.learn(few.x, few.y, batch=20)
+        after = session.learnt()
+    step = ep_step(made.graph, few.x, few.y)
+    found = compare_updates(weights_of(made.graph), weights_of(after.graph), step)
+    assert found.cosine > 0.999
+    assert found.sign > 0.98
+
+
+def test_comparing_tells_signs_and_directions_apart() -> None:
+    before = {"a": np.zeros(4)}
+    after = {"a": np.array([1.0, -1.0, 1.0, 0.0])}
+    found = compare_updates(before, after, {"a": np.array([2.0, -2.0, -2.0, 5.0])})
+    assert found.sign == pytest.approx(2 / 3)  # what did not move has no sign
+    assert found.cosine == pytest.approx(2 / np.sqrt(3 * 37))
+    assert np.isnan(compare_updates(before, before, after).sign)
+
+
+# --- the run -----------------------------------------------------------------------------------
+
+
+def test_a_run_learns_and_takes_down_what_happened(digits: Dataset, tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    plan = Plan(samples=600, batch=10, points=4)
+    learnt = learn(
+        program(rate=0.2), digits, plan, out=tmp_path, monitor=lambda *facts: told.append(facts)
+    )
+    found = learnt.fields()
+    assert found["accuracy_after"] > found["accuracy_before"] + 0.3
+    assert found["samples"] == 600
+    assert found["weight_bits"] is None
+    assert found["energy_joule"] > 0
+    assert found["sign_agreement"] > 0.65
+    assert found["events_per_sample"] > 0
+    assert [r["samples"] for r in learnt.history] == [0, 150, 300, 450, 600]
+    assert [done for done, _, _ in told] == list(range(10, 601, 10))
+    assert "while learning" in told[-1][2]
+    lines = (tmp_path / METRICS).read_text().splitlines()
+    assert json.loads(lines[-1])["val_accuracy"] == learnt.history[-1]["val_accuracy"]
+    assert [p.name for p in learnt.figures] == list(FIGURES)
+    assert all(p.is_file() for p in learnt.figures)
+
+
+def test_the_learnt_program_gives_the_accuracy_that_was_reported(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    learnt = learn(program(bits=8), digits, Plan(samples=60, batch=20, points=2))
+    learning.write(learnt, tmp_path / "p")
+    loaded = load_program(tmp_path / "p")
+    assert loaded.provenance["learnt.samples"] == "60"
+    with targets.open(loaded) as session:
+        right = session.settle(digits.test.x).predictions == digits.test.y
+    assert right.mean() == learnt.accuracy_after
+
+
+@pytest.mark.parametrize(("code", "bits"), [("graded", None), ("spike", 8)])
+def test_a_run_that_stopped_goes_on_to_the_same_weights(
+    code: str, bits: int | None, digits: Dataset, tmp_path: Path
+) -> None:
+    plan, made = Plan(samples=45, batch=5, points=3, anneal=0.1), program(code, bits)
+    whole = learn(made, digits, plan)
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == 35:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(made, digits, plan, out=tmp_path, monitor=stop)
+    saved = load_state(tmp_path / LAST)
+    assert saved is not None
+    assert saved.facts["history"][-1]["samples"] == 30
+    done: list[int] = []
+    again = learn(
+        made, digits, plan, out=tmp_path, resume=True, monitor=lambda n, *_: done.append(n)
+    )
+    assert done[0] == 35
+    assert again.program.digest() == whole.program.digest()
+    assert again.accuracy_before == whole.accuracy_before
+    for a, b in zip(whole.history, again.history, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "seconds"}, nan_ok=True
+        )
+
+
+def test_a_finished_run_can_learn_more(digits: Dataset, finished: Path, tmp_path: Path) -> None:
+    made, out = program(), shutil.copytree(finished, tmp_path / "run")
+    more = learn(made, digits, Plan(samples=40, batch=10, points=1), out=out, resume=True)
+    whole = learn(made, digits, Plan(samples=40, batch=10, points=1))
+    for name, weight in whole.program.graph.arrays.items():
+        np.testing.assert_array_equal(more.program.graph.arrays[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("plan", "rate", "problem"),
+    [
+        (Plan(samples=20, batch=5), 1.0, "its batch was 10, and now is 5"),
+        (Plan(samples=20, batch=10, seed=1), 1.0, "its seed was 0, and now is 1"),
+        (Plan(samples=20, batch=10), 2.0, "its program was"),
+        (Plan(samples=20, batch=10, anneal=0.5), 1.0, "its anneal was 1.0, and now is 0.5"),
+        (Plan(samples=10, batch=10), 1.0, "20 samples are learnt, and 10 are asked for"),
+    ],
+)
+def test_resuming_something_else_is_refused(
+    plan: Plan, rate: float, problem: str, digits: Dataset, finished: Path
+) -> None:
+    with pytest.raises(ConfigError, match=problem) as raised:
+        learn(program(rate=rate), digits, plan, out=finished, resume=True)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["state.json", "memory.safetensors"])
+def test_a_damaged_state_is_refused_in_one_line(name: str, finished: Path, tmp_path: Path) -> None:
+    state = shutil.copytree(finished / LAST, tmp_path / LAST)
+    content = (state / name).read_bytes()
+    (state / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ProgramError, match="is damaged") as raised:
+        load_state(state)
+    assert "\n" not in str(raised.value)
+
+
+# --- probes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "bits"), [("graded", None), ("sigma-delta", 8), ("spike", 8)])
+def test_traces_are_states_in_real_units(code: str, bits: int | None, digits: Dataset) -> None:
+    made = program(code, bits)
+    probes = Probes(made.graph, digits.val, seed=0)
+    with targets.learner(made) as session:
+        seen = probes.look(session, made.graph)
+        outputs = session.settle(probes.sample.x, probes.sample.y).phases
+    for phase, result in outputs.items():
+        shown = seen[f"trace/output/{phase}"]
+        np.testing.assert_allclose(shown, result.outputs[0][probes.neurons["output"]], atol=1e-12)
+    weights = weights_of(made.graph)
+    for name, index in probes.synapses.items():
+        np.testing.assert_array_equal(seen[name], weights[name].ravel()[index])

@@ -1,0 +1,157 @@
+"""Claims about the text form of a graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compilers.ir.graph import (
+    Conv,
+    ConvTranspose,
+    Coupling,
+    Dense,
+    DenseTranspose,
+    FixedPoint,
+    Graded,
+    Graph,
+    Phase,
+    Population,
+    Projection,
+    Readout,
+    Rescale,
+    SigmaDelta,
+    Source,
+    Spiking,
+)
+from compilers.ir.text import parse_graph, print_graph
+from ep_neuro.errors import GraphError
+from tests.helpers.graphs import digits_like_residual, graph_of
+
+# Lone surrogates cannot be hashed as UTF-8, and no file or YAML key can hold one.
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+real = st.floats(allow_nan=False, allow_infinity=False)
+count = st.integers(-(2**40), 2**40)
+shapes = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
+formats = st.none() | st.builds(FixedPoint, count, count)
+boxes = st.none() | st.tuples(real, real)
+dynamics = st.one_of(
+    st.builds(Source),
+    st.builds(Graded, real),
+    st.builds(SigmaDelta, real, real, real, real),
+    st.builds(Spiking, real, real),
+)
+operators = st.one_of(
+    st.builds(Dense),
+    st.builds(DenseTranspose),
+    st.builds(Conv, count, count),
+    st.builds(ConvTranspose, count, count),
+)
+populations = st.builds(
+    Population,
+    *(text, shapes, dynamics, boxes, st.none() | text),
+    *(st.builds(Readout, real, real), formats, formats),
+)
+couplings = st.builds(Coupling, text, text, st.builds(Conv, count, count), text)
+projections = st.builds(
+    Projection,
+    *(text, text, operators, text, real, count),
+    *(st.none() | st.builds(Rescale, count, count), st.none() | text),
+)
+phases = st.builds(Phase, text, count, real, st.none() | text, count)
+arrays = st.sampled_from([np.float32, np.int32]).flatmap(
+    lambda dtype: shapes.map(lambda shape: np.arange(np.prod(shape), dtype=dtype).reshape(shape))
+)
+graphs = st.builds(
+    Graph,
+    name=text,
+    populations=st.lists(populations, max_size=3).map(tuple),
+    couplings=st.lists(couplings, max_size=2).map(tuple),
+    projections=st.lists(projections, max_size=3).map(tuple),
+    phases=st.lists(phases, max_size=2).map(tuple),
+    output=text,
+    encoding=st.sampled_from(["graded", "sigma-delta", "spike"]),
+    timestep=real,
+    provenance=st.dictionaries(text, text, max_size=3),
+    arrays=st.dictionaries(text, arrays, max_size=2),
+)
+
+
+@given(graphs)
+def test_parsing_undoes_printing(graph: Graph) -> None:
+    again = parse_graph(print_graph(graph), graph.arrays)
+    assert again.digest() == graph.digest()
+    assert again.populations == graph.populations
+    assert again.projections == graph.projections
+
+
+@given(graphs)
+def test_every_record_stands_on_one_line(graph: Graph) -> None:
+    records = 1 + sum(
+        map(len, (graph.provenance, graph.populations, graph.couplings, graph.projections))
+    )
+    records += len(graph.phases) + len(graph.arrays)
+    assert print_graph(graph).count("\n") == records
+
+
+def test_fields_at_their_default_are_left_out() -> None:
+    population = Population("h1", (16, 8, 8), SigmaDelta(leak=0.5), (0.0, 1.0), "bias/h1")
+    line = print_graph(Graph("g", (population,)), arrays=False).splitlines()[1]
+    assert line == (
+        'population("h1", shape=(16, 8, 8), dynamics=SigmaDelta(leak=0.5), '
+        'box=(0.0, 1.0), bias="bias/h1")'
+    )
+
+
+def test_numpy_numbers_print_as_plain_ones() -> None:
+    graph = Graph("g", (Population("h", (2,), Graded(np.float64(0.25)), (np.float32(0), 2.0)),))
+    assert "Graded(leak=0.25), box=(0.0, 2.0)" in print_graph(graph)
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "complaint"),
+    [
+        ("Source()", "Fountain()", "'Fountain' is no value"),
+        ("leak=0.5", "leek=0.5", "leek"),
+        ("leak=0.5", "leak='0.5'", "leak='0.5' is no float"),
+        ("shape=(10,)", "shape=10", "shape=10 is no tuple"),
+        ("shape=(10,)", "shape=(10", "not well formed"),
+        ("steps=12", "steps=True", "steps=True is no int"),
+        ("steps=12", "steps=__import__('os')", "'__import__' is no value"),
+        ('phase("free"', 'phrase("free"', "'phrase' is no record"),
+        ('encoding="sigma-delta"', 'encoding="morse"', "'morse' is none of"),
+    ],
+)
+def test_a_bad_line_is_named(found: str, instead: str, complaint: str) -> None:
+    graph = graph_of(digits_like_residual(), "sigma-delta")
+    lines = print_graph(graph).splitlines()
+    number = next(i for i, line in enumerate(lines) if found in line)
+    lines[number] = lines[number].replace(found, instead)
+    with pytest.raises(GraphError) as caught:
+        parse_graph("\n".join(lines), graph.arrays)
+    assert f"line {number + 1}:" in str(caught.value)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_that_are_missing_or_other_ones_are_refused() -> None:
+    graph = graph_of(digits_like_residual())
+    printed = print_graph(graph)
+    changed = {**graph.arrays, "bias/out": graph.arrays["bias/out"] + 1}
+    with pytest.raises(GraphError, match="the array given is"):
+        parse_graph(printed, changed)
+    changed.pop("bias/out")
+    with pytest.raises(GraphError, match="'bias/out' was not given"):
+        parse_graph(printed, changed)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_text_holds_exactly_one_graph(times: int) -> None:
+    with pytest.raises(GraphError, match=r"graph\(...\) records"):
+        parse_graph('graph("g", output="o", encoding="spike", timestep=1.0)\n' * times, {})
+
+
+def test_deep_nesting_is_an_error_and_no_crash() -> None:
+    with pytest.raises(GraphError):
+        parse_graph("phase(" + "(" * 5000 + ")" * 5000 + ")", {})

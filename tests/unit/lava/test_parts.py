@@ -1,0 +1,86 @@
+"""The parts of the Lava target that need no Lava: board, path, plan."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compilers.ir.graph import Dense, Projection
+from ep_neuro.network.architectures import digits_residual
+from targets.lava.connections.connection import Path
+from targets.lava.runtime.layout import partners, unreached
+from targets.lava.runtime.monitor import Recorder
+from targets.lava.runtime.shared_memory import Board, Order
+from tests.helpers.graphs import graph_of, random_residual_spec
+
+WEIGHT = np.random.default_rng(0).normal(size=(3, 4))
+
+
+def test_what_one_mapping_writes_the_other_reads() -> None:
+    layout = {"a": ("float64", (3, 5)), "b": ("int64", (7,))}
+    board = Board.create(layout)
+    other = Board(os.dup(board.fd), layout)
+    board["a"][1, 2] = 0.25
+    other["b"][:] = 7
+    board.write_order(Order(number=3, phase=1, start=0, steps=9, keep=1), nudge=-0.5)
+    assert other["a"][1, 2] == 0.25
+    assert board["b"].tolist() == [7] * 7
+    assert other.order == Order(3, 1, 0, 9, 1)
+    assert other.nudge == -0.5
+    board.close()
+    board.close()
+    assert other["a"][1, 2] == 0.25
+    other.close()
+
+
+@given(
+    delay=st.integers(1, 4),
+    sent=st.lists(st.lists(st.sampled_from([0.0, 0.5, -1.0]), min_size=4, max_size=4), min_size=8),
+)
+def test_changes_add_up_to_what_their_sum_would_cause(delay: int, sent: list[list[float]]) -> None:
+    projection = Projection("a", "b", Dense(), "w", scale=1.5, delay=delay)
+    path = Path(projection, WEIGHT, (1, 3), adds_up=True)
+    for t, message in enumerate(sent):
+        current = path.current(np.array([message]))
+        arrived = np.sum(sent[: max(0, t + 2 - delay)], axis=0) + np.zeros(4)
+        np.testing.assert_allclose(current[0], 1.5 * WEIGHT @ arrived, atol=1e-12)
+
+
+@given(delay=st.integers(1, 4), seed=st.integers(0, 99))
+def test_a_value_arrives_after_its_delay_and_does_not_linger(delay: int, seed: int) -> None:
+    path = Path(Projection("a", "b", Dense(), "w", delay=delay), WEIGHT, (2, 3))
+    sent = np.random.default_rng(seed).normal(size=(6, 2, 4))
+    for t, message in enumerate(sent):
+        current = path.current(message)
+        wanted = sent[t + 1 - delay] @ WEIGHT.T if t + 1 >= delay else np.zeros((2, 3))
+        np.testing.assert_allclose(current, wanted, atol=1e-12)
+
+
+def test_every_feedback_finds_the_projection_it_is_tied_to() -> None:
+    graph = graph_of(digits_residual())
+    pairs = partners(graph)
+    assert [(p.pre, p.post) for p, _ in pairs] == [
+        *(("h1", "h2"), ("h2", "h3"), ("h3", "h4"), ("h2", "h4"), ("h4", "output")),
+    ]
+    assert all(mate is not None and mate.weight == p.weight for p, mate in pairs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_that_neurons_send_to_is_unreached(seed: int) -> None:
+    graph = graph_of(random_residual_spec(seed))
+    assert unreached(graph) == []
+
+
+def test_events_and_synaptic_operations_are_counted_per_sample() -> None:
+    layout = {"events/a": ("int64", (2, 2)), "synops/a": ("int64", (2, 2))}
+    board = Board.create(layout)
+    recorder = Recorder(board, "a", np.array([2, 3, 5]))
+    recorder.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]))
+    recorder.count(2, None)
+    assert board["events/a"].tolist() == [[2, 1], [0, 0]]
+    assert board["synops/a"].tolist() == [[8, 2], [0, 0]]
+    board.close()

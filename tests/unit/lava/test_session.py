@@ -1,0 +1,319 @@
+"""The Lava session: one network for many calls, equal to the reference whatever the batching."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compilers.ir.graph import Graded, Graph
+from compilers.program import Program
+from ep_neuro.errors import ConfigError, RunError, TargetError
+from ep_neuro.network.architectures import digits_dense
+from targets.interface.protocols import Backend
+from targets.interface.request import prepare
+from targets.lava import BACKEND
+from targets.lava.runtime.process import members
+from targets.lava.session import KEPT, LavaSession, make_plan, read_options
+from targets.reference import BACKEND as REFERENCE
+from tests.helpers.graphs import graph_of, random_residual_spec, samples
+
+pytestmark = pytest.mark.timeout(60)
+
+needs_lava = pytest.mark.skipif(
+    not BACKEND.available().available, reason=BACKEND.available().reason
+)
+
+
+def small_graph(encoding: Any = "graded", **options: Any) -> Graph:
+    return graph_of(random_residual_spec(3), encoding, **options)
+
+
+def opened(graph: Graph, **options: Any) -> LavaSession:
+    return BACKEND.open(Program("lava", graph, options))
+
+
+@pytest.fixture
+def session() -> Iterator[LavaSession]:
+    with opened(small_graph()) as session:
+        yield session
+
+
+def reference(graph: Graph, *args: Any, **options: Any) -> Any:
+    with REFERENCE.open(Program("reference", graph)) as session:
+        return session.settle(*args, **options)
+
+
+# --- equal to the reference --------------------------------------------------------------------
+
+
+@needs_lava
+@pytest.mark.parametrize("encoding", ["graded", "sigma-delta", "spike"])
+def test_delays_and_projections_without_partner_equal_the_reference(encoding: str) -> None:
+    graph = small_graph(encoding, delays=True)
+    _, *kept = graph.projections[::-1]
+    graph = replace(graph, projections=tuple(kept[::-1]))
+    x, y = samples(random_residual_spec(3), 5)
+    probes = [f"{p.name}.v" for p in graph.neurons]
+    with opened(graph) as session:
+        result = session.settle(x, y, probes=probes)
+    wanted = reference(graph, x, y, probes=probes)
+    for name, phase in result.phases.items():
+        for probe in probes:
+            np.testing.assert_allclose(
+                phase.probes[probe], wanted.phases[name].probes[probe], atol=1e-12
+            )
+        for population in phase.events:
+            np.testing.assert_array_equal(
+                phase.synops[population], wanted.phases[name].synops[population]
+            )
+
+
+@needs_lava
+def test_the_batching_changes_nothing_and_progress_counts_samples() -> None:
+    graph = small_graph("sigma-delta")
+    x, y = samples(random_residual_spec(3), 7)
+    done: list[tuple[int, int]] = []
+    with opened(graph, batch=3) as session:
+        result = session.settle(x, y, progress=lambda *counts: done.append(counts))
+    wanted = reference(graph, x, y)
+    for name, phase in result.phases.items():
+        np.testing.assert_allclose(phase.outputs, wanted.phases[name].outputs, atol=1e-12)
+        for population in phase.events:
+            np.testing.assert_array_equal(
+                phase.events[population], wanted.phases[name].events[population]
+            )
+    assert done == [(3, 7), (6, 7), (7, 7)]
+
+
+# --- one network for many calls ----------------------------------------------------------------
+
+
+@needs_lava
+def test_calls_that_fit_share_one_network_and_others_start_their_own(session: LavaSession) -> None:
+    x, y = samples(random_residual_spec(3), 4)
+
+    def group() -> int:
+        return session._network.guard.pid
+
+    first = session.settle(x, y)
+    started = group()
+    again = session.settle(x[:2], steps=3)
+    assert group() == started
+    assert again.free.events["out"].shape == (3, 2)
+    probed = session.settle(x, y, probes=["out.z"])
+    assert group() != started
+    np.testing.assert_array_equal(probed.free.outputs, first.free.outputs)
+    session.settle(x, y)  # what records more does for less
+    with_probes = group()
+    assert with_probes != started
+    for steps in range(20, 20 + KEPT):
+        session.settle(x, steps=steps)
+    assert members(started) == members(with_probes) == []
+
+
+@needs_lava
+def test_a_longer_run_than_planned_restarts_with_room_for_it(session: LavaSession) -> None:
+    x, _ = samples(random_residual_spec(3), 2)
+    session.settle(x, steps=2)
+    assert session.settle(x, steps=20).free.events["out"].shape == (20, 2)
+
+
+def test_batches_are_equal_in_size_and_within_the_memory_for_records() -> None:
+    graph = graph_of(digits_dense(), steps=10)
+    x, _ = samples(digits_dense(), 300)
+    assert make_plan(graph, prepare(graph, x), 128).batch == 100
+    probed = make_plan(graph, prepare(graph, x, probes=["h1.v"], steps=5000), 128)
+    assert 1 <= probed.batch <= 50
+
+
+# --- failures ----------------------------------------------------------------------------------
+
+
+def settle_for(seconds: float, session: LavaSession, x: np.ndarray) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        session.settle(x)
+
+
+@needs_lava
+def test_a_killed_process_is_an_error_in_time_and_the_session_recovers() -> None:
+    graph = graph_of(digits_dense())
+    x, _ = samples(digits_dense(), 4)
+    with opened(graph) as session:
+        wanted = session.settle(x).free.outputs
+        group = session._network.guard.pid
+        victim = sorted(set(members(group)) - {group})[3]
+        threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()
+        began = time.monotonic()
+        with pytest.raises(RunError, match="was killed by SIGKILL during '"):
+            settle_for(10.0, session, x)
+        assert time.monotonic() - began < 10
+        assert members(group) == []
+        np.testing.assert_array_equal(session.settle(x).free.outputs, wanted)
+
+
+@needs_lava
+def test_an_array_that_does_not_fit_names_the_process_and_the_cause() -> None:
+    graph = graph_of(digits_dense())
+    (weight,) = {p.weight for p in graph.into(graph.output)}
+    arrays = {**graph.arrays, weight: graph.arrays[weight][:, :-1]}
+    x, _ = samples(digits_dense(), 2)
+    with (
+        opened(replace(graph, arrays=arrays)) as session,
+        pytest.raises(RunError, match="lava process 'h1<->output': it raised ValueError"),
+    ):
+        session.settle(x)
+
+
+@needs_lava
+def test_a_phase_has_a_time_limit() -> None:
+    x, _ = samples(digits_dense(), 2)
+    with (
+        opened(graph_of(digits_dense(), steps=5000), time_limit=0.2) as session,
+        pytest.raises(RunError, match=r"had not ended after 0\.2 s, the limit 'time_limit'"),
+    ):
+        session.settle(x)
+
+
+@needs_lava
+def test_a_diverging_network_is_an_error() -> None:
+    graph = graph_of(digits_dense(), steps=400)
+    populations = tuple(
+        replace(p, box=None, dynamics=Graded(leak=1.0)) if p in graph.neurons else p
+        for p in graph.populations
+    )
+    arrays = {name: 50 * a for name, a in graph.arrays.items()}
+    x, _ = samples(digits_dense(), 2)
+    with (
+        opened(replace(graph, populations=populations, arrays=arrays)) as session,
+        pytest.raises(RunError, match="the output is not finite after 400 steps"),
+    ):
+        session.settle(x)
+
+
+@needs_lava
+def test_a_closed_session_refuses_work_and_leaves_nothing(session: LavaSession) -> None:
+    x, _ = samples(random_residual_spec(3), 2)
+    session.settle(x)
+    group = session._network.guard.pid
+    session.close()
+    session.close()
+    assert members(group) == []
+    with pytest.raises(RunError, match="it is closed"):
+        session.settle(x)
+
+
+@needs_lava
+def test_lava_writes_nothing_to_standard_output_or_error(
+    session: LavaSession, capfd: pytest.CaptureFixture[str]
+) -> None:
+    session.settle(samples(random_residual_spec(3), 2)[0])
+    session.close()
+    assert capfd.readouterr() == ("", "")
+
+
+# --- the backend -------------------------------------------------------------------------------
+
+
+def test_importing_the_target_imports_neither_lava_nor_torch() -> None:
+    code = "import sys, targets.lava; print({'lava', 'torch'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_it_is_a_backend_that_names_what_it_lacks() -> None:
+    assert isinstance(BACKEND, Backend)
+    assert set(BACKEND.unsupported) == set()
+
+
+def test_all_violations_are_found_at_once() -> None:
+    graph = small_graph()
+    graph = replace(graph, projections=(replace(graph.projections[-1], delay=0),))
+    alone = replace(graph.neurons[0], name="alone", bias=None)
+    graph = replace(graph, populations=(*graph.populations, alone))
+    found = [str(v) for v in BACKEND.check(graph)]
+    assert len(found) == 2
+    assert "feedback loops without a buffer" in found[0]
+    assert "alone" in found[1]
+    with pytest.raises(TargetError, match="2 violations in all"):
+        opened(graph)
+
+
+def test_a_feedback_loop_without_a_buffer_is_refused_before_anything_starts() -> None:
+    graph = small_graph()
+    *others, last = graph.projections
+    graph = replace(graph, projections=(*others, replace(last, delay=0)))
+    with pytest.raises(TargetError, match=f"delay {last.name} by 1 step") as caught:
+        opened(graph)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_that_is_quantised_in_part_is_refused() -> None:
+    graph = small_graph(bits=8)
+    _, *others = graph.populations
+    first, *rest = others
+    bare = replace(graph, populations=(graph.populations[0], replace(first, state=None), *rest))
+    assert [v.value for v in BACKEND.check(bare)] == [1]
+    assert "without a number format" in str(BACKEND.check(bare)[0])
+
+
+def test_integers_that_could_overflow_are_refused() -> None:
+    graph = small_graph(bits=8)
+    tied = {name: a for name, a in graph.arrays.items() if name in graph.ties}
+    wide = {name: a.astype(np.int64) * 2**40 for name, a in tied.items()}
+    violations = BACKEND.check(replace(graph, arrays={**graph.arrays, **wide}))
+    assert violations
+    assert all("exceed the limit" in str(v) for v in violations)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch": 0},
+        {"batch": 1.5},
+        {"time_limit": -1},
+        {"start_limit": "soon"},
+        {"lowering": "slow"},
+    ],
+)
+def test_an_option_out_of_range_is_refused(options: Mapping[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"option {next(iter(options))}"):
+        read_options(options)
+
+
+def test_a_program_lists_its_processes_one_for_each_coupling() -> None:
+    program = BACKEND.emit(graph_of(digits_dense(), "spike"))
+    lines = [line.split(maxsplit=1) for line in program.files["processes.txt"].splitlines()]
+    assert lines == [
+        ["Source", "input [1, 8, 8]"],
+        ["Spiking", "h1 [128]"],
+        ["Spiking", "output [10]"],
+        ["FromInput", "input->h1"],
+        ["Coupling", "h1<->output"],
+    ]
+
+
+def test_the_energy_of_a_run_grows_with_its_events() -> None:
+    graph = graph_of(digits_dense(), "sigma-delta")
+    x, _ = samples(digits_dense(), 3)
+    program = BACKEND.emit(graph)
+    few, many = (reference(graph, x, steps=n) for n in (4, 40))
+    costs = [BACKEND.estimate(program, result) for result in (few, many)]
+    assert 0 < costs[0].energy_joule < costs[1].energy_joule
+    assert "Davies" in costs[0].source
