@@ -16,7 +16,7 @@ from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import TargetError
 from targets.interface.protocols import Backend, Feature
 from targets.interface.session import Session
-from targets.interface.unavailable import BrokenBackend
+from targets.interface.unavailable import UnavailableBackend
 
 if TYPE_CHECKING:
     from compilers.program import Program
@@ -91,15 +91,15 @@ def _discover() -> dict[str, Backend]:
 def discover(package: str, path: list[str]) -> dict[str, Backend]:
     """Every backend in the folders `path` of `package`, by name.
 
-    A module that cannot be imported becomes a `BrokenBackend` that says why, so that one broken
-    target neither hides nor takes the others with it.
+    A module that cannot be imported becomes an `UnavailableBackend` that says why, so that one
+    broken target neither hides nor takes the others with it.
     """
     found: dict[str, Backend] = {}
     for module in sorted(pkgutil.iter_modules(path), key=lambda m: m.name):
         for backend in _backends_in(f"{package}.{module.name}", module.name):
             if backend.name in found:
                 problem = f"module '{module.name}' holds a second target called '{backend.name}'"
-                backend = BrokenBackend(module.name, problem, "rename one of them")
+                backend = UnavailableBackend(module.name, problem, "rename one of them")
             found[backend.name] = backend
     return found
 
@@ -110,7 +110,7 @@ def _backends_in(path: str, name: str) -> tuple[Backend, ...]:
         module = importlib.import_module(path)
     except Exception as error:
         problem = f"importing {path} failed ({type(error).__name__}: {error})"
-        return (BrokenBackend(name, problem, "correct the module, or remove it"),)
+        return (UnavailableBackend(name, problem, "correct the module, or remove it"),)
     held = (getattr(module, "BACKEND", None), *getattr(module, "BACKENDS", ()))
     return tuple(_conforming(one, path, name) for one in held if one is not None)
 
@@ -119,7 +119,7 @@ def _conforming(backend: object, path: str, name: str) -> Backend:
     if isinstance(backend, Backend):
         return backend
     problem = f"{path}.BACKEND is a {type(backend).__name__} without the methods of Backend"
-    return BrokenBackend(name, problem, "implement targets.interface.protocols.Backend")
+    return UnavailableBackend(name, problem, "implement targets.interface.protocols.Backend")
 
 
 def register(backend: Backend) -> None:

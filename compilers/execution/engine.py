@@ -17,7 +17,7 @@ from compilers.ir.graph import Graded, Graph, Phase, Population, SigmaDelta, Spi
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """Everything that a later phase needs in order to start from here: `t` steps after rest."""
 
     t: int
@@ -251,11 +251,11 @@ class Batch:
 
     # --- moments -------------------------------------------------------------------------------
 
-    def moment(self) -> Moment:
+    def moment(self) -> Snapshot:
         """A copy of what later steps depend on, the drive of input and bias apart."""
-        return Moment(self.t, tuple(values.clone() for values in self._kept()))
+        return Snapshot(self.t, tuple(values.clone() for values in self._kept()))
 
-    def go_to(self, moment: Moment) -> None:
+    def go_to(self, moment: Snapshot) -> None:
         """Go back to a moment of this batch."""
         self.t = moment.t
         for values, then in zip(self._kept(), moment.values, strict=True):

@@ -27,7 +27,7 @@ COMMITS = "commits"
 Memory = dict[str, np.ndarray]
 
 
-class Learner:
+class PlasticWeights:
     """The plastic part of `graph` and its present values.
 
     Attributes
@@ -223,4 +223,4 @@ def spread(values: np.ndarray, p: Population) -> np.ndarray:
     return np.broadcast_to(values.reshape(-1, *[1] * (len(p.shape) - 1)), p.shape)
 
 
-__all__ = ["Learner", "Memory", "fold_drive", "lifted", "spread", "true_bias"]
+__all__ = ["Memory", "PlasticWeights", "fold_drive", "lifted", "spread", "true_bias"]

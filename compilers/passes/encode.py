@@ -26,7 +26,7 @@ from compilers.ir.graph import (
     Spiking,
 )
 from compilers.ir.operators import adjoint, apply
-from ep_neuro.deployment.thresholds import Way, falls, usual_precision
+from ep_neuro.deployment.thresholds import Edge, falls, usual_precision
 from ep_neuro.errors import GraphError
 
 DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
@@ -102,7 +102,7 @@ def _balanced(graph: Graph, precision: float) -> dict[str, Parameter]:
     """Parameters of the thresholds by population, from the weights and the free phase."""
     neurons = {p.name: p.shape for p in graph.neurons}
     ways = [
-        Way(p.pre, p.post, _back(graph, p))
+        Edge(p.pre, p.post, _back(graph, p))
         for p in graph.projections
         if p.pre in neurons and isinstance(p.operator, Conv | Dense)
     ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ep_neuro.deployment.lowering import lower, refuse_unlowerable
 from ep_neuro.deployment.spectrum import LEAK_BITS, largest_leak
-from ep_neuro.deployment.thresholds import Fall, Way, falls, usual_precision
+from ep_neuro.deployment.thresholds import Edge, ThresholdSchedule, falls, usual_precision
 from ep_neuro.energy.activations import Clip
 from ep_neuro.energy.operators import Operators, arranged
 from ep_neuro.energy.spec import INPUT, CouplingSpec, NetworkSpec
@@ -73,11 +73,11 @@ class Deployment(BaseModel):
         return Schedule(method="synchronous", sweeps=self.steps, tolerance=self.tolerance)
 
     @property
-    def fall(self) -> Fall | None:
+    def fall(self) -> ThresholdSchedule | None:
         """The threshold of all populations; None where each has its own."""
         given = {"start": self.start, "end": self.end, "decay": self.decay}
         known = {name: value for name, value in given.items() if value is not None}
-        return Fall(**known) if known or self.precision is None else None
+        return ThresholdSchedule(**known) if known or self.precision is None else None
 
     def check_spec(self, spec: NetworkSpec) -> None:
         """Raise `GraphError` or `ConfigError` if `spec` cannot be deployed like this."""
@@ -129,14 +129,14 @@ class Neurons:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """The end of a phase, `t` steps after rest, and the states (N, *shape) as they are read."""
 
     t: int
     neurons: dict[str, Neurons]
     read: State
 
-    def doubled(self) -> Moment:
+    def doubled(self) -> Snapshot:
         """The same for the batch twice over; `read` stays."""
         return replace(self, neurons={p: n.doubled() for p, n in self.neurons.items()})
 
@@ -219,13 +219,15 @@ class Circuit:
         units = self.lowered.units
         return {p: units[p][0] + units[p][1] * v for p, v in z.items()}
 
-    def rest(self) -> Moment:
+    def rest(self) -> Snapshot:
         """Before the first step: membranes at 0, or half way to a spike."""
         zero = {p: torch.zeros_like(v) for p, v in self.constant.items()}
         start = 0.5 if self.how.code == "spike" else 0.0
-        return Moment(0, {p: Neurons(v + start, v, v, v, v) for p, v in zero.items()}, zero)
+        return Snapshot(0, {p: Neurons(v + start, v, v, v, v) for p, v in zero.items()}, zero)
 
-    def run(self, moment: Moment, steps: int, nudge: tuple[Tensor, Tensor] | None = None) -> Moment:
+    def run(
+        self, moment: Snapshot, steps: int, nudge: tuple[Tensor, Tensor] | None = None
+    ) -> Snapshot:
         """`steps` steps on from `moment`, nudged by (beta, target in graph units) if given."""
         neurons, output = moment.neurons, self.spec.output
         total = {p: torch.zeros_like(v) for p, v in self.constant.items()}
@@ -242,9 +244,9 @@ class Circuit:
             read = {p: spikes / (steps - steps // 2) for p, spikes in total.items()}
         else:
             read = {p: n.z for p, n in neurons.items()}
-        return Moment(moment.t + steps, neurons, read)
+        return Snapshot(moment.t + steps, neurons, read)
 
-    def result(self, moment: Moment) -> SettleResult:
+    def result(self, moment: Snapshot) -> SettleResult:
         """The states as read, in real units, and how far they are from the rest of their drive."""
         away = [self._clip(p, self.drive(moment.read, p)) - z for p, z in moment.read.items()]
         residual = torch.stack([a.abs().flatten(1).amax(1) for a in away]).amax(0)
@@ -321,13 +323,13 @@ class Circuit:
 
     # --- made once -----------------------------------------------------------------------------
 
-    def _falls(self) -> dict[str, Fall]:
+    def _falls(self) -> dict[str, ThresholdSchedule]:
         """How the threshold of each population falls, as the compiler's `encode` has it."""
         shapes = {p.name: p.shape for p in self.spec.populations}
         if self.how.fall is not None:
             return dict.fromkeys(shapes, self.how.fall)
         operators = Operators(self.lowered.held, self.spec.shapes)
-        ways = [Way(c.pre, c.post, self._back(operators, c)) for c in self.inner]
+        ways = [Edge(c.pre, c.post, self._back(operators, c)) for c in self.inner]
         precision = self.how.precision
         assert precision is not None
         if precision == "auto":

@@ -40,7 +40,7 @@ DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Way:
+class Edge:
     """A coupling as changes pass it, in graph units.
 
     ``back`` is the adjoint of the way forward, float64 (N, *post shape) to (N, *pre shape).
@@ -52,7 +52,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Fall:
+class ThresholdSchedule:
     """A threshold ``max(end, start * decay ** (t - 1))`` at step ``t``, in heights of the box."""
 
     start: float = 0.5
@@ -72,12 +72,12 @@ def usual_precision(cost: str) -> float:
 def falls(
     shapes: Mapping[str, tuple[int, ...]],
     output: str,
-    ways: Sequence[Way],
+    ways: Sequence[Edge],
     steps: int,
     precision: float = PRECISION,
     *,
     whole: bool = False,
-) -> dict[str, Fall]:
+) -> dict[str, ThresholdSchedule]:
     """How the threshold of each population falls.
 
     The last threshold is inversely proportional to what a message of the population moves at the
@@ -95,7 +95,7 @@ def falls(
         Shape of every population of neurons.
     output : str
         The population that is read.
-    ways : sequence of Way
+    ways : sequence of Edge
         All couplings between neurons.
     steps : int
         Length of the free phase.
@@ -106,7 +106,7 @@ def falls(
 
     Returns
     -------
-    dict of Fall
+    dict of ThresholdSchedule
         By population.
     """
     moved = sensitivities(shapes, output, ways)
@@ -122,12 +122,14 @@ def falls(
     if whole:
         steep = max(STEEPEST, HIGHEST ** (-1 / deepest))
         return {
-            name: Fall(_rounded(end * steep ** -depth[name]), _rounded(end), _rounded(steep))
+            name: ThresholdSchedule(
+                _rounded(end * steep ** -depth[name]), _rounded(end), _rounded(steep)
+            )
             for name, end in ends.items()
         }
     rate = (min(ends.values()) / START) ** (1 / (steps * (REACHED - SPREAD)))
     return {
-        name: Fall(
+        name: ThresholdSchedule(
             _rounded(START * rate ** (-steps * SPREAD * depth[name] / deepest)),
             _rounded(end),
             _rounded(rate),
@@ -137,7 +139,7 @@ def falls(
 
 
 def sensitivities(
-    shapes: Mapping[str, tuple[int, ...]], output: str, ways: Sequence[Way], seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]], output: str, ways: Sequence[Edge], seed: int = 0
 ) -> dict[str, float]:
     """What one neuron's message moves at the output, norm over the output, rms over the neurons.
 
@@ -163,7 +165,7 @@ def sensitivities(
     return {name: rms.get(name, 0.0) for name in shapes}
 
 
-def depths(shapes: Mapping[str, tuple[int, ...]], ways: Sequence[Way]) -> dict[str, int]:
+def depths(shapes: Mapping[str, tuple[int, ...]], ways: Sequence[Edge]) -> dict[str, int]:
     """Couplings on the longest path to each population from one that hears the input alone."""
     depth = dict.fromkeys(shapes, 0)
     for _ in range(len(shapes) - 1):

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ep_neuro.deployment.dynamics import Circuit, Deployment, Moment
+from ep_neuro.deployment.dynamics import Circuit, Deployment, Snapshot
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators.base import Estimator, register_estimator
@@ -73,7 +73,7 @@ class Deployed(Deployment, Estimator):
         return circuit.result(circuit.run(circuit.rest(), self.steps))
 
     def _smooth(
-        self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor
+        self, network: Network, circuit: Circuit, free: Snapshot, x: Tensor, y: Tensor
     ) -> tuple[Gradient, SettleResult]:
         with torch.no_grad():
             output = network.spec.output
@@ -88,7 +88,7 @@ class Deployed(Deployment, Estimator):
         return gradient, replace(nudged, state=circuit.real(nudged.state))
 
     def _encoded(
-        self, network: Network, circuit: Circuit, free: Moment, x: Tensor, y: Tensor
+        self, network: Network, circuit: Circuit, free: Snapshot, x: Tensor, y: Tensor
     ) -> tuple[Gradient, SettleResult]:
         with torch.no_grad():
             signs = y.new_ones(len(y), *[1] * (y.dim() - 1))

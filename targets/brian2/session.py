@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import script, side_by_side, weights_file
 from targets.brian2.monitors import phase_result, variable_of
-from targets.brian2.simulation.online_learning import Syllabus
+from targets.brian2.simulation.online_learning import CommitSchedule
 from targets.brian2.simulation.process import GUARD
 from targets.brian2.simulation.worker import (
     CHANGED,
@@ -29,12 +29,12 @@ from targets.brian2.simulation.worker import (
     NETWORK,
     PLASTIC,
     WEIGHTS,
-    Job,
+    ScriptRun,
     result_path,
 )
 from targets.interface.fanout import synapses_of
 from targets.interface.protocols import PhaseResult
-from targets.interface.request import Job as Request
+from targets.interface.request import RunRequest as Request
 from targets.interface.session import Session, Settled, classes, piece
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
@@ -98,7 +98,7 @@ class Brian2Session(Session):
 
     # --- learning ------------------------------------------------------------------------------
 
-    def _begun(self) -> Learner:
+    def _begun(self) -> PlasticWeights:
         text = script(self.graph, PLASTIC, WEIGHTS)
         learner = super()._begun()
         (self._path() / PLASTIC).write_text(text, encoding="utf-8")
@@ -121,7 +121,9 @@ class Brian2Session(Session):
 
     def _learn(self, job: Request, side: int, rate_scale: float) -> np.ndarray:
         learner = self.learner
-        phases, memory = self._run(job, Syllabus(self.graph, learner.memory(), side, rate_scale))
+        phases, memory = self._run(
+            job, CommitSchedule(self.graph, learner.memory(), side, rate_scale)
+        )
         learner.changed += float(memory.pop(CHANGED))
         learner.restore(memory)
         for phase in phases.values():
@@ -134,13 +136,13 @@ class Brian2Session(Session):
         self._write_network()
 
     def _run(
-        self, request: Request, syllabus: Syllabus
+        self, request: Request, syllabus: CommitSchedule
     ) -> tuple[dict[str, PhaseResult], dict[str, np.ndarray]]:
         """Phases and memory of samples that learn."""
         folder, found = self._path(), {}
         self._write(request, folder)
         samples = len(request.x)
-        job = Job(str(folder), samples, syllabus.side, None, {}, False, 1, syllabus)
+        job = ScriptRun(str(folder), samples, syllabus.side, None, {}, False, 1, syllabus)
         GUARD.run(
             job, self._limit(request, job), lambda _: found.update(self._read(request, job, 0))
         )
@@ -152,7 +154,7 @@ class Brian2Session(Session):
 
     # --- one call ------------------------------------------------------------------------------
 
-    def _plan(self, request: Request, folder: str) -> Job:
+    def _plan(self, request: Request, folder: str) -> ScriptRun:
         """The job that does `request`, its data written to `folder`."""
         recorded: dict[str, list[str]] = {}
         for probe in request.probes:
@@ -166,7 +168,7 @@ class Brian2Session(Session):
         self._write(request, Path(folder))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         compilers = self._options["compilers"] or cores or 1
-        return Job(folder, samples, side, request.steps, recorded, standalone, compilers)
+        return ScriptRun(folder, samples, side, request.steps, recorded, standalone, compilers)
 
     def _sizes(self, request: Request, standalone: bool) -> tuple[int, int]:
         """Samples of one run, and how many of them settle side by side."""
@@ -201,7 +203,7 @@ class Brian2Session(Session):
             data["y"] = readout.offset + readout.gain * request.y.reshape(len(request.x), -1)
         np.savez(folder / DATA, **data)
 
-    def _read(self, request: Request, job: Job, first: int) -> dict[str, PhaseResult]:
+    def _read(self, request: Request, job: ScriptRun, first: int) -> dict[str, PhaseResult]:
         """Results of the run from sample `first` on; its file goes."""
         path = result_path(job.folder, first)
         with np.load(path) as file:
@@ -218,7 +220,7 @@ class Brian2Session(Session):
             )
         return found
 
-    def _limit(self, request: Request, job: Job) -> float:
+    def _limit(self, request: Request, job: ScriptRun) -> float:
         if self._options["time_limit"] is not None:
             return float(self._options["time_limit"])
         steps = sum(p.steps for p in request.phases)

@@ -9,7 +9,7 @@ from compilers.hardware.cost import Activity, memory_traffic
 from compilers.hardware.limits import HardwareLimits, load_hardware
 from compilers.ir.graph import Graph, Spiking
 from compilers.program import Program
-from targets.crossbar.arrays.mapping import Site, is_forward, sites
+from targets.crossbar.arrays.mapping import ArrayMapping, is_forward, sites
 from targets.crossbar.arrays.options import Options, read_options
 from targets.interface.protocols import CostEstimate, RunResult
 
@@ -64,7 +64,7 @@ def estimate(program: Program, result: RunResult) -> CostEstimate:
     )
 
 
-def conversions(site: Site, tile: int, forward: bool) -> dict[str, int]:
+def conversions(site: ArrayMapping, tile: int, forward: bool) -> dict[str, int]:
     """Conversions and cell reads of one read: a line is driven, and read out, at each tile."""
     outputs, inputs = site.lines
     rows, columns = site.grid(tile)

@@ -19,7 +19,7 @@ from targets.crossbar.session import CrossbarSession
 
 
 @dataclass(frozen=True)
-class Rule:
+class DeviceRule:
     """How a batch changes the arrays.
 
     Attributes
@@ -35,7 +35,7 @@ class Rule:
     pulsed: bool = False
 
 
-def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: Rule) -> None:
+def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: DeviceRule) -> None:
     """Settle one batch on the arrays and change them by the centered contrast.
 
     With the nudged states written as ``m + h`` and ``m - h``, the gradient (Laborieux et al. 2021,
@@ -48,7 +48,7 @@ def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: Rule) -> 
         Open; its arrays and biases change.
     x, y : ndarray
         Inputs (N, *input shape) and labels or targets, as for `settle`.
-    rule : Rule
+    rule : DeviceRule
         Size and kind of the change.
 
     Raises
@@ -90,7 +90,7 @@ def nudged(graph: Graph) -> tuple[Phase, Phase]:
 def learn(
     session: CrossbarSession,
     split: Split,
-    rule: Rule,
+    rule: DeviceRule,
     *,
     epochs: int = 1,
     batch: int = 32,

@@ -9,7 +9,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Phase, Projection
 from compilers.ir.operators import apply
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.layouts import layout
@@ -30,14 +30,14 @@ WRITTEN = 1e-9
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """Steps made since rest, and the states then."""
 
     t: int
     states: Mapping[str, State]
 
 
-class CrossbarSimulator(SteppedSimulator[Moment]):
+class CrossbarSimulator(SteppedSimulator[Snapshot]):
     """Settles inputs on noisy arrays, and changes them by ideal writes.
 
     The arrays are programmed once, when the session opens; noise of reads goes on from call to
@@ -81,9 +81,9 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
         self.at_once = max(1, CHUNK_BYTES // (8 * widest))
         self._depth = max((p.delay for p in self.graph.projections), default=1)
 
-    def rest(self, samples: int) -> Moment:
+    def rest(self, samples: int) -> Snapshot:
         """The moment before the first step."""
-        return Moment(0, {p.name: at_rest(p, samples, self._depth) for p in self.graph.neurons})
+        return Snapshot(0, {p.name: at_rest(p, samples, self._depth) for p in self.graph.neurons})
 
     def constant(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Bias and input drive; the input's arrays are read once and the result is held."""
@@ -101,11 +101,11 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
 
     def step(
         self,
-        before: Moment,
+        before: Snapshot,
         constant: Mapping[str, np.ndarray],
         phase: Phase,
         y: np.ndarray | None,
-    ) -> Moment:
+    ) -> Snapshot:
         """The moment after one step of `phase`, under the `constant` drive of input and bias."""
         drives = dict(constant)
         for p in self.graph.projections:
@@ -119,9 +119,9 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
         states = {
             p.name: advance(p, before.states[p.name], drives[p.name], t) for p in self.graph.neurons
         }
-        return Moment(t, states)
+        return Snapshot(t, states)
 
-    def value(self, moment: Moment, population: str, variable: str) -> np.ndarray:
+    def value(self, moment: Snapshot, population: str, variable: str) -> np.ndarray:
         """A variable of a population, (N, *shape)."""
         found: np.ndarray = getattr(moment.states[population], variable)
         return found
@@ -132,12 +132,12 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
 
     # --- learning ------------------------------------------------------------------------------
 
-    def sense(self, learner: Learner) -> None:
+    def sense(self, learner: PlasticWeights) -> None:
         """Take over the weights that the devices hold."""
         for name in self._plastic(learner):
             learner.weights[name] = self.by_weight[name].weights()
 
-    def load(self, learner: Learner) -> None:
+    def load(self, learner: PlasticWeights) -> None:
         """Write the devices, ideally, up to the end of their range; read back what they hold."""
         for name in self._plastic(learner):
             wanted, array = learner.weights[name], self.by_weight[name]
@@ -149,7 +149,7 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
         self.biases.update(learner.biases())
         self.changed()
 
-    def _plastic(self, learner: Learner) -> list[str]:
+    def _plastic(self, learner: PlasticWeights) -> list[str]:
         return [name for name in self.by_weight if name in learner.weights]
 
     def memory(self) -> dict[str, np.ndarray]:
@@ -157,7 +157,7 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
         held = {f"{CONDUCTANCES}{name}": a.conductances() for name, a in self.by_weight.items()}
         return {**held, NOISE: self._randomness.state()}
 
-    def restore(self, memory: Mapping[str, np.ndarray], learner: Learner) -> None:
+    def restore(self, memory: Mapping[str, np.ndarray], learner: PlasticWeights) -> None:
         """Go on with the conductances and the noise of `memory`."""
         for name, array in self.by_weight.items():
             array.restore(memory[f"{CONDUCTANCES}{name}"])
@@ -165,7 +165,7 @@ class CrossbarSimulator(SteppedSimulator[Moment]):
         self.biases.update(learner.biases())
         self.changed()
 
-    def weights(self, graph: Graph, learner: Learner | None) -> dict[str, np.ndarray]:
+    def weights(self, graph: Graph, learner: PlasticWeights | None) -> dict[str, np.ndarray]:
         """Weights by id as the devices hold them; where cells share one, their mean."""
         return {name: array.weights() for name, array in self.by_weight.items()}
 

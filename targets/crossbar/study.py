@@ -36,7 +36,7 @@ from targets.crossbar.arrays.options import DAY, YEAR
 
 
 @dataclass(frozen=True)
-class Sweep:
+class DeviceSweep:
     """Accuracy of one network on arrays that differ in one option.
 
     Attributes
@@ -119,7 +119,7 @@ def measured(
     return found
 
 
-def sweep(network: Network, split: Split, name: str, seeds: int = 3) -> Sweep:
+def sweep(network: Network, split: Split, name: str, seeds: int = 3) -> DeviceSweep:
     """The sweep called `name`, one of `PLANS`."""
     _, label, keys, values, series = next(plan for plan in PLANS if plan[0] == name)
     accuracy = {
@@ -129,11 +129,11 @@ def sweep(network: Network, split: Split, name: str, seeds: int = 3) -> Sweep:
         ]
         for title, options in series.items()
     }
-    return Sweep(name, label, values, accuracy)
+    return DeviceSweep(name, label, values, accuracy)
 
 
 @styled
-def draw(sweep: Sweep) -> Figure:
+def draw(sweep: DeviceSweep) -> Figure:
     """Accuracy (%) by value, the mean over seeds with the range from worst to best."""
     figure, axes = panel()
     for index, (title, found) in enumerate(sweep.accuracy.items()):
@@ -159,7 +159,7 @@ def draw(sweep: Sweep) -> Figure:
 
 
 @dataclass(frozen=True)
-class Recovery:
+class DeviceRecovery:
     """Accuracy on exact arrays, on erroneous ones, and after each epoch of learning on those."""
 
     exact: float
@@ -175,12 +175,12 @@ def recover(
     rate: float = 0.05,
     pulsed: bool = False,
     epochs: int = 4,
-) -> Recovery:
+) -> DeviceRecovery:
     """Let arrays with `options` learn the training digits by EP, with their devices in the loop.
 
     Their lines share a range unless `options` say otherwise: the small ones have room to grow.
     """
-    from targets.crossbar.on_device_learning import Rule, accuracy, learn
+    from targets.crossbar.on_device_learning import DeviceRule, accuracy, learn
 
     options = {"scaling": "tile", **options}
     settings = {"steps": 32, "nudged_steps": 16}
@@ -188,9 +188,9 @@ def recover(
     backend = targets.get("crossbar")
     with backend.open(program_for(network, options, **settings)) as session:
         before = accuracy(session, dataset.test)  # type: ignore[arg-type]
-        epochs_of = learn(session, dataset.train, Rule(rate, pulsed), epochs=epochs)  # type: ignore[arg-type]
+        epochs_of = learn(session, dataset.train, DeviceRule(rate, pulsed), epochs=epochs)  # type: ignore[arg-type]
         after = tuple(accuracy(session, dataset.test) for _ in epochs_of)  # type: ignore[arg-type]
-    return Recovery(exact, before, after)
+    return DeviceRecovery(exact, before, after)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

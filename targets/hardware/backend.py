@@ -29,7 +29,7 @@ from targets.interface.protocols import (
     Options,
     RunResult,
 )
-from targets.interface.unavailable import BrokenBackend
+from targets.interface.unavailable import UnavailableBackend
 
 WEIGHT_BITS = 8
 """Bits of a weight where neither the user nor the hardware file says how many."""
@@ -121,14 +121,16 @@ class HardwareBackend:
 def hardware_backends(folder: Path) -> tuple[Backend, ...]:
     """A backend for every hardware file in `folder` that has a ``target`` section.
 
-    One that cannot be read becomes a `BrokenBackend` of the file's name, which says why.
+    One that cannot be read becomes an `UnavailableBackend` of the file's name, which says why.
     """
     found: list[Backend] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
             hardware = load_hardware(path)
         except EPNeuroError as error:
-            found.append(BrokenBackend(path.stem, f"{path.name}: {error.problem}", error.remedy))
+            found.append(
+                UnavailableBackend(path.stem, f"{path.name}: {error.problem}", error.remedy)
+            )
             continue
         if hardware.target:
             found.append(HardwareBackend(hardware))

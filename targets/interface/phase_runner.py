@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.execution.engine import Batch, Engine, Moment
+from compilers.execution.engine import Batch, Engine, Snapshot
 from compilers.execution.maps import outward
 from compilers.ir.graph import Phase, Population, Spiking
 from targets.interface.fanout import require_finite, synapses_of
 from targets.interface.protocols import PhaseResult
-from targets.interface.request import Job
+from targets.interface.request import RunRequest
 
 KEPT = 1 << 16
 """Messages of some steps that are kept to be counted at once."""
@@ -58,7 +58,7 @@ class Walk:
 
     def __init__(self, batch: Batch, phases: Sequence[Phase]) -> None:
         self._batch, self._starts = batch, {p.start for p in phases}
-        self._ends: dict[str, Moment] = {}
+        self._ends: dict[str, Snapshot] = {}
         self._last = ""
 
     def enter(self, phase: Phase) -> None:
@@ -76,7 +76,7 @@ class Walk:
 
 
 @torch.inference_mode()
-def run(engine: Engine, counter: Counter, job: Job) -> dict[str, PhaseResult]:
+def run(engine: Engine, counter: Counter, job: RunRequest) -> dict[str, PhaseResult]:
     """All phases of `job`, from rest, as one batch."""
     engine.numbers.saturations.clear()
     batch, x = engine.batch(len(job.x)), engine.message(job.x)
@@ -108,7 +108,7 @@ class _Recorder:
         What had saturated before the phase, by population.
     """
 
-    def __init__(self, batch: Batch, counter: Counter, job: Job, phase: Phase) -> None:
+    def __init__(self, batch: Batch, counter: Counter, job: RunRequest, phase: Phase) -> None:
         self.batch, self.counter, self.phase, self.probes = batch, counter, phase, job.probes
         self.graph = batch.engine.graph
         shape = (phase.steps, batch.samples)

@@ -27,7 +27,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Job:
+class RunRequest:
     """A checked call of `Session.settle`.
 
     Attributes
@@ -58,7 +58,7 @@ def prepare(
     *,
     steps: int | None = None,
     probes: Sequence[str] = (),
-) -> Job:
+) -> RunRequest:
     """Check the arguments of `Session.settle` against `graph`.
 
     Raises
@@ -87,7 +87,7 @@ def prepare(
         raise DataError("input x", "it holds 0 samples", "give at least one")
     targets = None if y is None else _targets(graph, y, len(inputs))
     phases = _phases(graph, y is not None, steps)
-    return Job(inputs, targets, phases, _probes(graph, probes), steps)
+    return RunRequest(inputs, targets, phases, _probes(graph, probes), steps)
 
 
 def one_hot(graph: Graph, labels: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ from typing import TypeVar
 import numpy as np
 
 from compilers.ir.graph import Graph
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import DataError, RunError
 from targets.interface.protocols import LearnResult, PhaseResult, Progress, RunResult
-from targets.interface.request import Job, prepare
+from targets.interface.request import RunRequest, prepare
 
 S = TypeVar("S", bound="Session")
 
@@ -38,24 +38,24 @@ class Session:
     def __init__(self, program: Program) -> None:
         self.graph: Graph = program.graph
         self._program = program
-        self._learner: Learner | None = None
+        self._learner: PlasticWeights | None = None
         self._closed = False
         self._events = self._synops = 0
 
     # --- what a target does --------------------------------------------------------------------
 
-    def _settle(self, job: Job, settled: Settled) -> None:
+    def _settle(self, job: RunRequest, settled: Settled) -> None:
         """Run the phases of `job`, as many samples at a time as fit."""
         raise NotImplementedError
 
-    def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
+    def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
         """Learn from the samples of `job`, `batch` at a time; predictions (N,) of before.
 
         `_count` has to be told of every phase.
         """
         raise NotImplementedError
 
-    def _lesson(self, job: Job, batch: int) -> int:
+    def _lesson(self, job: RunRequest, batch: int) -> int:
         """Get ready to learn from `job`; how many samples `_teach` is to be given at a time."""
         return batch
 
@@ -119,16 +119,16 @@ class Session:
     # --- learning ------------------------------------------------------------------------------
 
     @property
-    def learner(self) -> Learner:
+    def learner(self) -> PlasticWeights:
         """What has been learnt; made when it is first asked for, as most sessions only settle."""
         self._refuse_closed()
         if self._learner is None:
             self._learner = self._begun()
         return self._learner
 
-    def _begun(self) -> Learner:
+    def _begun(self) -> PlasticWeights:
         """A learner that has learnt nothing."""
-        return Learner(self.graph)
+        return PlasticWeights(self.graph)
 
     def learn(
         self,
@@ -225,7 +225,7 @@ class Session:
         self.close()
 
 
-def piece(job: Job, part: slice) -> Job:
+def piece(job: RunRequest, part: slice) -> RunRequest:
     """The samples `part` of `job`."""
     return replace(job, x=job.x[part], y=None if job.y is None else job.y[part])
 

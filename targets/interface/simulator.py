@@ -14,13 +14,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from compilers.ir.graph import Graph, Phase, Population, SigmaDelta, Spiking
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import Traces, spike_weights, trace
 from compilers.program import Program
 from ep_neuro.errors import RunError
 from targets.interface.fanout import require_finite, synapses_of
 from targets.interface.protocols import PhaseResult
-from targets.interface.request import Job, Probe
+from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes, piece
 
 AfterStep = Callable[[Traces, Traces], None]
@@ -49,7 +49,7 @@ class Simulator(ABC):
     """Samples that it settles as one batch."""
 
     @abstractmethod
-    def begin(self, job: Job) -> None:
+    def begin(self, job: RunRequest) -> None:
         """Bring a new batch to rest under the inputs and targets of `job`."""
 
     @abstractmethod
@@ -67,11 +67,11 @@ class Simulator(ABC):
 
     # --- of those that learn -------------------------------------------------------------------
 
-    def load(self, learner: Learner) -> None:
+    def load(self, learner: PlasticWeights) -> None:
         """Go on with the weights and biases of `learner`, which a commit has changed."""
         raise NotImplementedError
 
-    def sense(self, learner: Learner) -> None:
+    def sense(self, learner: PlasticWeights) -> None:
         """Correct `learner`, which begins with the weights of the program, by what is held."""
         return
 
@@ -79,11 +79,11 @@ class Simulator(ABC):
         """A copy of what is needed to go on, beside the learner's own memory."""
         return {}
 
-    def restore(self, memory: Mapping[str, np.ndarray], learner: Learner) -> None:
+    def restore(self, memory: Mapping[str, np.ndarray], learner: PlasticWeights) -> None:
         """Go on from `memory` and from `learner`, which was restored before."""
         self.load(learner)
 
-    def weights(self, graph: Graph, learner: Learner | None) -> dict[str, np.ndarray]:
+    def weights(self, graph: Graph, learner: PlasticWeights | None) -> dict[str, np.ndarray]:
         """A copy of the weights by id."""
         held = {} if learner is None else learner.weights
         return {name: held.get(name, graph.arrays[name]).copy() for name in graph.ties}
@@ -96,7 +96,7 @@ class SimulatorSession(Session):
         super().__init__(program)
         self._simulator = simulator
 
-    def _settle(self, job: Job, settled: Settled) -> None:
+    def _settle(self, job: RunRequest, settled: Settled) -> None:
         simulator = self._simulator
         for first in range(0, len(job.x), simulator.at_once):
             simulator.begin(piece(job, slice(first, first + simulator.at_once)))
@@ -112,12 +112,12 @@ class SimulatorSession(Session):
 
     # --- learning ------------------------------------------------------------------------------
 
-    def _begun(self) -> Learner:
+    def _begun(self) -> PlasticWeights:
         learner = super()._begun()
         self._simulator.sense(learner)
         return learner
 
-    def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
+    def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
         simulator, learner, shown = self._simulator, self.learner, None
         stepwise = any(record.rule.when == "step" for record in self.graph.plasticity)
         simulator.begin(job)
@@ -180,7 +180,7 @@ class SteppedSimulator(Simulator, Generic[M]):
         self.graph = graph
         self.ends: dict[str | None, M] = {}
         self._fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
-        self._job: Job | None = None
+        self._job: RunRequest | None = None
         self._constant: Any = None
 
     @abstractmethod
@@ -209,7 +209,7 @@ class SteppedSimulator(Simulator, Generic[M]):
         """What the step depends on beside moments is another from now on."""
         self._constant = None
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: RunRequest) -> None:
         """Bring a new batch to rest."""
         self._job, self._constant = job, None
         self.ends = {None: self.rest(len(job.x))}
@@ -243,7 +243,7 @@ class Recorder(Generic[M]):
     def __init__(
         self,
         simulator: SteppedSimulator[M],
-        job: Job,
+        job: RunRequest,
         phase: Phase,
         probes: Sequence[Probe],
         fanouts: Mapping[str, np.ndarray],

@@ -9,7 +9,7 @@ from ep_neuro.errors import TargetError
 from targets.interface.protocols import Availability, Feature
 
 
-class BrokenBackend:
+class UnavailableBackend:
     """Stands in for a target that failed to load; every use raises `TargetError`."""
 
     tolerance = 0.0

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from compilers.ir.graph import Graph, Phase
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError, TargetError
 from targets.interface.fanout import require_finite
 from targets.interface.protocols import PhaseResult
-from targets.interface.request import Job, Probe
+from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes
 from targets.lava.connections.loihi_rule import check_input
 from targets.lava.connections.replicas import unlearnable
-from targets.lava.learning.host_weights import Student
+from targets.lava.learning.host_weights import HostWeights
 from targets.lava.runtime.layout import (
     BATCHED,
     FAITHFUL,
     INPUT,
     OUTPUT,
     TARGET,
-    Plan,
+    NetworkLayout,
     events_field,
     layout_bytes,
     probe_field,
@@ -34,8 +34,8 @@ from targets.lava.runtime.layout import (
     synapses,
     synops_field,
 )
-from targets.lava.runtime.process import Guard
-from targets.lava.runtime.shared_memory import Board, Order
+from targets.lava.runtime.process import SupervisedProcess
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
@@ -58,9 +58,9 @@ what two cores take."""
 class Network:
     """A network that runs: what it was planned for, what is shared with it, who guards it."""
 
-    plan: Plan
-    board: Board
-    guard: Guard
+    plan: NetworkLayout
+    board: SharedArrays
+    guard: SupervisedProcess
 
     def close(self) -> None:
         """End its processes and free the memory."""
@@ -82,7 +82,7 @@ class LavaSession(Session):
         self._options = read_options(program.options)
         self._operations = synapses(program.graph)
         self._networks: list[Network] = []  # the one that works is the last
-        self._student = Student(program.graph) if program.graph.plasticity else None
+        self._student = HostWeights(program.graph) if program.graph.plasticity else None
         self._taught = False
         self._orders = 0
 
@@ -91,7 +91,7 @@ class LavaSession(Session):
         """``batched`` or ``faithful``."""
         return str(self._options["lowering"])
 
-    def _settle(self, job: Job, settled: Settled) -> None:
+    def _settle(self, job: RunRequest, settled: Settled) -> None:
         plan = make_plan(self.graph, job, self._options["batch"], self.lowering)
         self._start(replace(plan, teaches=self._taught))
         batch = self._network.plan.batch
@@ -111,7 +111,7 @@ class LavaSession(Session):
 
     # --- starting and stopping -----------------------------------------------------------------
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: NetworkLayout) -> None:
         """Let the network that works from now on be one that `plan` fits."""
         self._fetch()
         fitting = [n for n in self._networks if n.guard.alive and n.plan.fits(plan)]
@@ -126,12 +126,12 @@ class LavaSession(Session):
         if self._student is not None:
             self._student.write(self._network.board)
 
-    def _started(self, plan: Plan) -> Network:
+    def _started(self, plan: NetworkLayout) -> Network:
         board = plan.board()
         if self._student is not None:
             self._student.write(board)
         try:
-            guard = Guard(
+            guard = SupervisedProcess(
                 "targets.lava.builders.batched:build",
                 plan.message(board),
                 start_limit=self._options["start_limit"],
@@ -161,23 +161,23 @@ class LavaSession(Session):
 
     # --- learning ------------------------------------------------------------------------------
 
-    def _begun(self) -> Learner:
+    def _begun(self) -> PlasticWeights:
         if self.lowering == FAITHFUL:
             _refuse_unlearnable(self.graph)
             self._taught = True
         return self._taking_part().learner
 
-    def _taking_part(self) -> Student:
+    def _taking_part(self) -> HostWeights:
         self._refuse_closed()
         if self._student is None:
-            self._student = Student(self.graph)  # it says that nothing learns
+            self._student = HostWeights(self.graph)  # it says that nothing learns
         return self._student
 
     def _fetch(self) -> None:
         if self._running and self._student is not None:
             self._student.read(self._network.board)
 
-    def _lesson(self, job: Job, batch: int) -> int:
+    def _lesson(self, job: RunRequest, batch: int) -> int:
         most = self._options["batch"]
         if self.lowering == BATCHED and batch > most:
             problem = f"{batch} samples exceed the {most} that settle at once, the option 'batch'"
@@ -187,7 +187,7 @@ class LavaSession(Session):
         self._start(make_lesson_plan(self.graph, job, batch, self.lowering))
         return batch
 
-    def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
+    def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
         samples, faithful = len(job.x), self.lowering == FAITHFUL
         student, shown = self._taking_part(), []
         each = 1 if faithful else samples
@@ -220,13 +220,13 @@ class LavaSession(Session):
         """One word to a faithful network, a phase of no steps: the tags of a batch are complete."""
         student = self._taking_part()
         self._orders += 1
-        order = Order(self._orders, commit=1, samples=samples, commits=student.commits)
+        order = PhaseCommand(self._orders, commit=1, samples=samples, commits=student.commits)
         self._run_phase(replace(last, name="commit", steps=0), order, 0.0, rate_scale)
         student.note(1)
 
     # --- running -------------------------------------------------------------------------------
 
-    def _settle_batch(self, job: Job, chunk: slice) -> dict[str, PhaseResult]:
+    def _settle_batch(self, job: RunRequest, chunk: slice) -> dict[str, PhaseResult]:
         count, results = self._put(job, chunk), {}
         for index, phase in enumerate(job.phases):
             nudge = phase.nudge if job.y is not None else 0.0
@@ -234,7 +234,7 @@ class LavaSession(Session):
             results[phase.name] = self._read(phase, count, job.probes)
         return results
 
-    def _put(self, job: Job, chunk: slice) -> int:
+    def _put(self, job: RunRequest, chunk: slice) -> int:
         """Put the samples of `chunk` on the board; returns how many there are."""
         board, count = self._network.board, chunk.stop - chunk.start
         for field, values in ((INPUT, job.x), (TARGET, job.y)):
@@ -243,10 +243,10 @@ class LavaSession(Session):
                 board[field][:count] = values[chunk]
         return count
 
-    def _order(self, phases: Sequence[Phase], index: int) -> Order:
+    def _order(self, phases: Sequence[Phase], index: int) -> PhaseCommand:
         phase, names = phases[index], [p.name for p in phases]
         self._orders += 1
-        return Order(
+        return PhaseCommand(
             number=self._orders,
             phase=index,
             start=-1 if phase.start is None else names.index(phase.start),
@@ -254,7 +254,9 @@ class LavaSession(Session):
             keep=int(any(p.start == phase.name for p in phases)),
         )
 
-    def _run_phase(self, phase: Phase, order: Order, nudge: float, rate_scale: float = 1.0) -> None:
+    def _run_phase(
+        self, phase: Phase, order: PhaseCommand, nudge: float, rate_scale: float = 1.0
+    ) -> None:
         network = self._network
         network.board.write_order(order, nudge, rate_scale)
         limit = self._options["time_limit"]
@@ -286,23 +288,25 @@ class LavaSession(Session):
         )
 
 
-def make_plan(graph: Graph, job: Job, most: int, lowering: str = BATCHED) -> Plan:
+def make_plan(graph: Graph, job: RunRequest, most: int, lowering: str = BATCHED) -> NetworkLayout:
     """The plan for `job`: batches of equal size, at most `most`, within the memory for records."""
     steps = max(p.steps for p in job.phases)
     if lowering == FAITHFUL:
-        return Plan(graph, 1, steps, job.probes, lowering=lowering)
-    one, two = (layout_bytes(Plan(graph, n, steps, job.probes).layout) for n in (1, 2))
+        return NetworkLayout(graph, 1, steps, job.probes, lowering=lowering)
+    one, two = (layout_bytes(NetworkLayout(graph, n, steps, job.probes).layout) for n in (1, 2))
     most = max(1, min(most, BOARD_BYTES // (two - one)))
     batches = math.ceil(len(job.x) / most)
-    return Plan(graph, math.ceil(len(job.x) / batches), steps, job.probes)
+    return NetworkLayout(graph, math.ceil(len(job.x) / batches), steps, job.probes)
 
 
-def make_lesson_plan(graph: Graph, job: Job, batch: int, lowering: str = BATCHED) -> Plan:
+def make_lesson_plan(
+    graph: Graph, job: RunRequest, batch: int, lowering: str = BATCHED
+) -> NetworkLayout:
     """The plan to learn from `job`, `batch` samples at a time."""
     steps = max(p.steps for p in job.phases)
     if lowering == FAITHFUL:
-        return Plan(graph, 1, steps, lowering=lowering, teaches=True)
-    return Plan(graph, min(batch, len(job.x)), steps, strict=True)
+        return NetworkLayout(graph, 1, steps, lowering=lowering, teaches=True)
+    return NetworkLayout(graph, min(batch, len(job.x)), steps, strict=True)
 
 
 def _refuse_unlearnable(graph: Graph) -> None:

@@ -13,7 +13,7 @@ from compilers.ir.operators import apply
 
 
 @dataclass(frozen=True)
-class Path:
+class Connection:
     """What leads from population `pre` into a neuron: nodes in order, and the steps it takes."""
 
     pre: str
@@ -71,7 +71,7 @@ class Circuit:
         filters = [node for node in before if isinstance(self.net.nodes[node], nir.LI)]
         return filters[0] if filters else name
 
-    def _path(self, node: str) -> Path:
+    def _path(self, node: str) -> Connection:
         nodes: list[nir.NIRNode] = []
         delay = 1
         names = {p.name for p in self.graph.populations}
@@ -84,7 +84,7 @@ class Circuit:
                 found = nir.Affine(weight, bias)
             nodes.insert(0, found)
             (node,) = self._before[node]
-        return Path(node, tuple(nodes), delay)
+        return Connection(node, tuple(nodes), delay)
 
     def constant(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Currents by population that input `x` (N, *shape) and the biases cause at every step."""

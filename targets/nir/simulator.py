@@ -31,14 +31,14 @@ class State:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """Steps made since rest, and the states then."""
 
     t: int
     states: Mapping[str, State]
 
 
-class NirSimulator(SteppedSimulator[Moment]):
+class NirSimulator(SteppedSimulator[Snapshot]):
     """Settles inputs on the NIR nodes of a graph."""
 
     at_once = 256
@@ -47,7 +47,7 @@ class NirSimulator(SteppedSimulator[Moment]):
         super().__init__(graph)
         self._circuit = Circuit(graph, to_nir(graph))
 
-    def rest(self, samples: int) -> Moment:
+    def rest(self, samples: int) -> Snapshot:
         """The moment before the first step."""
         circuit, states = self._circuit, {}
         for p in circuit.graph.neurons:
@@ -56,7 +56,7 @@ class NirSimulator(SteppedSimulator[Moment]):
             z = zero if spiking else _clip(p, zero)
             v = zero + 0.5 if spiking else zero
             states[p.name] = State(v, zero, z, zero, zero, (zero,) * circuit.depth)
-        return Moment(0, states)
+        return Snapshot(0, states)
 
     def constant(self, x: np.ndarray) -> Mapping[str, np.ndarray]:
         """What bias and inputs drive each population with."""
@@ -64,11 +64,11 @@ class NirSimulator(SteppedSimulator[Moment]):
 
     def step(
         self,
-        before: Moment,
+        before: Snapshot,
         constant: Mapping[str, np.ndarray],
         phase: Phase,
         y: np.ndarray | None,
-    ) -> Moment:
+    ) -> Snapshot:
         """The moment after one step of `phase`."""
         circuit = self._circuit
         past = {name: state.past for name, state in before.states.items()}
@@ -79,9 +79,9 @@ class NirSimulator(SteppedSimulator[Moment]):
             if phase.nudge and y is not None and p.name == circuit.graph.output:
                 current = current + phase.nudge * (y.reshape(len(y), -1) - state.z)
             states[p.name] = _advance(circuit, p, state, current, before.t + 1)
-        return Moment(before.t + 1, states)
+        return Snapshot(before.t + 1, states)
 
-    def value(self, moment: Moment, population: str, variable: str) -> np.ndarray:
+    def value(self, moment: Snapshot, population: str, variable: str) -> np.ndarray:
         """A variable of a population, (N, size)."""
         found: np.ndarray = getattr(moment.states[population], variable)
         return found

@@ -11,26 +11,26 @@ from torch import Tensor
 from compilers.execution.engine import Batch, Engine
 from compilers.execution.maps import outward
 from compilers.ir.graph import Phase, Population, SigmaDelta, Spiking
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import spike_weights, trace
 from ep_neuro.errors import RunError
 from targets.interface.phase_runner import Counter, Walk, sent
-from targets.interface.request import Job
+from targets.interface.request import RunRequest
 
 
-class Teacher:
+class ReferenceLearner:
     """Lets the plastic weights of an engine learn.
 
     Attributes
     ----------
-    learner : Learner
+    learner : PlasticWeights
         What has been learnt.
     events, synops : int
         Messages sent so far and synaptic operations that they caused, all phases.
     """
 
     def __init__(self, engine: Engine, counter: Counter) -> None:
-        self.engine, self.learner, self._counter = engine, Learner(engine.graph), counter
+        self.engine, self.learner, self._counter = engine, PlasticWeights(engine.graph), counter
         self.events, self.synops = 0, 0
         (self._source,) = engine.graph.sources
         ends = [p for s in self.learner.synapses for p in (s.pre, s.post) if p is not None]
@@ -38,7 +38,7 @@ class Teacher:
         self._stepwise = any(r.rule.when == "step" for r in engine.graph.plasticity)
 
     @torch.inference_mode()
-    def teach(self, job: Job, rate_scale: float = 1.0) -> np.ndarray:
+    def teach(self, job: RunRequest, rate_scale: float = 1.0) -> np.ndarray:
         """Run the phases of `job` as one batch, and commit where they say; (N,) predictions."""
         x, batch = self.engine.message(job.x), self.engine.batch(len(job.x))
         y = None if job.y is None else self.engine.target(job.y)
@@ -49,7 +49,7 @@ class Teacher:
         shown: np.ndarray | None = None
         for phase in job.phases:
             walk.enter(phase)
-            course = _Course(batch, self._traced, phase, y, clamped)
+            course = _PhaseRun(batch, self._traced, phase, y, clamped)
             if stale:
                 batch.clamp(x, y)
             if self._stepwise and phase.sign:
@@ -69,7 +69,7 @@ class Teacher:
         assert shown is not None
         return shown.reshape(len(x), -1).argmax(1)
 
-    def _teach_stepwise(self, course: _Course, x: Tensor, rate_scale: float) -> None:
+    def _teach_stepwise(self, course: _PhaseRun, x: Tensor, rate_scale: float) -> None:
         now = course.traces()
         for _ in range(course.phase.steps):
             before = now
@@ -95,7 +95,7 @@ class Teacher:
         self.synops += int(synops.sum())
 
 
-class _Course:
+class _PhaseRun:
     """One phase of a batch on its way.
 
     Parameters

@@ -8,12 +8,12 @@ import numpy as np
 
 from compilers.execution.engine import Engine
 from compilers.ir.graph import Graph
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from targets.interface.phase_runner import Counter, run
-from targets.interface.request import Job
+from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, piece
-from targets.reference.learning import Teacher
+from targets.reference.learning import ReferenceLearner
 
 CHUNK_BYTES = 64 << 20
 """Working memory of one chunk, probes apart: a few caches, so that calls into torch pay."""
@@ -24,21 +24,21 @@ class ReferenceSession(Session):
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
-        self._teacher: Teacher | None = None
+        self._teacher: ReferenceLearner | None = None
         self._engine = Engine(program.graph)
         self._counter = Counter(self._engine)
         self._chunk = max(1, CHUNK_BYTES // bytes_per_sample(program.graph))
 
-    def _settle(self, job: Job, settled: Settled) -> None:
+    def _settle(self, job: RunRequest, settled: Settled) -> None:
         for first in range(0, len(job.x), self._chunk):
             part = piece(job, slice(first, first + self._chunk))
             settled(run(self._engine, self._counter, part))
 
-    def _begun(self) -> Learner:
-        self._teacher = Teacher(self._engine, self._counter)
+    def _begun(self) -> PlasticWeights:
+        self._teacher = ReferenceLearner(self._engine, self._counter)
         return self._teacher.learner
 
-    def _teach(self, job: Job, batch: int, rate_scale: float) -> np.ndarray:
+    def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
         teacher = self._teacher
         assert teacher is not None
         teacher.events = teacher.synops = 0

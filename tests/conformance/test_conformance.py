@@ -17,7 +17,7 @@ from ep_neuro.errors import EPNeuroError, TargetError
 from ep_neuro.network.architectures import digits_dense, digits_residual
 from targets.interface.protocols import Backend, Feature, RunResult
 from targets.interface.session import Session
-from targets.interface.unavailable import BrokenBackend
+from targets.interface.unavailable import UnavailableBackend
 from tests.conformance.cases import HALF, Case, cases, every_probe
 from tests.helpers.graphs import (
     graph_of,
@@ -59,7 +59,7 @@ def assert_same(a: RunResult, b: RunResult, tolerance: float = ROUNDING) -> None
 
 @pytest.mark.parametrize("backend", targets.backends(), ids=lambda b: b.name)
 def test_every_target_of_the_project_loads_and_declares_itself(backend: Backend) -> None:
-    assert not isinstance(backend, BrokenBackend), backend.available().reason
+    assert not isinstance(backend, UnavailableBackend), backend.available().reason
     assert isinstance(backend, Backend)
     assert backend.summary
     assert backend.tolerance >= 0

@@ -12,7 +12,7 @@ import pytest
 import targets
 from compilers import Program, load_program, save_program
 from compilers.ir.graph import Conv, Dense, Graph, Phase, Population, SigmaDelta, Source, Spiking
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import MEAN_FRAC
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.validate import validate
@@ -71,7 +71,7 @@ def test_weights_change_by_the_contrast_of_what_was_sent(
     x, y = data[0][:3], data[1][:3]
     graph = plastic.graph
     results = student.settle(x, y, probes=every_probe(graph)).phases
-    before = Learner(graph)
+    before = PlasticWeights(graph)
     clipped = student.learn(x, y, batch=3).clipped
     memory, moved, deviating = student.memory(), 0.0, 0
     for s in before.synapses:

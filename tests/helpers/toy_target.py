@@ -9,7 +9,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Phase
 from compilers.ir.operators import apply
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from targets.interface.protocols import Feature
 from targets.interface.simulated_backend import SimulatedBackend
@@ -56,7 +56,7 @@ class ToySimulator(SteppedSimulator[Moment]):
     def value(self, moment: Moment, population: str, variable: str) -> np.ndarray:
         return getattr(moment, variable)[population]
 
-    def load(self, learner: Learner) -> None:
+    def load(self, learner: PlasticWeights) -> None:
         self._weights.update(learner.operands())
         self._biases.update(learner.biases())
         self.changed()

@@ -10,14 +10,14 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Phase
 from compilers.ir.operators import apply
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import trace
 from targets.brian2.codegen.equations import names, synapses_name, ties
 from targets.brian2.codegen.plasticity import record_of
 
 
 @dataclass(frozen=True)
-class Syllabus:
+class CommitSchedule:
     """How a run learns: `side` samples side by side commit together, then the next ones come."""
 
     graph: Graph
@@ -26,7 +26,7 @@ class Syllabus:
     rate_scale: float
 
 
-class Lesson:
+class CommitLoop:
     """Changes the weights of a network that runs in NumPy.
 
     Tags of recurrent weights are written by their Synapses, each for its place and sample; here
@@ -34,13 +34,13 @@ class Lesson:
 
     Attributes
     ----------
-    learner : Learner
+    learner : PlasticWeights
         What has been learnt.
     """
 
-    def __init__(self, syllabus: Syllabus, x: np.ndarray) -> None:
+    def __init__(self, syllabus: CommitSchedule, x: np.ndarray) -> None:
         graph = syllabus.graph
-        self.learner = Learner(graph)
+        self.learner = PlasticWeights(graph)
         self.learner.restore(syllabus.memory)
         self._graph, self._side, self._scale = graph, syllabus.side, syllabus.rate_scale
         self._period = sum(p.steps for p in graph.phases)

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from ep_neuro.errors import RunError
-from targets.brian2.simulation.worker import LOG, Done, Ended, Fault, Job
+from targets.brian2.simulation.worker import LOG, Done, Ended, Fault, ScriptRun
 
 POLL_SECONDS = 0.05
 """Time between two looks at the process while it works."""
@@ -38,7 +38,7 @@ class Brian2TracebackError(Exception):
     """What Brian2 or the compiler printed last, as text; the cause of a `RunError`."""
 
 
-class Guard:
+class WorkerProcess:
     """One process for all sessions of this one; it starts with the first job."""
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class Guard:
         self._connection: Connection | None = None
         self._folder: str | None = None
 
-    def run(self, job: Job, limit: float, done: Callable[[int], None]) -> None:
+    def run(self, job: ScriptRun, limit: float, done: Callable[[int], None]) -> None:
         """Do `job`; `done` is told the first sample of each run as it ends.
 
         Parameters
         ----------
-        job : Job
+        job : ScriptRun
             What to settle.
         limit : float
             Seconds that one run may take, with compilation.
@@ -111,7 +111,7 @@ class Guard:
         return True
 
     def _follow(
-        self, job: Job, limit: float, spare: float, done: Callable[[int], None]
+        self, job: ScriptRun, limit: float, spare: float, done: Callable[[int], None]
     ) -> Fault | None:
         assert self._connection is not None
         self._connection.send(job)
@@ -179,5 +179,5 @@ def _last_line(text: str) -> str:
     return text.splitlines()[-1] if text else "it printed nothing"
 
 
-GUARD = Guard()
+GUARD = WorkerProcess()
 atexit.register(GUARD.kill)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from targets.brian2.codegen.script import FLAGS
-from targets.brian2.simulation.online_learning import Lesson, Syllabus
+from targets.brian2.simulation.online_learning import CommitLoop, CommitSchedule
 
 NETWORK, WEIGHTS, DATA, LOG, BUILD = "network.py", "network.npz", "data.npz", "log.txt", "build"
 """Files of a job's folder, and the folder in it where C++ is built."""
@@ -43,7 +43,7 @@ HEADERS = (
 
 
 @dataclass(frozen=True)
-class Job:
+class ScriptRun:
     """Samples to settle: `folder` holds the script, its weights and the inputs.
 
     One run takes `samples` of them, `side` side by side; the last run is filled up, as C++ is built
@@ -57,7 +57,7 @@ class Job:
     probes: Mapping[str, Sequence[str]]
     standalone: bool
     compilers: int
-    syllabus: Syllabus | None = None
+    syllabus: CommitSchedule | None = None
 
     @property
     def build(self) -> Path:
@@ -118,7 +118,7 @@ def main(fd: int) -> None:
         connection.send(Ended(os.waitpid(child, 0)[1]))
 
 
-def _serve(job: Job, connection: Connection, flags: Sequence[str]) -> None:
+def _serve(job: ScriptRun, connection: Connection, flags: Sequence[str]) -> None:
     with open(Path(job.folder) / LOG, "wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -130,7 +130,7 @@ def _serve(job: Job, connection: Connection, flags: Sequence[str]) -> None:
         connection.send(Fault(f"{type(error).__name__}: {text}", traceback.format_exc()))
 
 
-def _settle(job: Job, flags: Sequence[str]) -> Iterator[int]:
+def _settle(job: ScriptRun, flags: Sequence[str]) -> Iterator[int]:
     """Do run after run, and say which is done."""
     import brian2
 
@@ -149,7 +149,7 @@ def _settle(job: Job, flags: Sequence[str]) -> Iterator[int]:
         part = slice(first, first + job.samples)
         targets = None if y is None else filled(y[part], job.samples)
         inputs = filled(x[part], job.samples)
-        lesson = None if job.syllabus is None else Lesson(job.syllabus, inputs)
+        lesson = None if job.syllabus is None else CommitLoop(job.syllabus, inputs)
         more = None if lesson is None else lesson.objects
         records = script.settle(
             inputs, targets, job.steps, job.probes, build, batch=job.side, further=more

@@ -21,7 +21,7 @@ TILES, CELLS = CROSSBAR
 
 
 @dataclass(frozen=True)
-class Site:
+class ArrayMapping:
     """An array of a graph: the weight of one coupling, with its geometry.
 
     Attributes
@@ -74,7 +74,7 @@ def is_forward(projection: Projection) -> bool:
     return isinstance(projection.operator, Dense | Conv)
 
 
-def site_of(graph: Graph, projection: Projection, conv: str) -> Site:
+def site_of(graph: Graph, projection: Projection, conv: str) -> ArrayMapping:
     """The array that `projection` reads; both directions of a coupling read the same one."""
     pre, post = (graph.population(name).shape for name in (projection.pre, projection.post))
     operator = projection.operator
@@ -83,13 +83,13 @@ def site_of(graph: Graph, projection: Projection, conv: str) -> Site:
     assert isinstance(operator, Dense | Conv)
     kernel = tuple(graph.arrays[projection.weight].shape)
     if isinstance(operator, Dense):
-        return Site(projection.weight, operator, pre, post, kernel)
-    return Site(projection.weight, operator, pre, post, kernel, conv)
+        return ArrayMapping(projection.weight, operator, pre, post, kernel)
+    return ArrayMapping(projection.weight, operator, pre, post, kernel, conv)
 
 
-def sites(graph: Graph, conv: str) -> dict[Site, list[Projection]]:
+def sites(graph: Graph, conv: str) -> dict[ArrayMapping, list[Projection]]:
     """Every array of `graph` with the projections that read it, in order of appearance."""
-    found: dict[Site, list[Projection]] = {}
+    found: dict[ArrayMapping, list[Projection]] = {}
     for projection in graph.projections:
         found.setdefault(site_of(graph, projection, conv), []).append(projection)
     return found

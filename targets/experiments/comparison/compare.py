@@ -20,8 +20,8 @@ from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
 from ep_neuro.training.loop import Evaluation, evaluate
 from targets.experiments.comparison.layer_errors import (
-    Departure,
     Equilibrium,
+    LayerError,
     departures,
     equilibrium,
 )
@@ -116,7 +116,7 @@ class Compared:
     program: Program | None = None
     result: RunResult | None = None
     cost: CostEstimate | None = None
-    departures: tuple[Departure, ...] = ()
+    departures: tuple[LayerError, ...] = ()
 
     def layers(self) -> list[dict[str, Any]]:
         """The departures as plain data, each with what names the row."""

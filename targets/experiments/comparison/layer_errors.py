@@ -24,7 +24,7 @@ PROBE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Departure:
+class LayerError:
     """Distance of one population from its equilibrium, after each step.
 
     Attributes
@@ -42,9 +42,9 @@ class Departure:
     rms: np.ndarray
     worst: np.ndarray
 
-    def until(self, steps: int) -> Departure:
+    def until(self, steps: int) -> LayerError:
         """The same after the first `steps` steps."""
-        return Departure(self.population, self.rms[:steps], self.worst[:steps])
+        return LayerError(self.population, self.rms[:steps], self.worst[:steps])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: where it ended, and every step."""
@@ -99,7 +99,7 @@ def recordable(graph: Graph) -> int:
 
 def departures(
     session: Session, graph: Graph, known: Equilibrium, x: np.ndarray
-) -> tuple[Departure, ...]:
+) -> tuple[LayerError, ...]:
     """Settle the first of `x` (N, *input shape) that are `known`, and measure every population.
 
     A spiking population shows the rate that would be read if the run ended there.
@@ -134,10 +134,10 @@ def _shown_by(population: Population) -> str:
     return "message" if isinstance(population.dynamics, Spiking) else "z"
 
 
-def _departure(population: Population, shown: np.ndarray, settled: np.ndarray) -> Departure:
+def _departure(population: Population, shown: np.ndarray, settled: np.ndarray) -> LayerError:
     difference = (shown - settled.reshape(shown.shape[1:])).reshape(len(shown), -1)
     size = float(np.sqrt(np.mean(settled**2)))
     rms = np.sqrt(np.mean(difference**2, axis=1))
     relative = rms / size if size else np.full_like(rms, np.nan)
     worst = np.abs(difference).max(axis=1) / abs(population.readout.gain)
-    return Departure(population.name, relative, worst)
+    return LayerError(population.name, relative, worst)

@@ -28,7 +28,7 @@ COMPARED_BETA = 0.2
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GradientAlignment:
     """Changes of weights against the negative gradient.
 
     Attributes
@@ -82,13 +82,13 @@ def compare_updates(
     before: Mapping[str, np.ndarray],
     after: Mapping[str, np.ndarray],
     step: Mapping[str, np.ndarray],
-) -> Comparison:
+) -> GradientAlignment:
     """How the change from `before` to `after` compares with `step`; NaN where nothing changed."""
     change = np.concatenate([(after[name] - before[name]).ravel() for name in step])
     wanted = np.concatenate([step[name].ravel() for name in step])
     moved = (change != 0) & (wanted != 0)
     norms = float(np.linalg.norm(change) * np.linalg.norm(wanted))
     if not moved.any() or norms == 0:
-        return Comparison(float("nan"), float("nan"))
+        return GradientAlignment(float("nan"), float("nan"))
     equal = np.sign(change[moved]) == np.sign(wanted[moved])
-    return Comparison(float(equal.mean()), float(change @ wanted) / norms)
+    return GradientAlignment(float(equal.mean()), float(change @ wanted) / norms)

@@ -19,12 +19,12 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.storage.atomic import remove_leftovers
 from targets.experiments.comparison.compare import fit, weight_bits
 from targets.experiments.onchip.gradient_alignment import compare_updates, ep_step, weights_of
-from targets.experiments.onchip.monitors import Probes
+from targets.experiments.onchip.monitors import LearningMonitors
 from targets.experiments.onchip.run_state import (
     LAST,
     Arrays,
     Record,
-    Saved,
+    RunState,
     column,
     draw,
     load_state,
@@ -162,7 +162,7 @@ class _Run:
         self.train, self.val, self.test = (fit(s, graph) for s in (data.train, data.val, test))
         self.order = plan.order(len(self.train))
         self.val = self.val.head(HELD_OUT)
-        self.probes = Probes(graph, self.val, plan.seed)
+        self.probes = LearningMonitors(graph, self.val, plan.seed)
         self.out, self.monitor = out, monitor
         self.history: list[Record] = []
         self.seen: Arrays = {}
@@ -263,9 +263,9 @@ class _Run:
 
     # --- on disk -------------------------------------------------------------------------------
 
-    def _state(self) -> Saved:
+    def _state(self) -> RunState:
         facts = {**self._identity(), "before": self.before, "history": self.history}
-        return Saved(self.session.memory(), self.seen, facts)
+        return RunState(self.session.memory(), self.seen, facts)
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that it resumes."""

@@ -16,7 +16,7 @@ NEURONS = 16
 """Neurons of each population whose traces are watched."""
 
 
-class Probes:
+class LearningMonitors:
     """A fixed choice of synapses, neurons and one sample, looked at again at every point.
 
     Parameters

@@ -28,7 +28,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Saved:
+class RunState:
     """The state of a learning run.
 
     Attributes
@@ -51,7 +51,7 @@ def run_directory(program: Path) -> Path:
     return program.with_name(f"{program.name}.run")
 
 
-def save_state(saved: Saved, path: Path) -> None:
+def save_state(saved: RunState, path: Path) -> None:
     """Write `saved` as the directory `path`, in place of an older one.
 
     Raises
@@ -67,7 +67,7 @@ def save_state(saved: Saved, path: Path) -> None:
         (folder / STATE).write_text(text, encoding="utf-8")
 
 
-def load_state(path: Path) -> Saved | None:
+def load_state(path: Path) -> RunState | None:
     """Read the state in directory `path`; None if there is none, `ProgramError` if damaged."""
     if not (path / STATE).is_file():
         return None
@@ -79,7 +79,7 @@ def load_state(path: Path) -> Saved | None:
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         remedy = "restore it, or learn again without --resume"
         raise ProgramError(str(path), f"is damaged ({error})", remedy) from None
-    return Saved(memory, probes, facts)
+    return RunState(memory, probes, facts)
 
 
 def write_metrics(history: Sequence[Record], folder: Path) -> None:

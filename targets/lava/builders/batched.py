@@ -17,9 +17,9 @@ from lava.magma.core.process.process import AbstractProcess
 from compilers.ir.graph import Population, Projection, SigmaDelta
 from compilers.ir.operators import shift_channels
 from targets.interface.fanout import synapses_of
-from targets.lava.builders.batched_learning import Teaching
+from targets.lava.builders.batched_learning import BatchedLearning
 from targets.lava.builders.process_models import NEURONS, by_process
-from targets.lava.connections.connection import Path
+from targets.lava.connections.connection import Connection
 from targets.lava.processes.batched import (
     PyGradedNeurons,
     PyGradedNeuronsFixed,
@@ -43,9 +43,9 @@ from targets.lava.processes.synapses import (
     PyOneWay,
     PyOneWayFixed,
 )
-from targets.lava.runtime.layout import FAITHFUL, Plan, partners, received
-from targets.lava.runtime.monitor import Recorder
-from targets.lava.runtime.shared_memory import Board
+from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, partners, received
+from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.shared_memory import SharedArrays
 
 FLOATING = by_process(
     *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
@@ -89,10 +89,10 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
 class _Builder:
     """Makes processes that share a board; each method connects what it makes."""
 
-    def __init__(self, plan: Plan, board: Board) -> None:
+    def __init__(self, plan: NetworkLayout, board: SharedArrays) -> None:
         self.plan, self.graph, self.board = plan, plan.graph, board
         self.weights: dict[tuple[str, str | None], np.ndarray] = {}
-        self.teaching = Teaching(plan, self.board)
+        self.teaching = BatchedLearning(plan, self.board)
 
     def source(self, population: Population) -> InputSource:
         return InputSource(**self._place(population), population=population)
@@ -144,7 +144,7 @@ class _Builder:
     def _place(self, population: Population) -> dict[str, Any]:
         name = population.name
         counts, probes = synapses_of(self.graph, population), self.plan.probed(name)
-        recorder = Recorder(self.board, name, counts, probes)
+        recorder = PopulationMonitor(self.board, name, counts, probes)
         shape = self.plan.shape(name)
         place = {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
         return {**place, "rows": self.plan.batch, "stepwise": self.teaching.stepwise}
@@ -153,9 +153,9 @@ class _Builder:
         ends = {"pre_shape": self.plan.shape(p.pre), "post_shape": self.plan.shape(p.post)}
         return {"name": name, "board": self.board, **ends, **self.teaching.synapses(p)}
 
-    def _path(self, p: Projection) -> Path:
+    def _path(self, p: Projection) -> Connection:
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-        return Path(p, self._weight(p), self.plan.shape(p.post), adds_up=adds_up)
+        return Connection(p, self._weight(p), self.plan.shape(p.post), adds_up=adds_up)
 
     def _weight(self, p: Projection) -> np.ndarray:
         """The forward weight with its channels' shifts; tied projections share one array."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from compilers.ir.graph import Population, Projection
-from compilers.learning.plastic_weights import Learner, lifted
-from targets.lava.learning.process_weights import Fold, Plastic, PlasticBias
-from targets.lava.runtime.layout import Plan
-from targets.lava.runtime.shared_memory import Board
+from compilers.learning.plastic_weights import PlasticWeights, lifted
+from targets.lava.learning.process_weights import PlasticBias, ProcessWeights, SourceOffset
+from targets.lava.runtime.layout import NetworkLayout
+from targets.lava.runtime.shared_memory import SharedArrays
 
 
-class Teaching:
+class BatchedLearning:
     """The plasticity records of a plan's graph, each for the process that will hold it.
 
     Attributes
@@ -20,12 +20,13 @@ class Teaching:
         Whether the rules run at every step.
     """
 
-    def __init__(self, plan: Plan, board: Board) -> None:
+    def __init__(self, plan: NetworkLayout, board: SharedArrays) -> None:
         graph = self._graph = plan.graph
         self._held = {
-            record.weight: Plastic(graph, i, board) for i, record in enumerate(graph.plasticity)
+            record.weight: ProcessWeights(graph, i, board)
+            for i, record in enumerate(graph.plasticity)
         }
-        self._fixed = Learner(graph).fixed_biases() if graph.plasticity else {}
+        self._fixed = PlasticWeights(graph).fixed_biases() if graph.plasticity else {}
         self._lifted = [p for p in lifted(graph) if p.weight in self._held]
         self.stepwise = any(r.rule.when == "step" for r in graph.plasticity)
 
@@ -34,7 +35,7 @@ class Teaching:
         folds = {}
         for q in self._lifted:
             if q.weight == p.weight:
-                folds["f_post" if q.post == p.post else "f_pre"] = Fold(self._graph, q)
+                folds["f_post" if q.post == p.post else "f_pre"] = SourceOffset(self._graph, q)
         plastic = self._held.get(p.weight)
         return {"plastic": plastic, "folds": folds, "stepwise": self.stepwise}
 

@@ -20,7 +20,7 @@ from lava.utils.weightutils import SignMode
 
 from compilers.ir.graph import Population, Projection, SigmaDelta, Source
 from targets.interface.fanout import synapses_of
-from targets.lava.builders.faithful_learning import Taught
+from targets.lava.builders.faithful_learning import FaithfulLearning
 from targets.lava.builders.process_models import NEURONS, Models, by_process
 from targets.lava.connections.native import DENSE, OWN, SPARSE, kind, own_weights, parameters
 from targets.lava.processes.faithful.hopfield_layer import (
@@ -31,10 +31,10 @@ from targets.lava.processes.faithful.hopfield_layer import (
     Synapses,
 )
 from targets.lava.processes.faithful.learning_dense import (
-    One,
+    ConstantInput,
+    PyConstantInput,
     PyGate,
     PyGateFixed,
-    PyOne,
     PyTaughtDense,
     PyTaughtDenseFixed,
 )
@@ -51,9 +51,9 @@ from targets.lava.processes.faithful.per_sample import (
 )
 from targets.lava.processes.faithful.phase_controller import PhaseController, PyPhaseController
 from targets.lava.processes.source import InputSource
-from targets.lava.runtime.layout import Plan
-from targets.lava.runtime.monitor import Recorder
-from targets.lava.runtime.shared_memory import Board
+from targets.lava.runtime.layout import NetworkLayout
+from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.shared_memory import SharedArrays
 
 PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
 """The Process of each kind of projection."""
@@ -61,7 +61,7 @@ PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, S
 FLOATING: Models = by_process(
     *(PyPhaseController, PyNudge, PyHopfieldLayer, PyDenseModelFloat, PySparseModelFloat),
     *(PySingleSource, PySingleGraded, PySingleSigmaDelta, PySingleSpiking),
-    *(PyTaughtDense, PyGate, PyOne),
+    *(PyTaughtDense, PyGate, PyConstantInput),
 )
 """The floating-point model of each Process."""
 
@@ -73,14 +73,14 @@ FIXED: Models = by_process(
 """The fixed-point model of each Process."""
 
 
-def build_layers(plan: Plan, board: Board) -> dict[Any, type[AbstractProcessModel]]:
+def build_layers(plan: NetworkLayout, board: SharedArrays) -> dict[Any, type[AbstractProcessModel]]:
     """All processes of `plan`, connected, with their models; and models of those inside layers."""
     builder, graph = _Builder(plan, board), plan.graph
     controller = PhaseController(name="phase controller", board=builder.board)
     senders: dict[str, AbstractProcess] = {p.name: builder.source(p) for p in graph.sources}
     layers = {p.name: builder.layer(p) for p in graph.neurons}
     senders |= layers
-    one = One(name="one")
+    one = ConstantInput(name="one")
     for name, layer in layers.items():
         for k, p in enumerate(graph.into(name)):
             senders[p.pre].s_out.connect(getattr(layer, f"s_in_{k}"))
@@ -101,9 +101,9 @@ def build_layers(plan: Plan, board: Board) -> dict[Any, type[AbstractProcessMode
 class _Builder:
     """Makes processes that share a board."""
 
-    def __init__(self, plan: Plan, board: Board) -> None:
+    def __init__(self, plan: NetworkLayout, board: SharedArrays) -> None:
         self.plan, self.graph, self.board = plan, plan.graph, board
-        self.taught = Taught(plan, self.board)
+        self.taught = FaithfulLearning(plan, self.board)
 
     def common(self, name: str, population: Population) -> dict[str, Any]:
         return {"name": name, "board": self.board, "shape": (population.size,)}
@@ -130,7 +130,7 @@ class _Builder:
 
     def _recorded(self, population: Population) -> dict[str, Any]:
         counts, probes = synapses_of(self.graph, population), self.plan.probed(population.name)
-        recorder = Recorder(self.board, population.name, counts, probes)
+        recorder = PopulationMonitor(self.board, population.name, counts, probes)
         common = self.common(population.name, population)
         learning = self.taught.neurons(population)
         return {**common, **learning, "population": population, "recorder": recorder, "rows": 1}

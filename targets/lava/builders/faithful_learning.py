@@ -14,11 +14,11 @@ from compilers.ir.graph import Population, Projection
 from compilers.learning.synapses import Synapses, trace_offset
 from targets.lava.connections.loihi_rule import ENDLESS, rate_of, rule_of
 from targets.lava.connections.native import message_bits
-from targets.lava.connections.replicas import Copy, bare_biases, copies, copy_field
-from targets.lava.learning.process_weights import Plastic, PlasticBias
+from targets.lava.connections.replicas import WeightReplica, bare_biases, copies, copy_field
+from targets.lava.learning.process_weights import PlasticBias, ProcessWeights
 from targets.lava.processes.faithful.hopfield_layer import Afferent
-from targets.lava.runtime.layout import WRITES, Plan, tally_field
-from targets.lava.runtime.shared_memory import Board
+from targets.lava.runtime.layout import WRITES, NetworkLayout, tally_field
+from targets.lava.runtime.shared_memory import SharedArrays
 
 TAG, WEIGHT = "2^1*x0*x1*y1*y2 - u0*t*y3", "u0*t*y3"
 """The rule: x1 is half the payload of the graded spike, y2 and y3 are the gates."""
@@ -31,7 +31,7 @@ def learning_rule(dt: str = TAG, dw: str = WEIGHT, endless: float = np.inf) -> L
     return rule
 
 
-class Taught:
+class FaithfulLearning:
     """The copies of the plastic weights of a plan's graph; empty if the plan does not teach.
 
     Attributes
@@ -40,9 +40,9 @@ class Taught:
         Biases that neurons hold themselves, by population; None: those of the graph.
     """
 
-    def __init__(self, plan: Plan, board: Board) -> None:
+    def __init__(self, plan: NetworkLayout, board: SharedArrays) -> None:
         self.graph, self.board = plan.graph, board
-        self.copies: dict[str, Copy] = copies(plan.graph) if plan.teaches else {}
+        self.copies: dict[str, WeightReplica] = copies(plan.graph) if plan.teaches else {}
         self.biases = bare_biases(plan.graph) if plan.teaches else None
         self._plastic = self._plastic_biases() if self.copies and self.graph.quantised else {}
 
@@ -60,7 +60,7 @@ class Taught:
             for i, record in enumerate(self.graph.plasticity):
                 if record.weight == p.bias:
                     fixed = self.biases[p.name].astype(np.int64)
-                    own = Plastic(self.graph, i, self.board)
+                    own = ProcessWeights(self.graph, i, self.board)
                     found[record.weight] = PlasticBias(p, fixed, own, folded=False)
         return found
 
@@ -78,7 +78,7 @@ class Taught:
             return None
         return self._afferent(self.copies[population.bias], 1, False)
 
-    def _afferent(self, copy: Copy, inputs: int, adds_up: bool) -> Afferent:
+    def _afferent(self, copy: WeightReplica, inputs: int, adds_up: bool) -> Afferent:
         params = {**self._params(copy), "num_message_bits": 16, "learning_rule": learning_rule()}
         gate = {**self._gate(copy), "factor": copy.factor(self.graph)}
         return Afferent(LearningDense, params, inputs, adds_up, gate)
@@ -99,7 +99,7 @@ class Taught:
         }
         return Afferent(LearningDense, params, inputs, adds_up, {**self._gate(copy), "rate": rate})
 
-    def _params(self, copy: Copy) -> dict[str, Any]:
+    def _params(self, copy: WeightReplica) -> dict[str, Any]:
         s = Synapses(self.graph, copy.index)
         matrix = self.board[copy_field(copy.name)]
         return {
@@ -113,5 +113,5 @@ class Taught:
             "unit": s.unit / copy.scale,
         }
 
-    def _gate(self, copy: Copy) -> dict[str, Any]:
+    def _gate(self, copy: WeightReplica) -> dict[str, Any]:
         return {"name": f"gate of {copy.name}", "board": self.board, "outputs": copy.shape[0]}

@@ -9,14 +9,14 @@ from compilers.ir.operators import apply
 from targets.lava.connections.arithmetic import gain
 
 
-class Path:
+class Connection:
     """Turns messages into currents: ``gain(op(W, s_pre(t - delay)))``.
 
     Parameters
     ----------
     projection : Projection
         Operator, gain and delay. One step of delay is the hand-over between the processes;
-        `Path` holds messages back for the others.
+        `Connection` holds messages back for the others.
     weight : ndarray
         ``W`` in float64, which holds integer sums exactly below ``2**53``.
     shape : tuple of int

@@ -38,7 +38,7 @@ def copy_field(copy: str) -> str:
 
 
 @dataclass(frozen=True)
-class Copy:
+class WeightReplica:
     """What one process holds of a plastic weight.
 
     Attributes
@@ -75,22 +75,22 @@ class Copy:
         return self.scale * s.record.rate * s.tag_unit / s.unit
 
 
-def copies(graph: Graph) -> dict[str, Copy]:
+def copies(graph: Graph) -> dict[str, WeightReplica]:
     """All of them by name, the forward copy of each weight first."""
-    found: dict[str, Copy] = {}
+    found: dict[str, WeightReplica] = {}
     for index, record in enumerate(graph.plasticity):
         s = Synapses(graph, index)
         if s.pre is None and graph.quantised:
             continue
         if s.pre is None:
-            found[record.weight] = Copy(record.weight, index, (s.shape[0], 1))
+            found[record.weight] = WeightReplica(record.weight, index, (s.shape[0], 1))
             continue
         tied = [p for p in graph.projections if p.weight == record.weight]
         for p in sorted(tied, key=lambda p: not isinstance(p.operator, Dense)):
             shape = graph.population(p.post).size, graph.population(p.pre).size
             backward = not isinstance(p.operator, Dense)
             scale = 1.0 if graph.quantised else p.scale
-            found[p.name] = Copy(p.name, index, shape, scale, backward)
+            found[p.name] = WeightReplica(p.name, index, shape, scale, backward)
     return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from compilers.ir.graph import Graph
-from compilers.learning.plastic_weights import Learner
-from targets.lava.connections.replicas import Copy, copies, copy_field, unlearnable
+from compilers.learning.plastic_weights import PlasticWeights
+from targets.lava.connections.replicas import WeightReplica, copies, copy_field, unlearnable
 from targets.lava.runtime.layout import WRITES, tag_field, tally_field, weight_field
-from targets.lava.runtime.shared_memory import Board
+from targets.lava.runtime.shared_memory import SharedArrays
 
 
-class Student:
+class HostWeights:
     """The plastic part of a graph, wherever its present values are.
 
     While processes run, those on their board are the present ones; `read` fetches them. A network
@@ -17,7 +17,7 @@ class Student:
 
     Attributes
     ----------
-    learner : Learner
+    learner : PlasticWeights
         The values as of the last `read`.
 
     Raises
@@ -27,7 +27,7 @@ class Student:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.learner = Learner(graph)
+        self.learner = PlasticWeights(graph)
         self._size = sum(weight.size for weight in self.learner.weights.values())
         self._ahead = 0
         self._copies = () if unlearnable(graph) else tuple(copies(graph).values())
@@ -37,7 +37,7 @@ class Student:
         """Commits so far, those on the board included."""
         return self.learner.commits + self._ahead
 
-    def write(self, board: Board) -> None:
+    def write(self, board: SharedArrays) -> None:
         """Let the processes of `board`, which are idle, go on from here."""
         self._ahead = 0
         for name in self.learner.weights:
@@ -55,7 +55,7 @@ class Student:
         """The processes have made so many commits more."""
         self._ahead += commits
 
-    def read(self, board: Board) -> None:
+    def read(self, board: SharedArrays) -> None:
         """Take what the processes of `board`, which are idle, have learnt."""
         learner = self.learner
         for name in learner.weights:
@@ -75,5 +75,5 @@ class Student:
         learner.commits += self._ahead
         self._ahead = 0
 
-    def _name(self, copy: Copy) -> str:
+    def _name(self, copy: WeightReplica) -> str:
         return self.learner.graph.plasticity[copy.index].weight

@@ -10,17 +10,17 @@ from compilers.ir.graph import Graph, Population, Projection
 from compilers.learning.plastic_weights import fold_drive, spread
 from compilers.learning.synapses import Synapses, Traces
 from targets.lava.runtime.layout import tag_field, tally_field, weight_field
-from targets.lava.runtime.shared_memory import Board, Order
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 
-class Plastic:
+class ProcessWeights:
     """The synapses of record number `index` of `graph`, which one process changes.
 
     Weight and tag live on the board, where the session reads them and puts others while the
     processes wait; nobody else writes to them.
     """
 
-    def __init__(self, graph: Graph, index: int, board: Board) -> None:
+    def __init__(self, graph: Graph, index: int, board: SharedArrays) -> None:
         self.synapses = Synapses(graph, index)
         name = self.synapses.record.weight
         self.board = board
@@ -36,7 +36,7 @@ class Plastic:
         """The present weight as operators take it."""
         return self.synapses.operand(self.values)
 
-    def accumulate(self, order: Order, now: Traces, before: Traces) -> None:
+    def accumulate(self, order: PhaseCommand, now: Traces, before: Traces) -> None:
         """Evaluate the tag for the samples that teach; traces are (batch, *shape)."""
         first = slice(0, order.samples)
         now = {name: trace[first] for name, trace in now.items()}
@@ -44,7 +44,7 @@ class Plastic:
         tag = self.synapses.accumulate(self._tag.copy(), self.values, order.sign, now, before)
         self._tag[...] = tag
 
-    def commit(self, order: Order, number: int) -> None:
+    def commit(self, order: PhaseCommand, number: int) -> None:
         """Make commit `number` (from 0)."""
         scale = self.board.rate_scale
         change = self.synapses.commit(self.values, self._tag.copy(), order.samples, scale, number)
@@ -53,7 +53,7 @@ class Plastic:
 
 
 @dataclass(frozen=True)
-class Fold:
+class SourceOffset:
     """The constant part of a plastic projection's messages: its source rests above or below 0."""
 
     graph: Graph
@@ -73,7 +73,7 @@ class PlasticBias:
     population : Population
     fixed : ndarray, full shape
         The part that no learning changes.
-    own : Plastic or None
+    own : ProcessWeights or None
         The part that learns.
     folded : bool
         Whether a plastic projection adds a part.
@@ -81,7 +81,7 @@ class PlasticBias:
 
     population: Population
     fixed: np.ndarray
-    own: Plastic | None
+    own: ProcessWeights | None
     folded: bool
 
     def present(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from compilers.learning.synapses import spike_weights, trace
 from targets.lava.connections.arithmetic import Floating, Integer, Numbers
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.runtime.layout import OUTPUT
-from targets.lava.runtime.monitor import Recorder
+from targets.lava.runtime.monitor import PopulationMonitor
 
 REMEMBERED = ("v", "message", "constant", "remainder")
 """State that all neurons have: membrane, last message, held current, remainder of the leak."""
@@ -28,7 +28,7 @@ class NeuronsModel(PhasedModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.population: Population = proc_params["population"]
-        self.recorder: Recorder = proc_params["recorder"]
+        self.recorder: PopulationMonitor = proc_params["recorder"]
         self.is_output: bool = proc_params["is_output"]
         kind = Integer if self.integers else Floating
         self.numbers: Numbers = kind(self.population, proc_params["rows"])

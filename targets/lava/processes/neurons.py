@@ -9,7 +9,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from targets.lava.runtime.shared_memory import Order
+from targets.lava.runtime.shared_memory import PhaseCommand
 
 
 class Neurons(AbstractProcess):
@@ -60,5 +60,5 @@ class SpikingNeurons(Neurons):
         self.u = Var(shape=params["shape"], init=0)
 
 
-CONTROL_WORDS = len(fields(Order))
+CONTROL_WORDS = len(fields(PhaseCommand))
 """Numbers in the word of a phase controller."""

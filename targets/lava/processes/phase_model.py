@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 
-from targets.lava.runtime.shared_memory import Board, Order
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 
 class PhasedModel(PyLoihiProcessModel):
@@ -22,8 +22,8 @@ class PhasedModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.board: Board = proc_params["board"]
-        self.order = Order()
+        self.board: SharedArrays = proc_params["board"]
+        self.order = PhaseCommand()
         self.step = 0
         self.clock = 0
         self._kept: dict[int, dict[str, Any]] = {}
@@ -40,7 +40,7 @@ class PhasedModel(PyLoihiProcessModel):
             self.begin(order)
         self.make_step()
 
-    def begin(self, order: Order) -> None:
+    def begin(self, order: PhaseCommand) -> None:
         """Begin the phase that `order` describes: at rest, or where an earlier phase ended."""
         self.order, self.step = order, 0
         if order.start < 0:

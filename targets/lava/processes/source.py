@@ -17,7 +17,7 @@ from targets.lava.connections.arithmetic import Floating, Integer, Numbers
 from targets.lava.processes.neurons import CONTROL_WORDS
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.runtime.layout import INPUT
-from targets.lava.runtime.monitor import Recorder
+from targets.lava.runtime.monitor import PopulationMonitor
 
 
 class InputSource(AbstractProcess):
@@ -46,7 +46,7 @@ class PyInputSource(PhasedModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.recorder: Recorder = proc_params["recorder"]
+        self.recorder: PopulationMonitor = proc_params["recorder"]
         kind = Integer if self.integers else Floating
         self.numbers: Numbers = kind(proc_params["population"], proc_params["rows"])
 

@@ -17,8 +17,8 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from compilers.ir.graph import Population
 from compilers.learning.synapses import Traces, trace
-from targets.lava.connections.connection import Path
-from targets.lava.learning.process_weights import Fold, Plastic
+from targets.lava.connections.connection import Connection
+from targets.lava.learning.process_weights import ProcessWeights, SourceOffset
 from targets.lava.processes.learning_model import LearningModel
 
 
@@ -77,13 +77,13 @@ class SynapsesModel(LearningModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.plastic: Plastic | None = proc_params["plastic"]
-        self.folds: Mapping[str, Fold] = proc_params["folds"]
+        self.plastic: ProcessWeights | None = proc_params["plastic"]
+        self.folds: Mapping[str, SourceOffset] = proc_params["folds"]
         self.before: Traces = {}
 
     @property
     @abstractmethod
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[Connection, ...]:
         """The directions in which the weight is used, the one that ends at post first."""
 
     @abstractmethod
@@ -134,11 +134,11 @@ class PyCoupling(SynapsesModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.forward: Path = proc_params["forward"]
-        self.backward: Path = proc_params["backward"]
+        self.forward: Connection = proc_params["forward"]
+        self.backward: Connection = proc_params["backward"]
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[Connection, ...]:
         """Both directions."""
         return self.forward, self.backward
 
@@ -177,10 +177,10 @@ class PyOneWay(SynapsesModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.path: Path = proc_params["path"]
+        self.path: Connection = proc_params["path"]
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[Connection, ...]:
         """The one direction."""
         return (self.path,)
 
@@ -214,11 +214,11 @@ class PyFromInput(SynapsesModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.path: Path = proc_params["path"]
+        self.path: Connection = proc_params["path"]
         self.source: Population = proc_params["source"]
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[Connection, ...]:
         """The one direction."""
         return (self.path,)
 
@@ -242,7 +242,7 @@ class PyFromInput(SynapsesModel):
 @requires(CPU)
 @tag("fixed_pt")
 class PyCouplingFixed(PyCoupling):
-    """Fixed-point model of `Coupling`: integers in, integers out; `Path` adds them exactly."""
+    """Fixed-point model of `Coupling`: integers in and out; `Connection` adds them exactly."""
 
     s_pre: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     s_post: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
@@ -254,7 +254,7 @@ class PyCouplingFixed(PyCoupling):
 @requires(CPU)
 @tag("fixed_pt")
 class PyOneWayFixed(PyOneWay):
-    """Fixed-point model of `OneWay`: integers in, integers out; `Path` adds them exactly."""
+    """Fixed-point model of `OneWay`: integers in and out; `Connection` adds them exactly."""
 
     s_pre: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     a_post: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
@@ -264,7 +264,7 @@ class PyOneWayFixed(PyOneWay):
 @requires(CPU)
 @tag("fixed_pt")
 class PyFromInputFixed(PyFromInput):
-    """Fixed-point model of `FromInput`: integers in, integers out; `Path` adds them exactly."""
+    """Fixed-point model of `FromInput`: integers in and out; `Connection` adds them exactly."""
 
     s_pre: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     a_post: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)

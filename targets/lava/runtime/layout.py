@@ -16,7 +16,7 @@ from compilers.learning.synapses import Synapses
 from targets.interface.fanout import synapses_of
 from targets.interface.request import Probe
 from targets.lava.connections.replicas import copies, copy_field
-from targets.lava.runtime.shared_memory import Board, Layout
+from targets.lava.runtime.shared_memory import Layout, SharedArrays
 
 BATCHED, FAITHFUL = "batched", "faithful"
 """The two lowerings of a graph."""
@@ -54,7 +54,7 @@ def array_field(name: str) -> str:
 
 
 def weight_field(record: str) -> str:
-    """Field of the board with the values of one plasticity record, in the units of a `Learner`."""
+    """Field with the values of one plasticity record, in the units of `PlasticWeights`."""
     return f"weight/{record}"
 
 
@@ -69,7 +69,7 @@ def tally_field(record: str) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkLayout:
     """What the supervisor builds.
 
     Attributes
@@ -103,7 +103,7 @@ class Plan:
         """Time steps before the first one of a phase: a faithful network loads its state."""
         return int(self.lowering == FAITHFUL)
 
-    def fits(self, wanted: Plan) -> bool:
+    def fits(self, wanted: NetworkLayout) -> bool:
         """Whether what runs under this plan can do what `wanted` is for, too.
 
         Fewer samples at once cost little, a restart costs seconds: batches may shrink by half.
@@ -129,14 +129,14 @@ class Plan:
         """Fields of the board."""
         return dict(self._fields())
 
-    def board(self) -> Board:
+    def board(self) -> SharedArrays:
         """A new board for this plan, with the arrays of the graph on it."""
-        board = Board.create(self.layout)
+        board = SharedArrays.create(self.layout)
         for name, array in self.graph.arrays.items():
             board[array_field(name)][...] = array
         return board
 
-    def message(self, board: Board) -> dict[str, Any]:
+    def message(self, board: SharedArrays) -> dict[str, Any]:
         """The plan in JSON values, with its `board`, whose arrays are not repeated."""
         return {
             "graph": print_graph(self.graph, arrays=False),
@@ -182,13 +182,13 @@ class Plan:
                 yield copy_field(copy.name), ("float64", copy.shape)
 
 
-def received(message: Mapping[str, Any]) -> tuple[Plan, Board]:
+def received(message: Mapping[str, Any]) -> tuple[NetworkLayout, SharedArrays]:
     """The plan that became `message`, and its board, mapped again."""
     layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in message["layout"].items()}
-    board = Board(message["fd"], layout)
+    board = SharedArrays(message["fd"], layout)
     arrays = {name: board[array_field(name)].copy() for name in message["arrays"]}
     return (
-        Plan(
+        NetworkLayout(
             graph=parse_graph(message["graph"], arrays),
             batch=message["batch"],
             steps=message["steps"],

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from targets.lava.runtime.layout import events_field, probe_field, saturations_field, synops_field
-from targets.lava.runtime.shared_memory import Board
+from targets.lava.runtime.shared_memory import SharedArrays
 
 
-class Recorder:
+class PopulationMonitor:
     """Counts events and synaptic operations of one population, and copies probed variables.
 
     Parameters
     ----------
-    board : Board
+    board : SharedArrays
         Where the records go.
     population : str
         Whose they are.
@@ -27,7 +27,7 @@ class Recorder:
     """
 
     def __init__(
-        self, board: Board, population: str, fanout: np.ndarray, probes: Sequence[str] = ()
+        self, board: SharedArrays, population: str, fanout: np.ndarray, probes: Sequence[str] = ()
     ) -> None:
         self._events = board[events_field(population)]
         self._synops = board[synops_field(population)]

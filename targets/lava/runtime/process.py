@@ -46,7 +46,7 @@ class LavaTracebackError(Exception):
     """The traceback of a process of Lava, as text; the cause of a `RunError`."""
 
 
-class Guard:
+class SupervisedProcess:
     """A Lava network that runs elsewhere.
 
     Parameters

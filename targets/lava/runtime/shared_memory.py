@@ -24,7 +24,7 @@ Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Order:
+class PhaseCommand:
     """What the processes are to do in the next run.
 
     Attributes
@@ -60,7 +60,7 @@ class Order:
     commits: int = 0
 
 
-class Board:
+class SharedArrays:
     """Named arrays in one shared mapping, beside the order in force.
 
     Parameters
@@ -73,7 +73,7 @@ class Board:
 
     def __init__(self, fd: int, layout: Layout) -> None:
         self.fd, self.layout = fd, dict(layout)
-        self.layout["order"] = ("int64", (len(fields(Order)),))
+        self.layout["order"] = ("int64", (len(fields(PhaseCommand)),))
         self.layout["nudge"] = ("float64", (1,))
         self.layout["rate scale"] = ("float64", (1,))
         offsets, size = {}, 0
@@ -90,7 +90,7 @@ class Board:
         self._close = weakref.finalize(self, os.close, fd)
 
     @classmethod
-    def create(cls, layout: Layout) -> Board:
+    def create(cls, layout: Layout) -> SharedArrays:
         """A new board, all zero."""
         return cls(_anonymous_file(), layout)
 
@@ -100,16 +100,16 @@ class Board:
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
 
-    def write_order(self, order: Order, nudge: float, rate_scale: float = 1.0) -> None:
+    def write_order(self, order: PhaseCommand, nudge: float, rate_scale: float = 1.0) -> None:
         """Publish the next order; the processes must be idle."""
         self["order"][:] = astuple(order)
         self["nudge"][0] = nudge
         self["rate scale"][0] = rate_scale
 
     @property
-    def order(self) -> Order:
+    def order(self) -> PhaseCommand:
         """The order in force."""
-        return Order(*self["order"].tolist())
+        return PhaseCommand(*self["order"].tolist())
 
     @property
     def nudge(self) -> float:

@@ -31,7 +31,7 @@ STOP_SECONDS = 5.0
 """Time that Lava has to stop in good order."""
 
 
-class Choice(dict[Any, Any]):
+class ModelChoice(dict[Any, Any]):
     """Models by Process, or else by class: those inside a layer exist only once Lava expands it."""
 
     def __contains__(self, process: object) -> bool:
@@ -92,7 +92,7 @@ class Supervisor:
         # and its channels of 64 slots would not fit the cache; no sender is ahead by over a step.
         with direct_channels():
             self.root.create_runtime(
-                run_cfg=Loihi2SimCfg(exception_proc_model_map=Choice(models)),
+                run_cfg=Loihi2SimCfg(exception_proc_model_map=ModelChoice(models)),
                 compile_config={"pypy_channel_size": 2},
             )
 

@@ -27,7 +27,7 @@ from targets.brian2 import session as session_module
 from targets.brian2.backend import BACKEND
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.session import Brian2Warning, missing_tools
-from targets.brian2.simulation.process import Brian2TracebackError, Guard
+from targets.brian2.simulation.process import Brian2TracebackError, WorkerProcess
 from targets.brian2.simulation.worker import BUILD
 from targets.interface.protocols import RunResult
 from targets.interface.request import variables
@@ -97,16 +97,16 @@ def assert_equal(mine: RunResult, other: RunResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def spoilt() -> Iterator[Guard]:
+def spoilt() -> Iterator[WorkerProcess]:
     """A process of its own, for tests that spoil it."""
-    guard = Guard()
+    guard = WorkerProcess()
     yield guard
     guard.kill()
 
 
 @pytest.fixture
 def compiler(
-    spoilt: Guard, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    spoilt: WorkerProcess, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A script that stands in for the compiler, in that process."""
     path = tmp_path_factory.getbasetemp() / "c++"

@@ -29,7 +29,7 @@ from targets.crossbar.arrays.layouts import layout
 from targets.crossbar.arrays.mapping import is_forward
 from targets.crossbar.arrays.options import CELLS, DAY, Options
 from targets.crossbar.arrays.tile import Randomness
-from targets.crossbar.on_device_learning import Rule, accuracy, learn, step
+from targets.crossbar.on_device_learning import DeviceRule, accuracy, learn, step
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 KINDS = st.sampled_from(["dense", "shared", "unrolled"])
@@ -158,7 +158,7 @@ def test_a_step_is_the_centered_contrast_of_the_states_that_the_reference_settle
     with targets.open(Program("crossbar", graph, options=options)) as session:
         biases = {name: bias.copy() for name, bias in session.biases.items()}
         before = session.weights()
-        step(session, x, y, Rule(rate))
+        step(session, x, y, DeviceRule(rate))
         after = session.weights()
         for p in filter(is_forward, graph.projections):
             gains = [graph.population(n).readout.gain for n in (p.pre, p.post)]
@@ -188,7 +188,7 @@ def test_arrays_learn_some_of_their_errors_away(briefly_trained: Network, pulses
     digits = datasets.load("digits")
     with targets.open(program) as session:
         before = accuracy(session, digits.test)
-        for _ in learn(session, digits.train.head(600), Rule(pulsed=pulses)):
+        for _ in learn(session, digits.train.head(600), DeviceRule(pulsed=pulses)):
             pass
         assert accuracy(session, digits.test) > before + 0.03
 
@@ -241,14 +241,14 @@ def test_spiking_neurons_and_phases_that_do_not_mirror_are_refused_in_one_line()
         targets.open(Program("crossbar", graph_of(spec, "spike"))) as session,
         pytest.raises(TargetError, match="compile it as graded"),
     ):
-        step(session, x, y, Rule())
+        step(session, x, y, DeviceRule())
     graph = graph_of(spec)
     one_sided = replace(graph, phases=(*graph.phases[:2], replace(graph.phases[2], nudge=-0.1)))
     with (
         targets.open(Program("crossbar", one_sided)) as session,
         pytest.raises(GraphError, match=r"sign -1 and nudge -0\.1.*default phases"),
     ):
-        step(session, x, y, Rule())
+        step(session, x, y, DeviceRule())
 
 
 # --- the study ---------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_sweep_is_drawn_with_a_line_a_series(tmp_path: Path) -> None:
     values = (0.0, 0.1, 0.2)
     found = {"a": [[0.9, 0.95], [0.8, 0.7], [0.5, 0.6]], "b": [[0.9], [0.6], [0.3]]}
-    figure = study.draw(study.Sweep("error", "programming error", values, found))
+    figure = study.draw(study.DeviceSweep("error", "programming error", values, found))
     (axes,) = figure.axes
     lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     np.testing.assert_allclose(lines["a"], [92.5, 75.0, 55.0])

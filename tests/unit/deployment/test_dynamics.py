@@ -17,9 +17,9 @@ from compilers.ir.graph import FixedPoint, SigmaDelta, Spiking
 from compilers.passes.choose_leak import LeakWarning
 from compilers.passes.quantize import quantize
 from ep_neuro.deployment import dynamics as deployed
-from ep_neuro.deployment.dynamics import Circuit, Deployment, Moment
+from ep_neuro.deployment.dynamics import Circuit, Deployment, Snapshot
 from ep_neuro.deployment.lowering import lower
-from ep_neuro.deployment.thresholds import Fall
+from ep_neuro.deployment.thresholds import ThresholdSchedule
 from ep_neuro.energy.costs import one_hot
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, DataError, GraphError
@@ -71,7 +71,7 @@ def compiled_phases(
 
 def torch_phases(
     network: Network, how: Deployment, x: np.ndarray, y: np.ndarray
-) -> tuple[Circuit, dict[str, Moment]]:
+) -> tuple[Circuit, dict[str, Snapshot]]:
     """The same phases in torch, float64."""
     labels = one_hot(torch.from_numpy(y), network.spec.target_shape, torch.float64)
     with torch.no_grad():
@@ -197,11 +197,11 @@ def test_float32_stays_within_a_message_of_the_exact_states() -> None:
 
 
 def test_defaults_are_those_of_the_compiler() -> None:
-    fall, dynamics = Fall(), SigmaDelta()
+    fall, dynamics = ThresholdSchedule(), SigmaDelta()
     assert (fall.start, fall.end, fall.decay) == (dynamics.start, dynamics.end, dynamics.decay)
     assert Deployment(precision=None).fall == fall
     assert Deployment().fall is None
-    assert Deployment(end=0.02).fall == Fall(end=0.02)
+    assert Deployment(end=0.02).fall == ThresholdSchedule(end=0.02)
     assert Spiking().bound == deployed.BOUND
     assert quantize.__defaults__ is not None
     formats = quantize.__defaults__[1:3]

@@ -15,8 +15,8 @@ from ep_neuro.deployment.thresholds import (
     FINEST,
     LARGEST,
     PRECISION,
-    Fall,
-    Way,
+    Edge,
+    ThresholdSchedule,
     depths,
     falls,
     sensitivities,
@@ -33,14 +33,14 @@ def back(weight: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 def ways(
     seed: int = 0, gain: float = 1.0, edges: tuple[tuple[str, str], ...] = EDGES
-) -> tuple[list[Way], dict[tuple[str, str], np.ndarray]]:
+) -> tuple[list[Edge], dict[tuple[str, str], np.ndarray]]:
     """Dense couplings of `SHAPES` with random weights, and these as (post, pre) matrices."""
     rng = np.random.default_rng(seed)
     weights = {
         (pre, post): gain * rng.standard_normal((SHAPES[post][0], SHAPES[pre][0]))
         for pre, post in edges
     }
-    found = [Way(pre, post, partial(back, w)) for (pre, post), w in weights.items()]
+    found = [Edge(pre, post, partial(back, w)) for (pre, post), w in weights.items()]
     return found, weights
 
 
@@ -118,12 +118,12 @@ def test_couplings_in_a_circle_come_to_an_end() -> None:
 def test_a_last_bit_in_the_weights_changes_no_threshold() -> None:
     couplings, w = ways(gain=0.03)
     nudged = [
-        Way(c.pre, c.post, partial(back, v * (1 + 2**-50)))
+        Edge(c.pre, c.post, partial(back, v * (1 + 2**-50)))
         for c, v in zip(couplings, w.values(), strict=True)
     ]
     assert falls(SHAPES, "out", couplings, 64) == falls(SHAPES, "out", nudged, 64)
 
 
 def test_a_threshold_falls_by_equal_factors_to_its_end() -> None:
-    fall = Fall(start=0.8, end=0.1, decay=0.5)
+    fall = ThresholdSchedule(start=0.8, end=0.1, decay=0.5)
     assert [fall.at(t) for t in (1, 2, 3, 4, 5)] == [0.8, 0.4, 0.2, 0.1, 0.1]

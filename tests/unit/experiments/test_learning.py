@@ -23,7 +23,7 @@ from ep_neuro.network.network import Network
 from targets.experiments.onchip import learning
 from targets.experiments.onchip.gradient_alignment import compare_updates, ep_step, weights_of
 from targets.experiments.onchip.learning import learn, plastic
-from targets.experiments.onchip.monitors import Probes
+from targets.experiments.onchip.monitors import LearningMonitors
 from targets.experiments.onchip.run_state import FIGURES, LAST, METRICS, load_state
 from targets.experiments.onchip.schedule import Plan
 
@@ -281,7 +281,7 @@ def test_a_damaged_state_is_refused_in_one_line(name: str, finished: Path, tmp_p
 @pytest.mark.parametrize(("code", "bits"), [("graded", None), ("sigma-delta", 8), ("spike", 8)])
 def test_traces_are_states_in_real_units(code: str, bits: int | None, digits: Dataset) -> None:
     made = program(code, bits)
-    probes = Probes(made.graph, digits.val, seed=0)
+    probes = LearningMonitors(made.graph, digits.val, seed=0)
     with targets.learner(made) as session:
         seen = probes.look(session, made.graph)
         outputs = session.settle(probes.sample.x, probes.sample.y).phases

@@ -25,7 +25,7 @@ from ep_neuro.errors import ConfigError, TargetError
 from targets.hardware.backend import HardwareBackend, hardware_backends
 from targets.interface.energy import estimate_on
 from targets.interface.protocols import Feature
-from targets.interface.unavailable import BrokenBackend
+from targets.interface.unavailable import UnavailableBackend
 from tests.helpers.graphs import digits_like_residual, graph_of, random_residual_spec, samples
 
 FOLDER = Path(targets.__file__).parent / "hardware"
@@ -96,7 +96,7 @@ def test_a_hardware_file_that_cannot_be_read_is_a_target_that_says_so(tmp_path: 
     (tmp_path / "nominal.yaml").write_text("name: nominal")
     good, bad = hardware_backends(tmp_path)
     assert isinstance(good, HardwareBackend)
-    assert isinstance(bad, BrokenBackend)
+    assert isinstance(bad, UnavailableBackend)
     assert bad.name == "bad"
     assert "bad.yaml" in bad.available().reason
 

@@ -18,7 +18,7 @@ from ep_neuro.errors import TargetError
 from targets.interface.request import Probe
 from targets.lava import BACKEND
 from targets.lava.runtime import environment
-from targets.lava.runtime.layout import FAITHFUL, Plan, received
+from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, received
 from targets.lava.runtime.messages import Done, Fault, Run, Start, Stop, receive, send
 from tests.helpers.graphs import graph_of, random_residual_spec
 from tests.unit.package.test_layering import imports_of
@@ -120,7 +120,7 @@ def test_a_message_arrives_as_it_was_sent(message: Start | Run | Stop | Done | F
 @pytest.mark.parametrize("encoding", ["graded", "sigma-delta", "spike"])
 def test_a_plan_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
     graph = graph_of(random_residual_spec(2), encoding, bits=bits)
-    plan = Plan(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL, strict=True)
+    plan = NetworkLayout(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL, strict=True)
     board = plan.board()
     here, there = Pipe()
     send(here, Start("module:function", {**plan.message(board), "fd": os.dup(board.fd)}))

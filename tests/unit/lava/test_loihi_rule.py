@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import targets
 from compilers import Program, compile_network
 from compilers.ir.graph import Encoding, Graph, Phase
-from compilers.learning.plastic_weights import Learner
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.passes.make_plastic import make_plastic
 from ep_neuro.energy.costs import one_hot
 from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
@@ -23,7 +23,7 @@ from ep_neuro.estimators import Centered
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
 from targets.lava import BACKEND
-from targets.lava.connections.replicas import Copy, copies, copy_field, unlearnable
+from targets.lava.connections.replicas import WeightReplica, copies, copy_field, unlearnable
 from targets.lava.runtime.layout import FAITHFUL
 from targets.lava.session import LavaSession
 from targets.reference.session import ReferenceSession
@@ -124,7 +124,7 @@ def assert_ties_hold(session: LavaSession) -> None:
         assert np.abs(held - copy.matrix(graph.arrays[copy_weight(graph, copy)])).max() > 1e-6
 
 
-def copy_weight(graph: Graph, copy: Copy) -> str:
+def copy_weight(graph: Graph, copy: WeightReplica) -> str:
     """Id of the weight that `copy` holds."""
     return graph.plasticity[copy.index].weight
 
@@ -135,7 +135,7 @@ def test_the_update_is_minus_the_centered_gradient() -> None:
     with on_lava(program) as session:
         session.learn(X, Y, batch=3)
         after = session.memory()
-    before = Learner(program.graph)
+    before = PlasticWeights(program.graph)
     change = {
         s.record.weight: (after[s.record.weight] - before.weights[s.record.weight]) * s.unit
         for s in before.synapses
@@ -243,7 +243,7 @@ def test_the_matrix_of_a_copy_leads_back_to_the_weight(
 ) -> None:
     weight = np.random.default_rng(seed).normal(size=(rows, columns))
     shape = (columns, rows) if backward else (rows, columns)
-    copy = Copy("c", 0, shape, scale, backward)
+    copy = WeightReplica("c", 0, shape, scale, backward)
     assert copy.matrix(weight).shape == shape
     np.testing.assert_array_equal(copy.weight(copy.matrix(weight), weight.shape), weight)
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from compilers.ir.graph import Dense, Projection
 from ep_neuro.network.architectures import digits_residual
-from targets.lava.connections.connection import Path
+from targets.lava.connections.connection import Connection
 from targets.lava.runtime.layout import partners, unreached
-from targets.lava.runtime.monitor import Recorder
-from targets.lava.runtime.shared_memory import Board, Order
+from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 from tests.helpers.graphs import graph_of, random_residual_spec
 
 WEIGHT = np.random.default_rng(0).normal(size=(3, 4))
@@ -22,14 +22,14 @@ WEIGHT = np.random.default_rng(0).normal(size=(3, 4))
 
 def test_what_one_mapping_writes_the_other_reads() -> None:
     layout = {"a": ("float64", (3, 5)), "b": ("int64", (7,))}
-    board = Board.create(layout)
-    other = Board(os.dup(board.fd), layout)
+    board = SharedArrays.create(layout)
+    other = SharedArrays(os.dup(board.fd), layout)
     board["a"][1, 2] = 0.25
     other["b"][:] = 7
-    board.write_order(Order(number=3, phase=1, start=0, steps=9, keep=1), nudge=-0.5)
+    board.write_order(PhaseCommand(number=3, phase=1, start=0, steps=9, keep=1), nudge=-0.5)
     assert other["a"][1, 2] == 0.25
     assert board["b"].tolist() == [7] * 7
-    assert other.order == Order(3, 1, 0, 9, 1)
+    assert other.order == PhaseCommand(3, 1, 0, 9, 1)
     assert other.nudge == -0.5
     board.close()
     board.close()
@@ -43,7 +43,7 @@ def test_what_one_mapping_writes_the_other_reads() -> None:
 )
 def test_changes_add_up_to_what_their_sum_would_cause(delay: int, sent: list[list[float]]) -> None:
     projection = Projection("a", "b", Dense(), "w", scale=1.5, delay=delay)
-    path = Path(projection, WEIGHT, (1, 3), adds_up=True)
+    path = Connection(projection, WEIGHT, (1, 3), adds_up=True)
     for t, message in enumerate(sent):
         current = path.current(np.array([message]))
         arrived = np.sum(sent[: max(0, t + 2 - delay)], axis=0) + np.zeros(4)
@@ -52,7 +52,7 @@ def test_changes_add_up_to_what_their_sum_would_cause(delay: int, sent: list[lis
 
 @given(delay=st.integers(1, 4), seed=st.integers(0, 99))
 def test_a_value_arrives_after_its_delay_and_does_not_linger(delay: int, seed: int) -> None:
-    path = Path(Projection("a", "b", Dense(), "w", delay=delay), WEIGHT, (2, 3))
+    path = Connection(Projection("a", "b", Dense(), "w", delay=delay), WEIGHT, (2, 3))
     sent = np.random.default_rng(seed).normal(size=(6, 2, 4))
     for t, message in enumerate(sent):
         current = path.current(message)
@@ -77,8 +77,8 @@ def test_nothing_that_neurons_send_to_is_unreached(seed: int) -> None:
 
 def test_events_and_synaptic_operations_are_counted_per_sample() -> None:
     layout = {"events/a": ("int64", (2, 2)), "synops/a": ("int64", (2, 2))}
-    board = Board.create(layout)
-    recorder = Recorder(board, "a", np.array([2, 3, 5]))
+    board = SharedArrays.create(layout)
+    recorder = PopulationMonitor(board, "a", np.array([2, 3, 5]))
     recorder.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]))
     recorder.count(2, None)
     assert board["events/a"].tolist() == [[2, 1], [0, 0]]

@@ -18,7 +18,7 @@ import pytest
 
 from ep_neuro.errors import RunError
 from targets.lava import BACKEND
-from targets.lava.runtime.process import Guard, LavaTracebackError, members
+from targets.lava.runtime.process import LavaTracebackError, SupervisedProcess, members
 
 pytestmark = [
     pytest.mark.skipif(not BACKEND.available().available, reason=BACKEND.available().reason),
@@ -45,19 +45,19 @@ def assert_gone(group: int, memory: set[str]) -> None:
 
 
 @pytest.fixture
-def guards() -> Iterator[list[Guard]]:
-    made: list[Guard] = []
+def guards() -> Iterator[list[SupervisedProcess]]:
+    made: list[SupervisedProcess] = []
     yield made
     for guard in made:
         guard.kill()
 
 
-def started(guards: list[Guard], how: str, at: int = 0) -> Guard:
-    guards.append(Guard(BUILDER, (how, at)))
+def started(guards: list[SupervisedProcess], how: str, at: int = 0) -> SupervisedProcess:
+    guards.append(SupervisedProcess(BUILDER, (how, at)))
     return guards[-1]
 
 
-def failure(guard: Guard, steps: int = 50, limit: float = 15.0) -> RunError:
+def failure(guard: SupervisedProcess, steps: int = 50, limit: float = 15.0) -> RunError:
     """The error of a run that must fail within 10 s and leave nothing."""
     memory = shared_memory(guard.pid)
     assert memory, "Lava is expected to use named shared memory while it runs"
@@ -70,7 +70,9 @@ def failure(guard: Guard, steps: int = 50, limit: float = 15.0) -> RunError:
     return caught.value
 
 
-def test_a_sound_network_runs_again_and_again_and_stops_in_order(guards: list[Guard]) -> None:
+def test_a_sound_network_runs_again_and_again_and_stops_in_order(
+    guards: list[SupervisedProcess],
+) -> None:
     guard = started(guards, "never")
     memory = shared_memory(guard.pid)
     for _ in range(3):
@@ -80,14 +82,18 @@ def test_a_sound_network_runs_again_and_again_and_stops_in_order(guards: list[Gu
     assert_gone(guard.pid, memory)
 
 
-def test_an_exception_at_step_k_is_told_with_process_and_cause(guards: list[Guard]) -> None:
+def test_an_exception_at_step_k_is_told_with_process_and_cause(
+    guards: list[SupervisedProcess],
+) -> None:
     error = failure(started(guards, "raise", at=7))
     assert "lava process 'faulty': it raised ValueError: a fault at step 7" in str(error)
     assert isinstance(error.__cause__, LavaTracebackError)
     assert "in run_spk" in str(error.__cause__)
 
 
-def test_an_exception_that_cannot_be_unpickled_is_told_as_well(guards: list[Guard]) -> None:
+def test_an_exception_that_cannot_be_unpickled_is_told_as_well(
+    guards: list[SupervisedProcess],
+) -> None:
     error = failure(started(guards, "raise oddly", at=3))
     assert "TwoPartError" in str(error)
     assert isinstance(error.__cause__, LavaTracebackError)
@@ -101,27 +107,31 @@ def test_our_own_errors_survive_the_way_between_processes() -> None:
 @pytest.mark.parametrize(
     ("how", "cause"), [("die", "was killed by SIGKILL"), ("leave", "ended with exit code 3")]
 )
-def test_a_process_that_dies_in_mid_run_is_named(guards: list[Guard], how: str, cause: str) -> None:
+def test_a_process_that_dies_in_mid_run_is_named(
+    guards: list[SupervisedProcess], how: str, cause: str
+) -> None:
     error = failure(started(guards, how, at=5))
     assert f"lava process 'faulty': it {cause}" in str(error)
 
 
-def test_a_killed_supervisor_takes_its_group_along(guards: list[Guard]) -> None:
+def test_a_killed_supervisor_takes_its_group_along(guards: list[SupervisedProcess]) -> None:
     error = failure(started(guards, "kill supervisor", at=5))
     assert "lava runtime: it was killed by SIGKILL" in str(error)
 
 
-def test_a_run_that_does_not_end_meets_the_time_limit(guards: list[Guard]) -> None:
+def test_a_run_that_does_not_end_meets_the_time_limit(guards: list[SupervisedProcess]) -> None:
     error = failure(started(guards, "sleep", at=5), limit=1.0)
     assert "had not ended after 1 s, the limit 'time_limit'" in str(error)
 
 
-def test_a_feedback_loop_without_a_buffer_meets_the_time_limit(guards: list[Guard]) -> None:
+def test_a_feedback_loop_without_a_buffer_meets_the_time_limit(
+    guards: list[SupervisedProcess],
+) -> None:
     error = failure(started(guards, "loop without a buffer"), limit=1.0)
     assert "the limit 'time_limit'" in str(error)
 
 
-def test_stopped_processes_are_ended_too(guards: list[Guard]) -> None:
+def test_stopped_processes_are_ended_too(guards: list[SupervisedProcess]) -> None:
     guard = started(guards, "never")
     for pid in members(guard.pid):
         os.kill(pid, signal.SIGSTOP)
@@ -137,17 +147,19 @@ def test_stopped_processes_are_ended_too(guards: list[Guard]) -> None:
     ],
 )
 def test_a_failed_start_is_an_error_and_leaves_nothing(how: str, cause: str) -> None:
-    Guard(BUILDER, ("never", 0)).close()
+    SupervisedProcess(BUILDER, ("never", 0)).close()
     before = own_children()  # among them the fork server
     began = time.monotonic()
     with pytest.raises(RunError) as caught:
-        Guard(BUILDER, (how, 0))
+        SupervisedProcess(BUILDER, (how, 0))
     assert time.monotonic() - began < 10
     assert cause in str(caught.value)
     assert own_children() == before
 
 
-def test_one_server_forks_all_networks_and_is_replaced_if_it_dies(guards: list[Guard]) -> None:
+def test_one_server_forks_all_networks_and_is_replaced_if_it_dies(
+    guards: list[SupervisedProcess],
+) -> None:
     started(guards, "never").run(5, 10.0, "a test")
     (server,) = {child for child in own_children() if "boot.py" in command(child)}
     second = started(guards, "never")
@@ -157,7 +169,7 @@ def test_one_server_forks_all_networks_and_is_replaced_if_it_dies(guards: list[G
     started(guards, "never").run(5, 10.0, "a test")
 
 
-def test_an_ended_guard_says_so(guards: list[Guard]) -> None:
+def test_an_ended_guard_says_so(guards: list[SupervisedProcess]) -> None:
     guard = started(guards, "never")
     guard.close()
     with pytest.raises(RunError, match="the session has ended"):
@@ -167,8 +179,8 @@ def test_an_ended_guard_says_so(guards: list[Guard]) -> None:
 SCRIPT = """
     import sys
     sys.path.insert(0, {root!r})
-    from targets.lava.runtime.process import Guard
-    guard = Guard({builder!r}, ({how!r}, 5))
+    from targets.lava.runtime.process import SupervisedProcess
+    guard = SupervisedProcess({builder!r}, ({how!r}, 5))
     print(guard.pid, flush=True)
     guard.run({steps}, 60.0, "a test")
 """
@@ -243,7 +255,7 @@ def test_a_program_killed_before_it_reads_an_answer_leaves_nothing() -> None:
     wait_until_gone(group, memory)
 
 
-def test_a_process_killed_from_outside_is_found(guards: list[Guard]) -> None:
+def test_a_process_killed_from_outside_is_found(guards: list[SupervisedProcess]) -> None:
     guard = started(guards, "sleep", at=5)
     victim = max(members(guard.pid))
     threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()

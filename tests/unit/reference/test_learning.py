@@ -13,7 +13,7 @@ import compilers
 import targets
 from compilers import Program, compile_network
 from compilers.ir.plasticity import Rule
-from compilers.learning.plastic_weights import Learner, true_bias
+from compilers.learning.plastic_weights import PlasticWeights, true_bias
 from compilers.passes.choose_leak import LeakWarning
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import quantize
@@ -54,7 +54,7 @@ def plastic(program: Program, rule: str | Rule | None = None, **arguments: objec
 
 def real_values(program: Program) -> Changes:
     """Weights and true biases in real units, biases with one value a channel."""
-    learner, values = Learner(program.graph), {}
+    learner, values = PlasticWeights(program.graph), {}
     for s in learner.synapses:
         values[s.record.weight] = s.operand(learner.weights[s.record.weight]) * s.unit
     return values

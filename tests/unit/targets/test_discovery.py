@@ -12,7 +12,7 @@ import targets
 from compilers import Program
 from ep_neuro.errors import TargetError
 from targets.interface.protocols import Availability, Backend, Feature
-from targets.interface.unavailable import BrokenBackend
+from targets.interface.unavailable import UnavailableBackend
 from tests.helpers import toy_target
 from tests.helpers.graphs import graph_of, random_residual_spec
 
@@ -107,7 +107,7 @@ def test_a_program_of_an_unknown_target_is_refused() -> None:
 
 
 def test_a_broken_backend_refuses_every_use_in_one_line() -> None:
-    backend = BrokenBackend("b", "it is broken", "mend it")
+    backend = UnavailableBackend("b", "it is broken", "mend it")
     for use in ("limits", "passes", "check", "emit", "open", "estimate"):
         with pytest.raises(TargetError) as caught:
             getattr(backend, use)(None)

@@ -23,10 +23,10 @@ from lava.proc.dense.process import LearningDense
 from targets.lava.connections.loihi_rule import OPEN, Rate
 from targets.lava.processes.faithful.phase_controller import ControlledModel
 from targets.lava.processes.neurons import CONTROL_WORDS
-from targets.lava.runtime.shared_memory import Board
+from targets.lava.runtime.shared_memory import SharedArrays
 
 
-class TaughtModel(PyLoihiProcessModel):
+class LearningDenseModel(PyLoihiProcessModel):
     """What Lava's models of `LearningDense` lack: weights that the session can read and replace.
 
     `copy` is the matrix on the board. It replaces the weights as the process starts and wherever
@@ -69,14 +69,14 @@ class TaughtModel(PyLoihiProcessModel):
 @implements(proc=LearningDense, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyTaughtDense(TaughtModel, PyLearningDenseModelFloat):
+class PyTaughtDense(LearningDenseModel, PyLearningDenseModelFloat):
     """Floating-point model of `LearningDense`."""
 
 
 @implements(proc=LearningDense, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyTaughtDenseFixed(TaughtModel, PyLearningDenseModelBitApproximate):
+class PyTaughtDenseFixed(LearningDenseModel, PyLearningDenseModelBitApproximate):
     """Fixed-point model of `LearningDense`; a commit holds weights in range and clears the tag.
 
     The random number of each rounding follows from the record, the commit and the lesson since the
@@ -87,7 +87,7 @@ class PyTaughtDenseFixed(TaughtModel, PyLearningDenseModelBitApproximate):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.board: Board = proc_params["board"]
+        self.board: SharedArrays = proc_params["board"]
         self.limit: int = proc_params["limit"]
         self.seed: tuple[int, ...] = proc_params["seed"]
         self.lesson = 0
@@ -190,7 +190,7 @@ class PyGateFixed(ControlledModel):
         self.y3.send(y3 * self.ones)
 
 
-class One(AbstractProcess):
+class ConstantInput(AbstractProcess):
     """A neuron that always sends 1: the other end of a bias that learns.
 
     Ports: `s_out` (1,).
@@ -201,11 +201,11 @@ class One(AbstractProcess):
         self.s_out = OutPort(shape=(1,))
 
 
-@implements(proc=One, protocol=LoihiProtocol)
+@implements(proc=ConstantInput, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyOne(PyLoihiProcessModel):
-    """Model of `One`."""
+class PyConstantInput(PyLoihiProcessModel):
+    """Model of `ConstantInput`."""
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
 

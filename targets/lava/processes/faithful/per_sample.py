@@ -27,7 +27,7 @@ from targets.lava.processes.source import InputSource, PyInputSource
 from targets.lava.runtime.layout import INPUT
 
 
-class SingleModel(ControlledModel, NeuronsModel):
+class PerSampleModel(ControlledModel, NeuronsModel):
     """Receives the currents of the last step's messages, steps, sends.
 
     In a network that learns, messages carry the `lift`, by which the state at 0 differs from 0 in
@@ -81,7 +81,7 @@ class SingleModel(ControlledModel, NeuronsModel):
         return self.message + self.lift if due else self.message
 
 
-class FixedSingleModel(SingleModel):
+class FixedPerSampleModel(PerSampleModel):
     """The same in integers; a bias that learns does so here, and not in a process of its own."""
 
     integers: ClassVar[bool] = True
@@ -168,7 +168,7 @@ class PySingleSourceFixed(PySingleSource):
 @implements(proc=GradedNeurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PySingleGraded(SingleModel, GradedModel):
+class PySingleGraded(PerSampleModel, GradedModel):
     """Floating-point model of `GradedNeurons`."""
 
     z: np.ndarray = LavaPyType(np.ndarray, np.float64)
@@ -177,7 +177,7 @@ class PySingleGraded(SingleModel, GradedModel):
 @implements(proc=SigmaDeltaNeurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PySingleSigmaDelta(SingleModel, SigmaDeltaModel):
+class PySingleSigmaDelta(PerSampleModel, SigmaDeltaModel):
     """Floating-point model of `SigmaDeltaNeurons`."""
 
     z: np.ndarray = LavaPyType(np.ndarray, np.float64)
@@ -187,7 +187,7 @@ class PySingleSigmaDelta(SingleModel, SigmaDeltaModel):
 @implements(proc=SpikingNeurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PySingleSpiking(SingleModel, SpikingModel):
+class PySingleSpiking(PerSampleModel, SpikingModel):
     """Floating-point model of `SpikingNeurons`."""
 
     u: np.ndarray = LavaPyType(np.ndarray, np.float64)
@@ -196,7 +196,7 @@ class PySingleSpiking(SingleModel, SpikingModel):
 @implements(proc=GradedNeurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySingleGradedFixed(FixedSingleModel, GradedModel):
+class PySingleGradedFixed(FixedPerSampleModel, GradedModel):
     """Fixed-point model of `GradedNeurons`."""
 
     z: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
@@ -205,7 +205,7 @@ class PySingleGradedFixed(FixedSingleModel, GradedModel):
 @implements(proc=SigmaDeltaNeurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySingleSigmaDeltaFixed(FixedSingleModel, SigmaDeltaModel):
+class PySingleSigmaDeltaFixed(FixedPerSampleModel, SigmaDeltaModel):
     """Fixed-point model of `SigmaDeltaNeurons`."""
 
     z: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
@@ -215,7 +215,7 @@ class PySingleSigmaDeltaFixed(FixedSingleModel, SigmaDeltaModel):
 @implements(proc=SpikingNeurons, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySingleSpikingFixed(FixedSingleModel, SpikingModel):
+class PySingleSpikingFixed(FixedPerSampleModel, SpikingModel):
     """Fixed-point model of `SpikingNeurons`."""
 
     u: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)

@@ -24,13 +24,13 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from targets.lava.processes.neurons import CONTROL_WORDS
 from targets.lava.processes.phase_model import PhasedModel
-from targets.lava.runtime.shared_memory import Board, Order
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 
 class PhaseController(AbstractProcess):
     """Tells all others which phase begins, where from, and how long it is.
 
-    Ports: `c_out` (CONTROL_WORDS,), the numbers of an `Order`.
+    Ports: `c_out` (CONTROL_WORDS,), the numbers of a `PhaseCommand`.
     """
 
     def __init__(self, **params: Any) -> None:
@@ -48,7 +48,7 @@ class PyPhaseController(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.board: Board = proc_params["board"]
+        self.board: SharedArrays = proc_params["board"]
         self.left = 0
 
     def run_spk(self) -> None:
@@ -76,7 +76,7 @@ class ControlledModel(PhasedModel):
         if self.step < self.order.steps:
             self.make_step()
         else:
-            self.begin(Order(*self.c_in.recv().tolist()))
+            self.begin(PhaseCommand(*self.c_in.recv().tolist()))
             self.load()
 
     @abstractmethod
