@@ -26,7 +26,8 @@ from targets.experiments.comparison.layer_errors import (
     equilibrium,
 )
 from targets.experiments.comparison.sweep import FLOAT, Sweep, front
-from targets.interface.protocols import CostEstimate, Feature, RunResult, Session
+from targets.interface.protocols import CostEstimate, Feature, RunResult
+from targets.interface.session import Session
 
 DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
 """What `compare` runs beside the torch network unless told otherwise, where Lava is here."""

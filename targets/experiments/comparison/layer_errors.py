@@ -14,7 +14,7 @@ from compilers.ir.graph import Graph, Population, Spiking
 from ep_neuro.data.datasets import Split
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
-from targets.interface.protocols import Session
+from targets.interface.session import Session
 
 MOST_SAMPLES = 64
 """Samples that are looked at, unless their states need too much memory."""

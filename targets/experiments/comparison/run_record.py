@@ -12,7 +12,7 @@ from compilers.ir.graph import Graded, Graph, Population, SigmaDelta
 from ep_neuro.data.datasets import Split
 from ep_neuro.errors import DataError
 from ep_neuro.storage.atomic import write_atomic
-from targets.interface.protocols import Session
+from targets.interface.session import Session
 
 TRACE_SAMPLES = 4
 """Samples in a trace: enough to look at, while every state of every step fits in memory."""

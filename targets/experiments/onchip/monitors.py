@@ -7,7 +7,8 @@ import numpy as np
 from compilers.ir.graph import Graph, Population, Spiking
 from ep_neuro.data.datasets import Split
 from targets.experiments.onchip.to_network import forward, real_weight
-from targets.interface.protocols import PhaseResult, Session
+from targets.interface.protocols import PhaseResult
+from targets.interface.session import Session
 
 SYNAPSES = 12
 """Synapses of each weight that are watched."""
