@@ -45,7 +45,7 @@ def _prepare() -> None:
     torch.set_num_threads(1)
     for name in ("training", "cli"):
         importlib.import_module(f"ep_neuro.{name}")
-    for name in ("nir.foreign", "workflows.compare", "workflows.learning"):
+    for name in ("nir.importer", "experiments.comparison.compare", "experiments.onchip.learning"):
         importlib.import_module(f"targets.{name}")
     from ep_neuro.cli import console
     from ep_neuro.data import datasets
