@@ -17,12 +17,11 @@ MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
 
-WHOLE: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8}
+WHOLE: Mapping[str, float] = {"graded": 0.9, "sigma-delta": 0.9}
 """Spectral radius below which an encoding takes whole steps (leak 1) if nobody says otherwise.
 
 A weakly coupled network is then at rest as soon as the signal has passed it, and its sigma-delta
-neurons say in one message what a smaller leak spreads over several. Whole steps are within the
-safety of `Spectrum.leak` up to 0.8.
+neurons say in one message what a smaller leak spreads over several.
 """
 
 TOLERANCE = 0.01
@@ -53,8 +52,12 @@ class Spectrum:
         return 2.0 / (1.0 - min(self.lowest, 0.0))
 
     def leak(self, maximum: float, safety: float = 0.9) -> float:
-        """The largest multiple of ``2**-12`` up to `maximum` and to `safety` times the limit."""
-        steps = math.floor(min(maximum, safety * self.leak_limit) * (1 << LEAK_BITS))
+        """The largest multiple of ``2**-12`` up to `maximum` and to `safety` times the limit.
+
+        Whole steps settle by themselves below a radius of 1, and `safety` times 1 is safe for them.
+        """
+        limit = max(safety * self.leak_limit, 1.0 if self.radius <= safety else 0.0)
+        steps = math.floor(min(maximum, limit) * (1 << LEAK_BITS))
         return max(1, steps) / (1 << LEAK_BITS)
 
 
