@@ -23,7 +23,7 @@ TINY = 1e-6
 PATIENCE = (2, 4)
 """Factors on the sweeps, one after the other, under ``on_unsettled: more-sweeps``."""
 
-WEAK = 0.5
+WEAK = 0.8
 """Loop gain below which whole steps settle a network in a few sweeps."""
 
 FAINT = 0.01
