@@ -215,13 +215,16 @@ def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
     curves: Mapping[str, ArrayLike] = getattr(curve, quantity)
     scale = 100 if quantity == "accuracy" else 1
     for index, (name, values) in enumerate(curves.items()):
-        style = series_style(index)
+        style, shown = series_style(index), np.asarray(values, dtype=float)
+        # What was measured now and then is a line from one point to the next.
+        measured = np.isfinite(shown)
+        now_and_then = np.size(values) == 1 or not measured.all()
         axes.plot(
-            np.asarray(curve.at),
-            scale * np.asarray(values),
+            np.asarray(curve.at)[measured],
+            scale * shown[measured],
             color=LIGHT[style.colour],
             linestyle=style.dash,
-            marker=style.marker if np.size(values) == 1 else "",
+            marker=style.marker if now_and_then else "",
             label=name,
         )
     whole_numbers(axes)

@@ -97,3 +97,12 @@ def test_metrics_that_cannot_be_read_are_a_one_line_error(tmp_path: Path) -> Non
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": 1}) + "\n{half\n")
     with pytest.raises(DataError, match=r"metrics.jsonl line 2: is not the metrics of an epoch"):
         truth_beside(tmp_path / "best")
+
+
+def test_what_was_validated_now_and_then_is_a_line_all_the_same() -> None:
+    nan = float("nan")
+    accuracy = {"training": [0.1, 0.2, 0.3, 0.4], "validation": [nan, 0.2, nan, 0.5]}
+    curve = LearningCurve("now and then", [1, 2, 3, 4], accuracy=accuracy, loss={})
+    _, validation = plot_curves(curve).axes[0].lines
+    np.testing.assert_array_equal(validation.get_xdata(), [2, 4])
+    np.testing.assert_allclose(validation.get_ydata(), [20, 50])
