@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ep_neuro.data.datasets import load
@@ -15,6 +14,7 @@ from ep_neuro.energy.costs import SquaredError, one_hot
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import CheckFailed, SpecError
 from ep_neuro.estimators.baselines import Backprop, FeedForwardTwin, implicit_gradient
+from ep_neuro.estimators.gradient_check import cosine
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Landscape, Network, parameter_names
@@ -75,15 +75,19 @@ def test_backprop_is_the_gradient_of_the_twins_loss(seed: int) -> None:
     assert (losses[0] - losses[1]) / 2e-7 == pytest.approx(predicted, rel=1e-4)
 
 
-def test_backprop_in_bfloat16_is_that_in_float32_but_for_rounding() -> None:
-    network = Network(digits_like_residual(), 0)
-    x, y = torch.rand(16, *network.spec.input.shape), torch.eye(10)[torch.arange(16) % 10]
+@pytest.mark.parametrize("seed", range(4))
+def test_backprop_in_bfloat16_is_that_in_float32_but_for_rounding(seed: int) -> None:
+    network = Network(digits_like_residual(), seed)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(16, *network.spec.input.shape, generator=generator)
+    y = torch.eye(10)[torch.arange(16) % 10]
     exact = Backprop()(network, x, y).gradient
     rounded = Backprop(precision="bfloat16")(network, x, y).gradient
     for name, gradient in exact.items():
         assert rounded[name].dtype == torch.float32
         assert not torch.equal(rounded[name], gradient)
-        assert float(F.cosine_similarity(rounded[name].flatten(), gradient.flatten(), 0)) > 0.99
+    # Of all together: that of a bias may be a small rest of terms that cancel.
+    assert cosine(rounded, exact) > 0.999
 
 
 def test_backprop_reports_the_output_it_was_measured_at() -> None:
