@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,11 @@ def contrast(landscape: Landscape, plus: State, minus: State, width: float | Ten
         scale = 1 / (landscape.size * width)
         up, down = _scaled(plus, scale), _scaled(minus, -scale)
         change = {p: v + down[p] for p, v in up.items()}
-        return _hebbian(landscape, change, ((up, plus), (down, minus)))
+        return _hebbian(
+            landscape,
+            change,
+            lambda post, pre: [(up[post], plus[pre]), (down[post], minus[pre])],
+        )
 
 
 def response(landscape: Landscape, mean: State, half: State, scale: float | Tensor) -> Gradient:
@@ -51,14 +55,50 @@ def response(landscape: Landscape, mean: State, half: State, scale: float | Tens
     with torch.no_grad():
         if not isinstance(scale, Tensor):
             # One factor for all samples: on the gradient it is less work than on the states.
-            whole = _hebbian(landscape, half, ((half, mean), (mean, half)))
+            whole = _hebbian(landscape, half, _Ways(half, mean))
             return {k: g.mul_(scale) for k, g in whole.items()}
         change = _scaled(half, scale)
-        return _hebbian(landscape, change, ((change, mean), (mean, change)))
+        return _hebbian(landscape, change, _Ways(change, mean))
 
 
-def _hebbian(landscape: Landscape, change: State, pairs: Iterable[tuple[State, State]]) -> Gradient:
-    """Minus the products of what both ends of each synapse did: `pairs` of (post, pre).
+class _Ways:
+    """``change x mean`` and ``mean x change`` of a synapse, but what rounding would swallow.
+
+    Where feedback is weak, the pre-synaptic end moves so much less than the post-synaptic one that
+    its product is below half a unit in the last place of the other, in the type of the states.
+    """
+
+    def __init__(self, change: State, mean: State) -> None:
+        self._change, self._mean = change, mean
+        self._moved, self._stood = _sizes(change), _sizes(mean)
+        self._roundoff = torch.finfo(next(iter(mean.values())).dtype).eps / 2
+
+    def __call__(self, post: str, pre: str) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of what the two ends, populations `post` and `pre`, did."""
+        sizes = [self._moved[post] * self._stood[pre], self._stood[post] * self._moved[pre]]
+        ends = [
+            (self._change[post], self._mean[pre]),
+            (self._mean[post], self._change[pre]),
+        ]
+        least = self._roundoff * max(sizes)
+        return [e for e, size in zip(ends, sizes, strict=True) if not size < least]
+
+
+def _sizes(z: State) -> dict[str, float]:
+    """Sum of the magnitudes of each population, which does not underflow as squares would."""
+    sums = [
+        torch.linalg.vector_norm(v, 1, dtype=torch.promote_types(v.dtype, torch.float32))
+        for v in z.values()
+    ]
+    return dict(zip(z, torch.stack(sums).tolist(), strict=True))
+
+
+def _hebbian(
+    landscape: Landscape,
+    change: State,
+    pairs: Callable[[str, str], list[tuple[Tensor, Tensor]]],
+) -> Gradient:
+    """Minus the products of what both ends of each synapse did: ``pairs(post, pre)``.
 
     At a synapse from the clamped input, and at a bias, `change` is the post-synaptic end.
     """
@@ -72,7 +112,7 @@ def _hebbian(landscape: Landscape, change: State, pairs: Iterable[tuple[State, S
         if c.pre == INPUT:
             ends = [(change[c.post], landscape.clamped.to(change[c.post]))]
         else:
-            ends = [(post[c.post], pre[c.pre]) for post, pre in pairs]
+            ends = pairs(c.post, c.pre)
         products = [operators.pairings(c, post, pre).to(parameters[name]) for post, pre in ends]
         gradient[name] = -sum(products[1:], start=products[0])
     for p, value in change.items():
