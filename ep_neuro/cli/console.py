@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
-import re
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,27 +26,19 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.errors import ConfigError
 from ep_neuro.storage.atomic import refuse_foreign
 
 LOG = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
-INTERRUPTED, PIPE_CLOSED = 130, 141
-"""Exit codes of Ctrl-C and of a reader that left: 128 plus the signal, as a shell gives them."""
+PIPE_CLOSED = 141
+"""Exit code where a reader left: 128 plus the signal, as a shell gives it."""
 
 LINE_EVERY = 10.0
 """Seconds from one line of progress to the next where stderr is no terminal."""
 
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
-
-# Typer carries its own copy of click since 0.26; the class is the same one in both worlds.
-_UsageError: type[Exception] = next(
-    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
-)
-
-_NO_MEMORY = re.compile("can't allocate memory|out of memory")
-"""What torch says in a RuntimeError."""
 
 _answers: TextIO | None = None
 """Where `emit` writes while `own_stdout` holds; None is `sys.stdout`."""
@@ -341,47 +330,3 @@ def check_apart(option: str, place: Path, *others: Path) -> None:
         if whole == taken or whole in taken.parents or taken in whole.parents:
             problem = f"shares its place with {other}, which the same command writes"
             raise ConfigError(f"{option} {place}", problem, "choose a place beside it")
-
-
-def exit_code(work: Callable[[], Any], *, debug: bool) -> int:
-    """Do `work`; an error becomes one line on stderr, with its traceback if `debug`."""
-    try:
-        code = work()
-        code = code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        text, code = _explained(error)
-        log(f"error: {' '.join(text.split())}")
-    if code == INTERRUPTED:
-        log("error: interrupted; files written so far are whole")
-    return code
-
-
-def _explained(error: Exception) -> tuple[str, int]:
-    """What to tell about `error`, and the exit code."""
-    if isinstance(error, EPNeuroError):
-        return str(error), error.exit_code
-    if isinstance(error, _UsageError):
-        command = getattr(getattr(error, "ctx", None), "command_path", "ep-neuro")
-        return f"{command}: {_complaint(error)}; see `{command} --help`", 2
-    if isinstance(error, OSError) and error.filename is not None:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room there" if full else "check the path and its permissions"
-        return f"{error.filename}: {error.strerror}; {remedy}", 2
-    what = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(what):
-        return f"memory: it ran out ({what}); take fewer samples at once, or a smaller network", 2
-    return f"unforeseen {what}; run with --debug and report the traceback", 1
-
-
-def _complaint(error: Any) -> str:
-    """What click says, with the value at fault, which it leaves out."""
-    names = getattr(getattr(error, "param", None), "opts", ())
-    for here, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
-        name, equals, value = here.partition("=")
-        if name in names and (equals or following):
-            return f"{name} {value if equals else following}: {error.message.rstrip('.')}"
-    return str(error.format_message()).strip().rstrip(".")

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ep_neuro.cli import console
+from ep_neuro.cli.exit_code import INTERRUPTED, exit_code
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_state
 
@@ -90,11 +91,29 @@ def test_ctrl_c_in_training_leaves_whole_files_and_exits_130(tmp_path: Path) -> 
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == console.INTERRUPTED, err
+    assert process.returncode == INTERRUPTED, err
     assert out == ""
     assert err == "error: interrupted; files written so far are whole\n"
     assert load_state(tmp_path / "run/last")["history"]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+class Fleeting:
+    def __del__(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_finaliser_where_python_drops_it_ends_the_command_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> None:
+        Fleeting()
+        time.sleep(30)
+
+    began = time.monotonic()
+    assert exit_code(work, debug=False) == INTERRUPTED
+    assert time.monotonic() - began < 10
+    assert capsys.readouterr().err == "error: interrupted; files written so far are whole\n"
 
 
 # --- answers -----------------------------------------------------------------------------------
