@@ -71,7 +71,8 @@ class Optimiser(BaseModel):
     decay_biases : bool
         Let biases and gains decay like weights.
     clip_norm : float, optional
-        Largest norm of the gradient over all parameters; a longer one is scaled down to it.
+        Largest norm of the gradient over all parameters, in units; a longer one is scaled down to
+        it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,7 +93,14 @@ class Optimiser(BaseModel):
         """Raise `ConfigError` if `rates` names what `spec` does not have."""
         known = [*(c.name for c in spec.couplings), *(p.name for p in spec.populations)]
         known += [] if spec.readout is None else ["readout"]
+        fixed = {c.name for c in spec.couplings if c.whiten}
         for name in self.rates:
+            if name in fixed:
+                raise ConfigError(
+                    f"optimiser.rates '{name}'",
+                    f"network '{spec.name}' whitens by this coupling, which does not learn",
+                    "leave it out",
+                )
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 raise ConfigError(

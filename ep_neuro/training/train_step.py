@@ -15,6 +15,7 @@ from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import one_hot
 from ep_neuro.errors import ConfigError, RunError
 from ep_neuro.estimators import Estimate, FrozenMean
+from ep_neuro.estimators.gradient_check import in_units
 from ep_neuro.network.network import Network, State, parameter_names
 from ep_neuro.network.stability import PATIENCE, with_more_sweeps
 from ep_neuro.training.config import TrainConfig
@@ -175,7 +176,8 @@ class Stepper:
             parameter.grad = gradient[name]
         longest = self.config.optimiser.clip_norm
         if longest is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), longest)
+            norm = torch.nn.utils.get_total_norm(in_units(self.network, gradient).values())
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), longest, norm)
         self.optimiser.step()
         self.scheduler.step()
         if self.config.average:

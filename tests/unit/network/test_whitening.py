@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.energy.spec import InputSpec, NetworkSpec
-from ep_neuro.errors import SpecError
+from ep_neuro.errors import ConfigError, SpecError
 from ep_neuro.estimators import Centered
 from ep_neuro.estimators.baselines import Unrolled, implicit_gradient
 from ep_neuro.estimators.gradient_check import check_network, cosine
@@ -198,3 +198,8 @@ def test_only_convolutions_of_the_input_are_whitened() -> None:
     assert NetworkSpec(**{**spec, "couplings": [{"pre": "input", "post": "out"}]}).input == (
         InputSpec(**network_of()["input"])
     )
+
+
+def test_a_rate_for_a_kernel_that_does_not_learn_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'input->a': .* whitens by this coupling"):
+        train(config(optimiser={"rates": {"input->a": 0.5}}))

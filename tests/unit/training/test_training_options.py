@@ -21,6 +21,7 @@ from ep_neuro.data.augmentation import Crop
 from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.errors import ConfigError, ModelError, RunError
 from ep_neuro.estimators import Centered
+from ep_neuro.estimators.gradient_check import in_units
 from ep_neuro.network.checkpoint import load_model, load_state
 from ep_neuro.network.network import Network, parameter_names
 from ep_neuro.training import loop
@@ -35,7 +36,7 @@ IMAGES: dict[str, Any] = {
     "input": {"shape": [1, 6, 6]},
     "populations": [
         {"name": "h", "shape": [4, 3, 3]},
-        {"name": "output", "shape": [3], "box": None},
+        OUTPUT := {"name": "output", "shape": [3], "box": None},
     ],
     "couplings": [
         {"pre": "input", "post": "h", "kind": "conv", "kernel": 3, "stride": 2, "padding": 1},
@@ -122,6 +123,18 @@ def test_a_clipped_gradient_keeps_its_direction_and_has_the_norm() -> None:
     assert length == pytest.approx(0.1 * 0.01, rel=1e-3)
     ratios = [clipped[k] / free[k] for k in free if free[k] > 1e-6]
     assert max(ratios) == pytest.approx(min(ratios), rel=1e-2)
+
+
+def test_a_clip_counts_in_units_so_that_a_small_unit_hides_no_gradient() -> None:
+    small = {**IMAGES, "populations": [{**IMAGES["populations"][0], "unit": 0.25}, OUTPUT]}
+    one = {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "clip_norm": 1e-3}
+    chosen = config(network=small, optimiser=one, batch=40, epochs=1, average=0.0)
+    data = squares()
+    fresh = parameter_names(Network(chosen.spec(), chosen.seed))
+    trained = train(chosen, dataset=data).model.network
+    moved = {k: (p - fresh[k]).detach() for k, p in parameter_names(trained).items()}
+    length = sum(float(g.square().sum()) for g in in_units(trained, moved).values()) ** 0.5
+    assert length == pytest.approx(0.1 * 1e-3, rel=2e-2)
 
 
 def test_a_rate_of_zero_freezes_one_tensor_and_leaves_the_others() -> None:
