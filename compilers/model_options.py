@@ -1,4 +1,4 @@
-"""How a model wants to be compiled: as it was fine-tuned, and with room to learn if it is fresh."""
+"""How a model wants to be compiled: as it was fine-tuned, or seen, and with room to learn."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ep_neuro.errors import ModelError
 
 if TYPE_CHECKING:
     from ep_neuro.network.checkpoint import Model
+    from ep_neuro.network.network import Network
 
 DEPLOYED = "deployed"
 """Where the metadata of a model and the answers of commands say it."""
@@ -65,6 +66,17 @@ def thresholds_of(model: Model, code: str) -> dict[str, Any] | None:
     # Models of before there was a precision were fine-tuned with one threshold for all.
     said = {name: notes[name] for name in THRESHOLDS if notes.get(name) is not None}
     return said or {"precision": None}
+
+
+def inferring(model: Model) -> Network:
+    """The network of `model` with boxes drawn tight round the states that it was seen in.
+
+    One that was fine-tuned on a deployment keeps the boxes that it was tuned in.
+    """
+    from ep_neuro.network.ranges import narrowed, read_ranges
+
+    ranges = read_ranges(model.metadata)
+    return model.network if deployment_of(model) or not ranges else narrowed(model.network, ranges)
 
 
 def fresh_headroom(bits: int | None) -> int:

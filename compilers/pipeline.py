@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import FixedPoint, Graph
-from compilers.model_options import fresh_headroom, taken_from, thresholds_of
+from compilers.model_options import fresh_headroom, inferring, taken_from, thresholds_of
 from compilers.options import declared, refuse_unknown
 from compilers.passes.choose_leak import choose_leak
 from compilers.passes.encode import encode
@@ -193,7 +193,8 @@ def compile(
     ----------
     model : Model or Network
         Spec and parameters. A model that was fine-tuned on a deployment is compiled as it was
-        tuned, where nothing else is asked for.
+        tuned, where nothing else is asked for; one that training measured (`ranges` in its
+        metadata) with boxes drawn tight round its states, unless it is to `learn`.
     target : str or Emitter
         A backend, or the name of one.
     code : str, optional
@@ -292,7 +293,7 @@ def _told_by(
     own["parameters"] = thresholds_of(model, own["code"])
     fresh = learn is not None and model.fresh
     own["headroom"] = fresh_headroom(own["bits"]) if fresh else 0
-    return model.network, notes, own
+    return model.network if learn is not None else inferring(model), notes, own
 
 
 def _refuse_violations(backend: Emitter, graph: Graph) -> None:

@@ -102,7 +102,7 @@ def compare(
     split = samples(name, data_root, limit, opened.network.spec, opened.metadata)
     with progress("comparing") as advance:
         compared = run_all(
-            opened.network,
+            opened,
             split,
             choices,
             schedule=calm_schedule(opened.network, SWEEPS),

@@ -23,6 +23,7 @@ from ep_neuro.errors import ConfigError, RunError
 from ep_neuro.estimators.baselines import CALIBRATION, Backprop, FeedForwardTwin
 from ep_neuro.network.checkpoint import Model, load_model, load_state, save_model
 from ep_neuro.network.network import Network
+from ep_neuro.network.ranges import RANGES, measure_ranges
 from ep_neuro.network.stability import spectral_radius
 from ep_neuro.network.whitening import whiten
 from ep_neuro.storage.atomic import remove_leftovers, write_atomic
@@ -48,6 +49,9 @@ __all__ = [
 
 FREE_TO_CHANGE = {"epochs", "data_root", "device", "plugins", "save_minutes", "threads"}
 """Keys in which a resumed run may differ from what it resumes."""
+
+RANGE_SAMPLES = 256
+"""Validation samples that the ranges of the states are taken from."""
 
 RADIUS_SAMPLES = 32
 """Validation samples over which the spectral radius is taken."""
@@ -374,7 +378,10 @@ class _Run:
     def finish(self) -> TrainResult:
         """Test the best network on the test split, once, and write its accuracy beside it."""
         test = self._evaluate(self.best, self.dataset.test)
-        model = Model(self.best.cpu(), {**self._metadata(), "test_accuracy": test.accuracy})
+        few = torch.from_numpy(self.dataset.val.head(RANGE_SAMPLES).x).to(self.ranks.device)
+        ranges = measure_ranges(self.best, few, self.config.evaluation)
+        found = {RANGES: ranges, "test_accuracy": test.accuracy}
+        model = Model(self.best.cpu(), {**self._metadata(), **found})
         if self.out is not None:
             save_model(model, self.out / "best")
         asked = None if self.config.truth is None else self.config.truth.cosine

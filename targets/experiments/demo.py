@@ -58,7 +58,7 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
             advance(len(done), 1 + len(choices), f"{one.row.target} {one.row.code}")
 
         rows = compare(
-            trained.model.network,
+            trained.model,
             dataset.test,
             choices,
             schedule=config.evaluation,

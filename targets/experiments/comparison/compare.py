@@ -16,6 +16,7 @@ from compilers.options import declared, refuse_unknown
 from compilers.program import Program
 from ep_neuro.data.datasets import CHANNELS_FIRST, Split, channels_last
 from ep_neuro.errors import ConfigError, DataError
+from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
 from ep_neuro.training.loop import Evaluation, evaluate
@@ -70,10 +71,10 @@ class Choice:
             raise ConfigError(subject, f"'{bits}' bits", "give a number, 8 for instance, or float")
         return cls(target, code or "graded", int(bits) if bits.isdigit() else None)
 
-    def compile(self, network: Network, **options: Any) -> Program:
-        """Compile `network` for this choice."""
+    def compile(self, model: Model | Network, **options: Any) -> Program:
+        """Compile `model` for this choice."""
         backend = targets.get(self.target)
-        return compile_network(network, backend, code=self.code, bits=self.bits, **options)
+        return compile_network(model, backend, code=self.code, bits=self.bits, **options)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def measure(
 
 
 def compare(
-    network: Network,
+    model: Model | Network,
     split: Split,
     choices: Sequence[Choice],
     *,
@@ -202,7 +203,7 @@ def compare(
 
     Parameters
     ----------
-    network, split, choices
+    model, split, choices
         What to run on which samples, and where.
     schedule : Schedule
         Settles the torch network.
@@ -225,7 +226,8 @@ def compare(
         If a point of the sweep is fixed elsewhere, or no target takes an option.
     """
     owned = shared_options(choices, target_options or {})
-    programs = list(_programs(network, choices, sweep, dict(options or {}), owned))
+    programs = list(_programs(model, choices, sweep, dict(options or {}), owned))
+    network = model.network if isinstance(model, Model) else model
 
     def told(one: Compared) -> Compared:
         if on_row is not None:
@@ -247,7 +249,7 @@ def compare(
 
 
 def _programs(
-    network: Network,
+    model: Model | Network,
     choices: Sequence[Choice],
     sweep: Sweep,
     given: dict[str, Any],
@@ -266,7 +268,7 @@ def _programs(
         for several in lengths:
             steps = several[0] or longest
             options = dict(owned[choice.target])
-            yield choice.compile(network, options=options, steps=steps, **given), several
+            yield choice.compile(model, options=options, steps=steps, **given), several
 
 
 def shared_options(
