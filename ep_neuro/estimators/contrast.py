@@ -55,13 +55,13 @@ def response(landscape: Landscape, mean: State, half: State, scale: float | Tens
     with torch.no_grad():
         if not isinstance(scale, Tensor):
             # One factor for all samples: on the gradient it is less work than on the states.
-            whole = _hebbian(landscape, half, _Ways(half, mean))
+            whole = _hebbian(landscape, half, Ways(half, mean))
             return {k: g.mul_(scale) for k, g in whole.items()}
         change = _scaled(half, scale)
-        return _hebbian(landscape, change, _Ways(change, mean))
+        return _hebbian(landscape, change, Ways(change, mean))
 
 
-class _Ways:
+class Ways:
     """``change x mean`` and ``mean x change`` of a synapse, but what rounding would swallow.
 
     Where feedback is weak, the pre-synaptic end moves so much less than the post-synaptic one that
