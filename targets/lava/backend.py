@@ -153,5 +153,5 @@ def layer_list(graph: Graph) -> str:
             lines.append(f"  {name:<14} {p.name}{why}")
         if population.bias in taught:
             lines.append(f"  {LEARNING:<14} {population.bias}")
-    lines += [f"{'Nudge':<16} {graph.output}", f"{'PhaseController':<16} all"]
+    lines.append(f"{'Nudge':<16} {graph.output}")
     return "\n".join(lines) + "\n"

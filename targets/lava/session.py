@@ -34,7 +34,7 @@ from targets.lava.runtime.layout import (
     synapses,
     synops_field,
 )
-from targets.lava.runtime.process import SupervisedProcess
+from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
@@ -60,7 +60,7 @@ class Network:
 
     plan: NetworkLayout
     board: SharedArrays
-    guard: SupervisedProcess
+    guard: LavaProcess
 
     def close(self) -> None:
         """End its processes and free the memory."""
@@ -131,7 +131,7 @@ class LavaSession(Session):
         if self._student is not None:
             self._student.write(board)
         try:
-            guard = SupervisedProcess(
+            guard = LavaProcess(
                 "targets.lava.builders.batched:build",
                 plan.message(board),
                 start_limit=self._options["start_limit"],
@@ -197,7 +197,7 @@ class LavaSession(Session):
                 order = replace(
                     self._order(job.phases, index),
                     sign=phase.sign,
-                    commit=int(phase.commit),
+                    commit=int(phase.commit and not faithful),
                     samples=samples,
                     commits=student.commits,
                 )
@@ -217,7 +217,7 @@ class LavaSession(Session):
         return int(phase.commit) * (phase.steps if stepwise and phase.sign else 1)
 
     def _commit(self, last: Phase, samples: int, rate_scale: float) -> None:
-        """One word to a faithful network, a phase of no steps: the tags of a batch are complete."""
+        """A phase of no steps of a faithful network: the tags of a batch are complete."""
         student = self._taking_part()
         self._orders += 1
         order = PhaseCommand(self._orders, commit=1, samples=samples, commits=student.commits)

@@ -18,46 +18,42 @@ from compilers.ir.graph import Population, Projection, SigmaDelta
 from compilers.ir.operators import shift_channels
 from targets.interface.fanout import synapses_of
 from targets.lava.builders.batched_learning import BatchedLearning
-from targets.lava.builders.process_models import NEURONS, by_process
 from targets.lava.connections.connection import Connection
-from targets.lava.processes.batched import (
-    PyGradedNeurons,
-    PyGradedNeuronsFixed,
-    PySigmaDeltaNeurons,
-    PySigmaDeltaNeuronsFixed,
-    PySpikingNeurons,
-    PySpikingNeuronsFixed,
-)
+from targets.lava.processes.batched import BatchedModel
+from targets.lava.processes.declared import models
+from targets.lava.processes.dynamics import GradedModel, SigmaDeltaModel, SpikingModel
 from targets.lava.processes.neurons import (
+    NEURONS,
+    GradedNeurons,
     Neurons,
+    SigmaDeltaNeurons,
+    SpikingNeurons,
 )
-from targets.lava.processes.source import InputSource, PyInputSource, PyInputSourceFixed
+from targets.lava.processes.source import InputSource, SourceModel
 from targets.lava.processes.synapses import (
     Coupling,
     FromInput,
+    FromInputModel,
     OneWay,
-    PyCoupling,
-    PyCouplingFixed,
-    PyFromInput,
-    PyFromInputFixed,
-    PyOneWay,
-    PyOneWayFixed,
+    RecurrentModel,
 )
 from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, partners, received
 from targets.lava.runtime.monitor import PopulationMonitor
 from targets.lava.runtime.shared_memory import SharedArrays
 
-FLOATING = by_process(
-    *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
-    *(PyCoupling, PyOneWay, PyFromInput),
-)
-"""The floating-point model of each Process."""
+MODELS = {
+    InputSource: (SourceModel,),
+    GradedNeurons: (BatchedModel, GradedModel),
+    SigmaDeltaNeurons: (BatchedModel, SigmaDeltaModel),
+    SpikingNeurons: (BatchedModel, SpikingModel),
+    Coupling: (RecurrentModel,),
+    OneWay: (RecurrentModel,),
+    FromInput: (FromInputModel,),
+}
+"""What the models of each Process are made of."""
 
-FIXED = by_process(
-    *(PyInputSourceFixed, PyGradedNeuronsFixed, PySigmaDeltaNeuronsFixed, PySpikingNeuronsFixed),
-    *(PyCouplingFixed, PyOneWayFixed, PyFromInputFixed),
-)
-"""The fixed-point model of each Process."""
+FLOATING, FIXED = (models(MODELS, integers=integers) for integers in (False, True))
+"""The floating-point and the fixed-point model of each Process."""
 
 
 def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProcessModel]]:
@@ -82,8 +78,8 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
         else:
             synapses.append(builder.coupling(forward, backward, pre, post))
     processes = (*sources.values(), *neurons.values(), *synapses)
-    models = FIXED if plan.graph.quantised else FLOATING
-    return {process: models[type(process)] for process in processes}
+    chosen = FIXED if plan.graph.quantised else FLOATING
+    return {process: chosen[type(process)] for process in processes}
 
 
 class _Builder:
@@ -95,13 +91,12 @@ class _Builder:
         self.teaching = BatchedLearning(plan, self.board)
 
     def source(self, population: Population) -> InputSource:
-        return InputSource(**self._place(population), population=population)
+        return InputSource(**self._place(population))
 
     def neurons(self, population: Population) -> Neurons:
         bias = 0 if population.bias is None else self.graph.arrays[population.bias]
         return NEURONS[type(population.dynamics)](
             **self._place(population),
-            population=population,
             bias=bias,
             is_output=population.name == self.graph.output,
             plastic=self.teaching.bias(population),
@@ -109,22 +104,21 @@ class _Builder:
 
     def from_input(self, p: Projection, pre: InputSource, post: Neurons) -> FromInput:
         source = self.graph.population(p.pre)
-        process = FromInput(**self._between(p, p.name), path=self._path(p), source=source)
+        process = FromInput(**self._between(p, p.name), source=source)
         pre.s_out.connect(process.s_pre)
         process.a_post.connect(post.x_in)
         self._teach(process, post=post)
         return process
 
     def one_way(self, p: Projection, pre: Neurons, post: Neurons) -> OneWay:
-        process = OneWay(**self._between(p, p.name), path=self._path(p))
+        process = OneWay(**self._between(p, p.name))
         pre.s_out.connect(process.s_pre)
         process.a_post.connect(post.a_in)
         self._teach(process, pre=pre, post=post)
         return process
 
     def coupling(self, p: Projection, back: Projection, pre: Neurons, post: Neurons) -> Coupling:
-        between = self._between(p, f"{p.pre}<->{p.post}")
-        process = Coupling(**between, forward=self._path(p), backward=self._path(back))
+        process = Coupling(**self._between(p, f"{p.pre}<->{p.post}", back))
         pre.s_out.connect(process.s_pre)
         post.s_out.connect(process.s_post)
         process.a_post.connect(post.a_in)
@@ -146,12 +140,21 @@ class _Builder:
         counts, probes = synapses_of(self.graph, population), self.plan.probed(name)
         recorder = PopulationMonitor(self.board, name, counts, probes)
         shape = self.plan.shape(name)
-        place = {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
-        return {**place, "rows": self.plan.batch, "stepwise": self.teaching.stepwise}
+        shapes = {"shape": shape, "sample_shape": population.shape, "rows": self.plan.batch}
+        place = {"name": name, "board": self.board, "population": population, **shapes}
+        return {**place, "recorder": recorder, "stepwise": self.teaching.stepwise}
 
-    def _between(self, p: Projection, name: str) -> dict[str, Any]:
-        ends = {"pre_shape": self.plan.shape(p.pre), "post_shape": self.plan.shape(p.post)}
-        return {"name": name, "board": self.board, **ends, **self.teaching.synapses(p)}
+    def _between(self, p: Projection, name: str, back: Projection | None = None) -> dict[str, Any]:
+        shapes = {}
+        for end, population in (("pre", p.pre), ("post", p.post)):
+            shapes[f"{end}_shape"] = self.plan.shape(population)
+            shapes[f"{end}_sample"] = self.plan.shape(population)[1:]
+        paths = {
+            "forward": self._path(p),
+            "backward": None if back is None else self._path(back),
+        }
+        between = {"name": name, "board": self.board, **shapes, **paths}
+        return {**between, **self.teaching.synapses(p)}
 
     def _path(self, p: Projection) -> Connection:
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)

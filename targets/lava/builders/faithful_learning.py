@@ -80,7 +80,7 @@ class FaithfulLearning:
 
     def _afferent(self, copy: WeightReplica, inputs: int, adds_up: bool) -> Afferent:
         params = {**self._params(copy), "num_message_bits": 16, "learning_rule": learning_rule()}
-        gate = {**self._gate(copy), "factor": copy.factor(self.graph)}
+        gate = {**self._gate(copy), "rate": copy.factor(self.graph)}
         return Afferent(LearningDense, params, inputs, adds_up, gate)
 
     def _fixed(self, p: Projection, inputs: int, adds_up: bool) -> Afferent:
@@ -114,4 +114,4 @@ class FaithfulLearning:
         }
 
     def _gate(self, copy: WeightReplica) -> dict[str, Any]:
-        return {"name": f"gate of {copy.name}", "board": self.board, "outputs": copy.shape[0]}
+        return {"name": f"gate of {copy.name}", "board": self.board, "shape": copy.shape[:1]}

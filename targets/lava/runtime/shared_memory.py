@@ -107,6 +107,11 @@ class SharedArrays:
         self["rate scale"][0] = rate_scale
 
     @property
+    def number(self) -> int:
+        """Number of the order in force."""
+        return int(self["order"][0])
+
+    @property
     def order(self) -> PhaseCommand:
         """The order in force."""
         return PhaseCommand(*self["order"].tolist())
