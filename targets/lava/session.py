@@ -12,9 +12,10 @@ import numpy as np
 from compilers.ir.graph import Graph, Phase
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.errors import ConfigError
 from targets.interface.fanout import require_finite
 from targets.interface.protocols import PhaseResult
+from targets.interface.refusals import refuse_first
 from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes
 from targets.lava.connections.loihi_rule import check_input
@@ -27,12 +28,8 @@ from targets.lava.runtime.layout import (
     OUTPUT,
     TARGET,
     NetworkLayout,
-    events_field,
     layout_bytes,
-    probe_field,
-    saturations_field,
     synapses,
-    synops_field,
 )
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
@@ -48,6 +45,9 @@ BOARD_BYTES = 256 << 20
 KEPT = 3
 """Networks of one session that wait for work: one that settles many samples, one that learns from
 few, and one that is looked at."""
+
+LEARNING_LIMIT = f"the {{:g}} of Lava's own learning rule (lowering {FAITHFUL})"
+"""What a program exceeds that asks too much of it."""
 
 SPARE_SECONDS, STEP_SECONDS, OPERATION_SECONDS = 30.0, 0.05, 5e-8
 """Time limit of a phase: in all, by step, and by synaptic operation. Each is at least ten times
@@ -163,7 +163,7 @@ class LavaSession(Session):
 
     def _begun(self) -> PlasticWeights:
         if self.lowering == FAITHFUL:
-            _refuse_unlearnable(self.graph)
+            refuse_first(unlearnable(self.graph), LEARNING_LIMIT)
             self._taught = True
         return self._taking_part().learner
 
@@ -275,14 +275,11 @@ class LavaSession(Session):
         names, steps = [p.name for p in self.graph.populations], phase.steps
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
-            events={n: board[events_field(n)][:steps, :count].copy() for n in names},
-            synops={n: board[synops_field(n)][:steps, :count].copy() for n in names},
-            probes={
-                p.name: board[probe_field(p.population, p.variable)][:steps, :count].copy()
-                for p in probes
-            },
+            events={n: board["events", n][:steps, :count].copy() for n in names},
+            synops={n: board["synops", n][:steps, :count].copy() for n in names},
+            probes={p.name: board["probe", p.name][:steps, :count].copy() for p in probes},
             saturations={
-                n: int(board[saturations_field(n)][:count].sum())
+                n: int(board["saturations", n][:count].sum())
                 for n in (names if self.graph.quantised else ())
             },
         )
@@ -307,15 +304,6 @@ def make_lesson_plan(
     if lowering == FAITHFUL:
         return NetworkLayout(graph, 1, steps, lowering=lowering, teaches=True)
     return NetworkLayout(graph, min(batch, len(job.x)), steps, strict=True)
-
-
-def _refuse_unlearnable(graph: Graph) -> None:
-    violations = unlearnable(graph)
-    if violations:
-        first = violations[0]
-        more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
-        limit = f"the {first.limit:g} of Lava's own learning rule (lowering {FAITHFUL})"
-        raise TargetError(first.subject, f"{first.value:g} exceed {limit}{more}", first.remedy)
 
 
 def read_options(given: Any) -> dict[str, Any]:

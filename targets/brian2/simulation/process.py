@@ -39,18 +39,13 @@ class Brian2Process(SupervisedProcess):
         What to settle.
     """
 
-    name = "brian2"
-    memory = "run it again, with fewer samples at once if memory ran out"
+    name, serve = "brian2", f"{_WORKER}:serve"
     repair = "see that `import brian2` works"
+    memory = "run it again, with fewer samples at once if memory ran out"
 
     def __init__(self, server: ForkServer, job: ScriptRun) -> None:
-        compiler = [f"{_WORKER}:prepare_compiler"] if job.standalone else []
-        super().__init__(
-            server,
-            f"{_WORKER}:serve",
-            start_limit=START_SECONDS,
-            prepare=["brian2", _WORKER, *compiler],
-        )
+        prepare = ["brian2", _WORKER, *([f"{_WORKER}:prepare_compiler"] if job.standalone else [])]
+        super().__init__(server, start_limit=START_SECONDS, prepare=prepare)
         self.job = job
 
     def run(self, limit: float, done: Callable[[int], None]) -> None:

@@ -31,15 +31,22 @@ class ProcessTracebackError(Exception):
 
 
 class SupervisedProcess:
-    """A process that answers commands; `name` is its target's, `memory` what helps if it dies.
+    """A process that answers commands.
+
+    Attributes
+    ----------
+    name : str
+        Of the target.
+    serve : str
+        ``module:function`` that answers commands of `targets.interface.supervised.messages` on the
+        connection with the file descriptor that it is called with.
+    repair, memory : str
+        What helps if it does not start, and if it dies.
 
     Parameters
     ----------
     server : ForkServer
         Forks it.
-    serve : str
-        ``module:function`` that answers commands of `targets.interface.supervised.messages` on the
-        connection with the file descriptor that it is called with.
     start_limit : float
         Seconds until there has to be a process.
     inherit : sequence of int
@@ -54,13 +61,13 @@ class SupervisedProcess:
     """
 
     name: ClassVar[str]
+    serve: ClassVar[str]
+    repair: ClassVar[str]
     memory: ClassVar[str]
-    repair: ClassVar[str] = "run `make setup`"
 
     def __init__(
         self,
         server: ForkServer,
-        serve: str,
         *,
         start_limit: float,
         inherit: Sequence[int] = (),
@@ -70,7 +77,7 @@ class SupervisedProcess:
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as this
         try:
             self._process = server.fork(
-                serve,
+                self.serve,
                 theirs.fileno(),
                 self._log.fileno(),
                 inherit=inherit,

@@ -20,15 +20,9 @@ from targets.interface.fanout import synapses_of
 from targets.lava.builders.batched_learning import BatchedLearning
 from targets.lava.connections.connection import Connection
 from targets.lava.processes.batched import BatchedModel
-from targets.lava.processes.declared import models
-from targets.lava.processes.dynamics import GradedModel, SigmaDeltaModel, SpikingModel
-from targets.lava.processes.neurons import (
-    NEURONS,
-    GradedNeurons,
-    Neurons,
-    SigmaDeltaNeurons,
-    SpikingNeurons,
-)
+from targets.lava.processes.declared import Bases, DeclaredProcess, models
+from targets.lava.processes.dynamics import NEURON_MODELS
+from targets.lava.processes.neurons import NEURONS, Neurons
 from targets.lava.processes.source import InputSource, SourceModel
 from targets.lava.processes.synapses import (
     Coupling,
@@ -41,19 +35,14 @@ from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, partners, recei
 from targets.lava.runtime.monitor import PopulationMonitor
 from targets.lava.runtime.shared_memory import SharedArrays
 
-MODELS = {
+MODELS: Bases = {
     InputSource: (SourceModel,),
-    GradedNeurons: (BatchedModel, GradedModel),
-    SigmaDeltaNeurons: (BatchedModel, SigmaDeltaModel),
-    SpikingNeurons: (BatchedModel, SpikingModel),
+    **{neurons: (BatchedModel, model) for neurons, model in NEURON_MODELS.items()},
     Coupling: (RecurrentModel,),
     OneWay: (RecurrentModel,),
     FromInput: (FromInputModel,),
 }
-"""What the models of each Process are made of."""
-
-FLOATING, FIXED = (models(MODELS, integers=integers) for integers in (False, True))
-"""The floating-point and the fixed-point model of each Process."""
+"""What the model of each Process is made of."""
 
 
 def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProcessModel]]:
@@ -66,20 +55,17 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
     builder = _Builder(plan, board)
     sources = {p.name: builder.source(p) for p in plan.graph.sources}
     neurons = {p.name: builder.neurons(p) for p in plan.graph.neurons}
-    synapses: list[AbstractProcess] = [
-        builder.from_input(p, sources[p.pre], neurons[p.post])
+    synapses = [
+        builder.join(FromInput, p, None, sources[p.pre], neurons[p.post])
         for p in plan.graph.projections
         if p.pre in sources
     ]
-    for forward, backward in partners(plan.graph):
-        pre, post = neurons[forward.pre], neurons[forward.post]
-        if backward is None:
-            synapses.append(builder.one_way(forward, pre, post))
-        else:
-            synapses.append(builder.coupling(forward, backward, pre, post))
+    for p, back in partners(plan.graph):
+        kind = OneWay if back is None else Coupling
+        synapses.append(builder.join(kind, p, back, neurons[p.pre], neurons[p.post]))
+    made = models(MODELS, integers=plan.graph.quantised)
     processes = (*sources.values(), *neurons.values(), *synapses)
-    chosen = FIXED if plan.graph.quantised else FLOATING
-    return {process: chosen[type(process)] for process in processes}
+    return {process: made[type(process)] for process in processes}
 
 
 class _Builder:
@@ -102,38 +88,27 @@ class _Builder:
             plastic=self.teaching.bias(population),
         )
 
-    def from_input(self, p: Projection, pre: InputSource, post: Neurons) -> FromInput:
-        source = self.graph.population(p.pre)
-        process = FromInput(**self._between(p, p.name), source=source)
+    def join(
+        self,
+        kind: type[DeclaredProcess],
+        p: Projection,
+        back: Projection | None,
+        pre: AbstractProcess,
+        post: Neurons,
+    ) -> DeclaredProcess:
+        """The process of `p`, and of its opposite `back`, with what it needs to learn."""
+        process = kind(**self._between(p, back))
         pre.s_out.connect(process.s_pre)
-        process.a_post.connect(post.x_in)
-        self._teach(process, post=post)
-        return process
-
-    def one_way(self, p: Projection, pre: Neurons, post: Neurons) -> OneWay:
-        process = OneWay(**self._between(p, p.name))
-        pre.s_out.connect(process.s_pre)
-        process.a_post.connect(post.a_in)
-        self._teach(process, pre=pre, post=post)
-        return process
-
-    def coupling(self, p: Projection, back: Projection, pre: Neurons, post: Neurons) -> Coupling:
-        process = Coupling(**self._between(p, f"{p.pre}<->{p.post}", back))
-        pre.s_out.connect(process.s_pre)
-        post.s_out.connect(process.s_post)
-        process.a_post.connect(post.a_in)
-        process.a_pre.connect(pre.a_in)
-        self._teach(process, pre=pre, post=post)
-        return process
-
-    def _teach(self, process: AbstractProcess, **ends: Neurons) -> None:
-        """Join what a plastic weight needs of the populations at its ends."""
-        if process.proc_params["plastic"] is None:
-            return
-        for end, neurons in ends.items():
-            neurons.t_out.connect(getattr(process, f"t_{end}"))
+        process.a_post.connect(post.x_in if kind is FromInput else post.a_in)
+        if back is not None:
+            post.s_out.connect(process.s_post)
+            process.a_pre.connect(pre.a_in)
+        for end, neurons in (("pre", pre), ("post", post)):
+            if process.proc_params["plastic"] is not None and f"t_{end}" in kind.inputs:
+                neurons.t_out.connect(getattr(process, f"t_{end}"))
             if f"f_{end}" in process.proc_params["folds"]:
                 getattr(process, f"f_{end}").connect(neurons.f_in)
+        return process
 
     def _place(self, population: Population) -> dict[str, Any]:
         name = population.name
@@ -144,17 +119,17 @@ class _Builder:
         place = {"name": name, "board": self.board, "population": population, **shapes}
         return {**place, "recorder": recorder, "stepwise": self.teaching.stepwise}
 
-    def _between(self, p: Projection, name: str, back: Projection | None = None) -> dict[str, Any]:
-        shapes = {}
-        for end, population in (("pre", p.pre), ("post", p.post)):
-            shapes[f"{end}_shape"] = self.plan.shape(population)
-            shapes[f"{end}_sample"] = self.plan.shape(population)[1:]
-        paths = {
-            "forward": self._path(p),
+    def _between(self, p: Projection, back: Projection | None) -> dict[str, Any]:
+        pre, post = self.plan.shape(p.pre), self.plan.shape(p.post)
+        return {
+            "name": p.name if back is None else f"{p.pre}<->{p.post}",
+            "board": self.board,
+            "source": self.graph.population(p.pre),
+            **{"pre_shape": pre, "pre_sample": pre[1:], "forward": self._path(p)},
+            **{"post_shape": post, "post_sample": post[1:]},
             "backward": None if back is None else self._path(back),
+            **self.teaching.synapses(p),
         }
-        between = {"name": name, "board": self.board, **shapes, **paths}
-        return {**between, **self.teaching.synapses(p)}
 
     def _path(self, p: Projection) -> Connection:
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)

@@ -22,8 +22,8 @@ from compilers.ir.graph import Population, Projection, SigmaDelta, Source
 from targets.interface.fanout import synapses_of
 from targets.lava.builders.faithful_learning import FaithfulLearning
 from targets.lava.connections.native import DENSE, OWN, SPARSE, kind, own_weights, parameters
-from targets.lava.processes.declared import models
-from targets.lava.processes.dynamics import GradedModel, SigmaDeltaModel, SpikingModel
+from targets.lava.processes.declared import Bases, models
+from targets.lava.processes.dynamics import NEURON_MODELS
 from targets.lava.processes.faithful.hopfield_layer import (
     Afferent,
     DirectedModel,
@@ -41,12 +41,7 @@ from targets.lava.processes.faithful.learning_dense import (
 )
 from targets.lava.processes.faithful.nudge import Nudge, NudgeModel
 from targets.lava.processes.faithful.per_sample import PerSampleModel, PerSampleSource
-from targets.lava.processes.neurons import (
-    NEURONS,
-    GradedNeurons,
-    SigmaDeltaNeurons,
-    SpikingNeurons,
-)
+from targets.lava.processes.neurons import NEURONS
 from targets.lava.processes.source import InputSource
 from targets.lava.runtime.layout import NetworkLayout
 from targets.lava.runtime.monitor import PopulationMonitor
@@ -55,31 +50,19 @@ from targets.lava.runtime.shared_memory import SharedArrays
 PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
 """The Process of each kind of projection."""
 
-MODELS = {
+MODELS: Bases = {
     InputSource: (PerSampleSource,),
-    GradedNeurons: (PerSampleModel, GradedModel),
-    SigmaDeltaNeurons: (PerSampleModel, SigmaDeltaModel),
-    SpikingNeurons: (PerSampleModel, SpikingModel),
+    **{neurons: (PerSampleModel, model) for neurons, model in NEURON_MODELS.items()},
     Synapses: (DirectedModel,),
     Nudge: (NudgeModel,),
     Gate: (GateModel,),
     ConstantInput: (ConstantModel,),
 }
-"""What the models of each Process of ours are made of."""
+"""What the model of each Process of ours is made of."""
 
-FLOATING = {
-    **models(MODELS, integers=False),
-    HopfieldLayer: PyHopfieldLayer,
-    **{Dense: PyDenseModelFloat, Sparse: PySparseModelFloat, LearningDense: PyTaughtDense},
-}
-"""The floating-point model of each Process."""
-
-FIXED = {
-    **models(MODELS, integers=True),
-    HopfieldLayer: PyHopfieldLayer,
-    **{Dense: PyDenseModelBitAcc, Sparse: PySparseModelBitAcc, LearningDense: PyTaughtDenseFixed},
-}
-"""The fixed-point model of each Process."""
+FLOATING = {Dense: PyDenseModelFloat, Sparse: PySparseModelFloat, LearningDense: PyTaughtDense}
+FIXED = {Dense: PyDenseModelBitAcc, Sparse: PySparseModelBitAcc, LearningDense: PyTaughtDenseFixed}
+"""The floating-point and the fixed-point model of each Process of Lava's own."""
 
 
 def build_layers(plan: NetworkLayout, board: SharedArrays) -> dict[Any, type[AbstractProcessModel]]:
@@ -99,8 +82,12 @@ def build_layers(plan: NetworkLayout, board: SharedArrays) -> dict[Any, type[Abs
     layers[output.name].z_out.connect(nudge.z_in)
     nudge.a_out.connect(layers[output.name].a_in)
     ones = (one,) if one.s_out.out_connections else ()
-    chosen = FIXED if graph.quantised else FLOATING
-    return {**{p: chosen[type(p)] for p in (*senders.values(), nudge, *ones)}, **chosen}
+    made: dict[Any, type[AbstractProcessModel]] = {
+        **models(MODELS, integers=graph.quantised),
+        **(FIXED if graph.quantised else FLOATING),
+        HopfieldLayer: PyHopfieldLayer,
+    }
+    return {**{p: made[type(p)] for p in (*senders.values(), nudge, *ones)}, **made}
 
 
 class _Builder:

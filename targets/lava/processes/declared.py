@@ -45,9 +45,11 @@ class DeclaredProcess(AbstractProcess):
             setattr(self, name, Var(shape=params["shape"], init=0))
 
 
-def models(
-    bases: Mapping[type[DeclaredProcess], tuple[type[Any], ...]], *, integers: bool
-) -> Models:
+Bases = Mapping[type[DeclaredProcess], tuple[type[Any], ...]]
+"""What the model of each Process is made of."""
+
+
+def models(bases: Bases, *, integers: bool) -> Models:
     """The floating-point or the fixed-point model of each Process, made of its `bases`.
 
     Ports and variables are those that the Process declares, of float64 or int64; ports that a base

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from compilers.ir.graph import Population
 from compilers.learning.synapses import spike_weights, trace
+from targets.lava.processes.neurons import (
+    GradedNeurons,
+    Neurons,
+    SigmaDeltaNeurons,
+    SpikingNeurons,
+)
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.runtime.layout import OUTPUT
 from targets.lava.runtime.monitor import PopulationMonitor
@@ -165,3 +172,11 @@ class SpikingModel(NeuronsModel):
         late = self.step - self.order.steps // 2
         if late > 0:
             output[:] = self.spikes / late
+
+
+NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
+    GradedNeurons: GradedModel,
+    SigmaDeltaNeurons: SigmaDeltaModel,
+    SpikingNeurons: SpikingModel,
+}
+"""The equations of each Process."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from compilers.ir.graph import Population
 from compilers.learning.synapses import Traces, trace
 from targets.lava.connections.connection import Connection
-from targets.lava.learning.process_weights import ProcessWeights, SourceOffset
+from targets.lava.learning.process_weights import ProcessWeights
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.learning_model import LearningModel
 
@@ -55,7 +55,7 @@ class SynapsesModel(LearningModel):
         self.forward: Connection = proc_params["forward"]
         self.backward: Connection | None = proc_params["backward"]
         self.plastic: ProcessWeights | None = proc_params["plastic"]
-        self.folds: Mapping[str, SourceOffset] = proc_params["folds"]
+        self.folds: Mapping[str, Callable[[Any], Any]] = proc_params["folds"]
         self.before: Traces = {}
 
     @property
@@ -80,7 +80,7 @@ class SynapsesModel(LearningModel):
         for path in self.paths:
             path.weight = operand
         for port, fold in self.folds.items():
-            getattr(self, port).send(fold.drive(operand))
+            getattr(self, port).send(fold(operand))
 
     def receive_traces(self) -> Traces:
         """The traces of both ends, by population."""

@@ -50,7 +50,8 @@ class LavaProcess(SupervisedProcess):
         If it does not start. Every failure ends the whole group before it is raised.
     """
 
-    name = "lava"
+    name, serve = "lava", "targets.lava.runtime.supervisor:serve"
+    repair = "run `make setup`"
     memory = "lower the option batch if memory ran out, or run it again"
 
     def __init__(
@@ -63,7 +64,6 @@ class LavaProcess(SupervisedProcess):
     ) -> None:
         super().__init__(
             _server(interpreter(), builder.partition(".")[0]),
-            "targets.lava.runtime.supervisor:serve",
             start_limit=start_limit,
             inherit=inherit,
             prepare=PRELOAD,
