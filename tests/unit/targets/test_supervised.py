@@ -1,4 +1,4 @@
-"""A supervised process, whatever runs in it: it answers in time, or ends as a group and says why."""
+"""A supervised process, whatever runs in it: it answers in time, or ends and says why."""
 
 from __future__ import annotations
 
