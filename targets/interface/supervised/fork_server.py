@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -96,6 +97,7 @@ class ForkServer:
         self.python, self._packages, self._path = python, packages, list(path)
         self._lock = threading.Lock()
         self._owner: int | None = None
+        self._cleanup: Callable[[], object] = lambda: None
 
     def fork(
         self,
@@ -139,6 +141,9 @@ class ForkServer:
         raise OSError(f"{self.python} does not start")
 
     def _start(self) -> None:
+        self._cleanup()  # of a server that was killed; one that ends cleans up itself
+        scratch = tempfile.mkdtemp(prefix="ep-neuro-")
+        self._cleanup = weakref.finalize(self, _remove, scratch, os.getpid())
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         folders = {name: _folder(name) for name in self._packages}
         boot = {"fd": theirs.fileno(), "packages": folders, "path": self._path}
@@ -147,7 +152,7 @@ class ForkServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **_QUIET},
+            env={**os.environ, **_QUIET, "TMPDIR": scratch},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
@@ -159,6 +164,11 @@ class ForkServer:
         with theirs:
             socket.send_fds(self._socket, [request], [theirs.fileno(), *given])
         return Forked(status, limit)
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folder(package: str) -> str:
@@ -174,12 +184,11 @@ def _folder(package: str) -> str:
 
 def serve(fd: int) -> None:
     """Fork at every request of the socket `fd`, until the program at its other end has ended."""
-    scratch = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="ep-neuro-")
     here, prepared = socket.socket(fileno=fd), set[str]()
     while True:
         text, given, _, _ = socket.recv_fds(here, MESSAGE_BYTES, MOST_DESCRIPTORS)
         if not text:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
             os._exit(0)
         request = json.loads(text)
         for name in request["prepare"]:
