@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph, Source
 from compilers.pipeline import Pass
-from compilers.program import Program, versions
+from compilers.program import Program
 from ep_neuro.errors import ProgramError
 from ep_neuro.storage.atomic import write_atomic
 from targets.brian2.codegen.equations import synapses_per_sample
@@ -22,15 +23,20 @@ from targets.brian2.session import (
     missing_tools,
     read_options,
 )
-from targets.interface.energy import estimate_on_loihi
-from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
-from targets.interface.refusals import refuse_integers, refuse_unready, refuse_violations
+from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.refusals import (
+    forbidden,
+    refuse_integers,
+    refuse_unready,
+    refuse_violations,
+)
+from targets.interface.simulated_backend import SimulatedBackend
 
 LARGEST = 1 << 25
 """Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
 
 
-class Brian2Backend:
+class Brian2Backend(SimulatedBackend):
     """Writes a graph as a Brian2 script, and runs that script.
 
     C++ standalone settles all samples in one run; NumPy, without a compiler, serves probes of
@@ -72,7 +78,8 @@ class Brian2Backend:
         kinds = {type(p.dynamics).__name__ for p in graph.neurons}
         stepwise = [r.weight for r in graph.plasticity if r.rule.when == "step"]
         inputs = len([p for p in graph.populations if isinstance(p.dynamics, Source)])
-        counts = (
+        found = forbidden(
+            graph,
             (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
             (abs(inputs - 1), "inputs besides one", "give it one Source population"),
             (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
@@ -80,11 +87,9 @@ class Brian2Backend:
             (len(stepwise), "weights that change at every step", "choose the rule contrastive"),
             (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
         )
-        subject = f"graph '{graph.name}'"
-        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n > 0]
         many = self.limits({}).violation(
             "synapses",
-            f"{subject}, its couplings",
+            f"graph '{graph.name}', its couplings",
             synapses_per_sample(graph),
             "narrow the feature maps: every place of a kernel is a synapse of its own",
         )
@@ -94,7 +99,7 @@ class Brian2Backend:
         """The graph, and the script of it; a graph that breaks a limit has none."""
         writable = not graph.quantised and not self.check(graph)
         files = {SCRIPT: script(graph)} if writable else {}
-        return Program(target=self.name, graph=graph, files=files, provenance=versions())
+        return replace(super().emit(graph), files=files)
 
     def export(self, program: Program, path: str | Path) -> None:
         """Write the script of `program` as `path`, and its weights beside it, as .npz.
@@ -130,10 +135,6 @@ class Brian2Backend:
         """
         refuse_unready(self, program.graph)
         return Brian2Session(program)
-
-    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the nominal hardware; see `targets.interface.energy`."""
-        return estimate_on_loihi(program, result)
 
 
 BACKEND = Brian2Backend()

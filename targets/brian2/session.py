@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from compilers.ir.text import print_graph
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import script, side_by_side, weights_file
 from targets.brian2.monitors import phase_result, variable_of
-from targets.brian2.simulation.online_learning import CommitSchedule
-from targets.brian2.simulation.process import GUARD
+from targets.brian2.simulation.process import SERVER, Brian2Process
 from targets.brian2.simulation.worker import (
+    ARRAYS,
     CHANGED,
     DATA,
     MEMORY,
@@ -30,6 +31,7 @@ from targets.brian2.simulation.worker import (
     PLASTIC,
     WEIGHTS,
     ScriptRun,
+    arrays_of,
     result_path,
 )
 from targets.interface.fanout import synapses_of
@@ -90,8 +92,11 @@ class Brian2Session(Session):
         (path / WEIGHTS).write_bytes(weights_file(graph))
 
     def _settle(self, job: Request, settled: Settled) -> None:
-        work = self._plan(job, str(self._path()))
-        GUARD.run(work, self._limit(job, work), lambda first: settled(self._read(job, work, first)))
+        self._do(job, self._plan(job, str(self._path())), settled)
+
+    def _do(self, job: Request, work: ScriptRun, settled: Settled) -> None:
+        process = Brian2Process(SERVER, work)
+        process.run(self._limit(job, work), lambda first: settled(self._read(job, work, first)))
 
     def _free(self) -> None:
         self._folder.cleanup()
@@ -120,10 +125,16 @@ class Brian2Session(Session):
         return np.concatenate(shown)
 
     def _learn(self, job: Request, side: int, rate_scale: float) -> np.ndarray:
-        learner = self.learner
-        phases, memory = self._run(
-            job, CommitSchedule(self.graph, learner.memory(), side, rate_scale)
-        )
+        learner, phases = self.learner, dict[str, PhaseResult]()
+        folder, graph = self._path(), print_graph(self.graph, arrays=False)
+        self._write(job, folder)
+        arrays: dict[str, Any] = dict(self.graph.arrays)
+        np.savez(folder / ARRAYS, **arrays)
+        arrays = dict(learner.memory())
+        np.savez(folder / MEMORY, **arrays)
+        work = ScriptRun(str(folder), len(job.x), side, None, {}, False, 1, graph, rate_scale)
+        self._do(job, work, phases.update)
+        memory = arrays_of(folder / MEMORY)
         learner.changed += float(memory.pop(CHANGED))
         learner.restore(memory)
         for phase in phases.values():
@@ -134,20 +145,6 @@ class Brian2Session(Session):
         """Go on from `memory`; `RunError` if it is not that of the same program."""
         super().restore(memory)
         self._write_network()
-
-    def _run(
-        self, request: Request, syllabus: CommitSchedule
-    ) -> tuple[dict[str, PhaseResult], dict[str, np.ndarray]]:
-        """Phases and memory of samples that learn."""
-        folder, found = self._path(), {}
-        self._write(request, folder)
-        samples = len(request.x)
-        job = ScriptRun(str(folder), samples, syllabus.side, None, {}, False, 1, syllabus)
-        GUARD.run(
-            job, self._limit(request, job), lambda _: found.update(self._read(request, job, 0))
-        )
-        with np.load(folder / MEMORY) as file:
-            return found, {name: file[name] for name in file.files}
 
     def _path(self) -> Path:
         return Path(self._folder.name)
@@ -206,8 +203,7 @@ class Brian2Session(Session):
     def _read(self, request: Request, job: ScriptRun, first: int) -> dict[str, PhaseResult]:
         """Results of the run from sample `first` on; its file goes."""
         path = result_path(job.folder, first)
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = arrays_of(path)
         path.unlink()
         x = request.x[first : first + job.samples]
         found = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import Graph
 from ep_neuro.errors import TargetError
@@ -33,30 +35,40 @@ def refuse_absent(backend: Backend) -> None:
 
 def refuse_violations(backend: Backend, graph: Graph) -> None:
     """Raise `TargetError` for the first limit of `backend` that `graph` breaks."""
-    if violations := backend.check(graph):
+    refuse_first(backend.check(graph))
+
+
+def refuse_first(violations: Sequence[Violation], limit: str = "{:g}") -> None:
+    """Raise `TargetError` for the first of `violations`; `limit` words what it exceeds."""
+    if violations:
         first = violations[0]
         more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
-        problem = f"{first.value:g} {first.unit}".rstrip() + f" exceed {first.limit:g}{more}"
+        value = f"{first.value:g} {first.unit}".rstrip()
+        problem = f"{value} exceed {limit.format(first.limit)}{more}"
         raise TargetError(first.subject, problem, first.remedy)
 
 
 def unrunnable(graph: Graph) -> list[Violation]:
     """Undirected couplings, and projections without delay."""
-    expand = "run the pass 'expand_couplings'"
     hasty = [p.name for p in graph.projections if p.delay < 1]
-    delay = f"delay {', '.join(hasty)} by 1 step"
-    return [
-        *_none(graph, "undirected couplings", len(graph.couplings), expand),
-        *_none(graph, "projections without a delay", len(hasty), delay),
-    ]
+    return forbidden(
+        graph,
+        (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
+        (len(hasty), "projections without a delay", f"delay {', '.join(hasty)} by 1 step"),
+    )
 
 
 def unreached(graph: Graph) -> list[Violation]:
     """Populations that no projection drives."""
     silent = [p.name for p in graph.neurons if not graph.into(p.name)]
     connect = f"connect {', '.join(silent)}"
-    return _none(graph, "populations that nothing reaches", len(silent), connect)
+    return forbidden(graph, (len(silent), "populations that nothing reaches", connect))
 
 
-def _none(graph: Graph, what: str, found: int, remedy: str) -> list[Violation]:
-    return [Violation(f"graph '{graph.name}', {what}", found, 0, remedy)] if found else []
+def forbidden(graph: Graph, *found: tuple[int, str, str]) -> list[Violation]:
+    """What `graph` has and may not have, of how many, what, and the remedy."""
+    return [
+        Violation(f"graph '{graph.name}', {what}", count, 0, remedy)
+        for count, what, remedy in found
+        if count > 0
+    ]

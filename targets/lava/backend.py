@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
-from compilers.program import Program, versions
+from compilers.program import Program
 from ep_neuro.errors import ConfigError
-from targets.interface.energy import estimate_on_loihi
-from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
-from targets.interface.refusals import refuse_unready
+from targets.interface.protocols import Availability, Options
+from targets.interface.refusals import forbidden, refuse_unready
+from targets.interface.simulated_backend import SimulatedBackend
 from targets.lava.connections.native import OWN, kind, misfit
 from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.environment import ARCHIVED, missing
@@ -34,7 +35,7 @@ LEARNING = "LearningDense"
 """Name of the process of a projection that learns in the faithful lowering."""
 
 
-class LavaBackend:
+class LavaBackend(SimulatedBackend):
     """Executes a graph as Lava Processes on the CPU, in floating point or in integers.
 
     The option ``lowering`` of a program chooses how. ``batched``, the default, settles many samples
@@ -50,7 +51,6 @@ class LavaBackend:
     summary = "Lava processes on the CPU, batched or as on chip (lava-nc 0.10; archived by Intel)"
     tolerance = 1e-9
     options: Mapping[str, Any] = OPTIONS
-    unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
         """Whether Lava is in an environment of its own, on the Python that it needs."""
@@ -70,22 +70,21 @@ class LavaBackend:
         """Undirected couplings, loops without a step of delay, what Lava cannot reach, overflow."""
         apart, formless = unreached(graph), without_format(graph)
         hasty = [p.name for p in graph.projections if p.delay < 1]
-        counts = (
+        found = forbidden(
+            graph,
             (len(formless), "populations without a number format", "quantise the whole graph"),
             (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
             (len(hasty), "feedback loops without a buffer", f"delay {', '.join(hasty)} by 1 step"),
             (len(apart), "unconnected populations", f"connect {', '.join(apart)}"),
-            (max(0, len(graph.sources) - 1), "further inputs", "give it one Source population"),
+            (len(graph.sources) - 1, "further inputs", "give it one Source population"),
         )
-        subject = f"graph '{graph.name}'"
-        found = [Violation(f"{subject}, {what}", n, 0, how) for n, what, how in counts if n]
         found += _shared(graph)
         return (*found, *(() if formless else inexact(graph, self.limits({}))))
 
     def emit(self, graph: Graph) -> Program:
         """The graph itself, with the lists of processes that it becomes."""
         files = {PROCESSES: process_list(graph), LAYERS: layer_list(graph)}
-        return Program(target=self.name, graph=graph, files=files, provenance=versions())
+        return replace(super().emit(graph), files=files)
 
     def open(self, program: Program) -> LavaSession:
         """Load `program`; Lava itself starts with the first batch.
@@ -106,10 +105,6 @@ class LavaBackend:
             problem = f"{late[0].delay} steps exceed the 1 that a stock process holds back{more}"
             raise ConfigError(subject, problem, f"use lowering {BATCHED}")
         return session
-
-    def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the nominal hardware; see `targets.interface.energy`."""
-        return estimate_on_loihi(program, result)
 
 
 def _shared(graph: Graph) -> list[Violation]:
@@ -153,5 +148,5 @@ def layer_list(graph: Graph) -> str:
             lines.append(f"  {name:<14} {p.name}{why}")
         if population.bias in taught:
             lines.append(f"  {LEARNING:<14} {population.bias}")
-    lines += [f"{'Nudge':<16} {graph.output}", f"{'PhaseController':<16} all"]
+    lines.append(f"{'Nudge':<16} {graph.output}")
     return "\n".join(lines) + "\n"

@@ -12,9 +12,10 @@ import numpy as np
 from compilers.ir.graph import Graph, Phase
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.errors import ConfigError
 from targets.interface.fanout import require_finite
 from targets.interface.protocols import PhaseResult
+from targets.interface.refusals import refuse_first
 from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes
 from targets.lava.connections.loihi_rule import check_input
@@ -27,14 +28,10 @@ from targets.lava.runtime.layout import (
     OUTPUT,
     TARGET,
     NetworkLayout,
-    events_field,
     layout_bytes,
-    probe_field,
-    saturations_field,
     synapses,
-    synops_field,
 )
-from targets.lava.runtime.process import SupervisedProcess
+from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
@@ -49,6 +46,9 @@ KEPT = 3
 """Networks of one session that wait for work: one that settles many samples, one that learns from
 few, and one that is looked at."""
 
+LEARNING_LIMIT = f"the {{:g}} of Lava's own learning rule (lowering {FAITHFUL})"
+"""What a program exceeds that asks too much of it."""
+
 SPARE_SECONDS, STEP_SECONDS, OPERATION_SECONDS = 30.0, 0.05, 5e-8
 """Time limit of a phase: in all, by step, and by synaptic operation. Each is at least ten times
 what two cores take."""
@@ -60,7 +60,7 @@ class Network:
 
     plan: NetworkLayout
     board: SharedArrays
-    guard: SupervisedProcess
+    guard: LavaProcess
 
     def close(self) -> None:
         """End its processes and free the memory."""
@@ -131,7 +131,7 @@ class LavaSession(Session):
         if self._student is not None:
             self._student.write(board)
         try:
-            guard = SupervisedProcess(
+            guard = LavaProcess(
                 "targets.lava.builders.batched:build",
                 plan.message(board),
                 start_limit=self._options["start_limit"],
@@ -163,7 +163,7 @@ class LavaSession(Session):
 
     def _begun(self) -> PlasticWeights:
         if self.lowering == FAITHFUL:
-            _refuse_unlearnable(self.graph)
+            refuse_first(unlearnable(self.graph), LEARNING_LIMIT)
             self._taught = True
         return self._taking_part().learner
 
@@ -197,7 +197,7 @@ class LavaSession(Session):
                 order = replace(
                     self._order(job.phases, index),
                     sign=phase.sign,
-                    commit=int(phase.commit),
+                    commit=int(phase.commit and not faithful),
                     samples=samples,
                     commits=student.commits,
                 )
@@ -217,7 +217,7 @@ class LavaSession(Session):
         return int(phase.commit) * (phase.steps if stepwise and phase.sign else 1)
 
     def _commit(self, last: Phase, samples: int, rate_scale: float) -> None:
-        """One word to a faithful network, a phase of no steps: the tags of a batch are complete."""
+        """A phase of no steps of a faithful network: the tags of a batch are complete."""
         student = self._taking_part()
         self._orders += 1
         order = PhaseCommand(self._orders, commit=1, samples=samples, commits=student.commits)
@@ -275,14 +275,11 @@ class LavaSession(Session):
         names, steps = [p.name for p in self.graph.populations], phase.steps
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
-            events={n: board[events_field(n)][:steps, :count].copy() for n in names},
-            synops={n: board[synops_field(n)][:steps, :count].copy() for n in names},
-            probes={
-                p.name: board[probe_field(p.population, p.variable)][:steps, :count].copy()
-                for p in probes
-            },
+            events={n: board["events", n][:steps, :count].copy() for n in names},
+            synops={n: board["synops", n][:steps, :count].copy() for n in names},
+            probes={p.name: board["probe", p.name][:steps, :count].copy() for p in probes},
             saturations={
-                n: int(board[saturations_field(n)][:count].sum())
+                n: int(board["saturations", n][:count].sum())
                 for n in (names if self.graph.quantised else ())
             },
         )
@@ -307,15 +304,6 @@ def make_lesson_plan(
     if lowering == FAITHFUL:
         return NetworkLayout(graph, 1, steps, lowering=lowering, teaches=True)
     return NetworkLayout(graph, min(batch, len(job.x)), steps, strict=True)
-
-
-def _refuse_unlearnable(graph: Graph) -> None:
-    violations = unlearnable(graph)
-    if violations:
-        first = violations[0]
-        more = f" ({len(violations)} violations in all)" if len(violations) > 1 else ""
-        limit = f"the {first.limit:g} of Lava's own learning rule (lowering {FAITHFUL})"
-        raise TargetError(first.subject, f"{first.value:g} exceed {limit}{more}", first.remedy)
 
 
 def read_options(given: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 _spec = importlib.util.spec_from_file_location(
-    "boot", ROOT / "targets" / "lava" / "runtime" / "boot.py"
+    "boot", ROOT / "targets" / "interface" / "supervised" / "boot.py"
 )
 assert _spec is not None
 assert _spec.loader is not None

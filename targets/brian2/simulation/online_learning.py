@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,23 @@ from targets.brian2.codegen.equations import names, synapses_name, ties
 from targets.brian2.codegen.plasticity import record_of
 
 
-@dataclass(frozen=True)
-class CommitSchedule:
-    """How a run learns: `side` samples side by side commit together, then the next ones come."""
-
-    graph: Graph
-    memory: Mapping[str, np.ndarray]
-    side: int
-    rate_scale: float
-
-
 class CommitLoop:
     """Changes the weights of a network that runs in NumPy.
 
     Tags of recurrent weights are written by their Synapses, each for its place and sample; here
     they are summed. Input and biases drive neurons as constants, so theirs are computed here.
+
+    Parameters
+    ----------
+    graph : Graph
+    memory : mapping of ndarray
+        What has been learnt before.
+    side : int
+        Samples side by side that commit together, then the next ones come.
+    rate_scale : float
+        Factor of all learning rates.
+    x : ndarray
+        The samples.
 
     Attributes
     ----------
@@ -38,14 +39,20 @@ class CommitLoop:
         What has been learnt.
     """
 
-    def __init__(self, syllabus: CommitSchedule, x: np.ndarray) -> None:
-        graph = syllabus.graph
+    def __init__(
+        self,
+        graph: Graph,
+        memory: Mapping[str, np.ndarray],
+        side: int,
+        rate_scale: float,
+        x: np.ndarray,
+    ) -> None:
         self.learner = PlasticWeights(graph)
-        self.learner.restore(syllabus.memory)
-        self._graph, self._side, self._scale = graph, syllabus.side, syllabus.rate_scale
+        self.learner.restore(memory)
+        self._graph, self._side, self._scale = graph, side, rate_scale
         self._period = sum(p.steps for p in graph.phases)
         (self._source,) = graph.sources
-        self._x = x.reshape(-1, syllabus.side, *self._source.shape)
+        self._x = x.reshape(-1, side, *self._source.shape)
         self._step = self._turn = 0
         called = names(graph)
         self._names = {synapses_name(tie, called): tie for tie in ties(graph)}

@@ -1,9 +1,4 @@
-"""The process that runs Brian2: it imports it once, and forks for every job.
-
-Why not in the caller's process: Brian2 keeps clocks, devices and preferences for a whole process,
-a C++ build cannot be interrupted from inside, and importing takes seconds. A fork starts with
-Brian2 imported, has its state to itself, and can be killed.
-"""
+"""What a fork for a job does: it runs the job's script on Brian2, run after run."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from compilers.ir.text import parse_graph
 from targets.brian2.codegen.script import FLAGS
-from targets.brian2.simulation.online_learning import CommitLoop, CommitSchedule
+from targets.brian2.simulation.online_learning import CommitLoop
+from targets.interface.supervised.fork_server import die_with
+from targets.interface.supervised.messages import Done, Fault, Progress, receive, send
 
-NETWORK, WEIGHTS, DATA, LOG, BUILD = "network.py", "network.npz", "data.npz", "log.txt", "build"
+NETWORK, WEIGHTS, DATA, BUILD = "network.py", "network.npz", "data.npz", "build"
 """Files of a job's folder, and the folder in it where C++ is built."""
 
-PLASTIC, MEMORY = "plastic.py", "memory.npz"
-"""The script of a network that learns, and what it has learnt."""
+PLASTIC, ARRAYS, MEMORY = "plastic.py", "arrays.npz", "memory.npz"
+"""The script of a network that learns, the arrays of its graph, and what it has learnt."""
 
 CHANGED = "changed"
 """Key, beside a memory, of the mean change of a weight summed over the commits of a run."""
@@ -41,13 +38,16 @@ HEADERS = (
 )
 """What every file that Brian2 generates includes: four fifths of the time that it compiles."""
 
+_flags = [*FLAGS]  # with a header that is compiled in advance, once there is one
+
 
 @dataclass(frozen=True)
 class ScriptRun:
     """Samples to settle: `folder` holds the script, its weights and the inputs.
 
     One run takes `samples` of them, `side` side by side; the last run is filled up, as C++ is built
-    for a number of them. With a `syllabus` they learn, in one run of NumPy.
+    for a number of them. With the text of a `graph` they learn, in one run of NumPy: `side` samples
+    side by side commit together, then the next ones come.
     """
 
     folder: str
@@ -57,7 +57,8 @@ class ScriptRun:
     probes: Mapping[str, Sequence[str]]
     standalone: bool
     compilers: int
-    syllabus: CommitSchedule | None = None
+    graph: str = ""
+    rate_scale: float = 1.0
 
     @property
     def build(self) -> Path:
@@ -66,90 +67,45 @@ class ScriptRun:
         return Path(self.folder) / BUILD / hashlib.sha256(recorded.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Done:
-    """The samples from `first` on are settled; `result_path` has what they did."""
-
-    first: int
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What was raised, in a line, and its traceback."""
-
-    problem: str
-    trace: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The process of a job left with this wait status."""
-
-    status: int
-
-
 def result_path(folder: str | Path, first: int) -> Path:
     """Where the records of the samples from `first` on are."""
     return Path(folder) / f"result{first}.npz"
 
 
-def main(fd: int) -> None:
-    """Serve jobs from the connection at `fd` until it is closed."""
-    import brian2  # noqa: F401 - every fork has it from here
-
+def serve(fd: int) -> None:
+    """Do the job that comes by the connection `fd`; ends with the program that sent it."""
+    die_with(os.getppid())()
     connection = Connection(fd)
-    flags: list[str] = []
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
-            return
-        if job.standalone and not flags:
-            flags = compiler_flags(Path(os.environ["TMPDIR"]))
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                _serve(job, connection, flags)
-                status = 0
-            finally:
-                os._exit(status)
-        connection.send(Ended(os.waitpid(child, 0)[1]))
-
-
-def _serve(job: ScriptRun, connection: Connection, flags: Sequence[str]) -> None:
-    with open(Path(job.folder) / LOG, "wb") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
     try:
-        for first in _settle(job, flags):
-            connection.send(Done(first))
+        for first in _settle(ScriptRun(**receive(connection).argument)):
+            send(connection, Progress(first))
+        send(connection, Done())
     except Exception as error:
         text = " ".join(str(error).split())
-        connection.send(Fault(f"{type(error).__name__}: {text}", traceback.format_exc()))
+        problem = f"{type(error).__name__}: {text}"
+        send(connection, Fault("brian2", problem, traceback.format_exc()))
 
 
-def _settle(job: ScriptRun, flags: Sequence[str]) -> Iterator[int]:
+def _settle(job: ScriptRun) -> Iterator[int]:
     """Do run after run, and say which is done."""
     import brian2
 
     folder = Path(job.folder)
-    script = _load(folder / (PLASTIC if job.syllabus else NETWORK))
+    script = _load(folder / (PLASTIC if job.graph else NETWORK))
     build = None
     if job.standalone:
         build = job.build
-        brian2.prefs.codegen.cpp.extra_compile_args_gcc = flags
+        brian2.prefs.codegen.cpp.extra_compile_args_gcc = _flags
         # Sources of one build differ in constants only, so that dependencies need not be listed.
         arguments = [f"-j{job.compilers}", "-o", "make.deps"]
         brian2.prefs.devices.cpp_standalone.extra_make_args_unix = arguments
-    with np.load(folder / DATA) as data:
-        x, y = data["x"], data.get("y")
+    data = arrays_of(folder / DATA)
+    x, y = data["x"], data.get("y")
     for first in range(0, len(x), job.samples):
         part = slice(first, first + job.samples)
         targets = None if y is None else filled(y[part], job.samples)
         inputs = filled(x[part], job.samples)
-        lesson = None if job.syllabus is None else CommitLoop(job.syllabus, inputs)
+        lesson = _lesson(job, inputs) if job.graph else None
         more = None if lesson is None else lesson.objects
         records = script.settle(
             inputs, targets, job.steps, job.probes, build, batch=job.side, further=more
@@ -167,6 +123,18 @@ def _settle(job: ScriptRun, flags: Sequence[str]) -> Iterator[int]:
         yield first
 
 
+def _lesson(job: ScriptRun, x: np.ndarray) -> CommitLoop:
+    folder = Path(job.folder)
+    graph = parse_graph(job.graph, arrays_of(folder / ARRAYS))
+    return CommitLoop(graph, arrays_of(folder / MEMORY), job.side, job.rate_scale, x)
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """What is in an .npz file."""
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
 def filled(values: np.ndarray, samples: int) -> np.ndarray:
     """`values` with zeros behind them, up to so many samples."""
     return np.concatenate([values, np.zeros((samples - len(values), *values.shape[1:]))])
@@ -181,18 +149,14 @@ def _load(path: Path) -> Any:
     return module
 
 
-def compiler_flags(folder: Path) -> list[str]:
-    """Flags with a header in `folder` that is compiled in advance.
-
-    Brian2 tries every flag once in a process: here, forks need not do it again.
-    """
+def prepare_compiler() -> None:
+    """Compile a header in advance, and have Brian2 try its flags, once for all forks."""
     import brian2
     from brian2.codegen.cpp_prefs import get_compiler_and_args
 
-    flags = [*FLAGS, f"-include{precompiled(folder, FLAGS)}"]
-    brian2.prefs.codegen.cpp.extra_compile_args_gcc = flags
+    _flags.append(f"-include{precompiled(Path(os.environ['TMPDIR']), FLAGS)}")
+    brian2.prefs.codegen.cpp.extra_compile_args_gcc = _flags
     get_compiler_and_args()
-    return flags
 
 
 def precompiled(folder: Path, flags: Sequence[str]) -> Path:

@@ -18,46 +18,31 @@ from compilers.ir.graph import Population, Projection, SigmaDelta
 from compilers.ir.operators import shift_channels
 from targets.interface.fanout import synapses_of
 from targets.lava.builders.batched_learning import BatchedLearning
-from targets.lava.builders.process_models import NEURONS, by_process
 from targets.lava.connections.connection import Connection
-from targets.lava.processes.batched import (
-    PyGradedNeurons,
-    PyGradedNeuronsFixed,
-    PySigmaDeltaNeurons,
-    PySigmaDeltaNeuronsFixed,
-    PySpikingNeurons,
-    PySpikingNeuronsFixed,
-)
-from targets.lava.processes.neurons import (
-    Neurons,
-)
-from targets.lava.processes.source import InputSource, PyInputSource, PyInputSourceFixed
+from targets.lava.processes.batched import BatchedModel
+from targets.lava.processes.declared import Bases, DeclaredProcess, models
+from targets.lava.processes.dynamics import NEURON_MODELS
+from targets.lava.processes.neurons import NEURONS, Neurons
+from targets.lava.processes.source import InputSource, SourceModel
 from targets.lava.processes.synapses import (
     Coupling,
     FromInput,
+    FromInputModel,
     OneWay,
-    PyCoupling,
-    PyCouplingFixed,
-    PyFromInput,
-    PyFromInputFixed,
-    PyOneWay,
-    PyOneWayFixed,
+    RecurrentModel,
 )
 from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, partners, received
 from targets.lava.runtime.monitor import PopulationMonitor
 from targets.lava.runtime.shared_memory import SharedArrays
 
-FLOATING = by_process(
-    *(PyInputSource, PyGradedNeurons, PySigmaDeltaNeurons, PySpikingNeurons),
-    *(PyCoupling, PyOneWay, PyFromInput),
-)
-"""The floating-point model of each Process."""
-
-FIXED = by_process(
-    *(PyInputSourceFixed, PyGradedNeuronsFixed, PySigmaDeltaNeuronsFixed, PySpikingNeuronsFixed),
-    *(PyCouplingFixed, PyOneWayFixed, PyFromInputFixed),
-)
-"""The fixed-point model of each Process."""
+MODELS: Bases = {
+    InputSource: (SourceModel,),
+    **{neurons: (BatchedModel, model) for neurons, model in NEURON_MODELS.items()},
+    Coupling: (RecurrentModel,),
+    OneWay: (RecurrentModel,),
+    FromInput: (FromInputModel,),
+}
+"""What the model of each Process is made of."""
 
 
 def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProcessModel]]:
@@ -70,20 +55,17 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
     builder = _Builder(plan, board)
     sources = {p.name: builder.source(p) for p in plan.graph.sources}
     neurons = {p.name: builder.neurons(p) for p in plan.graph.neurons}
-    synapses: list[AbstractProcess] = [
-        builder.from_input(p, sources[p.pre], neurons[p.post])
+    synapses = [
+        builder.join(FromInput, p, None, sources[p.pre], neurons[p.post])
         for p in plan.graph.projections
         if p.pre in sources
     ]
-    for forward, backward in partners(plan.graph):
-        pre, post = neurons[forward.pre], neurons[forward.post]
-        if backward is None:
-            synapses.append(builder.one_way(forward, pre, post))
-        else:
-            synapses.append(builder.coupling(forward, backward, pre, post))
+    for p, back in partners(plan.graph):
+        kind = OneWay if back is None else Coupling
+        synapses.append(builder.join(kind, p, back, neurons[p.pre], neurons[p.post]))
+    made = models(MODELS, integers=plan.graph.quantised)
     processes = (*sources.values(), *neurons.values(), *synapses)
-    models = FIXED if plan.graph.quantised else FLOATING
-    return {process: models[type(process)] for process in processes}
+    return {process: made[type(process)] for process in processes}
 
 
 class _Builder:
@@ -95,63 +77,59 @@ class _Builder:
         self.teaching = BatchedLearning(plan, self.board)
 
     def source(self, population: Population) -> InputSource:
-        return InputSource(**self._place(population), population=population)
+        return InputSource(**self._place(population))
 
     def neurons(self, population: Population) -> Neurons:
         bias = 0 if population.bias is None else self.graph.arrays[population.bias]
         return NEURONS[type(population.dynamics)](
             **self._place(population),
-            population=population,
             bias=bias,
             is_output=population.name == self.graph.output,
             plastic=self.teaching.bias(population),
         )
 
-    def from_input(self, p: Projection, pre: InputSource, post: Neurons) -> FromInput:
-        source = self.graph.population(p.pre)
-        process = FromInput(**self._between(p, p.name), path=self._path(p), source=source)
+    def join(
+        self,
+        kind: type[DeclaredProcess],
+        p: Projection,
+        back: Projection | None,
+        pre: AbstractProcess,
+        post: Neurons,
+    ) -> DeclaredProcess:
+        """The process of `p`, and of its opposite `back`, with what it needs to learn."""
+        process = kind(**self._between(p, back))
         pre.s_out.connect(process.s_pre)
-        process.a_post.connect(post.x_in)
-        self._teach(process, post=post)
-        return process
-
-    def one_way(self, p: Projection, pre: Neurons, post: Neurons) -> OneWay:
-        process = OneWay(**self._between(p, p.name), path=self._path(p))
-        pre.s_out.connect(process.s_pre)
-        process.a_post.connect(post.a_in)
-        self._teach(process, pre=pre, post=post)
-        return process
-
-    def coupling(self, p: Projection, back: Projection, pre: Neurons, post: Neurons) -> Coupling:
-        between = self._between(p, f"{p.pre}<->{p.post}")
-        process = Coupling(**between, forward=self._path(p), backward=self._path(back))
-        pre.s_out.connect(process.s_pre)
-        post.s_out.connect(process.s_post)
-        process.a_post.connect(post.a_in)
-        process.a_pre.connect(pre.a_in)
-        self._teach(process, pre=pre, post=post)
-        return process
-
-    def _teach(self, process: AbstractProcess, **ends: Neurons) -> None:
-        """Join what a plastic weight needs of the populations at its ends."""
-        if process.proc_params["plastic"] is None:
-            return
-        for end, neurons in ends.items():
-            neurons.t_out.connect(getattr(process, f"t_{end}"))
+        process.a_post.connect(post.x_in if kind is FromInput else post.a_in)
+        if back is not None:
+            post.s_out.connect(process.s_post)
+            process.a_pre.connect(pre.a_in)
+        for end, neurons in (("pre", pre), ("post", post)):
+            if process.proc_params["plastic"] is not None and f"t_{end}" in kind.inputs:
+                neurons.t_out.connect(getattr(process, f"t_{end}"))
             if f"f_{end}" in process.proc_params["folds"]:
                 getattr(process, f"f_{end}").connect(neurons.f_in)
+        return process
 
     def _place(self, population: Population) -> dict[str, Any]:
         name = population.name
         counts, probes = synapses_of(self.graph, population), self.plan.probed(name)
         recorder = PopulationMonitor(self.board, name, counts, probes)
         shape = self.plan.shape(name)
-        place = {"name": name, "board": self.board, "shape": shape, "recorder": recorder}
-        return {**place, "rows": self.plan.batch, "stepwise": self.teaching.stepwise}
+        shapes = {"shape": shape, "sample_shape": population.shape, "rows": self.plan.batch}
+        place = {"name": name, "board": self.board, "population": population, **shapes}
+        return {**place, "recorder": recorder, "stepwise": self.teaching.stepwise}
 
-    def _between(self, p: Projection, name: str) -> dict[str, Any]:
-        ends = {"pre_shape": self.plan.shape(p.pre), "post_shape": self.plan.shape(p.post)}
-        return {"name": name, "board": self.board, **ends, **self.teaching.synapses(p)}
+    def _between(self, p: Projection, back: Projection | None) -> dict[str, Any]:
+        pre, post = self.plan.shape(p.pre), self.plan.shape(p.post)
+        return {
+            "name": p.name if back is None else f"{p.pre}<->{p.post}",
+            "board": self.board,
+            "source": self.graph.population(p.pre),
+            **{"pre_shape": pre, "pre_sample": pre[1:], "forward": self._path(p)},
+            **{"post_shape": post, "post_sample": post[1:]},
+            "backward": None if back is None else self._path(back),
+            **self.teaching.synapses(p),
+        }
 
     def _path(self, p: Projection) -> Connection:
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from compilers.ir.graph import Population, Projection
-from compilers.learning.plastic_weights import PlasticWeights, lifted
-from targets.lava.learning.process_weights import PlasticBias, ProcessWeights, SourceOffset
+from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifted
+from targets.lava.learning.process_weights import PlasticBias, ProcessWeights
 from targets.lava.runtime.layout import NetworkLayout
 from targets.lava.runtime.shared_memory import SharedArrays
 
@@ -35,7 +36,9 @@ class BatchedLearning:
         folds = {}
         for q in self._lifted:
             if q.weight == p.weight:
-                folds["f_post" if q.post == p.post else "f_pre"] = SourceOffset(self._graph, q)
+                folds["f_post" if q.post == p.post else "f_pre"] = partial(
+                    fold_drive, self._graph, q
+                )
         plastic = self._held.get(p.weight)
         return {"plastic": plastic, "folds": folds, "stepwise": self.stepwise}
 

@@ -1,7 +1,7 @@
 """From a plan to a faithful network: what moves to hardware as it is; runs in the supervisor.
 
 One Process for each population and one for each directed projection, joined to layers; one for the
-input, the nudge and the phase controller. One sample settles at a time. Projections are Lava's own
+input and the nudge. One sample settles at a time. Projections are Lava's own
 Dense and Sparse wherever those compute the right thing.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from lava.magma.core.model.model import AbstractProcessModel
 from lava.magma.core.process.process import AbstractProcess
 from lava.proc.dense.models import PyDenseModelBitAcc, PyDenseModelFloat
-from lava.proc.dense.process import Dense
+from lava.proc.dense.process import Dense, LearningDense
 from lava.proc.sparse.models import PySparseModelBitAcc, PySparseModelFloat
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
@@ -21,35 +21,27 @@ from lava.utils.weightutils import SignMode
 from compilers.ir.graph import Population, Projection, SigmaDelta, Source
 from targets.interface.fanout import synapses_of
 from targets.lava.builders.faithful_learning import FaithfulLearning
-from targets.lava.builders.process_models import NEURONS, Models, by_process
 from targets.lava.connections.native import DENSE, OWN, SPARSE, kind, own_weights, parameters
+from targets.lava.processes.declared import Bases, models
+from targets.lava.processes.dynamics import NEURON_MODELS
 from targets.lava.processes.faithful.hopfield_layer import (
     Afferent,
+    DirectedModel,
     HopfieldLayer,
     PyHopfieldLayer,
-    PySynapsesFixed,
     Synapses,
 )
 from targets.lava.processes.faithful.learning_dense import (
     ConstantInput,
-    PyConstantInput,
-    PyGate,
-    PyGateFixed,
+    ConstantModel,
+    Gate,
+    GateModel,
     PyTaughtDense,
     PyTaughtDenseFixed,
 )
-from targets.lava.processes.faithful.nudge import Nudge, PyNudge, PyNudgeFixed
-from targets.lava.processes.faithful.per_sample import (
-    PySingleGraded,
-    PySingleGradedFixed,
-    PySingleSigmaDelta,
-    PySingleSigmaDeltaFixed,
-    PySingleSource,
-    PySingleSourceFixed,
-    PySingleSpiking,
-    PySingleSpikingFixed,
-)
-from targets.lava.processes.faithful.phase_controller import PhaseController, PyPhaseController
+from targets.lava.processes.faithful.nudge import Nudge, NudgeModel
+from targets.lava.processes.faithful.per_sample import PerSampleModel, PerSampleSource
+from targets.lava.processes.neurons import NEURONS
 from targets.lava.processes.source import InputSource
 from targets.lava.runtime.layout import NetworkLayout
 from targets.lava.runtime.monitor import PopulationMonitor
@@ -58,44 +50,44 @@ from targets.lava.runtime.shared_memory import SharedArrays
 PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
 """The Process of each kind of projection."""
 
-FLOATING: Models = by_process(
-    *(PyPhaseController, PyNudge, PyHopfieldLayer, PyDenseModelFloat, PySparseModelFloat),
-    *(PySingleSource, PySingleGraded, PySingleSigmaDelta, PySingleSpiking),
-    *(PyTaughtDense, PyGate, PyConstantInput),
-)
-"""The floating-point model of each Process."""
+MODELS: Bases = {
+    InputSource: (PerSampleSource,),
+    **{neurons: (PerSampleModel, model) for neurons, model in NEURON_MODELS.items()},
+    Synapses: (DirectedModel,),
+    Nudge: (NudgeModel,),
+    Gate: (GateModel,),
+    ConstantInput: (ConstantModel,),
+}
+"""What the model of each Process of ours is made of."""
 
-FIXED: Models = by_process(
-    *(PyPhaseController, PyNudgeFixed, PyHopfieldLayer, PyDenseModelBitAcc, PySparseModelBitAcc),
-    *(PySingleSourceFixed, PySingleGradedFixed, PySingleSigmaDeltaFixed, PySingleSpikingFixed),
-    *(PySynapsesFixed, PyTaughtDenseFixed, PyGateFixed),
-)
-"""The fixed-point model of each Process."""
+FLOATING = {Dense: PyDenseModelFloat, Sparse: PySparseModelFloat, LearningDense: PyTaughtDense}
+FIXED = {Dense: PyDenseModelBitAcc, Sparse: PySparseModelBitAcc, LearningDense: PyTaughtDenseFixed}
+"""The floating-point and the fixed-point model of each Process of Lava's own."""
 
 
 def build_layers(plan: NetworkLayout, board: SharedArrays) -> dict[Any, type[AbstractProcessModel]]:
     """All processes of `plan`, connected, with their models; and models of those inside layers."""
     builder, graph = _Builder(plan, board), plan.graph
-    controller = PhaseController(name="phase controller", board=builder.board)
     senders: dict[str, AbstractProcess] = {p.name: builder.source(p) for p in graph.sources}
     layers = {p.name: builder.layer(p) for p in graph.neurons}
     senders |= layers
-    one = ConstantInput(name="one")
+    one = ConstantInput(name="one", shape=(1,))
     for name, layer in layers.items():
         for k, p in enumerate(graph.into(name)):
             senders[p.pre].s_out.connect(getattr(layer, f"s_in_{k}"))
         if builder.taught.bias(graph.population(name)) is not None:
             one.s_out.connect(getattr(layer, f"s_in_{len(graph.into(name))}"))
     output = graph.population(graph.output)
-    nudge = Nudge(**builder.common("nudge", output), population=output)
+    nudge = Nudge(**builder.common("nudge", output))
     layers[output.name].z_out.connect(nudge.z_in)
     nudge.a_out.connect(layers[output.name].a_in)
-    processes = (*senders.values(), nudge)
-    for process in processes:
-        controller.c_out.connect(process.c_in)
-    models = FIXED if graph.quantised else FLOATING
     ones = (one,) if one.s_out.out_connections else ()
-    return {**{p: models[type(p)] for p in (controller, *processes, *ones)}, **models}
+    made: dict[Any, type[AbstractProcessModel]] = {
+        **models(MODELS, integers=graph.quantised),
+        **(FIXED if graph.quantised else FLOATING),
+        HopfieldLayer: PyHopfieldLayer,
+    }
+    return {**{p: made[type(p)] for p in (*senders.values(), nudge, *ones)}, **made}
 
 
 class _Builder:
@@ -106,7 +98,9 @@ class _Builder:
         self.taught = FaithfulLearning(plan, self.board)
 
     def common(self, name: str, population: Population) -> dict[str, Any]:
-        return {"name": name, "board": self.board, "shape": (population.size,)}
+        shape = (population.size,)
+        common = {"name": name, "board": self.board, "population": population, "rows": 1}
+        return {**common, "shape": shape, "sample_shape": shape}
 
     def source(self, population: Population) -> InputSource:
         return InputSource(**self._recorded(population))
@@ -132,8 +126,7 @@ class _Builder:
         counts, probes = synapses_of(self.graph, population), self.plan.probed(population.name)
         recorder = PopulationMonitor(self.board, population.name, counts, probes)
         common = self.common(population.name, population)
-        learning = self.taught.neurons(population)
-        return {**common, **learning, "population": population, "recorder": recorder, "rows": 1}
+        return {**common, **self.taught.neurons(population), "recorder": recorder}
 
     def _afferent(self, p: Projection) -> Afferent:
         pre, name = self.graph.population(p.pre), kind(self.graph, p)
@@ -154,6 +147,6 @@ class _Builder:
             "projection": p,
             "weights": own_weights(self.graph, p),
             "adds_up": adds_up,
-            "inputs": pre.size,
-            "outputs": post.size,
+            "pre_shape": (pre.size,),
+            "post_shape": (post.size,),
         }

@@ -14,10 +14,10 @@ from compilers.ir.graph import Population, Projection
 from compilers.learning.synapses import Synapses, trace_offset
 from targets.lava.connections.loihi_rule import ENDLESS, rate_of, rule_of
 from targets.lava.connections.native import message_bits
-from targets.lava.connections.replicas import WeightReplica, bare_biases, copies, copy_field
+from targets.lava.connections.replicas import WeightReplica, bare_biases, copies
 from targets.lava.learning.process_weights import PlasticBias, ProcessWeights
 from targets.lava.processes.faithful.hopfield_layer import Afferent
-from targets.lava.runtime.layout import WRITES, NetworkLayout, tally_field
+from targets.lava.runtime.layout import WRITES, NetworkLayout
 from targets.lava.runtime.shared_memory import SharedArrays
 
 TAG, WEIGHT = "2^1*x0*x1*y1*y2 - u0*t*y3", "u0*t*y3"
@@ -80,7 +80,7 @@ class FaithfulLearning:
 
     def _afferent(self, copy: WeightReplica, inputs: int, adds_up: bool) -> Afferent:
         params = {**self._params(copy), "num_message_bits": 16, "learning_rule": learning_rule()}
-        gate = {**self._gate(copy), "factor": copy.factor(self.graph)}
+        gate = {**self._gate(copy), "rate": copy.factor(self.graph)}
         return Afferent(LearningDense, params, inputs, adds_up, gate)
 
     def _fixed(self, p: Projection, inputs: int, adds_up: bool) -> Afferent:
@@ -101,7 +101,7 @@ class FaithfulLearning:
 
     def _params(self, copy: WeightReplica) -> dict[str, Any]:
         s = Synapses(self.graph, copy.index)
-        matrix = self.board[copy_field(copy.name)]
+        matrix = self.board["copy", copy.name]
         return {
             "name": copy.name,
             "weights": matrix.copy(),
@@ -109,9 +109,9 @@ class FaithfulLearning:
             "sign_mode": SignMode.MIXED,
             "copy": matrix,
             "writes": self.board[WRITES],
-            "tally": None if copy.backward else self.board[tally_field(s.record.weight)],
+            "tally": None if copy.backward else self.board["tally", s.record.weight],
             "unit": s.unit / copy.scale,
         }
 
     def _gate(self, copy: WeightReplica) -> dict[str, Any]:
-        return {"name": f"gate of {copy.name}", "board": self.board, "outputs": copy.shape[0]}
+        return {"name": f"gate of {copy.name}", "board": self.board, "shape": copy.shape[:1]}

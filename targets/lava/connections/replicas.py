@@ -32,11 +32,6 @@ COMMITS = [(-1.0, ("decay", "weight")), (1.0, ("rate", "tag"))]
 """The terms of a commit, of which `decay` has to be zero."""
 
 
-def copy_field(copy: str) -> str:
-    """Field of the board with the matrix of a dense process that learns, (post, pre)."""
-    return f"copy/{copy}"
-
-
 @dataclass(frozen=True)
 class WeightReplica:
     """What one process holds of a plastic weight.

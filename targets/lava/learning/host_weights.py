@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from compilers.ir.graph import Graph
 from compilers.learning.plastic_weights import PlasticWeights
-from targets.lava.connections.replicas import WeightReplica, copies, copy_field, unlearnable
-from targets.lava.runtime.layout import WRITES, tag_field, tally_field, weight_field
+from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
+from targets.lava.runtime.layout import WRITES
 from targets.lava.runtime.shared_memory import SharedArrays
 
 
@@ -41,14 +41,14 @@ class HostWeights:
         """Let the processes of `board`, which are idle, go on from here."""
         self._ahead = 0
         for name in self.learner.weights:
-            board[tally_field(name)][:] = 0
-            if weight_field(name) in board:
-                board[weight_field(name)][...] = self.learner.weights[name]
-                board[tag_field(name)][...] = self.learner.tags[name]
+            board["tally", name][:] = 0
+            if ("weight", name) in board:
+                board["weight", name][...] = self.learner.weights[name]
+                board["tag", name][...] = self.learner.tags[name]
         if WRITES in board:
             for copy in self._copies:
                 weight = self.learner.weights[self._name(copy)]
-                board[copy_field(copy.name)][...] = copy.matrix(weight)
+                board["copy", copy.name][...] = copy.matrix(weight)
             board[WRITES][0] += 1
 
     def note(self, commits: int) -> None:
@@ -59,18 +59,18 @@ class HostWeights:
         """Take what the processes of `board`, which are idle, have learnt."""
         learner = self.learner
         for name in learner.weights:
-            if weight_field(name) in board:
-                learner.weights[name] = board[weight_field(name)].copy()
-                learner.tags[name] = board[tag_field(name)].copy()
-            total, clipped = board[tally_field(name)]
+            if ("weight", name) in board:
+                learner.weights[name] = board["weight", name].copy()
+                learner.tags[name] = board["tag", name].copy()
+            total, clipped = board["tally", name]
             learner.changed += float(total) / self._size
             learner.clipped += int(clipped)
-            board[tally_field(name)][:] = 0
+            board["tally", name][:] = 0
         if WRITES in board and self._ahead:
             for copy in self._copies:
                 if not copy.backward:
                     held = learner.weights[self._name(copy)]
-                    found = copy.weight(board[copy_field(copy.name)], held.shape)
+                    found = copy.weight(board["copy", copy.name], held.shape)
                     learner.weights[self._name(copy)] = found.astype(held.dtype)
         learner.commits += self._ahead
         self._ahead = 0

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compilers.ir.graph import Graph, Population, Projection
-from compilers.learning.plastic_weights import fold_drive, spread
+from compilers.ir.graph import Graph, Population
+from compilers.learning.plastic_weights import spread
 from compilers.learning.synapses import Synapses, Traces
-from targets.lava.runtime.layout import tag_field, tally_field, weight_field
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 
@@ -24,8 +23,8 @@ class ProcessWeights:
         self.synapses = Synapses(graph, index)
         name = self.synapses.record.weight
         self.board = board
-        self._weight, self._tag = board[weight_field(name)], board[tag_field(name)]
-        self._tally = board[tally_field(name)]
+        self._weight, self._tag = board["weight", name], board["tag", name]
+        self._tally = board["tally", name]
 
     @property
     def values(self) -> np.ndarray:
@@ -50,18 +49,6 @@ class ProcessWeights:
         change = self.synapses.commit(self.values, self._tag.copy(), order.samples, scale, number)
         self._weight[...], self._tag[...] = change.weight, change.tag
         self._tally += (change.total, change.clipped)
-
-
-@dataclass(frozen=True)
-class SourceOffset:
-    """The constant part of a plastic projection's messages: its source rests above or below 0."""
-
-    graph: Graph
-    projection: Projection
-
-    def drive(self, operand: np.ndarray) -> np.ndarray:
-        """What `operand` makes of it, float64, full shape of the receiving population."""
-        return np.asarray(fold_drive(self.graph, self.projection, operand), np.float64)
 
 
 @dataclass(frozen=True)

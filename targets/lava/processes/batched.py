@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from targets.lava.learning.process_weights import PlasticBias
-from targets.lava.processes.dynamics import (
-    GradedModel,
-    NeuronsModel,
-    SigmaDeltaModel,
-    SpikingModel,
-)
+from targets.lava.processes.dynamics import NeuronsModel
 from targets.lava.processes.learning_model import LearningModel
-from targets.lava.processes.neurons import GradedNeurons, SigmaDeltaNeurons, SpikingNeurons
 from targets.lava.runtime.layout import TARGET
 
 
@@ -30,14 +19,7 @@ class BatchedModel(LearningModel, NeuronsModel):
     own bias.
     """
 
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-    x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-    c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    z_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    t_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    f_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-    v: np.ndarray = LavaPyType(np.ndarray, np.float64)
+    real = ("t_out", "f_in")
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -88,71 +70,3 @@ class BatchedModel(LearningModel, NeuronsModel):
         if self.plastic is not None and self.plastic.own is not None:
             self.plastic.own.commit(self.order, self.number)
         self.note_commit()
-
-
-class FixedBatchedModel(BatchedModel):
-    """The same in integers."""
-
-    integers: ClassVar[bool] = True
-
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    z_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    v: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
-
-
-@implements(proc=GradedNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyGradedNeurons(BatchedModel, GradedModel):
-    """Floating-point model of `GradedNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.float64)
-
-
-@implements(proc=SigmaDeltaNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySigmaDeltaNeurons(BatchedModel, SigmaDeltaModel):
-    """Floating-point model of `SigmaDeltaNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    sent: np.ndarray = LavaPyType(np.ndarray, np.float64)
-
-
-@implements(proc=SpikingNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySpikingNeurons(BatchedModel, SpikingModel):
-    """Floating-point model of `SpikingNeurons`."""
-
-    u: np.ndarray = LavaPyType(np.ndarray, np.float64)
-
-
-@implements(proc=GradedNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyGradedNeuronsFixed(FixedBatchedModel, GradedModel):
-    """Fixed-point model of `GradedNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
-
-
-@implements(proc=SigmaDeltaNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySigmaDeltaNeuronsFixed(FixedBatchedModel, SigmaDeltaModel):
-    """Fixed-point model of `SigmaDeltaNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
-    sent: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
-
-
-@implements(proc=SpikingNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySpikingNeuronsFixed(FixedBatchedModel, SpikingModel):
-    """Fixed-point model of `SpikingNeurons`."""
-
-    u: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)

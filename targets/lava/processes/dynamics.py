@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from compilers.ir.graph import Population, Spiking
+from compilers.ir.graph import Population
 from compilers.learning.synapses import spike_weights, trace
-from targets.lava.connections.arithmetic import Floating, Integer, Numbers
+from targets.lava.processes.neurons import (
+    GradedNeurons,
+    Neurons,
+    SigmaDeltaNeurons,
+    SpikingNeurons,
+)
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.runtime.layout import OUTPUT
 from targets.lava.runtime.monitor import PopulationMonitor
@@ -21,8 +27,6 @@ REMEMBERED = ("v", "message", "constant", "remainder")
 class NeuronsModel(PhasedModel):
     """What all populations share: the state at rest, the record of a step, the readout."""
 
-    integers: ClassVar[bool] = False
-
     v: Any  # a LavaPyType until Lava builds the model
 
     def __init__(self, proc_params: Any) -> None:
@@ -30,8 +34,7 @@ class NeuronsModel(PhasedModel):
         self.population: Population = proc_params["population"]
         self.recorder: PopulationMonitor = proc_params["recorder"]
         self.is_output: bool = proc_params["is_output"]
-        kind = Integer if self.integers else Floating
-        self.numbers: Numbers = kind(self.population, proc_params["rows"])
+        self.numbers = self.arithmetic(proc_params)
         self.bias = np.asarray(proc_params["bias"], self.numbers.dtype)
         self.silence = np.zeros(proc_params["shape"], self.numbers.dtype)
 
@@ -130,12 +133,7 @@ class SpikingModel(NeuronsModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        dynamics = self.population.dynamics
-        assert isinstance(dynamics, Spiking)
         self.spikes = self.weighted = self.silence
-        self.one = self.numbers.membrane(1.0)
-        self.low = self.numbers.membrane(-dynamics.bound)
-        self.high = self.numbers.membrane(1.0 + dynamics.bound)
 
     @property
     def shown(self) -> np.ndarray:
@@ -150,14 +148,14 @@ class SpikingModel(NeuronsModel):
     def rest(self) -> None:
         """Half way to a spike, so that the mean rate carries no bias."""
         super().rest()
-        self.u, self.v = self.silence, self.silence + self.numbers.membrane(0.5)
+        self.u, self.v = self.silence, self.silence + self.numbers.own.half
 
     def update(self, drive: np.ndarray) -> None:
         """Filter, integrate, fire."""
         self.u, self.remainder = self.numbers.integrate(self.u, drive, self.remainder)
-        v = self.numbers.store(np.clip(self.v + self.u, self.low, self.high))
-        self.message = (v >= self.one).astype(self.numbers.dtype)
-        self.v = v - self.one * self.message
+        v = self.numbers.store(np.clip(self.v + self.u, *self.numbers.own.levels))
+        self.message = (v >= self.numbers.one).astype(self.numbers.dtype)
+        self.v = v - self.numbers.one * self.message
         late = self.step - self.order.steps // 2
         if late > 0 and self.is_output:
             self.spikes = (self.silence if late == 1 else self.spikes) + self.message
@@ -174,3 +172,11 @@ class SpikingModel(NeuronsModel):
         late = self.step - self.order.steps // 2
         if late > 0:
             output[:] = self.spikes / late
+
+
+NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
+    GradedNeurons: GradedModel,
+    SigmaDeltaNeurons: SigmaDeltaModel,
+    SpikingNeurons: SpikingModel,
+}
+"""The equations of each Process."""

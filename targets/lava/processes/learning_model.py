@@ -35,7 +35,7 @@ class LearningModel(PhasedModel):
     @property
     def teaches(self) -> bool:
         """Whether traces are due at the end of this step."""
-        return bool(self.order.sign) and (self.stepwise or self.step == self.order.steps)
+        return self.ends_lesson or (self.stepwise and bool(self.order.sign))
 
     @property
     def compares(self) -> bool:

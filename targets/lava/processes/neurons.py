@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from typing import ClassVar
 
-from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.process.variable import Var
-
-from targets.lava.runtime.shared_memory import PhaseCommand
+from compilers.ir.graph import Graded, SigmaDelta, Spiking
+from targets.lava.processes.declared import DeclaredProcess
 
 
-class Neurons(AbstractProcess):
+class Neurons(DeclaredProcess):
     """What all populations share.
 
     Ports, all (batch, *shape), or (neurons,) where one sample settles at a time: `a_in` sums the
     currents of a step, `x_in` changes of a current that are held, `s_out` carries the messages and
-    `z_out` what the readout sees. `c_in` takes the phase controller's word. `v` is the membrane.
-    Where something learns, `t_out` carries the trace, and `f_in` (*shape) sums the constant
-    currents of plastic synapses.
+    `z_out` what the readout sees. `v` is the membrane. Where something learns, `t_out` carries the
+    trace, and `f_in` (*shape) sums the constant currents of plastic synapses.
     """
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        shape = params["shape"]
-        self.a_in = InPort(shape=shape)
-        self.x_in = InPort(shape=shape)
-        self.c_in = InPort(shape=(CONTROL_WORDS,))
-        self.s_out = OutPort(shape=shape)
-        self.z_out = OutPort(shape=shape)
-        self.t_out = OutPort(shape=shape)
-        self.f_in = InPort(shape=shape[1:] or shape)
-        self.v = Var(shape=shape, init=0)
+    inputs: ClassVar = {"a_in": "shape", "x_in": "shape", "f_in": "sample_shape"}
+    outputs: ClassVar = dict.fromkeys(("s_out", "z_out", "t_out"), "shape")
 
 
 class GradedNeurons(Neurons):
     """``v += leak (I - v)``, ``z = clip(v, box)``, ``message = z``."""
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        self.z = Var(shape=params["shape"], init=0)
+    variables: ClassVar = {"v": 24, "z": 16}
 
 
 class SigmaDeltaNeurons(Neurons):
     """Graded neurons that send the change of ``z`` once it reaches an annealed threshold."""
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        self.z = Var(shape=params["shape"], init=0)
-        self.sent = Var(shape=params["shape"], init=0)
+    variables: ClassVar = {"v": 24, "z": 16, "sent": 16}
 
 
 class SpikingNeurons(Neurons):
     """``u += leak (I - u)``, ``v += u``, spike and ``v -= 1`` where ``v >= 1``."""
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        self.u = Var(shape=params["shape"], init=0)
+    variables: ClassVar = {"v": 24, "u": 24}
 
 
-CONTROL_WORDS = len(fields(PhaseCommand))
-"""Numbers in the word of a phase controller."""
+NEURONS = {Graded: GradedNeurons, SigmaDelta: SigmaDeltaNeurons, Spiking: SpikingNeurons}
+"""The Process of each dynamics."""

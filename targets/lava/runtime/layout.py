@@ -15,7 +15,7 @@ from compilers.ir.text import parse_graph, print_graph
 from compilers.learning.synapses import Synapses
 from targets.interface.fanout import synapses_of
 from targets.interface.request import Probe
-from targets.lava.connections.replicas import copies, copy_field
+from targets.lava.connections.replicas import copies
 from targets.lava.runtime.shared_memory import Layout, SharedArrays
 
 BATCHED, FAITHFUL = "batched", "faithful"
@@ -26,46 +26,6 @@ INPUT, TARGET, OUTPUT = "x", "y", "output"
 
 WRITES = "writes"
 """Field of the board that counts how often the session has written weights, (1,)."""
-
-
-def events_field(population: str) -> str:
-    """Field of the board with the messages sent, (steps, batch)."""
-    return f"events/{population}"
-
-
-def synops_field(population: str) -> str:
-    """Field of the board with the synaptic operations caused, (steps, batch)."""
-    return f"synops/{population}"
-
-
-def probe_field(population: str, variable: str) -> str:
-    """Field of the board with a probed variable, (steps, batch, *shape)."""
-    return f"probe/{population}.{variable}"
-
-
-def saturations_field(population: str) -> str:
-    """Field of the board with the values that met the end of their format, (batch,)."""
-    return f"saturations/{population}"
-
-
-def array_field(name: str) -> str:
-    """Field of the board with an array of the graph, as the supervisor builds from it."""
-    return f"array/{name}"
-
-
-def weight_field(record: str) -> str:
-    """Field with the values of one plasticity record, in the units of `PlasticWeights`."""
-    return f"weight/{record}"
-
-
-def tag_field(record: str) -> str:
-    """Field of the board with the tags of one plasticity record."""
-    return f"tag/{record}"
-
-
-def tally_field(record: str) -> str:
-    """Field of the board with the sum of |change| in real units and the values clipped, (2,)."""
-    return f"tally/{record}"
 
 
 @dataclass(frozen=True)
@@ -126,14 +86,22 @@ class NetworkLayout:
 
     @property
     def layout(self) -> Layout:
-        """Fields of the board."""
+        """Fields of the board.
+
+        Beside `INPUT`, `TARGET`, `OUTPUT` and `WRITES`, each with what it is of: ``array`` (of the
+        graph, as the supervisor builds from it), ``events``, ``synops``, ``probe`` (messages sent,
+        synaptic operations caused, probed variables), ``saturations`` (values that met the end of
+        their format). Of a plasticity record, ``weight`` and ``tag`` in the units of
+        `PlasticWeights`, ``tally`` (the sum of |change| in real units, and the values clipped), and
+        ``copy``, the matrix (post, pre) of a dense process that learns.
+        """
         return dict(self._fields())
 
     def board(self) -> SharedArrays:
         """A new board for this plan, with the arrays of the graph on it."""
         board = SharedArrays.create(self.layout)
         for name, array in self.graph.arrays.items():
-            board[array_field(name)][...] = array
+            board["array", name][...] = array
         return board
 
     def message(self, board: SharedArrays) -> dict[str, Any]:
@@ -153,40 +121,40 @@ class NetworkLayout:
 
     def _fields(self) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
         for name, array in self.graph.arrays.items():
-            yield array_field(name), (array.dtype.str, array.shape)
+            yield f"array/{name}", (array.dtype.str, array.shape)
         (source,) = self.graph.sources
         yield INPUT, ("float64", self.shape(source.name))
         yield TARGET, ("float64", self.shape(self.graph.output))
         yield OUTPUT, ("float64", self.shape(self.graph.output))
         for p in self.graph.populations:
-            yield events_field(p.name), ("int64", (self.steps, self.batch))
-            yield synops_field(p.name), ("int64", (self.steps, self.batch))
+            yield f"events/{p.name}", ("int64", (self.steps, self.batch))
+            yield f"synops/{p.name}", ("int64", (self.steps, self.batch))
             if self.graph.quantised:
-                yield saturations_field(p.name), ("int64", (self.batch,))
+                yield f"saturations/{p.name}", ("int64", (self.batch,))
         states = "int64" if self.graph.quantised else "float64"
         for q in self.probes:
             shape = (self.steps, *self.shape(q.population))
-            yield probe_field(q.population, q.variable), (states, shape)
+            yield f"probe/{q.name}", (states, shape)
         yield from self._learning_fields(states)
 
     def _learning_fields(self, states: str) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
         for s in plastic_synapses(self.graph):
             name = s.record.weight
-            yield tally_field(name), ("float64", (2,))
+            yield f"tally/{name}", ("float64", (2,))
             if self.lowering == BATCHED or (s.pre is None and self.graph.quantised):
-                yield weight_field(name), (states, s.shape)
-                yield tag_field(name), (states, s.shape)
+                yield f"weight/{name}", (states, s.shape)
+                yield f"tag/{name}", (states, s.shape)
         if self.teaches:
             yield WRITES, ("int64", (1,))
             for copy in copies(self.graph).values():
-                yield copy_field(copy.name), ("float64", copy.shape)
+                yield f"copy/{copy.name}", ("float64", copy.shape)
 
 
 def received(message: Mapping[str, Any]) -> tuple[NetworkLayout, SharedArrays]:
     """The plan that became `message`, and its board, mapped again."""
     layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in message["layout"].items()}
     board = SharedArrays(message["fd"], layout)
-    arrays = {name: board[array_field(name)].copy() for name in message["arrays"]}
+    arrays = {name: board["array", name].copy() for name in message["arrays"]}
     return (
         NetworkLayout(
             graph=parse_graph(message["graph"], arrays),

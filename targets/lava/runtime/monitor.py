@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from targets.lava.runtime.layout import events_field, probe_field, saturations_field, synops_field
 from targets.lava.runtime.shared_memory import SharedArrays
 
 
@@ -29,12 +28,12 @@ class PopulationMonitor:
     def __init__(
         self, board: SharedArrays, population: str, fanout: np.ndarray, probes: Sequence[str] = ()
     ) -> None:
-        self._events = board[events_field(population)]
-        self._synops = board[synops_field(population)]
+        self._events = board["events", population]
+        self._synops = board["synops", population]
         self._saturations: np.ndarray | None = None
-        if saturations_field(population) in board:
-            self._saturations = board[saturations_field(population)]
-        self._probes = {name: board[probe_field(population, name)] for name in probes}
+        if ("saturations", population) in board:
+            self._saturations = board["saturations", population]
+        self._probes = {name: board["probe", f"{population}.{name}"] for name in probes}
         # One matrix product yields both counts; in float64 they are exact.
         self._weights = np.stack([np.ones(fanout.size), fanout.ravel()], axis=1)
 

@@ -68,7 +68,7 @@ class SharedArrays:
     fd : int
         File to map, which the board closes in the end. Children inherit it and map it again.
     layout : Layout
-        The arrays; the same in every process.
+        The arrays; the same in every process. That called ``a/b`` is also found as ``["a", "b"]``.
     """
 
     def __init__(self, fd: int, layout: Layout) -> None:
@@ -94,17 +94,22 @@ class SharedArrays:
         """A new board, all zero."""
         return cls(_anonymous_file(), layout)
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
+    def __getitem__(self, name: str | tuple[str, ...]) -> np.ndarray:
+        return self._arrays[_key(name)]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._arrays
+    def __contains__(self, name: str | tuple[str, ...]) -> bool:
+        return _key(name) in self._arrays
 
     def write_order(self, order: PhaseCommand, nudge: float, rate_scale: float = 1.0) -> None:
         """Publish the next order; the processes must be idle."""
         self["order"][:] = astuple(order)
         self["nudge"][0] = nudge
         self["rate scale"][0] = rate_scale
+
+    @property
+    def number(self) -> int:
+        """Number of the order in force."""
+        return int(self["order"][0])
 
     @property
     def order(self) -> PhaseCommand:
@@ -125,6 +130,10 @@ class SharedArrays:
         """Drop the file; memory goes with the last array that still looks at it."""
         self._arrays.clear()
         self._close()
+
+
+def _key(name: str | tuple[str, ...]) -> str:
+    return name if isinstance(name, str) else "/".join(name)
 
 
 def _anonymous_file() -> int:

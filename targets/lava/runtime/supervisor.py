@@ -1,7 +1,7 @@
 """The supervisor: an interpreter of Lava's own that owns its runtime and watches its processes.
 
-It is forked (`targets.lava.runtime.fork_server`) as the leader of a process group, on the Python
-that Lava needs (`targets.lava.runtime.environment`). Lava waits for answers without a limit, also
+It is forked (`targets.interface.supervised`) as the leader of a process group, on the Python that
+Lava needs (`targets.lava.runtime.environment`). Lava waits for answers without a limit, also
 for those of the dead; a timer signal looks at the processes in the meantime and breaks the wait
 with the cause.
 """
@@ -9,23 +9,19 @@ with the cause.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from targets.lava.runtime.messages import Done, Fault, Run, Start, Stop, receive, send
+from targets.interface.supervised.fork_server import call, die_with
+from targets.interface.supervised.messages import Done, Fault, Run, Start, Stop, receive, send
+from targets.interface.supervised.process import how_it_ended
 
 CHECK_SECONDS = 0.1
 """Time between two looks at the processes."""
-
-PR_SET_PDEATHSIG = 1
-"""``<linux/prctl.h>``: the signal that a process gets when its parent ends."""
 
 STOP_SECONDS = 5.0
 """Time that Lava has to stop in good order."""
@@ -80,13 +76,16 @@ class Supervisor:
     # --- commands ------------------------------------------------------------------------------
 
     def start(self, command: Start) -> None:
-        """Build the network and start its processes."""
+        """Call ``module:function`` with its argument, and start what it returns.
+
+        That is a dictionary of connected Lava Processes with the ProcessModel of each; a class of
+        Processes may stand for those that are yet to come.
+        """
         from lava.magma.core.run_configs import Loihi2SimCfg
 
         from targets.lava.runtime.channels import direct_channels
 
-        module, function = command.builder.split(":")
-        models = getattr(importlib.import_module(module), function)(command.argument)
+        models = call(*command.argument)
         self.root = next(iter(models))
         # Lava's search for models executes all modules of their folder again for each process,
         # and its channels of 64 slots would not fit the cache; no sender is ahead by over a step.
@@ -213,39 +212,11 @@ def _cause(code: int | None, error: BaseException | None, trace: str) -> str:
     return f"it {how_it_ended(code or 0)}"
 
 
-def how_it_ended(code: int) -> str:
-    """An exit code of a process in words."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was killed by {signal.Signals(-code).name}"
-
-
 def serve(fd: int) -> None:
-    """Serve the connection `fd`, then leave without the finalisers that would wait for Lava."""
-    code = 0
+    """Serve the connection `fd`."""
     supervisor = Supervisor(Connection(fd))
     os.register_at_fork(after_in_child=die_with(os.getpid()))
     try:
         supervisor.serve()
-    except BaseException:
-        traceback.print_exc()
-        code = 1
     finally:
         supervisor.kill()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def die_with(parent: int) -> Callable[[], None]:
-    """What a child does first on Linux, so that it ends with `parent`, however that ends."""
-    if sys.platform != "linux":
-        return lambda: None
-    library = ctypes.CDLL(None)
-
-    def bind() -> None:
-        library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return bind

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +26,11 @@ from targets.brian2 import session as session_module
 from targets.brian2.backend import BACKEND
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.session import Brian2Warning, missing_tools
-from targets.brian2.simulation.process import Brian2TracebackError, WorkerProcess
 from targets.brian2.simulation.worker import BUILD
 from targets.interface.protocols import RunResult
 from targets.interface.request import variables
+from targets.interface.supervised.fork_server import ForkServer
+from targets.interface.supervised.process import ProcessTracebackError
 from tests.helpers.graphs import conv, graph_of, random_residual_spec, samples
 
 # Brian2 itself works in a process of its own: importing it here would take seconds.
@@ -97,20 +97,18 @@ def assert_equal(mine: RunResult, other: RunResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def spoilt() -> Iterator[WorkerProcess]:
-    """A process of its own, for tests that spoil it."""
-    guard = WorkerProcess()
-    yield guard
-    guard.kill()
+def spoilt() -> ForkServer:
+    """A server of its own, for tests that spoil it."""
+    return ForkServer(sys.executable, path=sys.path)
 
 
 @pytest.fixture
 def compiler(
-    spoilt: WorkerProcess, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    spoilt: ForkServer, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A script that stands in for the compiler, in that process."""
     path = tmp_path_factory.getbasetemp() / "c++"
-    monkeypatch.setattr(session_module, "GUARD", spoilt)
+    monkeypatch.setattr(session_module, "SERVER", spoilt)
     monkeypatch.setenv("CXX", str(path))
     return path
 
@@ -285,7 +283,7 @@ def test_a_compiler_that_fails_is_quoted_and_a_run_that_hangs_is_ended(
     with BACKEND.open(program(graph)) as session:
         with pytest.raises(RunError, match="fatal error: the disk is full of tea") as caught:
             session.settle(x)
-        assert isinstance(caught.value.__cause__, Brian2TracebackError)
+        assert isinstance(caught.value.__cause__, ProcessTracebackError)
         assert "\n" not in str(caught.value)
     write_script(compiler, "sleep 60")
     with BACKEND.open(program(graph, time_limit=0.5)) as session:

@@ -16,16 +16,31 @@ import pytest
 from compilers.program import Program
 from ep_neuro.errors import TargetError
 from targets.interface.request import Probe
+from targets.interface.supervised.messages import (
+    Done,
+    Fault,
+    Message,
+    Progress,
+    Run,
+    Start,
+    Stop,
+    receive,
+    send,
+)
 from targets.lava import BACKEND
 from targets.lava.runtime import environment
 from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, received
-from targets.lava.runtime.messages import Done, Fault, Run, Start, Stop, receive, send
 from tests.helpers.graphs import graph_of, random_residual_spec
 from tests.unit.package.test_layering import imports_of
 
 ROOT = Path(__file__).resolve().parents[3]
-INSIDE = ("runtime/boot", "runtime/supervisor", "builders/batched", "builders/faithful")
-"""Modules of `targets.lava` with which its own Python begins."""
+INSIDE = (
+    "interface/supervised/boot",
+    "lava/runtime/supervisor",
+    "lava/builders/batched",
+    "lava/builders/faithful",
+)
+"""Modules of `targets` with which Lava's own Python begins."""
 
 needs_lava = pytest.mark.skipif(
     not BACKEND.available().available, reason=BACKEND.available().reason
@@ -105,12 +120,12 @@ def test_the_listing_says_that_lava_is_archived(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "message",
     [
-        Start("module:function", {"numbers": [1, 2.5], "text": "a 'b' \u2192 c", "none": None}),
-        *(Run(7), Stop(), Done()),
+        Start({"numbers": [1, 2.5], "text": "a 'b' \u2192 c", "none": None}),
+        *(Run(7), Stop(), Progress(3), Done()),
         Fault("lava process 'a'", "it raised ValueError", "line\nline \udce9"),
     ],
 )
-def test_a_message_arrives_as_it_was_sent(message: Start | Run | Stop | Done | Fault) -> None:
+def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
     here, there = Pipe()
     send(here, message)
     assert receive(there) == message
@@ -123,7 +138,7 @@ def test_a_plan_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
     plan = NetworkLayout(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL, strict=True)
     board = plan.board()
     here, there = Pipe()
-    send(here, Start("module:function", {**plan.message(board), "fd": os.dup(board.fd)}))
+    send(here, Start({**plan.message(board), "fd": os.dup(board.fd)}))
     found, other = received(receive(there).argument)
     assert found.graph.digest() == graph.digest()
     assert replace(found, graph=plan.graph) == plan
@@ -142,7 +157,7 @@ def test_a_plan_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
 def reachable() -> dict[Path, str]:
     """Text of the modules of ours that Lava's Python imports, however far away."""
     found: dict[Path, str] = {}
-    left = [ROOT / "targets" / "lava" / f"{name}.py" for name in INSIDE]
+    left = [ROOT / "targets" / f"{name}.py" for name in INSIDE]
     while left:
         path = left.pop()
         if path in found:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compilers.ir.graph import FixedPoint, Graded, Graph, Population, Projection, Rescale, Spiking
+from compilers.ir.integers import nearest, shift
 from compilers.program import Program
 from targets.interface.protocols import RunResult
 from targets.interface.request import variables
 from targets.lava import BACKEND
-from targets.lava.connections.arithmetic import Integer, gain, nearest, shift
+from targets.lava.connections.arithmetic import Integer, gain
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 

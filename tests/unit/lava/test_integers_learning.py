@@ -19,7 +19,7 @@ from ep_neuro.network.network import Network
 from targets.interface.session import Session
 from targets.lava import BACKEND
 from targets.lava.connections.loihi_rule import LEVELS, payload, rate_of, resting, seen
-from targets.lava.connections.replicas import copies, copy_field, unlearnable
+from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.layout import FAITHFUL
 from targets.reference.session import ReferenceSession
 from tests.helpers.graphs import samples
@@ -75,7 +75,7 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
         for copy in copies(program.graph).values():
             weight = memory[program.graph.plasticity[copy.index].weight]
             np.testing.assert_array_equal(
-                mine._network.board[copy_field(copy.name)], copy.matrix(weight)
+                mine._network.board["copy", copy.name], copy.matrix(weight)
             )
     for name, change in expected.items():
         assert cosine(update[name], change) > 0.95, name

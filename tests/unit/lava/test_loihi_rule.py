@@ -23,7 +23,7 @@ from ep_neuro.estimators import Centered
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
 from targets.lava import BACKEND
-from targets.lava.connections.replicas import WeightReplica, copies, copy_field, unlearnable
+from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
 from targets.lava.runtime.layout import FAITHFUL
 from targets.lava.session import LavaSession
 from targets.reference.session import ReferenceSession
@@ -119,7 +119,7 @@ def assert_ties_hold(session: LavaSession) -> None:
     assert len(backward) == 3
     for copy in backward:
         weight = session.weights()[graph.plasticity[copy.index].weight]
-        held = session._network.board[copy_field(copy.name)]
+        held = session._network.board["copy", copy.name]
         np.testing.assert_allclose(held, copy.matrix(weight), rtol=0, atol=1e-12)
         assert np.abs(held - copy.matrix(graph.arrays[copy_weight(graph, copy)])).max() > 1e-6
 

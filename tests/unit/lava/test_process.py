@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from ep_neuro.errors import RunError
+from targets.interface.supervised.process import ProcessTracebackError, members
 from targets.lava import BACKEND
-from targets.lava.runtime.process import LavaTracebackError, SupervisedProcess, members
+from targets.lava.runtime.process import LavaProcess
 
 pytestmark = [
     pytest.mark.skipif(not BACKEND.available().available, reason=BACKEND.available().reason),
@@ -45,19 +46,19 @@ def assert_gone(group: int, memory: set[str]) -> None:
 
 
 @pytest.fixture
-def guards() -> Iterator[list[SupervisedProcess]]:
-    made: list[SupervisedProcess] = []
+def guards() -> Iterator[list[LavaProcess]]:
+    made: list[LavaProcess] = []
     yield made
     for guard in made:
         guard.kill()
 
 
-def started(guards: list[SupervisedProcess], how: str, at: int = 0) -> SupervisedProcess:
-    guards.append(SupervisedProcess(BUILDER, (how, at)))
+def started(guards: list[LavaProcess], how: str, at: int = 0) -> LavaProcess:
+    guards.append(LavaProcess(BUILDER, (how, at)))
     return guards[-1]
 
 
-def failure(guard: SupervisedProcess, steps: int = 50, limit: float = 15.0) -> RunError:
+def failure(guard: LavaProcess, steps: int = 50, limit: float = 15.0) -> RunError:
     """The error of a run that must fail within 10 s and leave nothing."""
     memory = shared_memory(guard.pid)
     assert memory, "Lava is expected to use named shared memory while it runs"
@@ -71,7 +72,7 @@ def failure(guard: SupervisedProcess, steps: int = 50, limit: float = 15.0) -> R
 
 
 def test_a_sound_network_runs_again_and_again_and_stops_in_order(
-    guards: list[SupervisedProcess],
+    guards: list[LavaProcess],
 ) -> None:
     guard = started(guards, "never")
     memory = shared_memory(guard.pid)
@@ -83,20 +84,20 @@ def test_a_sound_network_runs_again_and_again_and_stops_in_order(
 
 
 def test_an_exception_at_step_k_is_told_with_process_and_cause(
-    guards: list[SupervisedProcess],
+    guards: list[LavaProcess],
 ) -> None:
     error = failure(started(guards, "raise", at=7))
     assert "lava process 'faulty': it raised ValueError: a fault at step 7" in str(error)
-    assert isinstance(error.__cause__, LavaTracebackError)
+    assert isinstance(error.__cause__, ProcessTracebackError)
     assert "in run_spk" in str(error.__cause__)
 
 
 def test_an_exception_that_cannot_be_unpickled_is_told_as_well(
-    guards: list[SupervisedProcess],
+    guards: list[LavaProcess],
 ) -> None:
     error = failure(started(guards, "raise oddly", at=3))
     assert "TwoPartError" in str(error)
-    assert isinstance(error.__cause__, LavaTracebackError)
+    assert isinstance(error.__cause__, ProcessTracebackError)
 
 
 def test_our_own_errors_survive_the_way_between_processes() -> None:
@@ -108,30 +109,30 @@ def test_our_own_errors_survive_the_way_between_processes() -> None:
     ("how", "cause"), [("die", "was killed by SIGKILL"), ("leave", "ended with exit code 3")]
 )
 def test_a_process_that_dies_in_mid_run_is_named(
-    guards: list[SupervisedProcess], how: str, cause: str
+    guards: list[LavaProcess], how: str, cause: str
 ) -> None:
     error = failure(started(guards, how, at=5))
     assert f"lava process 'faulty': it {cause}" in str(error)
 
 
-def test_a_killed_supervisor_takes_its_group_along(guards: list[SupervisedProcess]) -> None:
+def test_a_killed_supervisor_takes_its_group_along(guards: list[LavaProcess]) -> None:
     error = failure(started(guards, "kill supervisor", at=5))
     assert "lava runtime: it was killed by SIGKILL" in str(error)
 
 
-def test_a_run_that_does_not_end_meets_the_time_limit(guards: list[SupervisedProcess]) -> None:
+def test_a_run_that_does_not_end_meets_the_time_limit(guards: list[LavaProcess]) -> None:
     error = failure(started(guards, "sleep", at=5), limit=1.0)
     assert "had not ended after 1 s, the limit 'time_limit'" in str(error)
 
 
 def test_a_feedback_loop_without_a_buffer_meets_the_time_limit(
-    guards: list[SupervisedProcess],
+    guards: list[LavaProcess],
 ) -> None:
     error = failure(started(guards, "loop without a buffer"), limit=1.0)
     assert "the limit 'time_limit'" in str(error)
 
 
-def test_stopped_processes_are_ended_too(guards: list[SupervisedProcess]) -> None:
+def test_stopped_processes_are_ended_too(guards: list[LavaProcess]) -> None:
     guard = started(guards, "never")
     for pid in members(guard.pid):
         os.kill(pid, signal.SIGSTOP)
@@ -147,18 +148,18 @@ def test_stopped_processes_are_ended_too(guards: list[SupervisedProcess]) -> Non
     ],
 )
 def test_a_failed_start_is_an_error_and_leaves_nothing(how: str, cause: str) -> None:
-    SupervisedProcess(BUILDER, ("never", 0)).close()
+    LavaProcess(BUILDER, ("never", 0)).close()
     before = own_children()  # among them the fork server
     began = time.monotonic()
     with pytest.raises(RunError) as caught:
-        SupervisedProcess(BUILDER, (how, 0))
+        LavaProcess(BUILDER, (how, 0))
     assert time.monotonic() - began < 10
     assert cause in str(caught.value)
     assert own_children() == before
 
 
 def test_one_server_forks_all_networks_and_is_replaced_if_it_dies(
-    guards: list[SupervisedProcess],
+    guards: list[LavaProcess],
 ) -> None:
     started(guards, "never").run(5, 10.0, "a test")
     servers = fork_servers()
@@ -171,7 +172,7 @@ def test_one_server_forks_all_networks_and_is_replaced_if_it_dies(
     assert not set(fork_servers()) & set(servers)
 
 
-def test_an_ended_guard_says_so(guards: list[SupervisedProcess]) -> None:
+def test_an_ended_guard_says_so(guards: list[LavaProcess]) -> None:
     guard = started(guards, "never")
     guard.close()
     with pytest.raises(RunError, match="the session has ended"):
@@ -181,8 +182,8 @@ def test_an_ended_guard_says_so(guards: list[SupervisedProcess]) -> None:
 SCRIPT = """
     import sys
     sys.path.insert(0, {root!r})
-    from targets.lava.runtime.process import SupervisedProcess
-    guard = SupervisedProcess({builder!r}, ({how!r}, 5))
+    from targets.lava.runtime.process import LavaProcess
+    guard = LavaProcess({builder!r}, ({how!r}, 5))
     print(guard.pid, flush=True)
     guard.run({steps}, 60.0, "a test")
 """
@@ -257,7 +258,7 @@ def test_a_program_killed_before_it_reads_an_answer_leaves_nothing() -> None:
     wait_until_gone(group, memory)
 
 
-def test_a_process_killed_from_outside_is_found(guards: list[SupervisedProcess]) -> None:
+def test_a_process_killed_from_outside_is_found(guards: list[LavaProcess]) -> None:
     guard = started(guards, "sleep", at=5)
     victim = max(members(guard.pid))
     threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()

@@ -21,8 +21,8 @@ from ep_neuro.errors import ConfigError, RunError, TargetError
 from ep_neuro.network.architectures import digits_dense
 from targets.interface.protocols import Backend
 from targets.interface.request import prepare
+from targets.interface.supervised.process import members
 from targets.lava import BACKEND
-from targets.lava.runtime.process import members
 from targets.lava.session import KEPT, LavaSession, make_plan, read_options
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.decorator import implements, tag
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from compilers.ir.graph import Projection
 from targets.lava.connections.arithmetic import gain
+from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.faithful.learning_dense import Gate
-from targets.lava.processes.faithful.phase_controller import ControlledModel
-from targets.lava.processes.neurons import CONTROL_WORDS
+from targets.lava.processes.phase_model import PhasedModel
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class HopfieldLayer(AbstractProcess):
     nudged : bool
         Whether a nudge acts here; then there are `a_in` for its current and `z_out` for it to see.
 
-    Ports: `s_in_K` takes the messages of projection number K, `c_in` the phase controller's word,
-    `s_out` carries the messages of the population.
+    Ports: `s_in_K` takes the messages of projection number K, `s_out` carries those of the
+    population.
     """
 
     def __init__(self, **params: Any) -> None:
@@ -69,7 +66,6 @@ class HopfieldLayer(AbstractProcess):
         shape = params["neurons"][1]["shape"]
         for k, afferent in enumerate(params["afferents"]):
             setattr(self, f"s_in_{k}", InPort(shape=(afferent.inputs,)))
-        self.c_in = InPort(shape=(CONTROL_WORDS,))
         self.s_out = OutPort(shape=shape)
         if params["nudged"]:
             self.a_in = InPort(shape=shape)
@@ -84,7 +80,6 @@ class PyHopfieldLayer(AbstractSubProcessModel):
     def __init__(self, proc: AbstractProcess) -> None:
         kind, params = proc.proc_params["neurons"]
         self.neurons = kind(**params)
-        proc.c_in.connect(self.neurons.c_in)
         self.neurons.s_out.connect(proc.s_out)
         if proc.proc_params["nudged"]:
             proc.a_in.connect(self.neurons.a_in)
@@ -94,53 +89,41 @@ class PyHopfieldLayer(AbstractSubProcessModel):
             setattr(self, f"synapses_{k}", synapses)  # Lava looks for attributes that are Processes
             getattr(proc, f"s_in_{k}").connect(synapses.s_in)
             synapses.a_out.connect(self.neurons.x_in if afferent.adds_up else self.neurons.a_in)
-            if isinstance(synapses, Synapses):
-                proc.c_in.connect(synapses.c_in)
             if afferent.gate is not None:
                 gate = Gate(**afferent.gate)
                 setattr(self, f"gate_{k}", gate)
-                proc.c_in.connect(gate.c_in)
                 self.neurons.t_out.connect(synapses.s_in_y1)
                 gate.y2.connect(synapses.s_in_y2)
                 gate.y3.connect(synapses.s_in_y3)
 
 
-class Synapses(AbstractProcess):
+class Synapses(DeclaredProcess):
     """A projection whose integers do not fit the stock processes; holds one step back like those.
 
-    Ports: `s_in` (pre neurons,), `a_out` (post neurons,), `c_in` for the phase controller's word.
-    Of changes, `a_out` carries the change of the current.
+    Ports: `s_in` (pre neurons,), `a_out` (post neurons,). Of changes, `a_out` carries the change of
+    the current.
     """
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        self.s_in = InPort(shape=(params["inputs"],))
-        self.a_out = OutPort(shape=(params["outputs"],))
-        self.c_in = InPort(shape=(CONTROL_WORDS,))
+    inputs: ClassVar = {"s_in": "pre_shape"}
+    outputs: ClassVar = {"a_out": "post_shape"}
 
 
-@implements(proc=Synapses, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySynapsesFixed(ControlledModel):
-    """Fixed-point model of `Synapses`.
+class DirectedModel(PhasedModel):
+    """The model of `Synapses`.
 
     `settled` is the sum of messages without the one in flight, which comes again as a phase is
     loaded. No array is ever written to.
     """
 
-    memory: ClassVar[tuple[str, ...]] = ("settled",)
-
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+    loads = True
+    memory = ("settled",)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.projection: Projection = proc_params["projection"]
         self.weights: Any = proc_params["weights"]
         self.adds_up: bool = proc_params["adds_up"]
-        self.silence = np.zeros(proc_params["outputs"], np.int64)
+        self.silence = np.zeros(proc_params["post_shape"], np.int64)
         self.current = self.silence
 
     def rest(self) -> None:

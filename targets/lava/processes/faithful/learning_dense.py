@@ -8,10 +8,6 @@ import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.learning.random import ConnVarRandom
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.dense.models import (
@@ -21,8 +17,8 @@ from lava.proc.dense.models import (
 from lava.proc.dense.process import LearningDense
 
 from targets.lava.connections.loihi_rule import OPEN, Rate
-from targets.lava.processes.faithful.phase_controller import ControlledModel
-from targets.lava.processes.neurons import CONTROL_WORDS
+from targets.lava.processes.declared import DeclaredProcess
+from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.runtime.shared_memory import SharedArrays
 
 
@@ -108,106 +104,60 @@ class PyTaughtDenseFixed(LearningDenseModel, PyLearningDenseModelBitApproximate)
             self.copy[...] = held
 
 
-class Gate(AbstractProcess):
+class Gate(DeclaredProcess):
     """Opens the rule of one `LearningDense` at the end of phases that teach, and at commits.
 
     Parameters
     ----------
-    factor : float
-        Change of the weight by one unit of ``post pre`` at a rate scale of 1, one sample a commit.
-    rate : Rate
-        The same in integers, in place of `factor`.
+    rate : Rate or float
+        Of integers; else the change of the weight by one unit of ``post pre`` at a rate scale of 1,
+        one sample a commit.
 
-    Ports: `y2` carries ``sign * rate`` and `y3` the commit, both (post neurons,); in integers, `y2`
-    opens the rule and `y3` carries the level of the rate. `c_in` takes the phase controller's word.
+    Ports, both (post neurons,): `y2` carries ``sign * rate`` and `y3` the commit; in integers, `y2`
+    opens the rule and `y3` carries the level of the rate.
     """
 
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        self.c_in = InPort(shape=(CONTROL_WORDS,))
-        self.y2 = OutPort(shape=(params["outputs"],))
-        self.y3 = OutPort(shape=(params["outputs"],))
+    outputs: ClassVar = {"y2": "shape", "y3": "shape"}
 
 
-@implements(proc=Gate, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyGate(ControlledModel):
-    """Model of `Gate`; a commit is a phase of no steps, after the one that ends with it."""
+class GateModel(PhasedModel):
+    """The model of `Gate`; a commit comes alone, with the load of a phase of no steps."""
 
-    c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    y2: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    y3: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
+    loads = True
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.factor: float = proc_params["factor"]
-        self.ones = np.ones(proc_params["outputs"])
+        self.rate: Rate | float = proc_params["rate"]
+        self.ones = np.ones(proc_params["shape"], int if self.integers else float)
 
     def load(self) -> None:
-        """Commit, if the word says so."""
-        self._open(0.0, float(self.order.steps == 0 and self.order.commit))
+        """Commit, if the command says so."""
+        self._open(0, self._opened()[1] if self.order.commit else 0)
 
     def advance(self) -> None:
         """Let the last step of a phase that teaches through."""
-        if not self.ends_lesson:
-            return self._open(0.0, 0.0)
-        rate = self.factor * self.board.rate_scale
-        self._open(self.order.sign * rate / self.order.samples, 0.0)
+        self._open(self._opened()[0] if self.ends_lesson else 0, 0)
 
-    def _open(self, y2: float, y3: float) -> None:
+    def _opened(self) -> tuple[float, int]:
+        """What the rule and what the commit opens by."""
+        order, scale = self.order, self.board.rate_scale
+        if isinstance(self.rate, Rate):
+            return 1, OPEN * self.rate.level(scale / max(1, order.samples))
+        return order.sign * self.rate * scale / order.samples, 1
+
+    def _open(self, y2: float, y3: int) -> None:
         self.y2.send(y2 * self.ones)
         self.y3.send(y3 * self.ones)
 
 
-@implements(proc=Gate, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyGateFixed(ControlledModel):
-    """Fixed-point model of `Gate`."""
+class ConstantInput(DeclaredProcess):
+    """A neuron that always sends 1: the other end of a bias that learns. Port: `s_out` (1,)."""
 
-    c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    y2: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    y3: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-
-    def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
-        self.rate: Rate = proc_params["rate"]
-        self.ones = np.ones(proc_params["outputs"], np.int64)
-
-    def load(self) -> None:
-        """Commit, if the word says so."""
-        commits = self.order.steps == 0 and self.order.commit
-        scale = self.board.rate_scale / max(1, self.order.samples)
-        self._open(0, OPEN * self.rate.level(scale) if commits else 0)
-
-    def advance(self) -> None:
-        """Let the last step of a phase that teaches through."""
-        self._open(int(self.ends_lesson), 0)
-
-    def _open(self, y2: int, y3: int) -> None:
-        self.y2.send(y2 * self.ones)
-        self.y3.send(y3 * self.ones)
+    outputs: ClassVar = {"s_out": "shape"}
 
 
-class ConstantInput(AbstractProcess):
-    """A neuron that always sends 1: the other end of a bias that learns.
-
-    Ports: `s_out` (1,).
-    """
-
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        self.s_out = OutPort(shape=(1,))
-
-
-@implements(proc=ConstantInput, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyConstantInput(PyLoihiProcessModel):
-    """Model of `ConstantInput`."""
-
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
+class ConstantModel(PyLoihiProcessModel):
+    """The model of `ConstantInput`."""
 
     def run_spk(self) -> None:
         """One time step; Lava calls this."""

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from compilers.ir.graph import Population, SigmaDelta
 from compilers.learning.synapses import trace, trace_offset
 from targets.lava.connections.loihi_rule import payload, seen
 from targets.lava.learning.process_weights import PlasticBias
-from targets.lava.processes.dynamics import (
-    GradedModel,
-    NeuronsModel,
-    SigmaDeltaModel,
-    SpikingModel,
-)
-from targets.lava.processes.faithful.phase_controller import ControlledModel
-from targets.lava.processes.neurons import GradedNeurons, SigmaDeltaNeurons, SpikingNeurons
-from targets.lava.processes.source import InputSource, PyInputSource
+from targets.lava.processes.dynamics import NeuronsModel
+from targets.lava.processes.source import SourceModel
 from targets.lava.runtime.layout import INPUT
 
 
-class PerSampleModel(ControlledModel, NeuronsModel):
+class PerSampleModel(NeuronsModel):
     """Receives the currents of the last step's messages, steps, sends.
 
     In a network that learns, messages carry the `lift`, by which the state at 0 differs from 0 in
-    real units, and the last one of a phase that teaches is the trace.
+    real units, and the last one of a phase that teaches is the trace. In integers a bias that
+    learns does so here, and not in a process of its own.
     """
 
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-    x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-    c_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    z_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    t_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
-    f_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
-    v: np.ndarray = LavaPyType(np.ndarray, np.float64)
+    loads = True
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -50,11 +32,19 @@ class PerSampleModel(ControlledModel, NeuronsModel):
         self.plastic: PlasticBias | None = proc_params["plastic"]
         self.adds_up = isinstance(self.population.dynamics, SigmaDelta)
 
+    def rest(self) -> None:
+        """The bias as it is by now."""
+        super().rest()
+        if self.plastic is not None:
+            self.constant = self.silence + self.plastic.present().ravel()
+
     def load(self) -> None:
-        """Drop the currents in flight, and put the kept message in flight again."""
+        """Drop the currents in flight, put the kept message in flight again; commit."""
         self.a_in.recv()
         self.x_in.recv()
         self._send()
+        if self.order.commit and self.plastic is not None and self.plastic.own is not None:
+            self.plastic.own.commit(self.order, self.order.commits)
 
     def advance(self) -> None:
         """Receive, step, send."""
@@ -71,8 +61,19 @@ class PerSampleModel(ControlledModel, NeuronsModel):
             self.t_out.send(shown)
 
     def lesson(self) -> tuple[np.ndarray, np.ndarray]:
-        """The trace as a message, and as this side's synapses see it."""
-        return self.trace, self.trace
+        """The trace as a message, and as this side's synapses see it.
+
+        In integers it has 7 bits, and at this side the sign of the phase; the bias sees it all.
+        """
+        trace, name = self.trace, self.population.name
+        if not self.integers:
+            return trace, trace
+        if self.plastic is not None and self.plastic.own is not None:
+            whole = {name: trace.reshape(1, *self.population.shape)}
+            self.plastic.own.accumulate(self.order, whole, {})
+        shown = trace - trace_offset(self.population, True)
+        carried = payload(self.population, shown.astype(np.int64))
+        return carried, self.order.sign * seen(self.population, carried)
 
     def _lifted(self) -> np.ndarray:
         # Changes add up, so that theirs is sent once, with the first.
@@ -81,50 +82,13 @@ class PerSampleModel(ControlledModel, NeuronsModel):
         return self.message + self.lift if due else self.message
 
 
-class FixedPerSampleModel(PerSampleModel):
-    """The same in integers; a bias that learns does so here, and not in a process of its own."""
-
-    integers: ClassVar[bool] = True
-
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    z_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    t_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    v: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
-
-    def rest(self) -> None:
-        """The bias as it is by now."""
-        super().rest()
-        if self.plastic is not None:
-            self.constant = self.silence + self.plastic.present().ravel()
-
-    def load(self) -> None:
-        """Change the bias, if the word says so."""
-        super().load()
-        own = None if self.plastic is None else self.plastic.own
-        if own is not None and self.order.steps == 0 and self.order.commit:
-            own.commit(self.order, self.order.commits)
-
-    def lesson(self) -> tuple[np.ndarray, np.ndarray]:
-        """The trace in 7 bits, with the sign of the phase at this side; the bias sees it all."""
-        trace, name = self.trace, self.population.name
-        own = None if self.plastic is None else self.plastic.own
-        if own is not None:
-            own.accumulate(self.order, {name: trace.reshape(1, *self.population.shape)}, {})
-        shown = trace - trace_offset(self.population, True)
-        carried = payload(self.population, shown.astype(np.int64))
-        return carried, self.order.sign * seen(self.population, carried)
-
-
-@implements(proc=InputSource, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySingleSource(ControlledModel, PyInputSource):
-    """Floating-point model of `InputSource`: speaks as a sample is loaded, then sends zeros.
+class PerSampleSource(SourceModel):
+    """The model of `InputSource`: speaks as a sample is loaded, then sends zeros.
 
     In a network that learns, it shows its trace at the end of a phase that teaches.
     """
+
+    loads = True
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -146,76 +110,6 @@ class PySingleSource(ControlledModel, PyInputSource):
         self.record(self.message)
 
     def lesson(self) -> np.ndarray:
-        """The trace as a message."""
-        return trace(self.population, self.message)
-
-
-@implements(proc=InputSource, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySingleSourceFixed(PySingleSource):
-    """Fixed-point model of `InputSource`."""
-
-    integers: ClassVar[bool] = True
-
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-
-    def lesson(self) -> np.ndarray:
-        """The trace in 7 bits; what lies outside [0, 1) saturates."""
-        return payload(self.population, self.message)
-
-
-@implements(proc=GradedNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySingleGraded(PerSampleModel, GradedModel):
-    """Floating-point model of `GradedNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.float64)
-
-
-@implements(proc=SigmaDeltaNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySingleSigmaDelta(PerSampleModel, SigmaDeltaModel):
-    """Floating-point model of `SigmaDeltaNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    sent: np.ndarray = LavaPyType(np.ndarray, np.float64)
-
-
-@implements(proc=SpikingNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySingleSpiking(PerSampleModel, SpikingModel):
-    """Floating-point model of `SpikingNeurons`."""
-
-    u: np.ndarray = LavaPyType(np.ndarray, np.float64)
-
-
-@implements(proc=GradedNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySingleGradedFixed(FixedPerSampleModel, GradedModel):
-    """Fixed-point model of `GradedNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
-
-
-@implements(proc=SigmaDeltaNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySingleSigmaDeltaFixed(FixedPerSampleModel, SigmaDeltaModel):
-    """Fixed-point model of `SigmaDeltaNeurons`."""
-
-    z: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
-    sent: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=16)
-
-
-@implements(proc=SpikingNeurons, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySingleSpikingFixed(FixedPerSampleModel, SpikingModel):
-    """Fixed-point model of `SpikingNeurons`."""
-
-    u: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+        """The trace as a message; in integers of 7 bits, what lies outside [0, 1) saturates."""
+        shows = payload if self.integers else trace
+        return shows(self.population, self.message)

@@ -1,6 +1,7 @@
-"""What a session and its supervisor say to each other: plain JSON, as they run on two Pythons.
+"""What a session and its supervisor say to each other: plain JSON, as they may run on two Pythons.
 
-Nothing is pickled, so neither side depends on the NumPy of the other. Arrays are on the board.
+Nothing is pickled, so neither side depends on the NumPy of the other. Arrays go by files and by
+shared memory.
 """
 
 from __future__ import annotations
@@ -13,13 +14,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Start:
-    """Command: call ``module:function`` with `argument`, JSON values, and start what it returns.
+    """Command: begin, with `argument`, JSON values."""
 
-    That is a dictionary of connected Lava Processes with the ProcessModel of each; a class of
-    Processes may stand for those that are yet to come.
-    """
-
-    builder: str
     argument: Any
 
 
@@ -36,22 +32,29 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """An answer before the last one: so far has it come, and its time limit begins anew."""
+
+    done: int
+
+
+@dataclass(frozen=True)
 class Done:
     """The answer to a command that was carried out."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The answer to a command that failed; the last message of a supervisor."""
+    """The answer to a command that failed, the last message of a supervisor; see `RunError`."""
 
     subject: str
     problem: str
     trace: str = ""
 
 
-Message = Start | Run | Stop | Done | Fault
+Message = Start | Run | Stop | Progress | Done | Fault
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Start, Run, Stop, Done, Fault)}
+_KINDS: dict[str, Any] = {k.__name__: k for k in (Start, Run, Stop, Progress, Done, Fault)}
 
 
 def send(connection: Connection, message: Message) -> None:

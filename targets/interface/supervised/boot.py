@@ -1,8 +1,8 @@
-"""The first thing that Lava's own Python runs: it opens our packages there, and serves forks.
+"""The first thing that a fork server runs: it opens our packages there, and serves forks.
 
-They are opened without their ``__init__``, which would lead on to packages that Lava's environment
-has no need of, torch among them. So modules that run in there import others by their full name,
-need nothing beside NumPy, SciPy and Lava, and are written in the Python that Lava runs on.
+They are opened without their ``__init__``, which would lead on to packages that a simulator has no
+need of, torch among them. So modules that run in there import others by their full name. In Lava's
+environment they need nothing beside NumPy, SciPy and Lava, and are written in its Python.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ class Packages(MetaPathFinder):
 
 
 def main(text: str) -> None:
-    """Serve the socket that `text` names, over the packages that it names: JSON."""
+    """Serve the socket that `text` names, over the packages and paths that it names: JSON."""
     given = json.loads(text)
     sys.meta_path.insert(0, Packages(given["packages"]))
-    from targets.lava.runtime.fork_server import serve
+    sys.path.extend(place for place in given["path"] if place not in sys.path)
+    from targets.interface.supervised.fork_server import serve
 
     serve(given["fd"])
 

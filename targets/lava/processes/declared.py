@@ -1,0 +1,74 @@
+"""Processes that declare their ports by a table, and the models that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.model import AbstractProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+Models = Mapping[type[AbstractProcess], type[AbstractProcessModel]]
+"""The model of each Process."""
+
+
+class DeclaredProcess(AbstractProcess):
+    """A Process whose ports and variables are tables.
+
+    Attributes
+    ----------
+    inputs, outputs : dict of str
+        Of each port, the parameter that is its shape.
+    variables : dict of int
+        Of each variable, its bits in fixed point; the parameter ``shape`` is its shape.
+    """
+
+    inputs: ClassVar[Mapping[str, str]] = {}
+    outputs: ClassVar[Mapping[str, str]] = {}
+    variables: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        for name, shape in self.inputs.items():
+            setattr(self, name, InPort(shape=params[shape]))
+        for name, shape in self.outputs.items():
+            setattr(self, name, OutPort(shape=params[shape]))
+        for name in self.variables:
+            setattr(self, name, Var(shape=params["shape"], init=0))
+
+
+Bases = Mapping[type[DeclaredProcess], tuple[type[Any], ...]]
+"""What the model of each Process is made of."""
+
+
+def models(bases: Bases, *, integers: bool) -> Models:
+    """The floating-point or the fixed-point model of each Process, made of its `bases`.
+
+    Ports and variables are those that the Process declares, of float64 or int64; ports that a base
+    lists as `real` are of float64 in any case.
+    """
+    return {process: _model(process, base, integers) for process, base in bases.items()}
+
+
+def _model(
+    process: type[DeclaredProcess], bases: tuple[type[Any], ...], integers: bool
+) -> type[AbstractProcessModel]:
+    number: type[Any] = np.int64 if integers else np.float64
+    members: dict[str, Any] = {"integers": integers}
+    for names, kind in ((process.inputs, PyInPort), (process.outputs, PyOutPort)):
+        for name in names:
+            real = name in getattr(bases[0], "real", ())
+            members[name] = LavaPyType(kind.VEC_DENSE, np.float64 if real else number)
+    for name, bits in process.variables.items():
+        members[name] = LavaPyType(np.ndarray, number, precision=bits if integers else None)
+    made = type(f"Py{process.__name__}{'Fixed' if integers else ''}", bases, members)
+    made = tag("fixed_pt" if integers else "floating_pt")(made)
+    return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(made))
