@@ -6,14 +6,13 @@ does with targets (`targets.experiments`) loads on first use, so that finding th
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from compilers.passes.make_plastic import check_plasticity
-from ep_neuro.errors import TargetError
+from ep_neuro.errors import TargetError, nearest
 from targets.interface.protocols import Backend, Feature
 from targets.interface.session import Session
 from targets.interface.unavailable import UnavailableBackend
@@ -156,9 +155,7 @@ def get(name: str) -> Backend:
     found = _discover()
     if name in found:
         return found[name]
-    near = difflib.get_close_matches(name, found, n=1)
-    remedy = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names())}"
-    raise TargetError(f"target '{name}'", "there is none of this name", remedy)
+    raise TargetError(f"target '{name}'", "there is none of this name", nearest(name, names()))
 
 
 def open(program: Program) -> Session:

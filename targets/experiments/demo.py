@@ -14,10 +14,9 @@ from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import EPNeuroError
 from ep_neuro.network.network import Network
-from ep_neuro.report import LearningCurve
 from ep_neuro.training.config import TrainConfig, read_config
 from ep_neuro.training.loop import TrainResult, train
-from ep_neuro.training.metrics import CONFIG, truth_beside
+from ep_neuro.training.metrics import CONFIG, training_curve, truth_beside
 from ep_neuro.training.run_directory import MARKER
 from targets.experiments.comparison.compare import Choice, Compared, compare, default_choices
 from targets.experiments.comparison.report_page import comparison_page
@@ -76,7 +75,10 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
         rows,
         ["make demo", f"ep-neuro train {RECIPE}", "ep-neuro compare runs/demo/model/best"],
         out,
-        learning=[training_curve(trained), recovery.curve],
+        learning=[
+            training_curve("Training by equilibrium propagation", trained.history),
+            recovery.curve,
+        ],
         truth=truth_beside(out / "model"),
         details={
             "Training": _in_words(trained),
@@ -131,20 +133,6 @@ def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery
             Plan(samples=SAMPLES, batch=20, points=5),
             monitor=advance,
         )
-
-
-def training_curve(trained: TrainResult) -> LearningCurve:
-    """Accuracy and loss by epoch."""
-    history = trained.history
-    return LearningCurve(
-        title="Training by equilibrium propagation",
-        at=[r["epoch"] for r in history],
-        accuracy={
-            "training": [r["train_accuracy"] for r in history],
-            "validation": [r["val_accuracy"] for r in history],
-        },
-        loss={"training": [r["loss"] for r in history]},
-    )
 
 
 def _in_words(trained: TrainResult) -> str:

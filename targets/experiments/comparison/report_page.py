@@ -22,15 +22,12 @@ from ep_neuro.network.settling import Schedule, SettleResult, settle
 from ep_neuro.report import (
     Activity,
     Answers,
-    CostRow,
-    Departures,
     EncodingActivity,
     GradientTruth,
     LearningCurve,
     ReportData,
     RunInfo,
     SettlingCurve,
-    TargetRow,
     Tradeoff,
     plot_departure_by_population,
     plot_front,
@@ -39,7 +36,6 @@ from ep_neuro.report import (
     write_report,
 )
 from ep_neuro.report.plots.deployment import families
-from ep_neuro.report.plots.tables import row_names
 from targets.experiments.comparison.compare import Compared, fit, on_reference
 
 REPORT = "report.html"
@@ -70,13 +66,16 @@ def comparison_page(
     as SVG.
     """
     runs = finest(compared, lambda c: c.row.code)
-    rows = target_rows(compared)
+    longest = finest(
+        [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
+    )
     page = ReportData(
         run=run_info(model, split, data, compared, commands, details or {}),
-        rows=rows,
+        rows=[c.row for c in compared],
         sweeps=sweeps,
-        costs=cost_rows(compared),
-        departures=departure_curves(compared),
+        costs=[(c.row, c.cost) for c in compared if c.cost is not None],
+        # Shorter runs of a program are the beginning of the longest.
+        departures=[(c.row, c.departures) for c in longest],
         settling=settling_curves(model.network, split),
         activity=activity(runs, split, compared[0].predictions),
         # A sweep over steps is this trade-off, for every row and on its own target.
@@ -102,11 +101,6 @@ def save_figures(page: ReportData, out: Path) -> None:
         save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
 
 
-def target_rows(compared: Sequence[Compared]) -> list[TargetRow]:
-    """Rows as the report draws them."""
-    return [TargetRow.from_mapping(c.row.to_dict()) for c in compared]
-
-
 def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
     """Of each `kind` the run of most steps, then of most bits, then the last; in order of kinds."""
     chosen: dict[Hashable, tuple[tuple[float, float], Compared]] = {}
@@ -117,41 +111,6 @@ def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -
             if before is None or rank >= before[0]:
                 chosen[kind(c)] = (rank, c)
     return [c for _, c in chosen.values()]
-
-
-def cost_rows(compared: Sequence[Compared]) -> list[CostRow]:
-    """What each run is estimated to cost."""
-    names = row_names(target_rows(compared), without="steps")
-    return [
-        CostRow(
-            label=name,
-            steps=c.row.steps,
-            energy_joule=c.cost.energy_joule,
-            parts=c.cost.parts,
-            memory_bytes=c.cost.memory_bytes,
-            seconds=c.cost.seconds,
-            learning_joule=c.cost.learning_joule,
-        )
-        for c, name in zip(compared, names, strict=True)
-        if c.cost is not None
-    ]
-
-
-def departure_curves(compared: Sequence[Compared]) -> list[Departures]:
-    """Departures of the longest run of each target, encoding and width; shorter ones begin it."""
-    longest = finest(
-        [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
-    )
-    names = row_names(target_rows(longest), without="steps")
-    return [
-        Departures(
-            name,
-            rms={d.population: d.rms for d in c.departures},
-            worst={d.population: d.worst for d in c.departures},
-            family=f"{c.row.target} {c.row.code}",
-        )
-        for c, name in zip(longest, names, strict=True)
-    ]
 
 
 def run_info(
@@ -242,7 +201,7 @@ def tradeoff(run: Compared, split: Split) -> Tradeoff:
         if any(isinstance(p.dynamics, Spiking) for p in program.graph.neurons):
             found = [session.settle(fitted.x, steps=t) for t in steps]
             events = [r.events_per_sample for r in found]
-            accuracy = [float((r.predictions == split.y).mean()) for r in found]
+            accuracy = [r.accuracy(split.y) for r in found]
         else:
             output = program.graph.output
             result = session.settle(fitted.x, probes=[f"{output}.z"])
