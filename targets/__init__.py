@@ -27,47 +27,22 @@ if TYPE_CHECKING:
     from targets.experiments.onchip.schedule import Plan
     from targets.experiments.onchip.to_network import network_of, write_model
 
-_HOMES = {
-    "Choice": "comparison.compare",
-    "Compared": "comparison.compare",
-    "Damaged": "onchip.faults",
-    "Learnt": "onchip.learning",
-    "Plan": "onchip.schedule",
-    "Recovery": "onchip.recovery",
-    "Sweep": "comparison.sweep",
-    "compare": "comparison.compare",
-    "damage": "onchip.faults",
-    "learn": "onchip.learning",
-    "network_of": "onchip.to_network",
-    "plastic": "onchip.learning",
-    "recover": "onchip.recovery",
-    "write_model": "onchip.to_network",
+_PUBLIC = {
+    "comparison.compare": ("Choice", "Compared", "compare"),
+    "comparison.sweep": ("Sweep",),
+    "onchip.faults": ("Damaged", "damage"),
+    "onchip.learning": ("Learnt", "learn", "plastic"),
+    "onchip.recovery": ("Recovery", "recover"),
+    "onchip.schedule": ("Plan",),
+    "onchip.to_network": ("network_of", "write_model"),
 }
+"""Names that load on first use, by their module."""
 
-__all__ = [
-    "Choice",
-    "Compared",
-    "Damaged",
-    "Learnt",
-    "Plan",
-    "Recovery",
-    "Sweep",
-    "backends",
-    "compare",
-    "damage",
-    "get",
-    "learn",
-    "learner",
-    "names",
-    "network_of",
-    "open",
-    "plastic",
-    "recover",
-    "register",
-    "require_learning",
-    "unregister",
-    "write_model",
-]
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
+
+_OWN = ("backends", "get", "learner", "names", "open", "register", "require_learning", "unregister")
+
+__all__ = sorted((*_HOMES, *_OWN))
 
 
 def __getattr__(name: str) -> Any:

@@ -103,6 +103,13 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
 
 
+def finish(axes: Axes, x: str, y: str) -> None:
+    """What both axes count, with units, and a legend."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    legend(axes)
+
+
 def legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
     """A legend above the axes, read along its rows; the panel grows by the rows it needs."""
     handles = list(axes.get_legend_handles_labels()[0] if handles is None else handles)

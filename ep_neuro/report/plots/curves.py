@@ -21,6 +21,7 @@ from ep_neuro.report.plots.axes import (
     STYLE,
     WIDTH,
     draw_line,
+    finish,
     legend,
     log_ticks,
     panel,
@@ -101,9 +102,7 @@ def plot_events(activity: EncodingActivity) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(formatting.compact)
     whole_numbers(axes)
-    axes.set_xlabel("step")
-    axes.set_ylabel("events per step")
-    legend(axes)
+    finish(axes, "step", "events per step")
     return figure
 
 
@@ -118,9 +117,7 @@ def plot_tradeoff(series: Sequence[Tradeoff]) -> Figure:
             draw_line(axes, events[kept], accuracy[kept], style, one.code, **OUTLINED)
     axes.set_xscale("log")
     log_ticks(axes, "x", formatting.compact)
-    axes.set_xlabel("events per sample")
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, "events per sample", "accuracy (%)")
     return figure
 
 
@@ -187,11 +184,8 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
     else:
         axes.yaxis.set_major_formatter(formatting.axis_number)
     whole_numbers(axes)
-    axes.set_xlabel("sweep")
-    axes.set_ylabel(
-        "residual (box heights)" if quantity == "residual" else "energy (dimensionless)"
-    )
-    legend(axes)
+    unit = "box heights" if quantity == "residual" else "dimensionless"
+    finish(axes, "sweep", f"{quantity} ({unit})")
 
 
 def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
@@ -206,7 +200,5 @@ def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
         draw_line(axes, at, scale * shown[measured], style, name, marker=marker)
     whole_numbers(axes)
     axes.xaxis.set_major_formatter(formatting.compact)
-    axes.set_xlabel(curve.unit)
     axes.yaxis.set_major_formatter(formatting.axis_number)
-    axes.set_ylabel("accuracy (%)" if quantity == "accuracy" else "loss")
-    legend(axes)
+    finish(axes, curve.unit, "accuracy (%)" if quantity == "accuracy" else "loss")

@@ -14,7 +14,7 @@ from ep_neuro.report.plots.axes import (
     HEIGHT,
     OUTLINED,
     draw_line,
-    legend,
+    finish,
     log_ticks,
     panel,
     styled,
@@ -73,9 +73,7 @@ def plot_sweep(rows: Sequence[TargetRow], axis: str) -> Figure:
     axes.xaxis.set_major_formatter(
         lambda v, _: f"{v:g}" if axis == "steps" or v < last else "float"
     )
-    axes.set_xlabel("steps" if axis == "steps" else "bits of a weight")
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, "steps" if axis == "steps" else "bits of a weight", "accuracy (%)")
     return figure
 
 
@@ -108,9 +106,7 @@ def plot_front(rows: Sequence[TargetRow], axis: str) -> Figure:
     _reference(axes, rows)
     axes.set_xscale("log")
     log_ticks(axes, "x", formatting.compact)
-    axes.set_xlabel("synaptic operations per sample")
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, "synaptic operations per sample", "accuracy (%)")
     return figure
 
 
@@ -145,9 +141,7 @@ def plot_departure_by_population(departures: Mapping[str, Sequence[LayerError]])
         ends = [_positive(one.rms)[-1] for one in layers]
         draw_line(axes, np.arange(len(ends)), ends, style, label)
     axes.set_xticks(np.arange(len(names)), names, rotation=45 if len(names) > 6 else 0)
-    _departure_axis(axes)
-    axes.set_xlabel("population")
-    legend(axes)
+    _finish_departures(axes, "population")
     return figure
 
 
@@ -161,10 +155,8 @@ def plot_departure_by_step(layers: Sequence[LayerError]) -> Figure:
             colour=depth_colour(index, len(layers)), marker="o" if len(shown) == 1 else ""
         )
         draw_line(axes, np.arange(1, len(shown) + 1), shown, style, one.population)
-    _departure_axis(axes)
     whole_numbers(axes)
-    axes.set_xlabel("step")
-    legend(axes)
+    _finish_departures(axes, "step")
     return figure
 
 
@@ -188,10 +180,10 @@ def _reference(axes: Axes, rows: Sequence[TargetRow]) -> None:
             )
 
 
-def _departure_axis(axes: Axes) -> None:
+def _finish_departures(axes: Axes, x: str) -> None:
     axes.set_yscale("log")
     log_ticks(axes, "y", formatting.power_of_ten)
-    axes.set_ylabel("relative departure (rms)")
+    finish(axes, x, "relative departure (rms)")
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

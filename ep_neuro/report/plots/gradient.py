@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ep_neuro.report.plots import formatting
-from ep_neuro.report.plots.axes import draw_line, legend, log_ticks, panel, styled, whole_numbers
+from ep_neuro.report.plots.axes import draw_line, finish, log_ticks, panel, styled, whole_numbers
 from ep_neuro.report.plots.palette import LIGHT, series_style
 from ep_neuro.report.plots.records import GradientTruth
 
@@ -38,9 +38,7 @@ def draw_truth(axes: Axes, truth: GradientTruth) -> None:
     log_ticks(axes, "y", lambda value: formatting.axis_number(1 - value))
     axes.invert_yaxis()
     whole_numbers(axes)
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("cosine to the exact gradient")
-    legend(axes)
+    finish(axes, "epochs", "cosine to the exact gradient")
 
 
 def describe_truth(truth: GradientTruth) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ep_neuro.report.plots import formatting
-from ep_neuro.report.plots.axes import draw_line, legend, panel, styled, whole_numbers
+from ep_neuro.report.plots.axes import draw_line, finish, panel, styled, whole_numbers
 from ep_neuro.report.plots.palette import LIGHT, series_style
 
 CHANCE = 0.5
@@ -34,11 +34,8 @@ def plot_synapses(at: ArrayLike, weights: Mapping[str, np.ndarray]) -> Figure:
             # Labels that begin with an underscore stay out of the legend.
             label, style = f"_{name}" if number else name, series_style(index)
             draw_line(axes, at, synapse, style, label, marker="", linewidth=0.9, alpha=0.75)
-    _samples_axis(axes)
     axes.yaxis.set_major_formatter(formatting.axis_number)
-    axes.set_ylabel("weight (real units)")
-    legend(axes)
-    return figure
+    return _finished(figure, axes, "weight (real units)")
 
 
 @styled
@@ -59,13 +56,11 @@ def plot_agreement(at: ArrayLike, sign: ArrayLike, cosine: ArrayLike) -> Figure:
         draw_line(axes, at, values, series_style(index), name, markersize=3.0)
     axes.axhline(CHANCE, color=LIGHT["muted"], linewidth=0.8, label="signs by chance")
     axes.set_ylim(min(0.0, np.nanmin([0.0, *np.asarray(cosine)])), 1.02)
-    _samples_axis(axes)
-    axes.set_ylabel("agreement with EP")
-    legend(axes)
-    return figure
+    return _finished(figure, axes, "agreement with EP")
 
 
-def _samples_axis(axes: Axes) -> None:
+def _finished(figure: Figure, axes: Axes, y: str) -> Figure:
     whole_numbers(axes)
     axes.xaxis.set_major_formatter(formatting.compact)
-    axes.set_xlabel("samples")
+    finish(axes, "samples", y)
+    return figure
