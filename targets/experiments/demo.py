@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -48,22 +49,7 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
     log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
     trained = _train(config, out, progress)
     log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
-    choices = [Choice.parse(text) for text in default_choices(log)]
-    with progress("comparing") as advance:
-        done: list[Compared] = []
-
-        def count(one: Compared) -> None:
-            done.append(one)
-            advance(len(done), 1 + len(choices), f"{one.row.target} {one.row.code}")
-
-        rows = compare(
-            trained.model.network,
-            dataset.test,
-            choices,
-            schedule=config.evaluation,
-            learning=True,
-            on_row=count,
-        )
+    rows = _compared(trained.model.network, dataset, config, log, progress)
     log(f"learning with {STUCK:.0%} of the synapses stuck and {DEAD:.0%} of the neurons dead")
     recovery = learn_on_chip(trained.model.network, dataset, progress)
     log("\n".join(recovery.in_words()))
@@ -106,6 +92,21 @@ def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
 
         place = out / "model"
         return train(config, place, force=_made_before(place, config), monitor=monitor)
+
+
+def _compared(
+    network: Network, dataset: Dataset, config: TrainConfig, log: Log, progress: Bar
+) -> list[Compared]:
+    choices, count = [Choice.parse(text) for text in default_choices(log)], itertools.count(1)
+    with progress("comparing") as advance:
+        return compare(
+            network,
+            dataset.test,
+            choices,
+            schedule=config.evaluation,
+            learning=True,
+            on_row=lambda one: advance(next(count), 1 + len(choices), one.row.label),
+        )
 
 
 def _made_before(place: Path, config: TrainConfig) -> bool:

@@ -70,12 +70,18 @@ def departures(
 
     A spiking population shows the rate that would be read if the run ended there.
     """
-    probes = {p.name: f"{p.name}.{_shown_by(p)}" for p in graph.neurons}
-    found = session.settle(x[: known.count], probes=list(probes.values())).free.probes
+    probes = [probe_of(p) for p in graph.neurons]
+    found = session.settle(x[: known.count], probes=probes).free.probes
     return tuple(
-        _departure(p, shown_states(p, found[probes[p.name]]), known.states[p.name])
+        _departure(p, shown_states(p, found[probe_of(p)]), known.states[p.name])
         for p in graph.neurons
     )
+
+
+def probe_of(population: Population) -> str:
+    """The probe from which `shown_states` reads `population`."""
+    spiking = isinstance(population.dynamics, Spiking)
+    return f"{population.name}.{'message' if spiking else 'z'}"
 
 
 def shown_states(population: Population, probed: np.ndarray) -> np.ndarray:
@@ -94,10 +100,6 @@ def _rates(spikes: np.ndarray) -> np.ndarray:
     t = np.arange(1, len(spikes) + 1)
     counted = (t - t // 2).reshape(-1, *[1] * (spikes.ndim - 1))
     return (sums[t] - sums[t // 2]) / counted
-
-
-def _shown_by(population: Population) -> str:
-    return "message" if isinstance(population.dynamics, Spiking) else "z"
 
 
 def _departure(population: Population, shown: np.ndarray, settled: np.ndarray) -> LayerError:

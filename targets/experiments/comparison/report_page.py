@@ -12,13 +12,11 @@ import numpy as np
 import torch
 
 import targets
-from compilers.ir.graph import Spiking
-from compilers.program import Program
 from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Landscape, Network
-from ep_neuro.network.settling import Schedule, SettleResult, settle
+from ep_neuro.network.settling import Schedule, settle
 from ep_neuro.report import (
     Activity,
     Answers,
@@ -37,6 +35,7 @@ from ep_neuro.report import (
 )
 from ep_neuro.report.plots.deployment import families
 from targets.experiments.comparison.compare import Compared, fit, on_reference
+from targets.experiments.comparison.layer_errors import probe_of, shown_states
 
 REPORT = "report.html"
 PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
@@ -44,7 +43,7 @@ TRADEOFF_STEPS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of steps at which the trade-off is read, as far as a program goes."""
 
 TRADEOFF_SAMPLES = 1000
-"""Most samples of the trade-off: it settles them anew for each number of steps."""
+"""Most samples of the trade-off, whose outputs of all steps are kept."""
 
 
 def comparison_page(
@@ -150,16 +149,12 @@ def settling_curves(network: Network, split: Split, samples: int = 64) -> list[S
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
-        curves = [_curve("free", free, 0)]
+        curves = [SettlingCurve("free", free.residuals, free.energies)]
         for name, beta in (("nudged +", 0.2), ("nudged −", -0.2)):
             nudge = Nudge(beta, y, network.cost)
-            nudged = settle(landscape, schedule, free.state, nudge, record=True)
-            curves.append(_curve(name, nudged, free.sweeps))
+            found = settle(landscape, schedule, free.state, nudge, record=True)
+            curves.append(SettlingCurve(name, found.residuals, found.energies, free.sweeps))
     return curves
-
-
-def _curve(name: str, result: SettleResult, start: int) -> SettlingCurve:
-    return SettlingCurve(name, result.residuals, result.energies, start)
 
 
 def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Activity | None:
@@ -187,30 +182,21 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
 def tradeoff(run: Compared, split: Split) -> Tradeoff:
     """Accuracy and events of one encoding, read after growing numbers of steps.
 
-    Each point is a run of its own: a spike rate is read over the last half of *its* steps. Of a
-    larger split, the first `TRADEOFF_SAMPLES` are settled.
+    A shorter run is the beginning of a longer one, but that a spike rate is read over the last half
+    of *its* steps. Of a larger split, the first `TRADEOFF_SAMPLES` are settled.
     """
     assert run.program is not None
     split = split.head(TRADEOFF_SAMPLES)
     program = on_reference(run.program)
-    last = _steps(program)
-    steps = [t for t in TRADEOFF_STEPS if t < last] + [last]
-    fitted = fit(split, program.graph)
-    found = []
+    output = program.graph.population(program.graph.output)
     with targets.open(program) as session:
-        if any(isinstance(p.dynamics, Spiking) for p in program.graph.neurons):
-            found = [session.settle(fitted.x, steps=t) for t in steps]
-            events = [r.events_per_sample for r in found]
-            accuracy = [r.accuracy(split.y) for r in found]
-        else:
-            output = program.graph.output
-            result = session.settle(fitted.x, probes=[f"{output}.z"])
-            states = np.asarray(result.free.probes[f"{output}.z"])
-            states = states.reshape(*states.shape[:2], -1)
-            sent = np.sum([e.mean(1) for e in result.free.events.values()], axis=0)
-            events = [float(np.sum(sent[:t])) for t in steps]
-            accuracy = [float((states[t - 1].argmax(1) == split.y).mean()) for t in steps]
-    return Tradeoff(run.row.code, steps, events, accuracy, len(split.y))
+        x, probe = fit(split, program.graph).x, probe_of(output)
+        free = session.settle(x, probes=[probe]).free
+    states = shown_states(output, free.probes[probe])
+    right = states.reshape(*states.shape[:2], -1).argmax(2) == split.y
+    sent = np.cumsum(np.sum([e.mean(1) for e in free.events.values()], axis=0))
+    steps = np.array([*(t for t in TRADEOFF_STEPS if t < len(states)), len(states)])
+    return Tradeoff(run.row.code, steps, sent[steps - 1], right[steps - 1].mean(1), len(split.y))
 
 
 def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
@@ -226,10 +212,6 @@ def energy_notes(compared: Sequence[Compared]) -> list[str]:
     """Where the energy estimates come from."""
     sources = [c.cost.source for c in compared if c.cost is not None]
     return [f"Energy is an estimate from counted events. {s}" for s in dict.fromkeys(sources)]
-
-
-def _steps(program: Program) -> int:
-    return program.graph.phases[0].steps
 
 
 def _versions() -> dict[str, Any]:
