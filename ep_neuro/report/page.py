@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,14 +23,13 @@ from ep_neuro.report.plots.tables import (
 )
 from ep_neuro.report.svg import image_uri, inline_svg
 from ep_neuro.results import CostEstimate, TargetRow
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.atomic import write_file
 
 MAX_CARDS = 24
 """Disagreements shown; the page says how many there are in all."""
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A figure ready for the page."""
 
     title: str
@@ -39,8 +37,7 @@ class Drawing:
     lines: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A table cell: what is read, and what it sorts by."""
 
     text: str
@@ -60,17 +57,7 @@ def write_report(data: ReportData, path: str | Path) -> Path:
     ConfigError
         If the disk refuses.
     """
-    path = Path(path)
-    page = render_report(data).encode("utf-8")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, page)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(
-            str(path), f"cannot be written ({reason})", "choose another place"
-        ) from None
-    return path
+    return write_file(path, render_report(data).encode("utf-8"), ConfigError)
 
 
 def render_report(data: ReportData) -> str:
