@@ -103,7 +103,7 @@ class Compared:
 def fit(split: Split, graph: Graph) -> Split:
     """`split` in the input shape of `graph`; `DataError` if it cannot be."""
     (source,) = graph.sources
-    has = split.x.shape[1:]
+    has = split.pixels.shape[1:]
     last = channels_last(has, source.shape)
     if int(np.prod(has)) != source.size or last:
         raise DataError(
@@ -116,7 +116,7 @@ def fit(split: Split, graph: Graph) -> Split:
         problem = f"labels up to {split.y.max()}, and the program has {classes} outputs"
         remedy = "count the classes from 0, or choose the data that the network was made for"
         raise DataError(f"data for '{graph.name}'", problem, remedy)
-    return Split(split.x.reshape(-1, *source.shape), split.y)
+    return Split(split.pixels.reshape(-1, *source.shape), split.y)
 
 
 def rate(network: Network, split: Split, schedule: Schedule) -> Compared:

@@ -142,9 +142,9 @@ def run_info(
 
 def settling_curves(network: Network, split: Split, samples: int = 64) -> list[SettlingCurve]:
     """Residual and energy by sweep of a free phase and of both nudged phases after it."""
-    x = torch.from_numpy(split.x[:samples])
-    spec = network.spec
-    y = one_hot(torch.from_numpy(split.y[:samples]), spec.target_shape, torch.float32)
+    some = split.head(samples)
+    x, shape = torch.from_numpy(some.x), network.spec.target_shape
+    y = one_hot(torch.from_numpy(some.y), shape, torch.float32)
     schedule = Schedule(sweeps=60, tolerance=1e-4)
     with torch.no_grad():
         landscape = Landscape(network, x)
@@ -167,7 +167,7 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
         assert c.program is not None
         assert c.result is not None
         graph = c.program.graph
-        one = fit(Split(split.x[shown : shown + 1], split.y[shown : shown + 1]), graph)
+        one = fit(Split(split.pixels[shown : shown + 1], split.y[shown : shown + 1]), graph)
         probes = [f"{p.name}.message" for p in graph.neurons]
         with targets.open(on_reference(c.program)) as session:
             messages = session.settle(one.x, probes=probes).free.probes
@@ -175,7 +175,7 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
         shapes = {p: np.asarray(m)[:, 0] for p, m in messages.items()}
         rasters = {key.partition(".")[0]: m for key, m in shapes.items()}
         encodings.append(EncodingActivity(c.row.code, events, rasters))
-    image = split.x[shown] if split.x.ndim == 4 else None
+    image = split.x[shown] if split.pixels.ndim == 4 else None
     return Activity(encodings, image, f"class {split.y[shown]}")
 
 
@@ -201,7 +201,7 @@ def tradeoff(run: Compared, split: Split) -> Tradeoff:
 
 def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
     """What each row answered, sample by sample."""
-    if split.x.ndim != 4 or split.x.shape[1] not in (1, 3):
+    if split.pixels.ndim != 4 or split.pixels.shape[1] not in (1, 3):
         return None
     shown = [compared[0], *finest(compared, lambda c: (c.row.target, c.row.code))]
     given = {f"{c.row.target} {c.row.code}": c.predictions for c in shown}
