@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ep_neuro.errors import ConfigError
+from ep_neuro.errors import ConfigError, nearest
 from ep_neuro.storage.yaml_io import parse_value
 
 
@@ -29,8 +28,7 @@ def refuse_unknown(where: str, given: Collection[str], known: Collection[str]) -
             continue
         if not known:
             raise ConfigError(f"option '{name}'", f"{where} takes no options", "leave it out")
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else "choose one of those"
+        remedy = nearest(name, known, "choose one of those")
         raise ConfigError(f"option '{name}'", f"{where} takes {', '.join(known)}", remedy)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class EPNeuroError(Exception):
     """Base of every error that a user can cause or meet.
@@ -30,6 +33,12 @@ class EPNeuroError(Exception):
     def __reduce__(self) -> tuple[type[EPNeuroError], tuple[str, str, str]]:
         # By default an exception is rebuilt from its message alone, which fails between processes.
         return type(self), (self.subject, self.problem, self.remedy)
+
+
+def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
+    """The remedy for a `name` that is none of the `known`: the nearest, else all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else otherwise or f"choose from {', '.join(known)}"
 
 
 class SpecError(EPNeuroError):

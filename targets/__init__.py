@@ -6,14 +6,13 @@ does with targets (`targets.experiments`) loads on first use, so that finding th
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from compilers.passes.make_plastic import check_plasticity
-from ep_neuro.errors import TargetError
+from ep_neuro.errors import TargetError, nearest
 from targets.interface.protocols import Backend, Feature
 from targets.interface.session import Session
 from targets.interface.unavailable import UnavailableBackend
@@ -28,47 +27,22 @@ if TYPE_CHECKING:
     from targets.experiments.onchip.schedule import Plan
     from targets.experiments.onchip.to_network import network_of, write_model
 
-_HOMES = {
-    "Choice": "comparison.compare",
-    "Compared": "comparison.compare",
-    "Damaged": "onchip.faults",
-    "Learnt": "onchip.learning",
-    "Plan": "onchip.schedule",
-    "Recovery": "onchip.recovery",
-    "Sweep": "comparison.sweep",
-    "compare": "comparison.compare",
-    "damage": "onchip.faults",
-    "learn": "onchip.learning",
-    "network_of": "onchip.to_network",
-    "plastic": "onchip.learning",
-    "recover": "onchip.recovery",
-    "write_model": "onchip.to_network",
+_PUBLIC = {
+    "comparison.compare": ("Choice", "Compared", "compare"),
+    "comparison.sweep": ("Sweep",),
+    "onchip.faults": ("Damaged", "damage"),
+    "onchip.learning": ("Learnt", "learn", "plastic"),
+    "onchip.recovery": ("Recovery", "recover"),
+    "onchip.schedule": ("Plan",),
+    "onchip.to_network": ("network_of", "write_model"),
 }
+"""Names that load on first use, by their module."""
 
-__all__ = [
-    "Choice",
-    "Compared",
-    "Damaged",
-    "Learnt",
-    "Plan",
-    "Recovery",
-    "Sweep",
-    "backends",
-    "compare",
-    "damage",
-    "get",
-    "learn",
-    "learner",
-    "names",
-    "network_of",
-    "open",
-    "plastic",
-    "recover",
-    "register",
-    "require_learning",
-    "unregister",
-    "write_model",
-]
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
+
+_OWN = ("backends", "get", "learner", "names", "open", "register", "require_learning", "unregister")
+
+__all__ = sorted((*_HOMES, *_OWN))
 
 
 def __getattr__(name: str) -> Any:
@@ -156,9 +130,7 @@ def get(name: str) -> Backend:
     found = _discover()
     if name in found:
         return found[name]
-    near = difflib.get_close_matches(name, found, n=1)
-    remedy = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names())}"
-    raise TargetError(f"target '{name}'", "there is none of this name", remedy)
+    raise TargetError(f"target '{name}'", "there is none of this name", nearest(name, names()))
 
 
 def open(program: Program) -> Session:

@@ -109,41 +109,6 @@ class HardwareLimits:
         return Violation(subject, value, bound.value, remedy, bound.unit)
 
 
-def estimate(
-    model: EnergyModel,
-    events: float,
-    synops: float,
-    neuron_updates: float,
-    idle_updates: float = 0.0,
-) -> float:
-    """Energy in joule of so many messages, synaptic operations and neuron updates.
-
-    Static power, host traffic and hops between tiles are left out: a lower bound.
-    """
-    return (
-        model.event.value * events
-        + model.synaptic_operation.value * synops
-        + model.active_update.value * neuron_updates
-        + model.idle_update.value * idle_updates
-    )
-
-
-def estimate_seconds(
-    model: EnergyModel,
-    synops: float,
-    neuron_updates: float,
-    idle_updates: float = 0.0,
-    cores: int = 1,
-) -> float:
-    """Time in seconds of so much work, spread evenly over `cores`; barriers are left out."""
-    work = (
-        model.synaptic_operation_time.value * synops
-        + model.active_update_time.value * neuron_updates
-        + model.idle_update_time.value * idle_updates
-    )
-    return work / cores
-
-
 # --- reading -----------------------------------------------------------------------------------
 
 

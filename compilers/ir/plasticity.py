@@ -24,14 +24,13 @@ more.
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from ep_neuro.errors import GraphError
+from ep_neuro.errors import GraphError, nearest
 
 TAG_NAMES = ("pre", "post", "pre_before", "post_before", "sign", "weight", "tag")
 """What the tag may read: it is written while the phases run."""
@@ -87,10 +86,8 @@ def _polynomial(node: ast.expr, names: tuple[str, ...], subject: str) -> Polynom
     match node:
         case ast.Name(name):
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"
                 problem = f"it reads '{name}', which the synapse cannot see there"
-                raise GraphError(subject, problem, hint)
+                raise GraphError(subject, problem, nearest(name, names))
             return {(name,): 1.0}
         case ast.Constant(float() | int() as value) if not isinstance(value, bool):
             if not math.isfinite(value):
@@ -242,9 +239,7 @@ def named_rule(name: str) -> Rule:
     """The rule called `name`; `GraphError` with the nearest name if there is none."""
     if name in RULES:
         return RULES[name]
-    near = difflib.get_close_matches(name, RULES, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(RULES)}"
-    raise GraphError(f"rule '{name}'", "there is none of this name", hint)
+    raise GraphError(f"rule '{name}'", "there is none of this name", nearest(name, RULES))
 
 
 # --- who learns --------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 """Which model a command is given: one of ours, or a file that another tool wrote."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ep_neuro.cli import options
 
 if TYPE_CHECKING:
     from ep_neuro.network.checkpoint import Model
@@ -40,15 +39,43 @@ def _reader(path: Path) -> Any:
 
 
 def open_named(name: str, seed: int) -> "Model":
-    """As `arguments.open_named`, and what `foreign` reads."""
-    return foreign(name) or options.open_named(name, seed)
+    """A model, or the file of another tool; the run directory of `train` is its best model."""
+    from ep_neuro.network.checkpoint import SPEC, open_model
+
+    best = Path(name) / "best"
+    return foreign(name) or open_model(str(best) if (best / SPEC).is_file() else name, seed)
 
 
 def config_in(name: str) -> "TrainConfig | None":
     """The training configuration in file `name`, or None if it is none."""
-    return None if _reader(Path(name)) is not None else options.config_in(name)
+    from ep_neuro.storage.yaml_io import load_yaml
+    from ep_neuro.training.config import build_config
+
+    if not Path(name).is_file() or _reader(Path(name)) is not None:
+        return None
+    data = load_yaml(name)
+    return build_config(data, name) if data.keys() & {"network", "start"} else None
 
 
 def model_facts(name: str) -> dict[str, Any]:
     """What there is to say of a configuration, a spec, a model, or a file of another tool."""
-    return options.model_facts(name, foreign(name))
+    config = config_in(name)
+    if config is not None:
+        values = config.model_dump(mode="json")
+        return {"kind": "config", "config": values, "yaml": config.to_yaml()}
+    from ep_neuro.network.stability import loops
+
+    opened = open_named(name, 0)
+    spec, found = opened.network.spec, loops(opened.network)
+    text = f"# {spec.name}: {spec.parameters:,} parameters\n{spec.to_yaml()}"
+    facts: dict[str, Any] = {
+        "kind": "spec",
+        "spec": spec.to_dict(),
+        "parameters": spec.parameters,
+        "couplings": [loop.facts() for loop in found],
+        "yaml": text + "".join(f"# {loop}\n" for loop in found),
+    }
+    if Path(name).is_dir():
+        facts |= {"kind": "model", "metadata": dict(opened.metadata)}
+        facts["yaml"] += f"# {json.dumps(facts['metadata'])}\n"
+    return facts

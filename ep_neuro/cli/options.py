@@ -1,6 +1,5 @@
-"""What the words of the command line stand for: options, models, data."""
+"""What the words of the command line stand for: options and data."""
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +12,6 @@ from ep_neuro.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from ep_neuro.data.datasets import Dataset, Split, SplitName
     from ep_neuro.energy.spec import NetworkSpec
-    from ep_neuro.network.checkpoint import Model
-    from ep_neuro.training.config import TrainConfig
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of fresh weights (spec or zoo).")]
@@ -138,14 +135,6 @@ def precision_of(codes: Collection[str], precision: float) -> dict[str, float]:
     return {"precision": precision}
 
 
-def open_named(name: str, seed: int) -> "Model":
-    """A model; the run directory of `train` stands for its best one."""
-    from ep_neuro.network.checkpoint import SPEC, open_model
-
-    best = Path(name) / "best"
-    return open_model(str(best) if (best / SPEC).is_file() else name, seed)
-
-
 def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
     """The data to use: what was asked for, else what the model was trained on, else digits.
 
@@ -198,41 +187,3 @@ def dataset_of(
     if trained == dataset.name and notes["data.sha256"] != dataset.digest:
         log(f"warning: data '{dataset.name}' are not what they were when the model was trained")
     return dataset, part or "test"
-
-
-def config_in(name: str) -> "TrainConfig | None":
-    """The training configuration in file `name`, or None if it is none."""
-    from ep_neuro.storage.yaml_io import load_yaml
-    from ep_neuro.training.config import build_config
-
-    if not Path(name).is_file():
-        return None
-    data = load_yaml(name)
-    return build_config(data, name) if data.keys() & {"network", "start"} else None
-
-
-def model_facts(name: str, opened: "Model | None" = None) -> dict[str, Any]:
-    """What there is to say of a configuration, a spec or a model, `opened` if it is already."""
-    config = config_in(name) if opened is None else None
-    if config is not None:
-        return {
-            "kind": "config",
-            "config": config.model_dump(mode="json"),
-            "yaml": config.to_yaml(),
-        }
-    from ep_neuro.network.stability import loops
-
-    opened = open_named(name, 0) if opened is None else opened
-    spec, found = opened.network.spec, loops(opened.network)
-    text = f"# {spec.name}: {spec.parameters:,} parameters\n{spec.to_yaml()}"
-    facts: dict[str, Any] = {
-        "kind": "spec",
-        "spec": spec.to_dict(),
-        "parameters": spec.parameters,
-        "couplings": [loop.facts() for loop in found],
-        "yaml": text + "".join(f"# {loop}\n" for loop in found),
-    }
-    if Path(name).is_dir():
-        facts |= {"kind": "model", "metadata": dict(opened.metadata)}
-        facts["yaml"] += f"# {json.dumps(facts['metadata'])}\n"
-    return facts

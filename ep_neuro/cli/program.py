@@ -175,7 +175,7 @@ def run(
         if trace is not None:
             write_trace(session, loaded.graph, split, trace, steps=steps)
     fields = {
-        "accuracy": float((result.predictions == split.y).mean()),
+        "accuracy": result.accuracy(split.y),
         "events_per_sample": result.events_per_sample,
         "synops_per_sample": result.synops_per_sample,
         "ms_per_sample": result.seconds * 1e3 / len(split),

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 import numpy as np
 
 from ep_neuro.data import image_folder, npz_file, torchvision_datasets
+from ep_neuro.data.npz_file import ALL
+from ep_neuro.data.packed_images import Pixels
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import DataError
 
@@ -206,7 +208,8 @@ def load(
         return _split_train(name, *torchvision_datasets.read(name, place, download))
     if kind in LOCAL and path:
         place = _expanded(name, path)
-        found = _npz(name, place) if kind == "npz" else _folder(name, place, shape)
+        npz = kind == "npz"
+        found = _given(name, *npz_file.read(name, place)) if npz else _folder(name, place, shape)
         return replace(found, name=located(name))
     near = difflib.get_close_matches(kind, [n.partition(":")[0] for n in NAMES], n=1)
     hint = [n for n in NAMES if near and n.partition(":")[0] == near[0]]
@@ -309,12 +312,7 @@ def _split_all(name: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]) 
     return _checked(name, [(x[i], y[i]) for i in parts], classes)
 
 
-def _split_train(
-    name: str,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    classes: Any,
-) -> Dataset:
+def _split_train(name: str, train: Pixels, test: Pixels, classes: Sequence[str]) -> Dataset:
     """A training and a test set; validation is held out of training."""
     x, y = train
     if len(y) < 10:
@@ -327,10 +325,9 @@ def _split_train(
     return _checked(name, [(x[keep], y[keep]), (x[val], y[val]), test], classes)
 
 
-def _checked(
-    name: str, parts: Sequence[tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
-) -> Dataset:
+def _checked(name: str, parts: Sequence[Pixels], classes: Sequence[str]) -> Dataset:
     """The data set of three (x, y), after a look at every value."""
+    parts = [(x if x.dtype == np.uint8 else _to_unit(x), y) for x, y in parts]
     for split, (x, y) in zip(SPLITS, parts, strict=True):
         problem = None
         if not len(y):
@@ -354,11 +351,6 @@ def _to_unit(raw: np.ndarray) -> np.ndarray:
     return raw.astype(np.float32, copy=False)
 
 
-def _stored(raw: np.ndarray) -> np.ndarray:
-    """Pixels as they are kept in memory: bytes stay bytes."""
-    return raw if raw.dtype == np.uint8 else _to_unit(raw)
-
-
 # --- sources -----------------------------------------------------------------------------------
 
 
@@ -376,18 +368,10 @@ def _digits() -> Dataset:
     return _checked("digits", parts, [str(c) for c in range(10)])
 
 
-def _npz(name: str, path: Path) -> Dataset:
-    parts, classes = npz_file.read(name, path)
-    if npz_file.ALL in parts:
-        x, y = parts[npz_file.ALL]
-        return _split_all(name, _stored(x), y, classes)
-    return _given(name, parts, classes)
-
-
-def _given(
-    name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
-) -> Dataset:
-    """Splits that came as such; validation is held out of training if there is none."""
+def _given(name: str, parts: Mapping[str, Pixels], classes: Sequence[str]) -> Dataset:
+    """Splits as they came; without val it is held out of train, and ALL is split."""
+    if ALL in parts:
+        return _split_all(name, *parts[ALL], classes)
     if "val" in parts:
         return _checked(name, [parts[split] for split in SPLITS], classes)
     return _split_train(name, parts["train"], parts["test"], classes)
@@ -398,6 +382,5 @@ def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
         raise DataError(f"data '{name}'", f"{path} is not a folder", "give a folder of images")
     folders = image_folder.split_folders(path)
     raw, classes = image_folder.read(list(folders.values()), shape)
-    if len(raw) == 1:
-        return _split_all(name, *raw[0], classes)
-    return _given(name, dict(zip(folders, raw, strict=True)), classes)
+    parts = {ALL: raw[0]} if len(raw) == 1 else dict(zip(folders, raw, strict=True))
+    return _given(name, parts, classes)

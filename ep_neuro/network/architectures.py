@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from ep_neuro.energy.spec import (
     PopulationSpec,
     ReadoutSpec,
 )
-from ep_neuro.errors import ConfigError
+from ep_neuro.errors import ConfigError, nearest
 
 TORCH_GAIN = 3**-0.5
 """Gain of torch's own layers, which the VGG5 of Laborieux 2021 starts from.
@@ -38,9 +37,7 @@ SHRINK = 16.0
 def zoo(name: str) -> NetworkSpec:
     """The network called `name`; `ConfigError` lists what there is."""
     if name not in ZOO:
-        near = difflib.get_close_matches(name, ZOO, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(ZOO)}"
-        raise ConfigError(f"network '{name}'", "the zoo has none of this name", hint)
+        raise ConfigError(f"network '{name}'", "the zoo has none of this name", nearest(name, ZOO))
     return ZOO[name]()
 
 

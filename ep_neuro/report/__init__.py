@@ -24,7 +24,6 @@ from ep_neuro.report.plots.gradient import plot_truth
 from ep_neuro.report.plots.records import (
     Activity,
     Answers,
-    Departures,
     EncodingActivity,
     GradientTruth,
     LearningCurve,
@@ -33,13 +32,12 @@ from ep_neuro.report.plots.records import (
     SettlingCurve,
     Tradeoff,
 )
-from ep_neuro.report.plots.tables import CostRow, TargetRow, event_ratio, graded_base
+from ep_neuro.report.plots.tables import event_ratio, graded_base
+from ep_neuro.results import TargetRow
 
 __all__ = [
     "Activity",
     "Answers",
-    "CostRow",
-    "Departures",
     "EncodingActivity",
     "GradientTruth",
     "LearningCurve",

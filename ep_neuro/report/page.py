@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,22 +16,20 @@ from ep_neuro.report.plots import curves, deployment, formatting, palette
 from ep_neuro.report.plots.gradient import describe_truth, plot_truth, truth_in_words
 from ep_neuro.report.plots.records import Activity, Answers, GradientTruth, ReportData, RunInfo
 from ep_neuro.report.plots.tables import (
-    CostRow,
-    TargetRow,
     cheapest_of_the_best,
     event_ratio,
     graded_base,
     row_names,
 )
 from ep_neuro.report.svg import image_uri, inline_svg
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.results import CostEstimate, TargetRow
+from ep_neuro.storage.atomic import write_file
 
 MAX_CARDS = 24
 """Disagreements shown; the page says how many there are in all."""
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A figure ready for the page."""
 
     title: str
@@ -40,8 +37,7 @@ class Drawing:
     lines: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A table cell: what is read, and what it sorts by."""
 
     text: str
@@ -61,17 +57,7 @@ def write_report(data: ReportData, path: str | Path) -> Path:
     ConfigError
         If the disk refuses.
     """
-    path = Path(path)
-    page = render_report(data).encode("utf-8")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, page)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(
-            str(path), f"cannot be written ({reason})", "choose another place"
-        ) from None
-    return path
+    return write_file(path, render_report(data).encode("utf-8"), ConfigError)
 
 
 def render_report(data: ReportData) -> str:
@@ -179,22 +165,23 @@ def _sweep(data: ReportData) -> Iterator[Drawing]:
         yield _draw(plot, "front", "Accuracy against synaptic operations", lines)
 
 
-def _costs(costs: Sequence[CostRow]) -> dict[str, Any]:
+def _costs(costs: Sequence[tuple[TargetRow, CostEstimate]]) -> dict[str, Any]:
     """Heads and cells of the table of estimates; parts that cost nothing anywhere are left out."""
-    spent = (name for cost in costs for name, joule in cost.parts.items() if joule)
+    spent = (name for _, cost in costs for name, joule in cost.parts.items() if joule)
     parts = list(dict.fromkeys(spent))
+    names = row_names([row for row, _ in costs], without="steps")
     rows = []
-    for cost in costs:
+    for label, (row, cost) in zip(names, costs, strict=True):
         energies = [cost.parts.get(name) for name in parts]
         cells = [
-            _cell(cost.steps, formatting.count(cost.steps)),
+            _cell(row.steps, formatting.count(row.steps)),
             *(_cell(energy, formatting.joules(energy)) for energy in energies),
             _cell(cost.energy_joule, formatting.joules(cost.energy_joule)),
             _cell(cost.memory_bytes, formatting.memory(cost.memory_bytes)),
-            _cell(cost.seconds, formatting.milliseconds(cost.seconds)),
+            _cell(cost.seconds, formatting.significant(1e3 * cost.seconds)),
             _cell(cost.learning_joule, formatting.joules(cost.learning_joule)),
         ]
-        rows.append((cost.label, cells))
+        rows.append((label, cells))
     heads = [name.capitalize() for name in parts]
     return {
         "heads": ["Steps", *heads, "Energy in all", "Memory traffic", "Time (ms)", "Learning step"],
@@ -207,9 +194,9 @@ def _departures(data: ReportData) -> Iterator[Drawing]:
         title = f"{family}, after the last step".removeprefix(", ").capitalize()
         plot = deployment.plot_departure_by_population(some)
         yield _draw(plot, f"departures{index}", title, formatting.describe_departures(some))
-    for index, one in enumerate(data.departures):
-        plot = deployment.plot_departure_by_step(one)
-        yield _draw(plot, f"departure{index}", one.label, formatting.describe_departures([one]))
+    for index, (name, layers) in enumerate(deployment.named(data.departures).items()):
+        lines = formatting.describe_departures({name: layers})
+        yield _draw(deployment.plot_departure_by_step(layers), f"departure{index}", name, lines)
 
 
 def _draw(figure: Figure, name: str, title: str, lines: Sequence[str]) -> Drawing:

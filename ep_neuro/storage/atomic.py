@@ -41,6 +41,23 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_file(path: str | Path, data: bytes, error: type[EPNeuroError], subject: str = "") -> Path:
+    """`write_atomic` into a folder that is made if there is none; the file written.
+
+    Raises
+    ------
+    EPNeuroError
+        Of class `error`, about `subject` (by default `path`), if the disk refuses.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    except OSError as problem:
+        raise _refused(subject or str(path), problem, error) from problem
+    return path
+
+
 @contextlib.contextmanager
 def replace_directory(
     path: str | Path, *, marker: str, error: type[EPNeuroError]
@@ -77,8 +94,7 @@ def replace_directory(
         _take_place(temporary, place)
         _sync(place.parent)
     except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise error(str(path), f"cannot be written ({reason})", "choose another place") from problem
+        raise _refused(str(path), problem, error) from problem
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -154,6 +170,11 @@ def _exchange(a: Path, b: Path) -> bool:
 
 def _sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _refused(subject: str, problem: OSError, error: type[EPNeuroError]) -> EPNeuroError:
+    reason = problem.strerror or str(problem)
+    return error(subject, f"cannot be written ({reason})", "choose another place")
 
 
 def _sync(path: Path) -> None:

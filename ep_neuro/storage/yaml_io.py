@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ep_neuro.errors import ConfigError
+from ep_neuro.errors import ConfigError, nearest
 
 _UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 """What PyYAML raises: a ValueError for ``2001-99-99``, which looks like a date and is none."""
@@ -143,9 +142,7 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, 
     path, known = _place(model, item["loc"])
     at = ".".join(path) or "the whole"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key '{at}'", hint
+        return f"unknown key '{at}'", nearest(path[-1], known, f"known keys: {', '.join(known)}")
     if item["type"] == "missing":
         return f"key '{at}' is missing", "add it"
     value = str(item["input"])

@@ -33,6 +33,7 @@ from ep_neuro.network.settling import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.registry import load_plugins
 from ep_neuro.storage.yaml_io import dump_yaml, first_problem, load_yaml, parse_value
 from ep_neuro.training.gradient_monitor import Truth
+from ep_neuro.training.optimizer import Optimiser
 
 RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
@@ -41,73 +42,6 @@ RECIPES = Path(__file__).parent / "recipes"
 AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
 Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
 """What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
-
-
-class Optimiser(BaseModel):
-    """Adam with decoupled weight decay, SGD with Nesterov momentum, or Muon (torch.optim).
-
-    Attributes
-    ----------
-    kind : {"adam", "sgd", "muon"}
-        ``muon`` moves the weights between input and hidden populations by equally large steps in
-        all directions of the matrix, and everything else by Adam at half the rate
-        (`ep_neuro.training.optimizer.MuonAndAdam`).
-    lr : float
-        Learning rate after the warm-up; a cosine brings it to zero at the last step.
-    weight_decay : float
-        Decay of the weights, not of biases and gains, per unit of learning rate.
-    momentum : float
-        Momentum of SGD and Muon, first beta of Adam.
-    relative : bool
-        Multiply the rate of each weight by its initial standard deviation (under Muon, that of a
-        matrix by its gain; each weight then moves by ``lr`` deviations), that of the gain of a
-        standardised coupling by its initial value, and that of each bias by a tenth of the box
-        height, so that populations of different scales learn alike.
-    warmup : float
-        Share of all steps in which the rate rises linearly.
-    rates : mapping
-        Factor of the rate by coupling (its weight and gain), population (its bias) or ``readout``;
-        1 where none is given.
-    decay_biases : bool
-        Let biases and gains decay like weights.
-    clip_norm : float, optional
-        Largest norm of the gradient over all parameters, in units; a longer one is scaled down to
-        it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["adam", "sgd", "muon"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = 0.003
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    relative: bool = False
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    rates: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
-        default_factory=dict
-    )
-    decay_biases: bool = False
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-
-    def check_names(self, spec: NetworkSpec) -> None:
-        """Raise `ConfigError` if `rates` names what `spec` does not have."""
-        known = [*(c.name for c in spec.couplings), *(p.name for p in spec.populations)]
-        known += [] if spec.readout is None else ["readout"]
-        fixed = {c.name for c in spec.couplings if c.whiten}
-        for name in self.rates:
-            if name in fixed:
-                raise ConfigError(
-                    f"optimiser.rates '{name}'",
-                    f"network '{spec.name}' whitens by this coupling, which does not learn",
-                    "leave it out",
-                )
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise ConfigError(
-                    f"optimiser.rates '{name}'",
-                    f"network '{spec.name}' has no coupling or population of this name",
-                    f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}",
-                )
 
 
 class TrainConfig(BaseModel):

@@ -32,20 +32,8 @@ from ep_neuro.training.config import TrainConfig, located
 from ep_neuro.training.distributed import Ranks, join
 from ep_neuro.training.evaluation import Evaluation, as_unit, evaluate, joined
 from ep_neuro.training.metrics import CONFIG, Record, RunLog, Tally
-from ep_neuro.training.optimizer import make_optimiser, make_scheduler
-from ep_neuro.training.run_directory import MARKER, claimed, clear
+from ep_neuro.training.run_directory import MARKER, claimed, clear, keep_start
 from ep_neuro.training.train_step import Stepper
-
-__all__ = [
-    "Evaluation",
-    "Monitor",
-    "Record",
-    "TrainResult",
-    "evaluate",
-    "make_optimiser",
-    "make_scheduler",
-    "train",
-]
 
 FREE_TO_CHANGE = {"epochs", "data_root", "device", "plugins", "save_minutes", "threads"}
 """Keys in which a resumed run may differ from what it resumes."""
@@ -117,8 +105,8 @@ def train(
         not settle; the weights before that step are then on disk.
     """
     place = None if out is None else Path(out)
-    if force and place is not None and config.start is not None:
-        _keep_start(config.start, place)
+    if force and place is not None:
+        keep_start(config.start, place)
     with (
         _threads(config.threads),
         join(config.device) as ranks,
@@ -150,16 +138,6 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _keep_start(start: str, place: Path) -> None:
-    """Refuse to replace the run that the weights come from."""
-    if place.resolve() in (Path(start).resolve(), Path(start).resolve().parent):
-        raise ConfigError(
-            f"start: {start}",
-            f"is in the run directory '{place}', which is to be replaced",
-            "choose another place (--out)",
-        )
 
 
 class _Run:
@@ -207,10 +185,8 @@ class _Run:
             return network
         # Evenly over the split, which may be sorted by class.
         some = self.dataset.train.pixels[:: -(-len(self.dataset.train) // CALIBRATION)]
-        return FeedForwardTwin(network, batch_norm=True).folded(self._pixels(some))
-
-    def _pixels(self, stored: np.ndarray) -> Tensor:
-        return as_unit(torch.from_numpy(stored).to(self.ranks.device))
+        images = as_unit(torch.from_numpy(some).to(self.ranks.device))
+        return FeedForwardTwin(network, batch_norm=True).folded(images)
 
     def begin(self) -> None:
         """Make the run directory one of ours, whatever happens later; an earlier run goes."""

@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ep_neuro.errors import DataError
 from ep_neuro.network.checkpoint import best_in
 from ep_neuro.storage.atomic import write_atomic
 from ep_neuro.storage.yaml_io import load_yaml
 
 if TYPE_CHECKING:
-    from ep_neuro.report import GradientTruth
+    from ep_neuro.report import GradientTruth, LearningCurve
 
 METRICS, CONFIG = "metrics.jsonl", "config.yaml"
 
 Record = dict[str, float]
-"""The metrics of one epoch, a line of ``metrics.jsonl``."""
-
+"""What was measured at one point of a run, an epoch for instance: a line of ``metrics.jsonl``."""
 
 LEAST = {"gradient_cosine", "worst_cosine"}
 """Metrics of which an epoch keeps the least, not the mean."""
@@ -62,8 +63,7 @@ class RunLog:
         """Write all epochs, and tell TensorBoard of the last."""
         if self.out is None:
             return
-        lines = "".join(json.dumps(record) + "\n" for record in history)
-        write_atomic(self.out / METRICS, lines.encode())
+        write_metrics(history, self.out)
         self._board = self._board or _open_board(self.out / "tensorboard", len(history))
         if self._board is not None:
             for key, value in history[-1].items():
@@ -77,22 +77,34 @@ class RunLog:
             self._board.close()
         if self.out is None or not history:
             return
-        from ep_neuro.report import LearningCurve, plot_curves, save_figure
+        from ep_neuro.report import plot_curves, save_figure
 
-        def column(key: str) -> list[float]:
-            return [record.get(key, float("nan")) for record in history]
-
-        curve = LearningCurve(
-            title,
-            column("epoch"),
-            accuracy={
-                "training": column("train_accuracy"),
-                "validation": column("val_accuracy"),
-            },
-            loss={"training": column("loss")},
-        )
-        truth = gradient_truth(history, asked)
+        curve, truth = training_curve(title, history), gradient_truth(history, asked)
         save_figure(plot_curves(curve, truth), self.out / "curves.svg")
+
+
+def write_metrics(history: Sequence[Record], folder: Path) -> None:
+    """Write ``metrics.jsonl``, a line of JSON for each point; what is not a number is null."""
+    rows = [{k: v if v == v else None for k, v in record.items()} for record in history]
+    write_atomic(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def column(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    """One measurement at every point, NaN where it was not made."""
+    return np.array([record.get(key, np.nan) for record in history], dtype=float)
+
+
+def training_curve(title: str, history: Sequence[Record]) -> LearningCurve:
+    """Accuracy and loss by epoch."""
+    from ep_neuro.report import LearningCurve
+
+    accuracy = {"training": "train_accuracy", "validation": "val_accuracy"}
+    return LearningCurve(
+        title,
+        column(history, "epoch"),
+        accuracy={name: column(history, key) for name, key in accuracy.items()},
+        loss={"training": column(history, "loss")},
+    )
 
 
 def gradient_truth(
@@ -104,15 +116,12 @@ def gradient_truth(
     if not any("gradient_cosine" in record for record in history):
         return None
 
-    def column(key: str) -> list[float]:
-        return [record.get(key, float("nan")) for record in history]
-
     return GradientTruth(
-        column("epoch"),
-        cosine=column("gradient_cosine"),
-        worst=column("worst_cosine"),
-        free=column("sweeps_free"),
-        nudged=column("sweeps_nudged"),
+        column(history, "epoch"),
+        cosine=column(history, "gradient_cosine"),
+        worst=column(history, "worst_cosine"),
+        free=column(history, "sweeps_free"),
+        nudged=column(history, "sweeps_nudged"),
         asked=asked,
     )
 

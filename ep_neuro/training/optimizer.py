@@ -1,17 +1,19 @@
-"""The torch optimiser and the schedule of its rate, as a configuration says."""
+"""The optimiser: its settings, the torch optimiser that they make, the schedule of its rate."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.errors import ConfigError, nearest
 from ep_neuro.network.network import Network
-from ep_neuro.training.config import Optimiser
 
 EPSILON = 1e-8
 """Gradient, in units, below which Adam's and Muon's step fades."""
@@ -24,6 +26,66 @@ ADAM_SHARE = 0.5
 
 BIAS_SHARE = 0.1
 """Scale of a bias, as a share of the box height, in relative learning rates."""
+
+
+class Optimiser(BaseModel):
+    """Adam with decoupled weight decay, SGD with Nesterov momentum, or Muon (torch.optim).
+
+    Attributes
+    ----------
+    kind : {"adam", "sgd", "muon"}
+        ``muon`` moves the weights between input and hidden populations by equally large steps in
+        all directions of the matrix, and everything else by Adam at half the rate
+        (`ep_neuro.training.optimizer.MuonAndAdam`).
+    lr : float
+        Learning rate after the warm-up; a cosine brings it to zero at the last step.
+    weight_decay : float
+        Decay of the weights, not of biases and gains, per unit of learning rate.
+    momentum : float
+        Momentum of SGD and Muon, first beta of Adam.
+    relative : bool
+        Multiply the rate of each weight by its initial standard deviation (under Muon, that of a
+        matrix by its gain; each weight then moves by ``lr`` deviations), that of the gain of a
+        standardised coupling by its initial value, and that of each bias by a tenth of the box
+        height, so that populations of different scales learn alike.
+    warmup : float
+        Share of all steps in which the rate rises linearly.
+    rates : mapping
+        Factor of the rate by coupling (its weight and gain), population (its bias) or ``readout``;
+        1 where none is given.
+    decay_biases : bool
+        Let biases and gains decay like weights.
+    clip_norm : float, optional
+        Largest norm of the gradient over all parameters, in units; a longer one is scaled down to
+        it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["adam", "sgd", "muon"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 0.003
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    relative: bool = False
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rates: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    decay_biases: bool = False
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+    def check_names(self, spec: NetworkSpec) -> None:
+        """Raise `ConfigError` if `rates` names what `spec` does not have."""
+        known = [*(c.name for c in spec.couplings), *(p.name for p in spec.populations)]
+        known += [] if spec.readout is None else ["readout"]
+        fixed = {c.name for c in spec.couplings if c.whiten}
+        for name in self.rates:
+            if name in fixed:
+                problem = f"network '{spec.name}' whitens by this coupling, which does not learn"
+                raise ConfigError(f"optimiser.rates '{name}'", problem, "leave it out")
+            if name not in known:
+                problem = f"network '{spec.name}' has no coupling or population of this name"
+                raise ConfigError(f"optimiser.rates '{name}'", problem, nearest(name, known))
 
 
 def make_optimiser(config: Optimiser, network: Network) -> torch.optim.Optimizer:

@@ -47,6 +47,18 @@ def check_run_place(place: Path, *, resume: bool = False, force: bool = False) -
         )
 
 
+def keep_start(start: str | None, place: Path) -> None:
+    """Raise `ConfigError` if to replace `place` would take the run away that weights come from."""
+    if start is None:
+        return
+    if place.resolve() in (Path(start).resolve(), Path(start).resolve().parent):
+        raise ConfigError(
+            f"start: {start}",
+            f"is in the run directory '{place}', which is to be replaced",
+            "choose another place (--out)",
+        )
+
+
 @contextlib.contextmanager
 def claimed(place: Path | None, *, resume: bool = False, force: bool = False) -> Iterator[None]:
     """Hold `place` for one training as long as the block lasts; None holds nothing.

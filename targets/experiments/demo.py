@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,11 +14,11 @@ from compilers import compile_network
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import EPNeuroError
+from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Network
-from ep_neuro.report import LearningCurve
 from ep_neuro.training.config import TrainConfig, read_config
 from ep_neuro.training.loop import TrainResult, train
-from ep_neuro.training.metrics import CONFIG, truth_beside
+from ep_neuro.training.metrics import CONFIG, training_curve, truth_beside
 from ep_neuro.training.run_directory import MARKER
 from targets.experiments.comparison.compare import Choice, Compared, compare, default_choices
 from targets.experiments.comparison.report_page import comparison_page
@@ -49,22 +50,7 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
     log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
     trained = _train(config, out, progress)
     log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
-    choices = [Choice.parse(text) for text in default_choices(log)]
-    with progress("comparing") as advance:
-        done: list[Compared] = []
-
-        def count(one: Compared) -> None:
-            done.append(one)
-            advance(len(done), 1 + len(choices), f"{one.row.target} {one.row.code}")
-
-        rows = compare(
-            trained.model,
-            dataset.test,
-            choices,
-            schedule=config.evaluation,
-            learning=True,
-            on_row=count,
-        )
+    rows = _compared(trained.model, dataset, config, log, progress)
     log(f"learning with {STUCK:.0%} of the synapses stuck and {DEAD:.0%} of the neurons dead")
     recovery = learn_on_chip(trained.model.network, dataset, progress)
     log("\n".join(recovery.in_words()))
@@ -76,7 +62,10 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
         rows,
         ["make demo", f"ep-neuro train {RECIPE}", "ep-neuro compare runs/demo/model/best"],
         out,
-        learning=[training_curve(trained), recovery.curve],
+        learning=[
+            training_curve("Training by equilibrium propagation", trained.history),
+            recovery.curve,
+        ],
         truth=truth_beside(out / "model"),
         details={
             "Training": _in_words(trained),
@@ -106,6 +95,21 @@ def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
         return train(config, place, force=_made_before(place, config), monitor=monitor)
 
 
+def _compared(
+    model: Model, dataset: Dataset, config: TrainConfig, log: Log, progress: Bar
+) -> list[Compared]:
+    choices, count = [Choice.parse(text) for text in default_choices(log)], itertools.count(1)
+    with progress("comparing") as advance:
+        return compare(
+            model,
+            dataset.test,
+            choices,
+            schedule=config.evaluation,
+            learning=True,
+            on_row=lambda one: advance(next(count), 1 + len(choices), one.row.label),
+        )
+
+
 def _made_before(place: Path, config: TrainConfig) -> bool:
     """Whether a demo made the run at `place`: one of its configuration, which gives it again.
 
@@ -131,20 +135,6 @@ def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery
             Plan(samples=SAMPLES, batch=20, points=5),
             monitor=advance,
         )
-
-
-def training_curve(trained: TrainResult) -> LearningCurve:
-    """Accuracy and loss by epoch."""
-    history = trained.history
-    return LearningCurve(
-        title="Training by equilibrium propagation",
-        at=[r["epoch"] for r in history],
-        accuracy={
-            "training": [r["train_accuracy"] for r in history],
-            "validation": [r["val_accuracy"] for r in history],
-        },
-        loss={"training": [r["loss"] for r in history]},
-    )
 
 
 def _in_words(trained: TrainResult) -> str:

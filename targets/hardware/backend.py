@@ -155,9 +155,6 @@ def _find(module: str) -> bool:
 
 
 def _chips(target: str, options: Options) -> int | None:
-    unknown = sorted(set(options) - {"chips"})
-    if unknown:
-        raise ConfigError(f"target '{target}'", f"unknown option '{unknown[0]}'", "give chips only")
     chips: Any = options.get("chips")
     if chips is not None and (not isinstance(chips, int) or isinstance(chips, bool) or chips < 1):
         raise ConfigError(f"target '{target}', chips", f"is {chips!r}", "give a number from 1 on")

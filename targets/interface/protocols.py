@@ -13,6 +13,7 @@ from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
+from ep_neuro.results import CostEstimate
 
 if TYPE_CHECKING:
     from targets.interface.session import Session
@@ -107,6 +108,10 @@ class RunResult:
         """Class with the largest output after the free phase, (N,)."""
         return self.free.outputs.reshape(len(self.free.outputs), -1).argmax(1)
 
+    def accuracy(self, y: np.ndarray) -> float:
+        """Share of the samples that are answered as their labels `y` say, (N,)."""
+        return float((self.predictions == y).mean())
+
     @property
     def events_per_sample(self) -> float:
         """Messages of the free phase, all populations, mean over samples."""
@@ -145,35 +150,6 @@ class LearnResult:
     changed: float
     clipped: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class CostEstimate:
-    """An estimate, with where its constants come from.
-
-    Attributes
-    ----------
-    energy_joule : float
-        Energy of one inference (free phase).
-    seconds : float
-        Time of one inference on the modelled hardware.
-    source : str
-        Origin of the constants.
-    parts : mapping of str to float
-        `energy_joule` by what it is spent on, in joule; empty where that is not known.
-    memory_bytes : float
-        Weights and states that one inference reads and writes.
-    learning_joule : float, optional
-        Energy of one learning step, all phases and the change of every weight; None where the run
-        had no nudged phase, or the hardware does not change weights.
-    """
-
-    energy_joule: float
-    seconds: float
-    source: str
-    parts: Mapping[str, float] = field(default_factory=dict)
-    memory_bytes: float = 0.0
-    learning_joule: float | None = None
 
 
 @runtime_checkable

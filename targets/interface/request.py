@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Phase, Population, Source, Spiking
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
-from ep_neuro.errors import DataError, GraphError, TargetError
+from ep_neuro.errors import DataError, GraphError, TargetError, nearest
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,6 @@ def _probes(graph: Graph, names: Sequence[str]) -> tuple[Probe, ...]:
         names = (names,)
     for name in names:
         if name not in choices:
-            near = difflib.get_close_matches(name, choices, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(choices)}"
-            raise TargetError(f"probe '{name}'", "the graph has no such variable", remedy)
+            problem = "the graph has no such variable"
+            raise TargetError(f"probe '{name}'", problem, nearest(name, choices))
     return tuple(Probe(*name.split(".", 1)) for name in dict.fromkeys(names))

@@ -10,8 +10,6 @@ from sklearn.datasets import load_digits
 from ep_neuro.report import (
     Activity,
     Answers,
-    CostRow,
-    Departures,
     EncodingActivity,
     GradientTruth,
     LearningCurve,
@@ -21,6 +19,7 @@ from ep_neuro.report import (
     TargetRow,
     Tradeoff,
 )
+from ep_neuro.results import CostEstimate, LayerError
 
 POPULATIONS = {
     "input": (1, 8, 8),
@@ -46,7 +45,9 @@ def example_report(seed: int = 0) -> ReportData:
         rows=_rows(),
         sweeps=("steps",),
         costs=_costs(),
-        departures=[_departures(code, steps) for code, steps in CODES.items()],
+        departures=[
+            (row, _departures(row.steps)) for row in _rows() if row.target == "lava" and row.steps
+        ],
         settling=_settling(),
         activity=Activity([_activity(rng, c, t) for c, t in CODES.items()], images[7], "a seven"),
         tradeoffs=_tradeoffs(),
@@ -77,33 +78,32 @@ def _run() -> RunInfo:
 
 def _rows() -> list[TargetRow]:
     rows = [
-        TargetRow("torch", "rate", None, 0.9778, 1.0, ms_per_sample=1.83),
-        TargetRow("reference", "graded", None, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.41),
-        TargetRow("lava", "graded", None, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.86),
-        TargetRow("lava", "sigma-delta", None, 0.9750, 0.9944, 2124, 1.71e5, 4.1e-6, 3.5),
-        TargetRow("lava", "spike", None, 0.9722, 0.9917, 8230, 6.6e5, 1.6e-5, 1.7),
-        TargetRow("reference", "sigma-delta", 8, 0.9722, 0.9889, 2201, 1.77e5, 4.2e-6, 1.1),
+        TargetRow("torch", "rate", None, None, 0.9778, 1.0, ms_per_sample=1.83),
+        TargetRow("reference", "graded", None, 16, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.41),
+        TargetRow("lava", "graded", None, 16, 0.9778, 1.0, 17803, 1.43e6, 3.4e-5, 0.86),
+        TargetRow("lava", "sigma-delta", None, 64, 0.9750, 0.9944, 2124, 1.71e5, 4.1e-6, 3.5),
+        TargetRow("lava", "spike", None, 32, 0.9722, 0.9917, 8230, 6.6e5, 1.6e-5, 1.7),
+        TargetRow("reference", "sigma-delta", 8, 64, 0.9722, 0.9889, 2201, 1.77e5, 4.2e-6, 1.1),
     ]
     front = [False, True, True, True, False, False]
-    return [
-        replace(row, steps=CODES.get(row.code), pareto=on_front)
-        for row, on_front in zip(rows, front, strict=True)
-    ]
+    return [replace(row, pareto=on_front) for row, on_front in zip(rows, front, strict=True)]
 
 
-def _costs() -> list[CostRow]:
-    def cost(label: str, steps: int, synops: float, learning: float | None) -> CostRow:
+def _costs() -> list[tuple[TargetRow, CostEstimate]]:
+    def cost(synops: float, learning: float | None) -> CostEstimate:
         parts = {"messages": synops / 9, "hops": 0.0, "synaptic operations": synops}
-        return CostRow(label, steps, 10 * synops / 9, parts, 9e11 * synops, 400 * synops, learning)
+        energy, seconds, memory = 10 * synops / 9, 400 * synops, 9e11 * synops
+        return CostEstimate(energy, seconds, "invented", parts, memory, learning)
 
-    return [cost("lava graded", 16, 3e-5, 9e-5), cost("lava sigma-delta", 64, 4e-6, None)]
+    _, _, graded, sigma_delta, *_ = _rows()
+    return [(graded, cost(3e-5, 9e-5)), (sigma_delta, cost(4e-6, None))]
 
 
-def _departures(code: str, steps: int) -> Departures:
+def _departures(steps: int) -> list[LayerError]:
     step = np.arange(1, steps + 1)
     depths = {name: 1.0 + depth for depth, name in enumerate(POPULATIONS) if name != "input"}
     rms = {name: 0.2 * d * np.exp(-8 * step / steps) + 1e-3 * d for name, d in depths.items()}
-    return Departures(f"lava {code}", rms, {name: 5 * v for name, v in rms.items()}, "lava")
+    return [LayerError(name, v, 5 * v) for name, v in rms.items()]
 
 
 def _settling() -> list[SettlingCurve]:

@@ -11,15 +11,19 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
-from ep_neuro.report.plots.palette import LIGHT
+from ep_neuro.report.plots.palette import LIGHT, SeriesStyle
 
 WIDTH, HEIGHT = 3.75, 2.75
 """Inches of one panel: at its natural size it fits a screen of 360 CSS pixels."""
 
 _LEGEND_POINTS = 215
 """Width of the axes, about."""
+
+OUTLINED = {"markeredgecolor": LIGHT["paper"], "markeredgewidth": 0.6}
+"""Markers of points that may lie on each other."""
 
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
@@ -75,6 +79,14 @@ def panel(height: float = HEIGHT) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def draw_line(
+    axes: Axes, at: ArrayLike, values: ArrayLike, style: SeriesStyle, label: str, **how: Any
+) -> None:
+    """A series in its style; `how` are properties of the line that differ from it."""
+    styled = {"color": LIGHT[style.colour], "linestyle": style.dash, "marker": style.marker}
+    axes.plot(np.asarray(at), np.asarray(values), **{**styled, "label": label, **how})
+
+
 def log_ticks(axes: Axes, which: str, write: Callable[[float], str]) -> None:
     """Ticks of the logarithmic axis `which` ("x" or "y"), few and round, in words by `write`."""
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -83,12 +95,19 @@ def log_ticks(axes: Axes, which: str, write: Callable[[float], str]) -> None:
     subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(10, subs=subs, numticks=8))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axis.set_major_formatter(lambda value, _: write(value))
 
 
 def whole_numbers(axes: Axes) -> None:
     """Ticks at whole numbers of x only."""
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+
+
+def finish(axes: Axes, x: str, y: str) -> None:
+    """What both axes count, with units, and a legend."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    legend(axes)
 
 
 def legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:

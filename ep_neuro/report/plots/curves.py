@@ -10,15 +10,18 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ep_neuro.errors import ConfigError
 from ep_neuro.report.plots import formatting
 from ep_neuro.report.plots.axes import (
     HEIGHT,
+    OUTLINED,
     STYLE,
     WIDTH,
+    draw_line,
+    finish,
     legend,
     log_ticks,
     panel,
@@ -97,11 +100,9 @@ def plot_events(activity: EncodingActivity) -> Figure:
         axes.set_xlim(1, max(len(steps), 2))
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.compact(value)))
+    axes.yaxis.set_major_formatter(formatting.compact)
     whole_numbers(axes)
-    axes.set_xlabel("step")
-    axes.set_ylabel("events per step")
-    legend(axes)
+    finish(axes, "step", "events per step")
     return figure
 
 
@@ -112,24 +113,11 @@ def plot_tradeoff(series: Sequence[Tradeoff]) -> Figure:
     for one, style in zip(series, code_styles([s.code for s in series]), strict=True):
         events, accuracy = np.asarray(one.events), 100 * np.asarray(one.accuracy)
         kept = (events > 0) & np.isfinite(accuracy)
-        if not kept.any():
-            continue
-        colour = LIGHT[style.colour]
-        axes.plot(
-            events[kept],
-            accuracy[kept],
-            color=colour,
-            linestyle=style.dash,
-            marker=style.marker,
-            markeredgecolor=LIGHT["paper"],
-            markeredgewidth=0.6,
-            label=one.code,
-        )
+        if kept.any():
+            draw_line(axes, events[kept], accuracy[kept], style, one.code, **OUTLINED)
     axes.set_xscale("log")
     log_ticks(axes, "x", formatting.compact)
-    axes.set_xlabel("events per sample")
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, "events per sample", "accuracy (%)")
     return figure
 
 
@@ -187,28 +175,17 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
             shown = np.where(shown > 0, shown, np.nan).clip(1e-200, 1e200)
         if not np.isfinite(shown).any():
             continue
-        style = series_style(index)
-        axes.plot(
-            curve.start + np.arange(1, len(shown) + 1),
-            shown,
-            color=LIGHT[style.colour],
-            linestyle=style.dash,
-            marker=style.marker if len(shown) == 1 else "",
-            label=curve.phase,
-        )
+        style, sweeps = series_style(index), curve.start + np.arange(1, len(shown) + 1)
+        marker = style.marker if len(shown) == 1 else ""
+        draw_line(axes, sweeps, shown, style, curve.phase, marker=marker)
     if quantity == "residual":
         axes.set_yscale("log")
         log_ticks(axes, "y", formatting.power_of_ten)
     else:
-        axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: formatting.axis_number(value))
-        )
+        axes.yaxis.set_major_formatter(formatting.axis_number)
     whole_numbers(axes)
-    axes.set_xlabel("sweep")
-    axes.set_ylabel(
-        "residual (box heights)" if quantity == "residual" else "energy (dimensionless)"
-    )
-    legend(axes)
+    unit = "box heights" if quantity == "residual" else "dimensionless"
+    finish(axes, "sweep", f"{quantity} ({unit})")
 
 
 def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
@@ -218,18 +195,10 @@ def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
         style, shown = series_style(index), np.asarray(values, dtype=float)
         # What was measured now and then is a line from one point to the next.
         measured = np.isfinite(shown)
-        now_and_then = np.size(values) == 1 or not measured.all()
-        axes.plot(
-            np.asarray(curve.at)[measured],
-            scale * shown[measured],
-            color=LIGHT[style.colour],
-            linestyle=style.dash,
-            marker=style.marker if now_and_then else "",
-            label=name,
-        )
+        marker = style.marker if np.size(values) == 1 or not measured.all() else ""
+        at = np.asarray(curve.at)[measured]
+        draw_line(axes, at, scale * shown[measured], style, name, marker=marker)
     whole_numbers(axes)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.compact(value)))
-    axes.set_xlabel(curve.unit)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.axis_number(value)))
-    axes.set_ylabel("accuracy (%)" if quantity == "accuracy" else "loss")
-    legend(axes)
+    axes.xaxis.set_major_formatter(formatting.compact)
+    axes.yaxis.set_major_formatter(formatting.axis_number)
+    finish(axes, curve.unit, "accuracy (%)" if quantity == "accuracy" else "loss")

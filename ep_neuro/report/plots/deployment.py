@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from ep_neuro.report.plots import formatting
-from ep_neuro.report.plots.axes import HEIGHT, legend, log_ticks, panel, styled, whole_numbers
+from ep_neuro.report.plots.axes import (
+    HEIGHT,
+    OUTLINED,
+    draw_line,
+    finish,
+    log_ticks,
+    panel,
+    styled,
+    whole_numbers,
+)
 from ep_neuro.report.plots.palette import (
     LIGHT,
     SeriesStyle,
@@ -19,7 +28,8 @@ from ep_neuro.report.plots.palette import (
     series_style,
 )
 from ep_neuro.report.plots.records import Departures
-from ep_neuro.report.plots.tables import TargetRow, row_names
+from ep_neuro.report.plots.tables import row_names
+from ep_neuro.results import LayerError, TargetRow
 
 MOST_SERIES = 6
 """Series that colours and markers tell apart in one figure."""
@@ -53,18 +63,17 @@ def plot_sweep(rows: Sequence[TargetRow], axis: str) -> Figure:
     last = max(finite, default=0) + 1
     for (name, one), style in zip(drawn.items(), code_styles(list(drawn)), strict=True):
         at = [min(axis_value(row, axis), last) for row in one]
-        _line(axes, at, [row.accuracy for row in one], style, name)
+        _line(axes, at, one, style, name)
     _reference(axes, rows)
     values = sorted({min(axis_value(r, axis), last) for one in drawn.values() for r in one})
     if axis == "steps":
         axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(_thinned(values)))
     axes.xaxis.set_minor_locator(NullLocator())
-    written = FuncFormatter(lambda v, _: f"{v:g}" if axis == "steps" or v < last else "float")
-    axes.xaxis.set_major_formatter(written)
-    axes.set_xlabel("steps" if axis == "steps" else "bits of a weight")
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    axes.xaxis.set_major_formatter(
+        lambda v, _: f"{v:g}" if axis == "steps" or v < last else "float"
+    )
+    finish(axes, "steps" if axis == "steps" else "bits of a weight", "accuracy (%)")
     return figure
 
 
@@ -78,12 +87,12 @@ def plot_front(rows: Sequence[TargetRow], axis: str) -> Figure:
     drawn = series([row for row in rows if row.synops], axis)
     for (name, one), style in zip(drawn.items(), code_styles(list(drawn)), strict=True):
         one = sorted(one, key=lambda row: row.synops or 0.0)
-        _line(axes, [row.synops or 0.0 for row in one], [row.accuracy for row in one], style, name)
+        _line(axes, [row.synops or 0.0 for row in one], one, style, name)
     front = front_rows(rows)
     if front:
         axes.plot(
             [row.synops or 0.0 for row in front],
-            [100 * (row.accuracy or 0.0) for row in front],
+            _percent(front),
             color=LIGHT["ink"],
             linewidth=0.8,
             drawstyle="steps-post",
@@ -97,9 +106,7 @@ def plot_front(rows: Sequence[TargetRow], axis: str) -> Figure:
     _reference(axes, rows)
     axes.set_xscale("log")
     log_ticks(axes, "x", formatting.compact)
-    axes.set_xlabel("synaptic operations per sample")
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, "synaptic operations per sample", "accuracy (%)")
     return figure
 
 
@@ -108,79 +115,59 @@ def front_rows(rows: Sequence[TargetRow]) -> list[TargetRow]:
     return sorted((row for row in rows if row.pareto), key=lambda row: row.synops or 0.0)
 
 
-def families(departures: Sequence[Departures]) -> dict[str, list[Departures]]:
-    """Departures that share a figure: all if six styles tell them apart, else each family."""
-    if len(departures) <= MOST_SERIES:
-        return {"": list(departures)} if departures else {}
-    found: dict[str, list[Departures]] = {}
-    for one in departures:
-        found.setdefault(one.family, []).append(one)
+def named(departures: Departures) -> dict[str, Sequence[LayerError]]:
+    """The layers of each row, by the name of that row among the others."""
+    names = row_names([row for row, _ in departures], without="steps")
+    return {name: layers for name, (_, layers) in zip(names, departures, strict=True)}
+
+
+def families(departures: Departures) -> dict[str, dict[str, Sequence[LayerError]]]:
+    """Departures that share a figure: all if six styles tell them apart, else those of a code."""
+    few = len(departures) <= MOST_SERIES
+    found: dict[str, dict[str, Sequence[LayerError]]] = {}
+    for (row, _), (name, layers) in zip(departures, named(departures).items(), strict=True):
+        found.setdefault("" if few else row.label, {})[name] = layers
     return found
 
 
 @styled
-def plot_departure_by_population(departures: Sequence[Departures]) -> Figure:
-    """Relative departure (log) after the last step, by population in order of depth."""
+def plot_departure_by_population(departures: Mapping[str, Sequence[LayerError]]) -> Figure:
+    """Relative departure (log) after the last step, by population, a line for each name."""
     figure, axes = panel(HEIGHT + 0.35)
-    styles = code_styles([one.label for one in departures])
-    for one, style in zip(departures, styles, strict=True):
-        ends = [_last(values) for values in one.rms.values()]
-        colour = LIGHT[style.colour]
-        axes.plot(
-            np.arange(len(ends)),
-            ends,
-            color=colour,
-            linestyle=style.dash,
-            marker=style.marker,
-            label=one.label,
-        )
-    names = list(departures[0].rms) if departures else []
+    names: list[str] = []
+    styles = code_styles(list(departures))
+    for (label, layers), style in zip(departures.items(), styles, strict=True):
+        names = names or [one.population for one in layers]
+        ends = [_positive(one.rms)[-1] for one in layers]
+        draw_line(axes, np.arange(len(ends)), ends, style, label)
     axes.set_xticks(np.arange(len(names)), names, rotation=45 if len(names) > 6 else 0)
-    _departure_axis(axes)
-    axes.set_xlabel("population")
-    legend(axes)
+    _finish_departures(axes, "population")
     return figure
 
 
 @styled
-def plot_departure_by_step(one: Departures) -> Figure:
+def plot_departure_by_step(layers: Sequence[LayerError]) -> Figure:
     """Relative departure (log) after each step, a line a population, shaded by depth."""
     figure, axes = panel(HEIGHT + 0.35)
-    for index, (name, values) in enumerate(one.rms.items()):
-        shown = _positive(values)
-        colour = LIGHT[depth_colour(index, len(one.rms))]
-        axes.plot(
-            np.arange(1, len(shown) + 1),
-            shown,
-            color=colour,
-            linestyle=series_style(index).dash,
-            marker="o" if len(shown) == 1 else "",
-            label=name,
+    for index, one in enumerate(layers):
+        shown = _positive(one.rms)
+        style = series_style(index)._replace(
+            colour=depth_colour(index, len(layers)), marker="o" if len(shown) == 1 else ""
         )
-    _departure_axis(axes)
+        draw_line(axes, np.arange(1, len(shown) + 1), shown, style, one.population)
     whole_numbers(axes)
-    axes.set_xlabel("step")
-    legend(axes)
+    _finish_departures(axes, "step")
     return figure
 
 
 def _line(
-    axes: Axes,
-    at: Sequence[float],
-    accuracy: Sequence[float | None],
-    style: SeriesStyle,
-    name: str,
+    axes: Axes, at: Sequence[float], rows: Sequence[TargetRow], style: SeriesStyle, name: str
 ) -> None:
-    axes.plot(
-        at,
-        [np.nan if share is None else 100 * share for share in accuracy],
-        color=LIGHT[style.colour],
-        linestyle=style.dash,
-        marker=style.marker,
-        markeredgecolor=LIGHT["paper"],
-        markeredgewidth=0.6,
-        label=name,
-    )
+    draw_line(axes, at, _percent(rows), style, name, **OUTLINED)
+
+
+def _percent(rows: Sequence[TargetRow]) -> list[float]:
+    return [100 * (row.accuracy or 0.0) for row in rows]
 
 
 def _reference(axes: Axes, rows: Sequence[TargetRow]) -> None:
@@ -193,21 +180,15 @@ def _reference(axes: Axes, rows: Sequence[TargetRow]) -> None:
             )
 
 
-def _departure_axis(axes: Axes) -> None:
+def _finish_departures(axes: Axes, x: str) -> None:
     axes.set_yscale("log")
     log_ticks(axes, "y", formatting.power_of_ten)
-    axes.set_ylabel("relative departure (rms)")
+    finish(axes, x, "relative departure (rms)")
 
 
-def _positive(values: object) -> np.ndarray:
+def _positive(values: np.ndarray) -> np.ndarray:
     # A log axis has no place for zero: states that are exactly right leave a gap.
-    array = np.asarray(values, dtype=float)
-    return np.where(np.isfinite(array) & (array > 0), array, np.nan)
-
-
-def _last(values: object) -> float:
-    shown = _positive(values)
-    return float(shown[-1]) if len(shown) else float("nan")
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
 def _thinned(values: Sequence[float]) -> list[float]:

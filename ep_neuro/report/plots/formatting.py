@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 
-from ep_neuro.report.plots.records import Departures, LearningCurve, SettlingCurve, Tradeoff
-from ep_neuro.report.plots.tables import TargetRow
+from ep_neuro.report.plots.records import LearningCurve, SettlingCurve, Tradeoff
+from ep_neuro.results import LayerError, TargetRow
 
 NO_BREAK = "\u202f"
 """Narrow no-break space, between a number and its unit."""
@@ -17,7 +18,6 @@ NO_BREAK = "\u202f"
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_PREFIXES = {0: "", -3: "m", -6: "µ", -9: "n", -12: "p", -15: "f"}
 
 
 def is_missing(value: float | None) -> bool:
@@ -50,12 +50,19 @@ def significant(value: float | None) -> str:
 
 
 def joules(value: float | None) -> str:
-    """An energy with the prefix that leaves one to three digits before the point."""
+    """An energy, three digits with the prefix that fits."""
+    return _prefixed(value, "J")
+
+
+def memory(value: float | None) -> str:
+    """Bytes, three digits with the decimal prefix that fits."""
+    return _prefixed(value, "B")
+
+
+def _prefixed(value: float | None, unit: str) -> str:
     if value is None or is_missing(value):
         return MISSING
-    exponent = 0 if value <= 0 else 3 * math.floor(math.log10(float(f"{value:.2e}")) / 3)
-    exponent = min(max(exponent, min(_PREFIXES)), 0)
-    return f"{value / 10.0**exponent:.3g}{NO_BREAK}{_PREFIXES[exponent]}J"
+    return str(EngFormatter(unit, sep=NO_BREAK)(float(f"{value:.3g}")))
 
 
 def points(value: float) -> str:
@@ -84,16 +91,13 @@ def power_of_ten(value: float) -> str:
     return raised if mantissa == "1" else f"{mantissa}·{raised}"
 
 
-def compact(value: float) -> str:
-    """A count for an axis: 500, 2 k, 1.5 M."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:g}{NO_BREAK}{unit}"
-    return f"{value:g}"
+def compact(value: float, _: object = None) -> str:
+    """A count at the tick of an axis: 500, 2 k, 1.5 M."""
+    return str(EngFormatter(sep=NO_BREAK)(value)) if abs(value) >= 1e3 else f"{value:g}"
 
 
-def axis_number(value: float) -> str:
-    """A number for a linear axis, with all the digits that neighbouring ticks differ in."""
+def axis_number(value: float, _: object = None) -> str:
+    """A number at the tick of a linear axis, with all the digits that its neighbours differ in."""
     if abs(value) >= 1e6:
         return power_of_ten(value)
     return f"{value:.6g}".replace("-", MINUS)
@@ -144,21 +148,6 @@ def describe_learning(curve: LearningCurve, quantity: str) -> list[str]:
     return [f"{name}: {write(e[0])} to {write(e[1])} {seen}" for name, e in ends.items()]
 
 
-def memory(value: float | None) -> str:
-    """Bytes with the decimal prefix that leaves one to three digits before the point."""
-    if value is None or is_missing(value):
-        return MISSING
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= limit:
-            return f"{value / limit:.3g}{NO_BREAK}{unit}"
-    return f"{value:.3g}{NO_BREAK}B"
-
-
-def milliseconds(value: float | None) -> str:
-    """Seconds, written in milliseconds."""
-    return significant(None if value is None else 1e3 * value)
-
-
 def describe_sweep(series: Mapping[str, Sequence[TargetRow]], axis: str) -> list[str]:
     """First and last accuracy of each series along `axis`, and how far."""
     lines = []
@@ -177,15 +166,14 @@ def describe_front(rows: Sequence[TargetRow], names: Sequence[str]) -> list[str]
     ]
 
 
-def describe_departures(departures: Sequence[Departures]) -> list[str]:
+def describe_departures(departures: Mapping[str, Sequence[LayerError]]) -> list[str]:
     """Where each deployment departs most after its last step."""
     lines = []
-    for one in departures:
-        ends = {name: np.asarray(rms)[-1] for name, rms in one.rms.items() if np.size(rms)}
-        kept = {name: end for name, end in ends.items() if math.isfinite(end)}
-        if kept:
-            most = max(kept, key=lambda name: float(kept[name]))
-            lines.append(f"{one.label}: most in {most}, {significant(float(kept[most]))}")
+    for name, layers in departures.items():
+        known = [one for one in layers if math.isfinite(one.rms[-1])]
+        if known:
+            most = max(known, key=lambda one: float(one.rms[-1]))
+            lines.append(f"{name}: most in {most.population}, {significant(float(most.rms[-1]))}")
     return lines
 
 

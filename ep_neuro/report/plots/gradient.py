@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ep_neuro.report.plots import formatting
-from ep_neuro.report.plots.axes import legend, log_ticks, panel, styled, whole_numbers
+from ep_neuro.report.plots.axes import draw_line, finish, log_ticks, panel, styled, whole_numbers
 from ep_neuro.report.plots.palette import LIGHT, series_style
 from ep_neuro.report.plots.records import GradientTruth
 
@@ -30,25 +30,15 @@ def draw_truth(axes: Axes, truth: GradientTruth) -> None:
     """Draw `truth` into `axes`: the distance from 1 on a log axis, 1 at the top."""
     curves = {"gradient": truth.cosine, "worst weight": truth.worst}
     for index, (name, values) in enumerate(curves.items()):
-        style = series_style(index)
-        axes.plot(
-            np.asarray(truth.at),
-            (1 - np.asarray(values)).clip(NEAREST),
-            color=LIGHT[style.colour],
-            linestyle=style.dash,
-            marker=style.marker,
-            markersize=3.0,
-            label=name,
-        )
+        distance = (1 - np.asarray(values)).clip(NEAREST)
+        draw_line(axes, truth.at, distance, series_style(index), name, markersize=3.0)
     if truth.asked is not None:
         axes.axhline(1 - truth.asked, color=LIGHT["muted"], linewidth=0.8, label="asked")
     axes.set_yscale("log")
     log_ticks(axes, "y", lambda value: formatting.axis_number(1 - value))
     axes.invert_yaxis()
     whole_numbers(axes)
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("cosine to the exact gradient")
-    legend(axes)
+    finish(axes, "epochs", "cosine to the exact gradient")
 
 
 def describe_truth(truth: GradientTruth) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ep_neuro.errors import DataError
-from ep_neuro.report.plots.tables import CostRow, TargetRow, check_fraction
+from ep_neuro.results import CostEstimate, LayerError, TargetRow, check_fraction
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SettlingCurve:
 
     def __post_init__(self) -> None:
         for name in ("residual", "energy"):
-            _keep_curve(self, f"settling '{self.phase}'", name)
+            _keep(self, f"settling '{self.phase}'", name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,8 @@ class EncodingActivity:
 
     def __post_init__(self) -> None:
         subject = f"activity '{self.code}'"
-        events = {k: _curve(f"{subject} events '{k}'", v) for k, v in self.events.items()}
+        _keep(self, subject, "events")
         rasters = {k: np.asarray(v) for k, v in self.messages.items()}
-        _check_equal(f"{subject} events", {k: len(v) for k, v in events.items()})
         for name, raster in rasters.items():
             if raster.ndim < 2:
                 raise DataError(
@@ -105,8 +104,7 @@ class EncodingActivity:
                     "give (steps, *population shape)",
                 )
         rasters = {k: r.reshape(len(r), -1) for k, r in rasters.items()}
-        _check_equal(f"{subject} messages", {k: len(r) for k, r in rasters.items()})
-        object.__setattr__(self, "events", events)
+        _check_equal(f"{subject} messages", [(k, len(r)) for k, r in rasters.items()])
         object.__setattr__(self, "messages", rasters)
 
     @property
@@ -153,9 +151,8 @@ class Tradeoff:
 
     def __post_init__(self) -> None:
         subject = f"trade-off '{self.code}'"
-        curves = {n: _keep_curve(self, subject, n) for n in ("steps", "events", "accuracy")}
-        _check_equal(subject, {n: len(c) for n, c in curves.items()})
-        check_fraction(subject, "accuracy", np.max(curves["accuracy"], initial=0.0))
+        _keep(self, subject, "steps", "events", "accuracy")
+        check_fraction(subject, "accuracy", np.max(np.asarray(self.accuracy), initial=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +184,8 @@ class Answers:
         object.__setattr__(self, "answers", arrays)
         if len(images):
             _image("answers image", images[0])
-        lengths = {"images": len(images), "labels": len(np.asarray(self.labels))}
-        _check_equal("answers", lengths | {k: len(v) for k, v in arrays.items()})
+        parts = {"images": images, "labels": np.asarray(self.labels), **arrays}
+        _check_equal("answers", [(k, len(v)) for k, v in parts.items()])
 
     @property
     def disagreements(self) -> np.ndarray:
@@ -227,13 +224,7 @@ class LearningCurve:
 
     def __post_init__(self) -> None:
         subject = f"learning curve '{self.title}'"
-        at = _keep_curve(self, subject, "at")
-        for kind in ("accuracy", "loss"):
-            curves = {
-                k: _curve(f"{subject} {kind} '{k}'", v) for k, v in getattr(self, kind).items()
-            }
-            _check_equal(subject, {self.unit: len(at)} | {k: len(v) for k, v in curves.items()})
-            object.__setattr__(self, kind, curves)
+        _keep(self, subject, "at", "accuracy", "loss")
         for name, values in self.accuracy.items():
             check_fraction(subject, name, np.max(np.asarray(values), initial=0.0))
 
@@ -264,59 +255,31 @@ class GradientTruth:
 
     def __post_init__(self) -> None:
         names = ("at", "cosine", "worst", "free", "nudged")
-        curves = {name: _keep_curve(self, "gradient truth", name) for name in names}
-        _check_equal("gradient truth", {name: len(curve) for name, curve in curves.items()})
+        _keep(self, "gradient truth", *names)
         for name in names[1:]:
-            if not np.isfinite(curves[name]).any():
+            if not np.isfinite(getattr(self, name)).any():
                 raise DataError(
                     f"gradient truth {name}", "has no value", "give one epoch that measured it"
                 )
 
 
-@dataclass(frozen=True, eq=False)
-class Departures:
-    """How far deployed states are from the equilibrium in floating point, after each step.
-
-    Attributes
-    ----------
-    label, family : str
-        What was deployed, and what it shares a figure with.
-    rms : mapping of ndarray, (T,)
-        Root mean square of the difference relative to that of the equilibrium, by population;
-        NaN where the equilibrium is all zero.
-    worst : mapping of ndarray, (T,)
-        Largest difference of any neuron in any sample, in box heights, by population.
-    """
-
-    label: str
-    rms: Mapping[str, ArrayLike]
-    worst: Mapping[str, ArrayLike]
-    family: str = ""
-
-    def __post_init__(self) -> None:
-        subject = f"departures '{self.label}'"
-        lengths: dict[str, int] = {}
-        for kind in ("rms", "worst"):
-            curves = {
-                k: _curve(f"{subject} {kind} '{k}'", v) for k, v in getattr(self, kind).items()
-            }
-            lengths |= {f"{kind} {k}": len(v) for k, v in curves.items()}
-            object.__setattr__(self, kind, curves)
-        _check_equal(subject, lengths)
+Departures = Sequence[tuple[TargetRow, Sequence[LayerError]]]
+"""How far each population of a run is from equilibrium, in order of depth."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
     """Everything a page can show; a part that is empty leaves its section out.
 
-    `sweeps` names the columns of `rows` that were swept: ``steps``, ``bits``.
+    `sweeps` names the columns of `rows` that were swept: ``steps``, ``bits``; `costs` is what
+    the run of a row is estimated to cost.
     """
 
     run: RunInfo
     rows: Sequence[TargetRow] = ()
     sweeps: Sequence[str] = ()
-    costs: Sequence[CostRow] = ()
-    departures: Sequence[Departures] = ()
+    costs: Sequence[tuple[TargetRow, CostEstimate]] = ()
+    departures: Departures = ()
     settling: Sequence[SettlingCurve] = ()
     activity: Activity | None = None
     tradeoffs: Sequence[Tradeoff] = ()
@@ -333,10 +296,19 @@ def _curve(subject: str, values: ArrayLike) -> np.ndarray:
     return array
 
 
-def _keep_curve(record: Any, subject: str, name: str) -> np.ndarray:
-    array = _curve(f"{subject} {name}", getattr(record, name))
-    object.__setattr__(record, name, array)
-    return array
+def _keep(record: Any, subject: str, *names: str) -> None:
+    """Keep fields of `record` as arrays: curves, or mappings of curves, all of one length."""
+    lengths = []
+    for name in names:
+        given = getattr(record, name)
+        if isinstance(given, Mapping):
+            kept: Any = {k: _curve(f"{subject} {name} '{k}'", v) for k, v in given.items()}
+            lengths += [(k, len(curve)) for k, curve in kept.items()]
+        else:
+            kept = _curve(f"{subject} {name}", given)
+            lengths.append((name, len(kept)))
+        object.__setattr__(record, name, kept)
+    _check_equal(subject, lengths)
 
 
 def _image(subject: str, values: ArrayLike) -> np.ndarray:
@@ -348,7 +320,7 @@ def _image(subject: str, values: ArrayLike) -> np.ndarray:
     return array
 
 
-def _check_equal(subject: str, lengths: Mapping[str, int]) -> None:
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+def _check_equal(subject: str, lengths: Sequence[tuple[str, int]]) -> None:
+    if len({length for _, length in lengths}) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths)
         raise DataError(subject, f"lengths differ ({told})", "give one value for each point")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,11 @@ from ep_neuro.errors import ConfigError, DataError
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
+from ep_neuro.results import CostEstimate, LayerError, TargetRow
 from ep_neuro.training.loop import Evaluation, evaluate
-from targets.experiments.comparison.layer_errors import (
-    Equilibrium,
-    LayerError,
-    departures,
-    equilibrium,
-)
+from targets.experiments.comparison.layer_errors import Equilibrium, departures, equilibrium
 from targets.experiments.comparison.sweep import FLOAT, Sweep, front
-from targets.interface.protocols import CostEstimate, Feature, RunResult
+from targets.interface.protocols import Feature, RunResult
 from targets.interface.session import Session
 
 DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
@@ -78,34 +74,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the comparison; fields as in the command line's contract.
-
-    ``events`` and ``synops`` are means a sample over the free phase, ``energy_joule`` is an
-    estimate on nominal hardware, ``ms_per_sample`` the wall time of the simulation, with the start
-    of the target in its first run, the longest of a sweep; ``agreement`` is the share of samples
-    answered as the torch network answers them. ``steps`` are those of the free phase; ``pareto``
-    marks the rows that no other one beats in accuracy and ``synops`` both.
-    """
-
-    target: str
-    code: str
-    bits: int | None
-    steps: int | None
-    accuracy: float
-    agreement: float
-    events: float | None
-    synops: float | None
-    energy_joule: float | None
-    ms_per_sample: float
-    pareto: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Compared:
     """A row, and the run behind it (None for torch).
 
@@ -113,7 +81,7 @@ class Compared:
     for; ``departures`` are there with ``layerwise``, by population in order of depth.
     """
 
-    row: Row
+    row: TargetRow
     predictions: np.ndarray
     program: Program | None = None
     result: RunResult | None = None
@@ -136,7 +104,7 @@ class Compared:
 def fit(split: Split, graph: Graph) -> Split:
     """`split` in the input shape of `graph`; `DataError` if it cannot be."""
     (source,) = graph.sources
-    has = split.x.shape[1:]
+    has = split.pixels.shape[1:]
     last = channels_last(has, source.shape)
     if int(np.prod(has)) != source.size or last:
         raise DataError(
@@ -149,7 +117,7 @@ def fit(split: Split, graph: Graph) -> Split:
         problem = f"labels up to {split.y.max()}, and the program has {classes} outputs"
         remedy = "count the classes from 0, or choose the data that the network was made for"
         raise DataError(f"data for '{graph.name}'", problem, remedy)
-    return Split(split.x.reshape(-1, *source.shape), split.y)
+    return Split(split.pixels.reshape(-1, *source.shape), split.y)
 
 
 def rate(network: Network, split: Split, schedule: Schedule) -> Compared:
@@ -157,7 +125,7 @@ def rate(network: Network, split: Split, schedule: Schedule) -> Compared:
     started = time.perf_counter()
     found: Evaluation = evaluate(network, split, schedule)
     spent = (time.perf_counter() - started) * 1e3 / len(split)
-    row = Row("torch", "rate", None, None, found.accuracy, 1.0, None, None, None, spent)
+    row = TargetRow("torch", "rate", accuracy=found.accuracy, agreement=1.0, ms_per_sample=spent)
     return Compared(row, found.outputs.argmax(1))
 
 
@@ -171,12 +139,12 @@ def measure(
     """Run `program` in `session` on a fitting `split`; compare its answers with `expected`."""
     result = session.settle(split.x, steps=steps)
     cost = targets.get(program.target).estimate(program, result)
-    row = Row(
+    row = TargetRow(
         target=program.target,
         code=program.graph.encoding,
         bits=weight_bits(program),
         steps=program.graph.phases[0].steps if steps is None else steps,
-        accuracy=float((result.predictions == split.y).mean()),
+        accuracy=result.accuracy(split.y),
         agreement=float((result.predictions == expected).mean()),
         events=result.events_per_sample,
         synops=result.synops_per_sample,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from compilers.ir.graph import Graph, Population, Spiking
 from ep_neuro.data.datasets import Split
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
+from ep_neuro.results import LayerError
 from targets.interface.session import Session
 
 MOST_SAMPLES = 64
@@ -21,40 +21,6 @@ MOST_SAMPLES = 64
 
 PROBE_BYTES = 64 << 20
 """Memory that the recorded states of all steps may take."""
-
-
-@dataclass(frozen=True, eq=False)
-class LayerError:
-    """Distance of one population from its equilibrium, after each step.
-
-    Attributes
-    ----------
-    population : str
-        Its name.
-    rms : ndarray, (T,)
-        Root mean square of the difference over samples and neurons, relative to that of the
-        equilibrium; NaN where the equilibrium is all zero.
-    worst : ndarray, (T,)
-        Largest difference of any neuron in any sample, in box heights (real units without a box).
-    """
-
-    population: str
-    rms: np.ndarray
-    worst: np.ndarray
-
-    def until(self, steps: int) -> LayerError:
-        """The same after the first `steps` steps."""
-        return LayerError(self.population, self.rms[:steps], self.worst[:steps])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: where it ended, and every step."""
-        return {
-            "population": self.population,
-            "relative_rms": float(self.rms[-1]),
-            "worst": float(self.worst[-1]),
-            "relative_rms_by_step": self.rms.tolist(),
-            "worst_by_step": self.worst.tolist(),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +70,18 @@ def departures(
 
     A spiking population shows the rate that would be read if the run ended there.
     """
-    probes = {p.name: f"{p.name}.{_shown_by(p)}" for p in graph.neurons}
-    found = session.settle(x[: known.count], probes=list(probes.values())).free.probes
+    probes = [probe_of(p) for p in graph.neurons]
+    found = session.settle(x[: known.count], probes=probes).free.probes
     return tuple(
-        _departure(p, shown_states(p, found[probes[p.name]]), known.states[p.name])
+        _departure(p, shown_states(p, found[probe_of(p)]), known.states[p.name])
         for p in graph.neurons
     )
+
+
+def probe_of(population: Population) -> str:
+    """The probe from which `shown_states` reads `population`."""
+    spiking = isinstance(population.dynamics, Spiking)
+    return f"{population.name}.{'message' if spiking else 'z'}"
 
 
 def shown_states(population: Population, probed: np.ndarray) -> np.ndarray:
@@ -128,10 +100,6 @@ def _rates(spikes: np.ndarray) -> np.ndarray:
     t = np.arange(1, len(spikes) + 1)
     counted = (t - t // 2).reshape(-1, *[1] * (spikes.ndim - 1))
     return (sums[t] - sums[t // 2]) / counted
-
-
-def _shown_by(population: Population) -> str:
-    return "message" if isinstance(population.dynamics, Spiking) else "z"
 
 
 def _departure(population: Population, shown: np.ndarray, settled: np.ndarray) -> LayerError:

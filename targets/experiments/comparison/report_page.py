@@ -12,25 +12,20 @@ import numpy as np
 import torch
 
 import targets
-from compilers.ir.graph import Spiking
-from compilers.program import Program
 from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Landscape, Network
-from ep_neuro.network.settling import Schedule, SettleResult, settle
+from ep_neuro.network.settling import Schedule, settle
 from ep_neuro.report import (
     Activity,
     Answers,
-    CostRow,
-    Departures,
     EncodingActivity,
     GradientTruth,
     LearningCurve,
     ReportData,
     RunInfo,
     SettlingCurve,
-    TargetRow,
     Tradeoff,
     plot_departure_by_population,
     plot_front,
@@ -39,8 +34,8 @@ from ep_neuro.report import (
     write_report,
 )
 from ep_neuro.report.plots.deployment import families
-from ep_neuro.report.plots.tables import row_names
 from targets.experiments.comparison.compare import Compared, fit, on_reference
+from targets.experiments.comparison.layer_errors import probe_of, shown_states
 
 REPORT = "report.html"
 PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
@@ -48,7 +43,7 @@ TRADEOFF_STEPS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of steps at which the trade-off is read, as far as a program goes."""
 
 TRADEOFF_SAMPLES = 1000
-"""Most samples of the trade-off: it settles them anew for each number of steps."""
+"""Most samples of the trade-off, whose outputs of all steps are kept."""
 
 
 def comparison_page(
@@ -70,13 +65,16 @@ def comparison_page(
     as SVG.
     """
     runs = finest(compared, lambda c: c.row.code)
-    rows = target_rows(compared)
+    longest = finest(
+        [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
+    )
     page = ReportData(
         run=run_info(model, split, data, compared, commands, details or {}),
-        rows=rows,
+        rows=[c.row for c in compared],
         sweeps=sweeps,
-        costs=cost_rows(compared),
-        departures=departure_curves(compared),
+        costs=[(c.row, c.cost) for c in compared if c.cost is not None],
+        # Shorter runs of a program are the beginning of the longest.
+        departures=[(c.row, c.departures) for c in longest],
         settling=settling_curves(model.network, split),
         activity=activity(runs, split, compared[0].predictions),
         # A sweep over steps is this trade-off, for every row and on its own target.
@@ -102,11 +100,6 @@ def save_figures(page: ReportData, out: Path) -> None:
         save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
 
 
-def target_rows(compared: Sequence[Compared]) -> list[TargetRow]:
-    """Rows as the report draws them."""
-    return [TargetRow.from_mapping(c.row.to_dict()) for c in compared]
-
-
 def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
     """Of each `kind` the run of most steps, then of most bits, then the last; in order of kinds."""
     chosen: dict[Hashable, tuple[tuple[float, float], Compared]] = {}
@@ -117,41 +110,6 @@ def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -
             if before is None or rank >= before[0]:
                 chosen[kind(c)] = (rank, c)
     return [c for _, c in chosen.values()]
-
-
-def cost_rows(compared: Sequence[Compared]) -> list[CostRow]:
-    """What each run is estimated to cost."""
-    names = row_names(target_rows(compared), without="steps")
-    return [
-        CostRow(
-            label=name,
-            steps=c.row.steps,
-            energy_joule=c.cost.energy_joule,
-            parts=c.cost.parts,
-            memory_bytes=c.cost.memory_bytes,
-            seconds=c.cost.seconds,
-            learning_joule=c.cost.learning_joule,
-        )
-        for c, name in zip(compared, names, strict=True)
-        if c.cost is not None
-    ]
-
-
-def departure_curves(compared: Sequence[Compared]) -> list[Departures]:
-    """Departures of the longest run of each target, encoding and width; shorter ones begin it."""
-    longest = finest(
-        [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
-    )
-    names = row_names(target_rows(longest), without="steps")
-    return [
-        Departures(
-            name,
-            rms={d.population: d.rms for d in c.departures},
-            worst={d.population: d.worst for d in c.departures},
-            family=f"{c.row.target} {c.row.code}",
-        )
-        for c, name in zip(longest, names, strict=True)
-    ]
 
 
 def run_info(
@@ -184,23 +142,19 @@ def run_info(
 
 def settling_curves(network: Network, split: Split, samples: int = 64) -> list[SettlingCurve]:
     """Residual and energy by sweep of a free phase and of both nudged phases after it."""
-    x = torch.from_numpy(split.x[:samples])
-    spec = network.spec
-    y = one_hot(torch.from_numpy(split.y[:samples]), spec.target_shape, torch.float32)
+    some = split.head(samples)
+    x, shape = torch.from_numpy(some.x), network.spec.target_shape
+    y = one_hot(torch.from_numpy(some.y), shape, torch.float32)
     schedule = Schedule(sweeps=60, tolerance=1e-4)
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
-        curves = [_curve("free", free, 0)]
+        curves = [SettlingCurve("free", free.residuals, free.energies)]
         for name, beta in (("nudged +", 0.2), ("nudged −", -0.2)):
             nudge = Nudge(beta, y, network.cost)
-            nudged = settle(landscape, schedule, free.state, nudge, record=True)
-            curves.append(_curve(name, nudged, free.sweeps))
+            found = settle(landscape, schedule, free.state, nudge, record=True)
+            curves.append(SettlingCurve(name, found.residuals, found.energies, free.sweeps))
     return curves
-
-
-def _curve(name: str, result: SettleResult, start: int) -> SettlingCurve:
-    return SettlingCurve(name, result.residuals, result.energies, start)
 
 
 def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Activity | None:
@@ -213,7 +167,7 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
         assert c.program is not None
         assert c.result is not None
         graph = c.program.graph
-        one = fit(Split(split.x[shown : shown + 1], split.y[shown : shown + 1]), graph)
+        one = fit(Split(split.pixels[shown : shown + 1], split.y[shown : shown + 1]), graph)
         probes = [f"{p.name}.message" for p in graph.neurons]
         with targets.open(on_reference(c.program)) as session:
             messages = session.settle(one.x, probes=probes).free.probes
@@ -221,42 +175,33 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
         shapes = {p: np.asarray(m)[:, 0] for p, m in messages.items()}
         rasters = {key.partition(".")[0]: m for key, m in shapes.items()}
         encodings.append(EncodingActivity(c.row.code, events, rasters))
-    image = split.x[shown] if split.x.ndim == 4 else None
+    image = split.x[shown] if split.pixels.ndim == 4 else None
     return Activity(encodings, image, f"class {split.y[shown]}")
 
 
 def tradeoff(run: Compared, split: Split) -> Tradeoff:
     """Accuracy and events of one encoding, read after growing numbers of steps.
 
-    Each point is a run of its own: a spike rate is read over the last half of *its* steps. Of a
-    larger split, the first `TRADEOFF_SAMPLES` are settled.
+    A shorter run is the beginning of a longer one, but that a spike rate is read over the last half
+    of *its* steps. Of a larger split, the first `TRADEOFF_SAMPLES` are settled.
     """
     assert run.program is not None
     split = split.head(TRADEOFF_SAMPLES)
     program = on_reference(run.program)
-    last = _steps(program)
-    steps = [t for t in TRADEOFF_STEPS if t < last] + [last]
-    fitted = fit(split, program.graph)
-    found = []
+    output = program.graph.population(program.graph.output)
     with targets.open(program) as session:
-        if any(isinstance(p.dynamics, Spiking) for p in program.graph.neurons):
-            found = [session.settle(fitted.x, steps=t) for t in steps]
-            events = [r.events_per_sample for r in found]
-            accuracy = [float((r.predictions == split.y).mean()) for r in found]
-        else:
-            output = program.graph.output
-            result = session.settle(fitted.x, probes=[f"{output}.z"])
-            states = np.asarray(result.free.probes[f"{output}.z"])
-            states = states.reshape(*states.shape[:2], -1)
-            sent = np.sum([e.mean(1) for e in result.free.events.values()], axis=0)
-            events = [float(np.sum(sent[:t])) for t in steps]
-            accuracy = [float((states[t - 1].argmax(1) == split.y).mean()) for t in steps]
-    return Tradeoff(run.row.code, steps, events, accuracy, len(split.y))
+        x, probe = fit(split, program.graph).x, probe_of(output)
+        free = session.settle(x, probes=[probe]).free
+    states = shown_states(output, free.probes[probe])
+    right = states.reshape(*states.shape[:2], -1).argmax(2) == split.y
+    sent = np.cumsum(np.sum([e.mean(1) for e in free.events.values()], axis=0))
+    steps = np.array([*(t for t in TRADEOFF_STEPS if t < len(states)), len(states)])
+    return Tradeoff(run.row.code, steps, sent[steps - 1], right[steps - 1].mean(1), len(split.y))
 
 
 def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
     """What each row answered, sample by sample."""
-    if split.x.ndim != 4 or split.x.shape[1] not in (1, 3):
+    if split.pixels.ndim != 4 or split.pixels.shape[1] not in (1, 3):
         return None
     shown = [compared[0], *finest(compared, lambda c: (c.row.target, c.row.code))]
     given = {f"{c.row.target} {c.row.code}": c.predictions for c in shown}
@@ -267,10 +212,6 @@ def energy_notes(compared: Sequence[Compared]) -> list[str]:
     """Where the energy estimates come from."""
     sources = [c.cost.source for c in compared if c.cost is not None]
     return [f"Energy is an estimate from counted events. {s}" for s in dict.fromkeys(sources)]
-
-
-def _steps(program: Program) -> int:
-    return program.graph.phases[0].steps
 
 
 def _versions() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from compilers.ir.graph import Graded, Graph, Population, SigmaDelta
 from ep_neuro.data.datasets import Split
 from ep_neuro.errors import DataError
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.atomic import write_file
 from targets.interface.session import Session
 
 TRACE_SAMPLES = 4
@@ -67,13 +67,7 @@ def write_trace(
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, buffer.getvalue())
-    except OSError as error:
-        problem = f"cannot be written ({error.strerror})"
-        raise DataError(f"trace {path}", problem, "choose another place") from error
+    write_file(path, buffer.getvalue(), DataError, f"trace {path}")
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

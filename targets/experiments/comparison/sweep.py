@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ep_neuro.errors import ConfigError
+from ep_neuro.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from targets.experiments.comparison.compare import Choice
@@ -48,9 +47,9 @@ class Sweep:
             axis, _, values = text.partition("=")
             subject = f"--sweep {text}"
             if axis not in _LIMITS:
-                near = difflib.get_close_matches(axis, _LIMITS, n=1)
-                how = f"did you mean '{near[0]}'?" if near else f"write {_EXAMPLES['steps']}"
-                raise ConfigError(subject, f"'{axis}' cannot be swept, steps and bits can", how)
+                problem = f"'{axis}' cannot be swept, steps and bits can"
+                how = nearest(axis, _LIMITS, f"write {_EXAMPLES['steps']}")
+                raise ConfigError(subject, problem, how)
             if axis in found:
                 raise ConfigError(subject, f"{axis} are swept already", "join both into one list")
             found[axis] = tuple(_value(subject, axis, v.strip()) for v in values.split(","))

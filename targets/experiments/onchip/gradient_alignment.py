@@ -23,6 +23,9 @@ from targets.experiments.onchip.to_network import (
 SETTLED = Schedule(sweeps=80, tolerance=1e-4)
 """How far the network in floating point settles, in either phase."""
 
+SYNAPSES = 12
+"""Synapses of each weight that are watched while they learn."""
+
 COMPARED_BETA = 0.2
 """Nudging factor in floating point; at equilibrium the gradient hardly depends on it."""
 
@@ -46,6 +49,16 @@ class GradientAlignment:
 def weights_of(graph: Graph) -> dict[str, np.ndarray]:
     """All weights of `graph` in real units, by id."""
     return {p.weight: real_weight(graph, p) for p in forward(graph)}
+
+
+def watched_synapses(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    """Indices of a fixed choice of `SYNAPSES` of each weight, by its id."""
+    generator = np.random.default_rng([seed, 17])
+    sizes = {weight: graph.arrays[weight].size for weight in graph.ties}
+    return {
+        weight: np.sort(generator.choice(size, min(size, SYNAPSES), replace=False))
+        for weight, size in sizes.items()
+    }
 
 
 def ep_step(graph: Graph, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:

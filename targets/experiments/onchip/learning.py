@@ -17,19 +17,21 @@ from compilers.program import Program, save_program
 from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.errors import ConfigError
 from ep_neuro.storage.atomic import remove_leftovers
+from ep_neuro.training.metrics import Record, column, write_metrics
 from targets.experiments.comparison.compare import fit, weight_bits
-from targets.experiments.onchip.gradient_alignment import compare_updates, ep_step, weights_of
-from targets.experiments.onchip.monitors import LearningMonitors
+from targets.experiments.onchip.gradient_alignment import (
+    compare_updates,
+    ep_step,
+    watched_synapses,
+    weights_of,
+)
 from targets.experiments.onchip.run_state import (
     LAST,
     Arrays,
-    Record,
     RunState,
-    column,
     draw,
     load_state,
     save_state,
-    write_metrics,
 )
 from targets.experiments.onchip.schedule import Plan
 from targets.interface.protocols import LearnResult
@@ -162,7 +164,7 @@ class _Run:
         self.train, self.val, self.test = (fit(s, graph) for s in (data.train, data.val, test))
         self.order = plan.order(len(self.train))
         self.val = self.val.head(HELD_OUT)
-        self.probes = LearningMonitors(graph, self.val, plan.seed)
+        self.watched = watched_synapses(graph, plan.seed)
         self.out, self.monitor = out, monitor
         self.history: list[Record] = []
         self.seen: Arrays = {}
@@ -237,15 +239,15 @@ class _Run:
         return self.session.learn(x, y, batch=self.plan.batch, rate_scale=scale, progress=tell)
 
     def _accuracy(self, split: Split) -> float:
-        return float((self.session.settle(split.x).predictions == split.y).mean())
+        return self.session.settle(split.x).accuracy(split.y)
 
     def _note(self, record: Record) -> None:
-        """Take down a point: `record`, the held-out accuracy, and what the probes see."""
+        """Take down a point: `record`, the held-out accuracy, and the watched synapses."""
         self.history.append({**record, "val_accuracy": self._accuracy(self.val)})
-        row = self.probes.look(self.session, self._graph())
+        weights = weights_of(self._graph())
+        row = {name: weights[name].ravel()[chosen][None] for name, chosen in self.watched.items()}
         self.seen = {
-            key: np.concatenate([self.seen[key], value[None]]) if self.seen else value[None]
-            for key, value in row.items()
+            k: np.concatenate([self.seen[k], now]) if self.seen else now for k, now in row.items()
         }
         if self.out is not None:
             save_state(self._state(), self.out / LAST)

@@ -145,7 +145,7 @@ def accuracy(program: Program, split: Split) -> float:
     """Share of `split` that `program` answers right."""
     split = fit(split, program.graph)
     with targets.open(program) as session:
-        return float((session.settle(split.x).predictions == split.y).mean())
+        return session.settle(split.x).accuracy(split.y)
 
 
 # --- changes of the data ------------------------------------------------------------------------

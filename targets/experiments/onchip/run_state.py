@@ -14,15 +14,13 @@ from safetensors import numpy as safetensors_numpy
 
 from ep_neuro.errors import ProgramError
 from ep_neuro.report import LearningCurve, plot_learning, save_figure
-from ep_neuro.report.plots.learning import Agreement, SynapseHistory, plot_agreement, plot_synapses
-from ep_neuro.storage.atomic import replace_directory, write_atomic
+from ep_neuro.report.plots.learning import plot_agreement, plot_synapses
+from ep_neuro.storage.atomic import replace_directory
+from ep_neuro.training.metrics import Record, column
 
 MEMORY, PROBES, STATE = "memory.safetensors", "probes.safetensors", "state.json"
-LAST, METRICS = "last", "metrics.jsonl"
+LAST = "last"
 FIGURES = ("accuracy.svg", "weights.svg", "agreement.svg")
-
-Record = dict[str, float]
-"""What was measured at one point of a run, a line of ``metrics.jsonl``."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -36,7 +34,7 @@ class RunState:
     memory : dict of ndarray
         What the session remembers: weights, biases, tags, number of commits.
     probes : dict of ndarray, (K, ...)
-        What the probes saw at each point so far; see `targets.experiments.onchip.monitors`.
+        Watched synapses of each weight at each point so far, in real units.
     facts : dict
         Settings, position and history; JSON values.
     """
@@ -82,23 +80,19 @@ def load_state(path: Path) -> RunState | None:
     return RunState(memory, probes, facts)
 
 
-def write_metrics(history: Sequence[Record], folder: Path) -> None:
-    """Write one line of JSON for each point; what is not a number is null."""
-    rows = [{k: v if v == v else None for k, v in record.items()} for record in history]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomic(folder / METRICS, lines.encode())
-
-
 def draw(
     title: str, history: Sequence[Record], probes: Mapping[str, np.ndarray], folder: Path
 ) -> list[Path]:
     """Draw accuracy, synapses and agreement into `folder`; the files that came of it."""
     if not history:
         return []
+    weights = {name.removeprefix("weight/"): seen for name, seen in probes.items()}
+    learnt = [record for record in history if record["samples"] > 0]
+    compared = (column(learnt, key) for key in ("compared_from", "sign_agreement", "cosine"))
     drawn = (
         plot_learning(accuracy_curve(title, history)),
-        plot_synapses(synapse_history(history, probes)),
-        plot_agreement(agreement_of(history)),
+        plot_synapses(column(history, "samples"), weights),
+        plot_agreement(*compared),
     )
     return [save_figure(figure, folder / name) for figure, name in zip(drawn, FIGURES, strict=True)]
 
@@ -118,26 +112,3 @@ def accuracy_curve(
     }
     flat = {name: np.full(len(at), level) for name, level in (levels or {}).items()}
     return LearningCurve(title, at, "samples", accuracy={**curves, **flat})
-
-
-def synapse_history(history: Sequence[Record], probes: Mapping[str, np.ndarray]) -> SynapseHistory:
-    """The probed weights by samples seen."""
-    weights = {
-        key.removeprefix("weight/"): values
-        for key, values in probes.items()
-        if key.startswith("weight/")
-    }
-    return SynapseHistory(column(history, "samples"), weights)
-
-
-def agreement_of(history: Sequence[Record]) -> Agreement:
-    """How the updates at each point compare with the EP gradient in floating point."""
-    rows = [record for record in history if record["samples"] > 0]
-    return Agreement(
-        column(rows, "compared_from"), column(rows, "sign_agreement"), column(rows, "cosine")
-    )
-
-
-def column(history: Sequence[Record], key: str) -> np.ndarray:
-    """One measurement at every point, NaN where it was not made."""
-    return np.array([record.get(key, np.nan) for record in history], dtype=float)

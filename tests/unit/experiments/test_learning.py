@@ -20,11 +20,17 @@ from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import ConfigError, GraphError, ProgramError, TargetError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
+from ep_neuro.training.metrics import METRICS
 from targets.experiments.onchip import learning
-from targets.experiments.onchip.gradient_alignment import compare_updates, ep_step, weights_of
+from targets.experiments.onchip.gradient_alignment import (
+    SYNAPSES,
+    compare_updates,
+    ep_step,
+    watched_synapses,
+    weights_of,
+)
 from targets.experiments.onchip.learning import learn, plastic
-from targets.experiments.onchip.monitors import LearningMonitors
-from targets.experiments.onchip.run_state import FIGURES, LAST, METRICS, load_state
+from targets.experiments.onchip.run_state import FIGURES, LAST, load_state
 from targets.experiments.onchip.schedule import Plan
 
 
@@ -275,19 +281,17 @@ def test_a_damaged_state_is_refused_in_one_line(name: str, finished: Path, tmp_p
     assert "\n" not in str(raised.value)
 
 
-# --- probes ------------------------------------------------------------------------------------
+# --- watched synapses --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("code", "bits"), [("graded", None), ("sigma-delta", 8), ("spike", 8)])
-def test_traces_are_states_in_real_units(code: str, bits: int | None, digits: Dataset) -> None:
-    made = program(code, bits)
-    probes = LearningMonitors(made.graph, digits.val, seed=0)
-    with targets.learner(made) as session:
-        seen = probes.look(session, made.graph)
-        outputs = session.settle(probes.sample.x, probes.sample.y).phases
-    for phase, result in outputs.items():
-        shown = seen[f"trace/output/{phase}"]
-        np.testing.assert_allclose(shown, result.outputs[0][probes.neurons["output"]], atol=1e-12)
-    weights = weights_of(made.graph)
-    for name, index in probes.synapses.items():
-        np.testing.assert_array_equal(seen[name], weights[name].ravel()[index])
+def test_a_few_synapses_of_every_weight_are_watched_at_every_point(finished: Path) -> None:
+    chosen = watched_synapses(program().graph, seed=0)
+    saved = load_state(finished / LAST)
+    assert saved is not None
+    points = len(saved.facts["history"])
+    assert {k: v.shape for k, v in saved.probes.items()} == dict.fromkeys(
+        chosen, (points, SYNAPSES)
+    )
+    weights = weights_of(program().graph)
+    for name, index in chosen.items():
+        np.testing.assert_array_equal(saved.probes[name][0], weights[name].ravel()[index])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import targets
-from compilers.hardware.limits import HardwareLimits, estimate, estimate_seconds, load_hardware
+from compilers.hardware.limits import HardwareLimits, load_hardware
 from ep_neuro.errors import ConfigError
 
 LOIHI = Path(targets.__file__).parent / "hardware" / "loihi.yaml"
@@ -25,21 +25,6 @@ def test_each_number_of_the_hardware_files_has_a_source() -> None:
         quantities += vars(hardware.energy).values() if hardware.energy else []
         assert quantities
         assert all(q.source and q.unit for q in quantities)
-
-
-def test_energy_is_linear_in_the_events(loihi: HardwareLimits) -> None:
-    assert loihi.energy is not None
-    one = estimate(loihi.energy, 1, 1, 1, 1)
-    assert one == pytest.approx((1.7 + 23.6 + 81.0 + 52.0) * 1e-12)
-    assert estimate(loihi.energy, 1000, 1000, 1000, 1000) == pytest.approx(1000 * one)
-    assert estimate(loihi.energy, 0, 0, 0) == 0
-
-
-def test_more_cores_share_the_time(loihi: HardwareLimits) -> None:
-    assert loihi.energy is not None
-    alone = estimate_seconds(loihi.energy, 1e6, 1e3, 1e3)
-    assert alone == pytest.approx(3.5e-3 + 8.4e-6 + 5.3e-6)
-    assert estimate_seconds(loihi.energy, 1e6, 1e3, 1e3, cores=4) == pytest.approx(alone / 4)
 
 
 def test_a_violation_gives_object_value_limit_and_remedy(loihi: HardwareLimits) -> None:

@@ -7,10 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from ep_neuro.errors import DataError
 from ep_neuro.report import (
-    CostRow,
-    Departures,
     ReportData,
     RunInfo,
     TargetRow,
@@ -21,14 +18,16 @@ from ep_neuro.report import (
     render_report,
 )
 from ep_neuro.report.plots import formatting
-from ep_neuro.report.plots.deployment import MOST_SERIES, TICKS, families
+from ep_neuro.report.plots.deployment import MOST_SERIES, TICKS, families, named
+from ep_neuro.report.plots.records import Departures
 from ep_neuro.report.plots.tables import row_names
+from ep_neuro.results import CostEstimate, LayerError
 
 
 def row(
     code: str, steps: int | None, bits: int | None, accuracy: float, synops: float
 ) -> TargetRow:
-    return TargetRow("t", code, bits, accuracy, synops=synops, steps=steps)
+    return TargetRow("t", code, bits, steps, accuracy, synops=synops)
 
 
 RATE = TargetRow("torch", "rate", accuracy=0.98)
@@ -120,38 +119,35 @@ def test_the_page_tells_the_sweep_and_the_front_in_words() -> None:
 # --- departures --------------------------------------------------------------------------------
 
 
-def departures(label: str, ends: list[float], family: str = "") -> Departures:
-    rms = {f"h{i}": [1.0, end] for i, end in enumerate(ends)}
-    return Departures(label, rms, rms, family)
+def departures(*runs: tuple[TargetRow, list[float]]) -> Departures:
+    curves = [(row, [np.array([1.0, end]) for end in ends]) for row, ends in runs]
+    return [(row, [LayerError(f"h{i}", c, c) for i, c in enumerate(some)]) for row, some in curves]
 
 
 def test_departures_are_drawn_by_population_and_by_step_on_a_log_axis() -> None:
-    some = [departures("t graded", [0.1, 0.2]), departures("t spike", [0.3, 0.0])]
+    graded, spike = TargetRow("t", "graded"), TargetRow("t", "spike")
+    some = named(departures((graded, [0.1, 0.2]), (spike, [0.3, 0.0])))
     (axes,) = plot_departure_by_population(some).axes
     found = lines_of(axes)
     assert found["t graded"] == ([0, 1], [0.1, 0.2])
     # Exactly right has no place on a log axis.
     assert np.isnan(found["t spike"][1][1])
     assert [text.get_text() for text in axes.get_xticklabels()] == ["h0", "h1"]
-    (axes,) = plot_departure_by_step(some[0]).axes
+    (axes,) = plot_departure_by_step(some["t graded"]).axes
     assert lines_of(axes) == {"h0": ([1, 2], [1.0, 0.1]), "h1": ([1, 2], [1.0, 0.2])}
     assert axes.get_yscale() == "log"
 
 
 def test_a_figure_holds_as_many_departures_as_can_be_told_apart() -> None:
-    few = [departures(f"t graded {bits}-bit", [0.1], "t graded") for bits in range(MOST_SERIES)]
-    assert families(few) == {"": few}
-    more = departures("t spike", [0.1], "t spike")
-    assert families([*few, more]) == {"t graded": few, "t spike": [more]}
+    few = departures(*((TargetRow("t", "graded", 2 + i), [0.1]) for i in range(MOST_SERIES)))
+    assert families(few) == {"": named(few)}
+    more = departures((TargetRow("t", "spike"), [0.1]))
+    both = {code: list(some) for code, some in families([*few, *more]).items()}
+    assert both == {"t graded": list(named(few)), "t spike": ["t spike float"]}
     assert families([]) == {}
-    page = render_report(ReportData(RunInfo("m"), departures=[*few, more]))
+    page = render_report(ReportData(RunInfo("m"), departures=[*few, *more]))
     assert "T graded, after the last step" in page
-    assert "t graded 0-bit: most in h0, 0.1" in page
-
-
-def test_departures_of_different_length_are_refused_by_name() -> None:
-    with pytest.raises(DataError, match=r"departures 'x': lengths differ \(rms h 2, worst h 1\)"):
-        Departures("x", {"h": [1, 2]}, {"h": [1]})
+    assert "t graded 2-bit: most in h0, 0.1" in page
 
 
 # --- costs -------------------------------------------------------------------------------------
@@ -159,12 +155,13 @@ def test_departures_of_different_length_are_refused_by_name() -> None:
 
 def test_the_table_of_costs_shows_each_part_that_costs_something() -> None:
     costs = [
-        CostRow(
-            "t graded", 16, 3e-5, {"messages": 1e-5, "hops": 0.0, "updates": 2e-5}, 2.5e6, 0.004
+        CostEstimate(
+            3e-5, 0.004, "invented", {"messages": 1e-5, "hops": 0.0, "updates": 2e-5}, 2.5e6
         ),
-        CostRow("t spike", 64, 1e-6, {}, 800, 1e-4, learning_joule=5e-6),
+        CostEstimate(1e-6, 1e-4, "invented", {}, 800, learning_joule=5e-6),
     ]
-    page = render_report(ReportData(RunInfo("m"), costs=costs))
+    rows = [TargetRow("t", "graded", steps=16), TargetRow("t", "spike", steps=64)]
+    page = render_report(ReportData(RunInfo("m"), costs=list(zip(rows, costs, strict=True))))
     assert "(estimates)" in page
     assert "Estimates, not measurements" in page
     head = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", page)

@@ -5,19 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ep_neuro.errors import DataError
-from ep_neuro.report.plots.learning import (
-    Agreement,
-    SynapseHistory,
-    plot_agreement,
-    plot_synapses,
-)
+from ep_neuro.report.plots.learning import plot_agreement, plot_synapses
 from ep_neuro.report.svg import inline_svg
 
 
 def test_every_synapse_is_a_line_and_every_coupling_a_colour() -> None:
     weights = {"a->b": np.zeros((3, 4)), "b->c": np.ones((3, 2))}
-    (axes,) = plot_synapses(SynapseHistory([0, 10, 20], weights)).axes
+    (axes,) = plot_synapses([0, 10, 20], weights).axes
     assert len(axes.lines) == 6
     assert len({line.get_color() for line in axes.lines}) == 2
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a->b", "b->c"]
@@ -25,26 +19,14 @@ def test_every_synapse_is_a_line_and_every_coupling_a_colour() -> None:
 
 
 def test_agreement_is_drawn_against_chance() -> None:
-    agreement = Agreement([0, 100, 200], [0.9, 0.8, np.nan], [0.95, 0.85, np.nan])
-    figure = plot_agreement(agreement)
+    figure = plot_agreement([0, 100, 200], [0.9, 0.8, np.nan], [0.95, 0.85, np.nan])
     labels = [line.get_label() for line in figure.axes[0].lines]
     assert labels == ["equal signs (share)", "cosine", "signs by chance"]
     assert "nan" not in inline_svg(figure, "a", "agreement").lower()
 
 
 def test_an_axis_goes_below_zero_only_where_a_cosine_does() -> None:
-    above = plot_agreement(Agreement([0, 1], [0.9, 0.9], [0.5, 0.6])).axes[0].get_ylim()
-    below = plot_agreement(Agreement([0, 1], [0.4, 0.4], [-0.2, 0.6])).axes[0].get_ylim()
+    above = plot_agreement([0, 1], [0.9, 0.9], [0.5, 0.6]).axes[0].get_ylim()
+    below = plot_agreement([0, 1], [0.4, 0.4], [-0.2, 0.6]).axes[0].get_ylim()
     assert above[0] == 0
     assert below[0] == pytest.approx(-0.2)
-
-
-@pytest.mark.parametrize("weights", [np.zeros(3), np.zeros((2, 4))])
-def test_synapses_of_another_shape_are_refused(weights: np.ndarray) -> None:
-    with pytest.raises(DataError, match="synapses of 'a'"):
-        SynapseHistory([0, 10, 20], {"a": weights})
-
-
-def test_agreement_of_other_lengths_is_refused() -> None:
-    with pytest.raises(DataError, match="agreement"):
-        Agreement([0, 1], [0.5], [0.5, 0.5])

@@ -17,7 +17,8 @@ from ep_neuro.network.checkpoint import load_model, load_state
 from ep_neuro.network.network import Network, parameter_names
 from ep_neuro.training import loop
 from ep_neuro.training.config import Optimiser, TrainConfig, build_config, read_config
-from ep_neuro.training.loop import TrainResult, evaluate, make_optimiser, make_scheduler, train
+from ep_neuro.training.loop import TrainResult, evaluate, train
+from ep_neuro.training.optimizer import make_optimiser, make_scheduler
 
 NETWORK: dict[str, Any] = {
     "name": "tiny",
