@@ -55,7 +55,7 @@ class Deployment(BaseModel):
         for less.
     precision : float or "auto", optional
         Error of an output, in heights of its box, that the last thresholds of sigma-delta messages
-        may cause; see `ep_neuro.deployment.thresholds.falls`. ``auto`` is `usual_precision` there.
+        may cause; see `compilers.passes.thresholds.falls`. ``auto`` is `usual_precision` there.
     start, end, decay : float, optional
         One threshold for all populations in place of that, in heights of the box:
         ``max(end, start * decay ** (t - 1))`` at step ``t``.
