@@ -16,27 +16,23 @@ from compilers.passes.choose_leak import LeakWarning
 from compilers.pipeline import common_passes, run_passes
 from ep_neuro.deployment.dynamics import Deployment
 from ep_neuro.energy.activations import distance
+from ep_neuro.energy.costs import Nudge
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import SettleResult, Status
 
 
 @torch.no_grad()
 def deploy(
-    network: Network,
-    x: Tensor,
-    how: Deployment,
-    dtype: torch.dtype,
-    y: Tensor | None = None,
-    beta: float | None = None,
+    network: Network, x: Tensor, how: Deployment, dtype: torch.dtype, nudge: Nudge | None = None
 ) -> EngineNetwork:
     """See `ep_neuro.deployment.dynamics.Deployment.deploy`."""
     network.check_input(x)
-    graph = compiled(network, how, beta)
+    graph = compiled(network, how, None if nudge is None else float(nudge.beta))
     engine = Engine(graph, dtype, str(x.device))
     (source,), output = graph.sources, graph.population(graph.output)
     target = None
-    if y is not None:
-        shown = (y.double() - output.readout.offset) / output.readout.gain
+    if nudge is not None:
+        shown = (nudge.y.double() - output.readout.offset) / output.readout.gain
         target = engine.numbers.target(output, _inward(shown))
     batch = engine.batch(len(x))
     batch.clamp(engine.numbers.message(source, _inward(x.double())), target)
@@ -123,9 +119,8 @@ def _landscape(batch: Batch, x: Tensor, dtype: torch.dtype) -> Landscape:
     """The energy that the graph of `batch` descends in real units, under its constant drive."""
     graph = batch.engine.graph
     network = Network(spec_of(graph)).to(x.device, dtype)
-    for p in forward(graph):
-        weight = torch.from_numpy(real_weight(graph, p))
-        network.weights[f"{p.pre}->{p.post}"].copy_(weight)
+    for way in forward(graph):
+        network.weights[way.name].copy_(torch.from_numpy(real_weight(graph, way)))
     landscape, low = Landscape(network, x), {}
     for p in graph.neurons:
         one = 1 if p.state is None else p.state.one

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ep_neuro.deployment.lowering import refuse_unlowerable
+from ep_neuro.energy.costs import Nudge
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.network import Landscape, Network
@@ -100,12 +101,7 @@ class Deployment(BaseModel):
         return self.deploy(network, x, torch.float64).run("free")
 
     def deploy(
-        self,
-        network: Network,
-        x: Tensor,
-        dtype: torch.dtype,
-        y: Tensor | None = None,
-        beta: float | None = None,
+        self, network: Network, x: Tensor, dtype: torch.dtype, nudge: Nudge | None = None
     ) -> DeployedNetwork:
         """Compile `network` and clamp raw inputs `x` (N, *input shape).
 
@@ -116,10 +112,8 @@ class Deployment(BaseModel):
         x : Tensor
         dtype : dtype
             Of the states that are told, and of the arithmetic where weights are not quantised.
-        y : Tensor, (N, *output shape), optional
-            Targets, for nudged phases.
-        beta : float, optional
-            Nudging factor of those.
+        nudge : Nudge, optional
+            Of the squared error: ``nudged+`` adds it to the energy, ``nudged-`` takes it off.
 
         Raises
         ------
@@ -129,5 +123,5 @@ class Deployment(BaseModel):
             For what a graph cannot say.
         """
         compiler = importlib.import_module(COMPILER)
-        deployed: DeployedNetwork = compiler.deploy(network, x, self, dtype, y, beta)
+        deployed: DeployedNetwork = compiler.deploy(network, x, self, dtype, nudge)
         return deployed

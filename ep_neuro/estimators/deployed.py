@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ep_neuro.deployment.dynamics import Deployment
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
+from ep_neuro.energy.costs import Nudge
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators.base import Estimator, register_estimator
 from ep_neuro.estimators.contrast import Estimate, contrast, response
@@ -78,7 +79,7 @@ class Deployed(Deployment, Estimator):
 
     @torch.no_grad()
     def _encoded(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
-        deployed = self.deploy(network, x, _type(network), y, self.beta)
+        deployed = self.deploy(network, x, _type(network), Nudge(self.beta, y))
         free, plus, minus = (deployed.run(phase) for phase in ("free", "nudged+", "nudged-"))
         gradient = contrast(Landscape(network, x), plus.state, minus.state, 2 * self.beta)
         return Estimate(gradient, free, _joined(plus, minus))

@@ -16,7 +16,7 @@ from compilers import compile_network
 from compilers.execution.deployed_network import EngineNetwork, compiled
 from compilers.passes.choose_leak import LeakWarning
 from ep_neuro.deployment.dynamics import Deployment
-from ep_neuro.energy.costs import one_hot
+from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, DataError, GraphError
 from ep_neuro.network.network import Network
@@ -68,7 +68,7 @@ def compiled_phases(
 def deployed(network: Network, how: Deployment, x: np.ndarray, y: np.ndarray) -> EngineNetwork:
     """`network` as fine-tuning deploys it, float64."""
     labels = one_hot(torch.from_numpy(y), network.spec.target_shape, torch.float64)
-    found = how.deploy(network, torch.from_numpy(x), torch.float64, labels, BETA)
+    found = how.deploy(network, torch.from_numpy(x), torch.float64, Nudge(BETA, labels))
     assert isinstance(found, EngineNetwork)
     return found
 
