@@ -12,9 +12,9 @@ from torch import Tensor
 
 from compilers.ir.graph import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
 from compilers.ir.operators import apply
+from compilers.ir.weight_grid import single
 from ep_neuro.deployment.lowering import refuse_unlowerable
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
-from ep_neuro.deployment.weight_grid import single
 from ep_neuro.energy.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 from ep_neuro.network.network import Network
 
@@ -66,7 +66,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     for c in spec.couplings:
         if c.pre == INPUT:
             weights[c.name], shift = _fold_normalisation(spec, c, weights[c.name])
-            arrays[f"bias/{c.post}"] = single(arrays[f"bias/{c.post}"] + shift, np)
+            arrays[f"bias/{c.post}"] = single(arrays[f"bias/{c.post}"] + shift)
         arrays[f"weight/{c.name}"] = weights[c.name]
     return Graph(
         name=spec.name,

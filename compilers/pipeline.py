@@ -17,10 +17,10 @@ from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import MESSAGE_FRAC, quantize
+from compilers.passes.spectrum import MAX_LEAKS, largest_leak
 from compilers.passes.validate import validate
 from compilers.program import Program, versions
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
-from ep_neuro.deployment.spectrum import MAX_LEAKS, largest_leak
 from ep_neuro.errors import CheckFailed, GraphError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def common_passes(
         that more projections are stock processes of Lava.
     leak : float, optional
         Largest leak; stability may call for a smaller one. None: that of
-        `ep_neuro.deployment.spectrum.largest_leak`.
+        `compilers.passes.spectrum.largest_leak`.
     steps, nudged_steps, beta
         Of the phases; see `encode`.
     parameters : mapping, optional

@@ -23,13 +23,16 @@ MOVED = {
     "costs": "energy.costs",
     "couplings": "energy.coupling_spec",
     "deployed": "deployment.dynamics",
+    "deployment.spectrum": "compilers.passes.spectrum",
+    "deployment.thresholds": "compilers.passes.thresholds",
+    "deployment.weight_grid": "compilers.ir.weight_grid",
     "distributed": "training.distributed",
     "estimators.frozen": "estimators.frozen_mean",
     "estimators.phases": "estimators.two_phase",
     "evaluation": "training.evaluation",
     "files": "storage.atomic",
     "graphs": "network.cuda_graphs",
-    "grid": "deployment.weight_grid",
+    "grid": "compilers.ir.weight_grid",
     "health": "network.stability",
     "image_folder": "data.image_folder",
     "initialisation": "network.initialization",
@@ -55,10 +58,10 @@ MOVED = {
     "run_place": "training.run_directory",
     "settle": "network.settling",
     "spec": "energy.spec",
-    "spectrum": "deployment.spectrum",
+    "spectrum": "compilers.passes.spectrum",
     "standardisation": "energy.weight_standardization",
     "step": "training.train_step",
-    "thresholds": "deployment.thresholds",
+    "thresholds": "compilers.passes.thresholds",
     "truth": "training.gradient_monitor",
     "values": "storage.value_checks",
     "verify": "estimators.gradient_check",
@@ -66,7 +69,14 @@ MOVED = {
     "yaml_io": "storage.yaml_io",
     "zoo": "network.architectures",
 }
-"""New path of each module by its old one, both below ``ep_neuro``."""
+"""New path of each module by its old one below ``ep_neuro``, where the new one is, too, if it does
+not name another package of ours."""
+
+
+def home_of(old: str) -> str:
+    """The full path of the module that `old`, below ``ep_neuro``, leads to."""
+    new = MOVED[old]
+    return new if new.startswith("compilers.") else f"{__package__}.{new}"
 
 
 class _Moved(MetaPathFinder, Loader):
@@ -81,8 +91,7 @@ class _Moved(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Put the module at the new path in the place of the empty `module`."""
         old = module.__name__
-        new = MOVED[old.partition(".")[2]]
-        sys.modules[old] = importlib.import_module(f"{__package__}.{new}")
+        sys.modules[old] = importlib.import_module(home_of(old.partition(".")[2]))
 
 
 def lead_on() -> None:

@@ -33,13 +33,15 @@ import numpy as np
 
 from compilers.ir.plasticity import Plasticity
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
-from ep_neuro.deployment.spectrum import LEAK_BITS as LEAK_BITS
 from ep_neuro.errors import GraphError
 
 Encoding = Literal["graded", "sigma-delta", "spike"]
 ENCODINGS: tuple[Encoding, ...] = ("graded", "sigma-delta", "spike")
 
 Shape = tuple[int, ...]
+
+LEAK_BITS = 12
+"""Fractional bits of a leak in integer arithmetic."""
 
 
 # --- dynamics: the docstring is the equation ---------------------------------------------------

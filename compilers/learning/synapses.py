@@ -23,7 +23,7 @@ from compilers.ir.graph import Conv, Dense, FixedPoint, Graph, Population, Proje
 from compilers.ir.integers import nearest, shift
 from compilers.ir.operators import adjoint, pairings
 from compilers.ir.plasticity import Plasticity, Term
-from ep_neuro.deployment.weight_grid import integer_gain
+from compilers.ir.weight_grid import integer_gain
 from ep_neuro.errors import GraphError
 
 TAG = FixedPoint(32, 0)

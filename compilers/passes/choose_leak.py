@@ -10,7 +10,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Source
 from compilers.ir.operators import apply
-from ep_neuro.deployment.spectrum import Spectrum, ends_of_spectrum
+from compilers.passes.spectrum import Spectrum, ends_of_spectrum
 from ep_neuro.errors import GraphError
 
 

@@ -26,7 +26,7 @@ from compilers.ir.graph import (
     Spiking,
 )
 from compilers.ir.operators import adjoint, apply
-from ep_neuro.deployment.thresholds import Edge, falls, usual_precision
+from compilers.passes.thresholds import Edge, falls, usual_precision
 from ep_neuro.errors import GraphError
 
 DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
@@ -67,8 +67,8 @@ def encode(
         Magnitude of the nudging factor; None keeps what the graph has.
     precision : float or "auto", optional
         Error of an output, in heights of its box, that the last thresholds of sigma-delta may
-        cause (``auto``: `ep_neuro.deployment.thresholds.usual_precision`); those of each population
-        follow from it by `ep_neuro.deployment.thresholds.falls`. None, or any
+        cause (``auto``: `compilers.passes.thresholds.usual_precision`); those of each population
+        follow from it by `compilers.passes.thresholds.falls`. None, or any
         of ``start``, ``end`` and ``decay``: one threshold for all, that of `SigmaDelta` where
         nothing else is said.
     **parameters : float or mapping

@@ -8,7 +8,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Population, Projection, Readout
 from compilers.ir.operators import apply
-from ep_neuro.deployment.weight_grid import single
+from compilers.ir.weight_grid import single
 
 
 def fold_boxes(graph: Graph) -> Graph:
@@ -60,4 +60,4 @@ def _folded_bias(graph: Graph, p: Population) -> np.ndarray | None:
     for q in lifted:
         constant = np.full((1, *graph.population(q.pre).shape), offsets[q.pre])
         total = total + q.scale * apply(q.operator, graph.arrays[q.weight], constant, p.shape)[0]
-    return np.ascontiguousarray(single((total - lo) / height, np), np.float32)
+    return np.ascontiguousarray(single((total - lo) / height), np.float32)

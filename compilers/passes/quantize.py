@@ -16,7 +16,7 @@ from compilers.ir.graph import (
     Source,
     Spiking,
 )
-from ep_neuro.deployment.weight_grid import integer_gain, per_channel_by_default, to_grid
+from compilers.ir.weight_grid import integer_gain, to_grid
 from ep_neuro.errors import GraphError
 
 _NOTE = "quantisation"
@@ -63,7 +63,7 @@ def quantize(
     to represent the many small ones better is part of that choice.
     """
     _refuse_formats(bits, state, message_frac, headroom)
-    per_channel = per_channel_by_default(bits) if per_channel is None else per_channel
+    per_channel = bits < 5 if per_channel is None else per_channel
     note = f"{bits} bits, state {state.bits}.{state.frac}, messages .{message_frac}"
     note += ", per channel" if per_channel else ""
     note += f", headroom {headroom}" if headroom else ""
@@ -164,7 +164,7 @@ def quantize_weight(
     ``q`` is int32 of the weight's shape; ``e`` is int32 with one value per output channel
     (axis 0), or None when all are zero.
     """
-    q, exponents = to_grid(weight.astype(np.float64), bits, per_channel, np)
+    q, exponents = to_grid(weight.astype(np.float64), bits, per_channel)
     base = int(exponents.min())
     shifts = (exponents - base).astype(np.int32)
     return q.astype(np.int32), base, shifts if shifts.any() else None

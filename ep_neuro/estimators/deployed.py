@@ -9,14 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ep_neuro.deployment.dynamics import Circuit, Deployment, Snapshot
+from ep_neuro.deployment.dynamics import Deployment
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
+from ep_neuro.energy.costs import Nudge
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators.base import Estimator, register_estimator
-from ep_neuro.estimators.contrast import Estimate, Gradient, contrast, response
+from ep_neuro.estimators.contrast import Estimate, contrast, response
 from ep_neuro.estimators.frozen_mean import Pair
-from ep_neuro.network.network import Landscape, Network, State
-from ep_neuro.network.settling import Schedule, SettleResult
+from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.settling import Schedule, SettleResult, Status
 
 
 @register_estimator("deployed")
@@ -57,51 +58,45 @@ class Deployed(Deployment, Estimator):
     def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
         """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape)."""
         self.check_spec(network.spec)
-        answer = self._smooth if self.response == "smooth" else self._encoded
-        with torch.no_grad():
-            circuit = Circuit(network, x, self, next(network.parameters()).dtype)
-            free = circuit.run(circuit.rest(), self.steps)
-            found = circuit.result(free)
-        gradient, nudged = answer(network, circuit, free, x, y)
-        return Estimate(gradient, found, nudged)
+        return (self._smooth if self.response == "smooth" else self._encoded)(network, x, y)
 
-    @torch.no_grad()
     def free_phase(self, network: Network, x: Tensor) -> SettleResult:
         """The deployed free phase alone, in the type of the network."""
         self.check_spec(network.spec)
-        circuit = Circuit(network, x, self, next(network.parameters()).dtype)
-        return circuit.result(circuit.run(circuit.rest(), self.steps))
+        return self.deploy(network, x, _type(network)).run("free")
 
-    def _smooth(
-        self, network: Network, circuit: Circuit, free: Snapshot, x: Tensor, y: Tensor
-    ) -> tuple[Gradient, SettleResult]:
-        with torch.no_grad():
-            output = network.spec.output
-            shown, height = circuit.real(free.read)[output], circuit.lowered.units[output][1]
-            force = -self.beta * network.cost.slope(shown, y) / height
-            drive = {p: circuit.drive(free.read, p) for p in free.read}
-            pair = Pair(circuit, free.read, drive, force)
-            nudged = pair.settle(self.nudged)
-            mean = circuit.real(pair.mean())
-            half = {p: circuit.lowered.units[p][1] * v for p, v in pair.half.items()}
-            gradient = response(Landscape(network, x), mean, half, 1 / (len(x) * self.beta))
-        return gradient, replace(nudged, state=circuit.real(nudged.state))
+    @torch.no_grad()
+    def _smooth(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
+        deployed = self.deploy(network, x, _type(network))
+        free = deployed.run("free")
+        assert free.drive is not None
+        force = -self.beta * network.cost.slope(free.state[network.spec.output], y)
+        pair = Pair(deployed.landscape, free.state, free.drive, force)
+        nudged = pair.settle(self.nudged)
+        scale = 1 / (len(x) * self.beta)
+        gradient = response(Landscape(network, x), pair.mean(), pair.half, scale)
+        return Estimate(gradient, free, nudged)
 
-    def _encoded(
-        self, network: Network, circuit: Circuit, free: Snapshot, x: Tensor, y: Tensor
-    ) -> tuple[Gradient, SettleResult]:
-        with torch.no_grad():
-            signs = y.new_ones(len(y), *[1] * (y.dim() - 1))
-            nudge = (self.beta * torch.cat([signs, -signs]), circuit.units(torch.cat([y, y])))
-            both = circuit.doubled()
-            end = both.run(free.doubled(), max(1, self.steps // 2), nudge)
-            nudged = both.result(end)
-            plus, minus = (
-                _part(nudged.state, part) for part in (slice(len(x)), slice(len(x), None))
-            )
-        gradient = contrast(Landscape(network, x), plus, minus, 2 * self.beta)
-        return gradient, replace(nudged, sweeps=end.t - free.t)
+    @torch.no_grad()
+    def _encoded(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
+        deployed = self.deploy(network, x, _type(network), Nudge(self.beta, y))
+        free, plus, minus = (deployed.run(phase) for phase in ("free", "nudged+", "nudged-"))
+        gradient = contrast(Landscape(network, x), plus.state, minus.state, 2 * self.beta)
+        return Estimate(gradient, free, _joined(plus, minus))
 
 
-def _part(state: State, part: slice) -> State:
-    return {p: v[part] for p, v in state.items()}
+def _type(network: Network) -> torch.dtype:
+    return next(network.parameters()).dtype
+
+
+def _joined(plus: SettleResult, minus: SettleResult) -> SettleResult:
+    """Both nudged phases as one of the batch twice over."""
+    found = {plus.status, minus.status}
+    worst = (Status.DIVERGED, Status.NOT_SETTLED, Status.SETTLED)
+    return replace(
+        plus,
+        state={p: torch.cat([v, minus.state[p]]) for p, v in plus.state.items()},
+        status=next(status for status in worst if status in found),
+        residual=torch.cat([plus.residual, minus.residual]),
+        drive=None,
+    )

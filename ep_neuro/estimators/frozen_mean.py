@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from ep_neuro.deployment.dynamics import Circuit
 from ep_neuro.energy.activations import Clip, distance
 from ep_neuro.energy.costs import Nudge
 from ep_neuro.estimators.base import Estimator, register_estimator
@@ -147,16 +146,14 @@ class Pair:
 
     Parameters
     ----------
-    landscape : Landscape or Circuit
+    landscape : Landscape
     free, drive : State
         Free state, and the drive that holds it there.
     force : Tensor, (N, *output shape)
         ``-beta dC/dz`` at the free state.
     """
 
-    def __init__(
-        self, landscape: Landscape | Circuit, free: State, drive: State, force: Tensor
-    ) -> None:
+    def __init__(self, landscape: Landscape, free: State, drive: State, force: Tensor) -> None:
         self.landscape = landscape.pinned(free)
         self.free, self.drive, self.force = free, drive, force
         self.up: State = {}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compilers import load_program
-from ep_neuro.deployment.thresholds import PRECISION
+from compilers.passes.thresholds import PRECISION
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import Model, save_model
 from ep_neuro.network.network import Network

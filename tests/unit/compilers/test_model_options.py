@@ -11,8 +11,8 @@ import pytest
 
 import compilers
 from compilers.model_options import FRESH_HEADROOM, deployment_of, fresh_headroom, taken_from
+from compilers.passes.thresholds import PRECISION
 from compilers.program import Program
-from ep_neuro.deployment.thresholds import PRECISION
 from ep_neuro.errors import ModelError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import Model, open_model

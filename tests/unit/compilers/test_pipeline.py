@@ -16,9 +16,9 @@ from compilers.frontend import lower
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import FixedPoint, Graph
 from compilers.ir.text import print_graph
+from compilers.passes.spectrum import MAX_LEAKS
 from compilers.pipeline import Pass, common_passes, compile_network, run_passes
 from compilers.program import Program, load_program, save_program
-from ep_neuro.deployment.spectrum import MAX_LEAKS
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import CheckFailed, EPNeuroError, GraphError
 from ep_neuro.network.network import Network

@@ -1,4 +1,4 @@
-"""Claims about the deployed dynamics in torch: they are what the reference target computes."""
+"""Claims about the deployed dynamics: they are what the reference target computes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from hypothesis import strategies as st
 
 import targets
 from compilers import compile_network
-from compilers.ir.graph import FixedPoint, SigmaDelta, Spiking
+from compilers.execution.deployed_network import EngineNetwork, compiled
 from compilers.passes.choose_leak import LeakWarning
-from compilers.passes.quantize import quantize
-from ep_neuro.deployment import dynamics as deployed
-from ep_neuro.deployment.dynamics import Circuit, Deployment, Snapshot
-from ep_neuro.deployment.lowering import lower
-from ep_neuro.deployment.thresholds import ThresholdSchedule
-from ep_neuro.energy.costs import one_hot
+from ep_neuro.deployment.dynamics import Deployment
+from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, DataError, GraphError
 from ep_neuro.network.network import Network
+from targets.interface.phase_runner import probed
 from targets.interface.protocols import PhaseResult
 from tests.helpers.graphs import random_residual_spec, samples
 from tests.helpers.problems import chain, pooled, smooth_chain
 
 CODES = ["graded", "sigma-delta", "spike"]
 BETA, STEPS = 0.3, 14
-ONE = 1 << deployed.STATE_FRAC
 
 
 def random_network(spec: NetworkSpec, seed: int) -> Network:
@@ -69,18 +65,17 @@ def compiled_phases(
         return dict(session.settle(x, y, probes=probes).phases)
 
 
-def torch_phases(
-    network: Network, how: Deployment, x: np.ndarray, y: np.ndarray
-) -> tuple[Circuit, dict[str, Snapshot]]:
-    """The same phases in torch, float64."""
+def deployed(network: Network, how: Deployment, x: np.ndarray, y: np.ndarray) -> EngineNetwork:
+    """`network` as fine-tuning deploys it, float64."""
     labels = one_hot(torch.from_numpy(y), network.spec.target_shape, torch.float64)
-    with torch.no_grad():
-        circuit = Circuit(network, torch.from_numpy(x), how, torch.float64)
-        ends = {"free": circuit.run(circuit.rest(), how.steps)}
-        for name, beta in (("nudged+", BETA), ("nudged-", -BETA)):
-            nudge = (torch.tensor(beta, dtype=torch.float64), circuit.units(labels))
-            ends[name] = circuit.run(ends["free"], how.steps // 2, nudge)
-    return circuit, ends
+    found = how.deploy(network, torch.from_numpy(x), torch.float64, Nudge(BETA, labels))
+    assert isinstance(found, EngineNetwork)
+    return found
+
+
+def membrane(found: EngineNetwork, population: str) -> np.ndarray:
+    """Membrane of `population` now, in its last bits where the program is quantised."""
+    return probed(found.batch, found.graph.population(population), "v")
 
 
 def deviation(
@@ -94,20 +89,17 @@ def deviation(
     Membranes of quantised programs count in their last bits.
     """
     x, y = samples(network.spec, 3, seed)
-    expected = compiled_phases(network, how, x, y, parameters)
-    circuit, ends = torch_phases(network, how, x, y)
-    one = 1 if how.bits is None else ONE
-    worst = 0.0
-    for phase, end in ends.items():
-        outputs = circuit.real(end.read)[network.spec.output].numpy()
-        worst = max(worst, float(np.abs(outputs - expected[phase].outputs).max()))
-        for p, neurons in end.neurons.items():
-            last = expected[phase].probes[f"{p}.v"][-1]
-            worst = max(worst, float(np.abs(one * neurons.v.numpy() - last).max()))
+    found, worst = deployed(network, how, x, y), 0.0
+    for phase, expected in compiled_phases(network, how, x, y, parameters).items():
+        outputs = found.run(phase).state[network.spec.output].numpy()
+        worst = max(worst, float(np.abs(outputs - expected.outputs).max()))
+        for p in network.spec.populations:
+            last = expected.probes[f"{p.name}.v"][-1]
+            worst = max(worst, float(np.abs(membrane(found, p.name) - last).max()))
     return worst
 
 
-# --- the law: torch computes what the target computes ------------------------------------------
+# --- the law: fine-tuning sees what the target computes ----------------------------------------
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -167,9 +159,11 @@ def test_linear_populations_saturate_at_the_format_in_both(code: str) -> None:
         network.weights["input->h"].fill_(60)
     how = Deployment.model_validate({"code": code, "steps": 6})
     assert deviation(network, how) == 0
-    _, ends = torch_phases(network, how, *samples(spec, 3))
-    top = 2 ** (deployed.STATE_BITS - deployed.STATE_FRAC - 1)
-    assert float(ends["free"].neurons["h"].v.max()) == top - 1 / ONE
+    found = deployed(network, how, *samples(spec, 3))
+    found.run("free")
+    state = found.graph.population("h").state
+    assert state is not None
+    assert membrane(found, "h").max() == state.range[1]
 
 
 @pytest.mark.parametrize("weight", [0.3, 5.0])
@@ -179,34 +173,25 @@ def test_a_strong_coupling_lowers_the_leak_as_in_the_compiler(weight: float) -> 
         for parameter in network.weights.values():
             parameter *= weight
     how = Deployment(bits=4, steps=STEPS)
-    assert (lower(network, 4, 0.8).leak < 0.7) == (weight > 1)
+    leaks = {p.dynamics.leak for p in compiled(network, how).neurons}  # type: ignore[union-attr]
+    assert (max(leaks) < 0.7) == (weight > 1)
     assert deviation(network, how) == 0
 
 
-def test_float32_stays_within_a_message_of_the_exact_states() -> None:
-    spec = random_residual_spec(3)
-    network, (x, _) = random_network(spec, 3), samples(spec, 4)
-    how = Deployment(bits=8, steps=60)
-    exact = how.settle(network, torch.from_numpy(x)).state
-    with torch.no_grad():
-        circuit = Circuit(network, torch.from_numpy(x), how, torch.float32)
-        fast = circuit.real(circuit.run(circuit.rest(), 60).read)
-    for p, z in exact.items():
-        height = circuit.lowered.units[p][1]
-        assert float((fast[p] - z).abs().max()) <= 2 * height / (1 << deployed.MESSAGE_FRAC)
+@pytest.mark.parametrize("code", CODES)
+def test_the_energy_of_what_was_compiled_has_the_drive_that_neurons_settle_by(code: str) -> None:
+    network = random_network(random_residual_spec(3), 3)
+    how = Deployment.model_validate({"code": code, "bits": 2, "steps": 600})
+    x, _ = samples(network.spec, 4)
+    found = how.settle(network, torch.from_numpy(x))
+    assert float(found.residual.max()) < {"graded": 0.004}.get(code, 0.03)
 
 
-def test_defaults_are_those_of_the_compiler() -> None:
-    fall, dynamics = ThresholdSchedule(), SigmaDelta()
-    assert (fall.start, fall.end, fall.decay) == (dynamics.start, dynamics.end, dynamics.decay)
-    assert Deployment(precision=None).fall == fall
-    assert Deployment().fall is None
-    assert Deployment(end=0.02).fall == ThresholdSchedule(end=0.02)
-    assert Spiking().bound == deployed.BOUND
-    assert quantize.__defaults__ is not None
-    formats = quantize.__defaults__[1:3]
-    expected = FixedPoint(deployed.STATE_BITS, deployed.STATE_FRAC), deployed.MESSAGE_FRAC
-    assert formats == expected
+def test_states_in_float32_are_the_exact_ones_rounded_once() -> None:
+    network, how = random_network(random_residual_spec(3), 3), Deployment(steps=60)
+    x = torch.from_numpy(samples(network.spec, 4)[0])
+    exact, fast = how.settle(network, x), how.deploy(network, x, torch.float32).run("free")
+    assert all(torch.equal(fast.state[p], z.float()) for p, z in exact.state.items())
 
 
 # --- what a settled state says -----------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 import targets
 from compilers import Program, compile_network, load_program, save_program
 from compilers.passes.make_plastic import check_plasticity, make_plastic
-from ep_neuro.deployment.thresholds import PRECISION
+from compilers.passes.thresholds import PRECISION
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import GraphError
 from ep_neuro.network.network import Landscape, Network

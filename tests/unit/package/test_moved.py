@@ -7,14 +7,14 @@ import importlib
 import pytest
 
 import ep_neuro as ep
-from ep_neuro._moved import MOVED
+from ep_neuro._moved import MOVED, home_of
 
 
 @pytest.mark.parametrize("old", MOVED)
 def test_an_old_path_gives_the_module_at_the_new_one(old: str) -> None:
-    now = importlib.import_module(f"ep_neuro.{MOVED[old]}")
+    now = importlib.import_module(home_of(old))
     assert importlib.import_module(f"ep_neuro.{old}") is now
-    assert now.__name__ == now.__spec__.name == f"ep_neuro.{MOVED[old]}"
+    assert now.__name__ == now.__spec__.name == home_of(old)
 
 
 def test_modules_whose_name_a_room_took_keep_their_public_names() -> None:

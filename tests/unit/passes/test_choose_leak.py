@@ -15,7 +15,7 @@ from compilers.ir.graph import Dense, Graded, Graph, Phase, Population, Projecti
 from compilers.ir.operators import adjoint, apply
 from compilers.passes.choose_leak import LeakWarning, choose_leak, recurrent_spectrum
 from compilers.passes.fold_boxes import fold_boxes
-from ep_neuro.deployment.spectrum import largest_leak
+from compilers.passes.spectrum import largest_leak
 from ep_neuro.errors import GraphError
 from tests.helpers.graphs import graph_of, random_residual_spec
 

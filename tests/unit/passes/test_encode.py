@@ -9,8 +9,8 @@ import pytest
 from compilers.ir.graph import Graded, Graph, SigmaDelta, Source, Spiking
 from compilers.ir.text import parse_graph, print_graph
 from compilers.passes.encode import encode
+from compilers.passes.thresholds import LOGITS, PRECISION
 from compilers.passes.validate import validate
-from ep_neuro.deployment.thresholds import LOGITS, PRECISION
 from ep_neuro.errors import GraphError
 from tests.helpers.graphs import digits_like_dense, graph_of
 

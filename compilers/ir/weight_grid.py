@@ -1,14 +1,11 @@
-"""Number grids of deployed networks: the rule that the compiler and training on a chip share.
-
-Arrays are NumPy's or torch's; ``xp`` is the module they belong to, so that both follow one rule.
-"""
+"""Number grids: weights as integers times powers of two, gains, and sums rounded once."""
 
 from __future__ import annotations
 
 import math
 import sys
-from types import ModuleType
-from typing import Any
+
+import numpy as np
 
 MULTIPLIER_BITS = 15
 """Bits of a gain that is no power of two; its relative error stays below 2**-15."""
@@ -19,12 +16,7 @@ MAX_SHIFT = 8
 _SEARCH = 6
 
 
-def per_channel_by_default(bits: int) -> bool:
-    """Whether weights of so many bits get one exponent a channel unless somebody says otherwise."""
-    return bits < 5
-
-
-def to_grid(weight: Any, bits: int, per_channel: bool, xp: ModuleType) -> tuple[Any, Any]:
+def to_grid(weight: np.ndarray, bits: int, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers ``q`` and exponents ``E`` with ``weight ~ q * 2**E``, both float64.
 
     ``E`` is that of least squared error: clipping a few large weights to represent the many small
@@ -39,8 +31,6 @@ def to_grid(weight: Any, bits: int, per_channel: bool, xp: ModuleType) -> tuple[
     per_channel : bool
         One exponent for each channel (axis 0), at most `MAX_SHIFT` below the largest, or one for
         all.
-    xp : module
-        ``numpy`` or ``torch``.
 
     Returns
     -------
@@ -50,41 +40,41 @@ def to_grid(weight: Any, bits: int, per_channel: bool, xp: ModuleType) -> tuple[
     """
     groups = weight.reshape(len(weight) if per_channel else 1, -1)
     top = (1 << (bits - 1)) - 1
-    largest = xp.amax(xp.abs(groups), 1)
-    exponents = _best_exponents(groups, largest, top, xp)
+    largest = np.amax(np.abs(groups), 1)
+    exponents = _best_exponents(groups, largest, top)
     used = exponents[largest > 0]
     if not len(used):
-        return xp.zeros_like(weight), xp.zeros_like(exponents)
-    exponents = xp.clip(exponents, max(used.min(), used.max() - MAX_SHIFT), used.max())
-    q = xp.clip(xp.round(groups / 2.0 ** exponents[:, None]), -top, top)
+        return np.zeros_like(weight), np.zeros_like(exponents)
+    exponents = np.clip(exponents, max(used.min(), used.max() - MAX_SHIFT), used.max())
+    q = np.clip(np.round(groups / 2.0 ** exponents[:, None]), -top, top)
     return q.reshape(weight.shape), exponents
 
 
-def _best_exponents(groups: Any, largest: Any, top: int, xp: ModuleType) -> Any:
+def _best_exponents(groups: np.ndarray, largest: np.ndarray, top: int) -> np.ndarray:
     """Power-of-two exponent of least squared error for each row."""
-    mantissa, exponent = xp.frexp(xp.clip(largest, sys.float_info.min, None) / top)
+    mantissa, exponent = np.frexp(np.clip(largest, sys.float_info.min, None) / top)
     # The smallest whole number that is not below the logarithm.
-    covering = xp.asarray(xp.where(mantissa > 0.5, exponent, exponent - 1), dtype=xp.float64)
-    best, error = covering, xp.full_like(largest, math.inf)
+    covering = np.where(mantissa > 0.5, exponent, exponent - 1).astype(np.float64)
+    best, error = covering, np.full_like(largest, math.inf)
     for finer in range(_SEARCH):
         candidate = covering - finer
         step = 2.0 ** candidate[:, None]
-        rounded = xp.clip(xp.round(groups / step), -top, top) * step
+        rounded = np.clip(np.round(groups / step), -top, top) * step
         squared = ((groups - rounded) ** 2).sum(1)
         # A coarser grid wins ties: it needs fewer bits.
-        best, error = xp.where(squared < error, candidate, best), xp.minimum(squared, error)
+        best, error = np.where(squared < error, candidate, best), np.minimum(squared, error)
     return best
 
 
-def single(sums: Any, xp: ModuleType) -> Any:
+def single(sums: np.ndarray) -> np.ndarray:
     """Float64 `sums` rounded to float32, still as float64, the same in whatever order they came.
 
     Two orders differ in the last of 53 bits. Where the value lies half way between two numbers of
     24 bits, which sums of such numbers often do, that bit would decide; so first to 40 bits.
     """
-    mantissa, exponent = xp.frexp(sums)
-    near = xp.ldexp(xp.round(mantissa * 2.0**40) / 2.0**40, exponent)
-    return xp.asarray(xp.asarray(near, dtype=xp.float32), dtype=xp.float64)
+    mantissa, exponent = np.frexp(sums)
+    near = np.ldexp(np.round(mantissa * 2.0**40) / 2.0**40, exponent)
+    return near.astype(np.float32).astype(np.float64)
 
 
 def integer_gain(gain: float) -> tuple[int, int]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAK_BITS = 12
-"""Fractional bits of a leak in integer arithmetic."""
+from compilers.ir.graph import LEAK_BITS
 
 MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
 """Largest leak of each encoding if nobody says otherwise.

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ep_neuro.deployment.thresholds import (
+from compilers.ir.graph import SigmaDelta
+from compilers.passes.thresholds import (
     ACTIVE,
     FINEST,
     LARGEST,
     PRECISION,
     Edge,
-    ThresholdSchedule,
     depths,
     falls,
     sensitivities,
@@ -84,8 +84,8 @@ def test_every_last_threshold_stands_when_the_phase_ends(
     couplings, _ = ways(gain=gain)
     for fall in falls(SHAPES, "out", couplings, steps, precision).values():
         assert FINEST <= fall.end <= LARGEST
-        assert fall.at(steps + 1) == fall.end
-        assert all(fall.at(t + 1) <= fall.at(t) for t in range(1, steps))
+        assert fall.threshold(steps + 1) == fall.end
+        assert all(fall.threshold(t + 1) <= fall.threshold(t) for t in range(1, steps))
 
 
 @settings(max_examples=20)
@@ -98,9 +98,9 @@ def test_where_steps_are_whole_a_population_is_silent_until_the_signal_has_come_
     slowly = falls(SHAPES, "out", couplings, 64, precision)
     for name, fall in falls(SHAPES, "out", couplings, 64, precision, whole=True).items():
         assert fall.end == slowly[name].end
-        assert fall.at(depth[name] + 1) == pytest.approx(fall.end, rel=1e-4)
+        assert fall.threshold(depth[name] + 1) == pytest.approx(fall.end, rel=1e-4)
         # No state leaves its box: a change of one height or more is not to be had.
-        assert all(fall.at(t) > 1 for t in range(1, depth[name] + 1))
+        assert all(fall.threshold(t) > 1 for t in range(1, depth[name] + 1))
 
 
 def test_what_cannot_reach_the_output_may_be_coarse() -> None:
@@ -125,5 +125,5 @@ def test_a_last_bit_in_the_weights_changes_no_threshold() -> None:
 
 
 def test_a_threshold_falls_by_equal_factors_to_its_end() -> None:
-    fall = ThresholdSchedule(start=0.8, end=0.1, decay=0.5)
-    assert [fall.at(t) for t in (1, 2, 3, 4, 5)] == [0.8, 0.4, 0.2, 0.1, 0.1]
+    fall = SigmaDelta(start=0.8, end=0.1, decay=0.5)
+    assert [fall.threshold(t) for t in (1, 2, 3, 4, 5)] == [0.8, 0.4, 0.2, 0.1, 0.1]

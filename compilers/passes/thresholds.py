@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compilers.ir.graph import SigmaDelta
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 
 PRECISION = 0.004
@@ -51,19 +52,6 @@ class Edge:
     back: Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class ThresholdSchedule:
-    """A threshold ``max(end, start * decay ** (t - 1))`` at step ``t``, in heights of the box."""
-
-    start: float = 0.5
-    end: float = 0.01
-    decay: float = 0.92
-
-    def at(self, t: int) -> float:
-        """The threshold at step `t` (from 1)."""
-        return max(self.end, self.start * self.decay ** (t - 1))
-
-
 def usual_precision(cost: str) -> float:
     """The precision of a network of this `cost` if nobody says otherwise."""
     return PRECISION if cost == SQUARED_ERROR else LOGITS
@@ -77,7 +65,7 @@ def falls(
     precision: float = PRECISION,
     *,
     whole: bool = False,
-) -> dict[str, ThresholdSchedule]:
+) -> dict[str, SigmaDelta]:
     """How the threshold of each population falls.
 
     The last threshold is inversely proportional to what a message of the population moves at the
@@ -106,8 +94,8 @@ def falls(
 
     Returns
     -------
-    dict of ThresholdSchedule
-        By population.
+    dict of SigmaDelta
+        By population, each with its ``start``, ``end`` and ``decay``.
     """
     moved = sensitivities(shapes, output, ways)
     hidden = sum(math.prod(shape) for name, shape in shapes.items() if name != output)
@@ -122,17 +110,19 @@ def falls(
     if whole:
         steep = max(STEEPEST, HIGHEST ** (-1 / deepest))
         return {
-            name: ThresholdSchedule(
-                _rounded(end * steep ** -depth[name]), _rounded(end), _rounded(steep)
+            name: SigmaDelta(
+                start=_rounded(end * steep ** -depth[name]),
+                end=_rounded(end),
+                decay=_rounded(steep),
             )
             for name, end in ends.items()
         }
     rate = (min(ends.values()) / START) ** (1 / (steps * (REACHED - SPREAD)))
     return {
-        name: ThresholdSchedule(
-            _rounded(START * rate ** (-steps * SPREAD * depth[name] / deepest)),
-            _rounded(end),
-            _rounded(rate),
+        name: SigmaDelta(
+            start=_rounded(START * rate ** (-steps * SPREAD * depth[name] / deepest)),
+            end=_rounded(end),
+            decay=_rounded(rate),
         )
         for name, end in ends.items()
     }

@@ -1,0 +1,142 @@
+"""A network as a target settles it: lowered by the passes, its phases run by the executor."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from compilers.execution.engine import Batch, Engine, Snapshot
+from compilers.frontend import lower
+from compilers.ir.graph import Graph, Spiking
+from compilers.learning.real_units import forward, real_weight, spec_of
+from compilers.model_options import THRESHOLDS
+from compilers.passes.choose_leak import LeakWarning
+from compilers.pipeline import common_passes, run_passes
+from ep_neuro.deployment.dynamics import Deployment
+from ep_neuro.energy.activations import distance
+from ep_neuro.energy.costs import Nudge
+from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.settling import SettleResult, Status
+
+
+@torch.no_grad()
+def deploy(
+    network: Network, x: Tensor, how: Deployment, dtype: torch.dtype, nudge: Nudge | None = None
+) -> EngineNetwork:
+    """See `ep_neuro.deployment.dynamics.Deployment.deploy`."""
+    network.check_input(x)
+    graph = compiled(network, how, None if nudge is None else float(nudge.beta))
+    engine = Engine(graph, dtype, str(x.device))
+    (source,), output = graph.sources, graph.population(graph.output)
+    target = None
+    if nudge is not None:
+        shown = (nudge.y.double() - output.readout.offset) / output.readout.gain
+        target = engine.numbers.target(output, _inward(shown))
+    batch = engine.batch(len(x))
+    batch.clamp(engine.numbers.message(source, _inward(x.double())), target)
+    return EngineNetwork(batch, _landscape(batch, x, dtype), target, how.tolerance)
+
+
+def compiled(network: Network, how: Deployment, beta: float | None = None) -> Graph:
+    """The graph of `network` as ``ep-neuro compile`` has it after the passes of all targets."""
+    said = how.model_dump(include=set(THRESHOLDS), exclude_none=True) or {"precision": None}
+    passes = common_passes(
+        how.code,
+        bits=how.bits,
+        leak=how.leak,
+        steps=how.steps,
+        beta=beta,
+        parameters=said if how.code == "sigma-delta" else None,
+    )
+    with warnings.catch_warnings():
+        # Training meets it at every step, and its residual tells; `compile` warns.
+        warnings.simplefilter("ignore", LeakWarning)
+        return run_passes(lower(network), passes).final
+
+
+class EngineNetwork:
+    """A batch on the executor, led from phase to phase.
+
+    Parameters
+    ----------
+    batch : Batch
+        With its input clamped.
+    landscape : Landscape
+    y : Tensor or None
+        Targets as `Engine.target` has them.
+    tolerance : float
+        Residual, in heights of the box, up to which a sample counts as settled.
+    """
+
+    def __init__(
+        self, batch: Batch, landscape: Landscape, y: Tensor | None, tolerance: float
+    ) -> None:
+        self.batch, self.landscape, self.graph = batch, landscape, batch.engine.graph
+        self._y, self._tolerance = y, tolerance
+        self._ends: dict[str, Snapshot] = {}
+
+    @torch.no_grad()
+    def run(self, phase: str) -> SettleResult:
+        """Run `phase` from rest, or from the end of the phase that it names."""
+        batch, run = self.batch, self.graph.phase(phase)
+        if run.start is None:
+            batch.rest()
+        else:
+            batch.go_to(self._ends[run.start])
+        names = [p.name for p in self.graph.neurons if isinstance(p.dynamics, Spiking)]
+        spikes = {name: torch.zeros_like(batch.view("z", name)) for name in names}
+        for step in range(run.steps):
+            batch.step(run, self._y)
+            if step >= run.steps // 2:
+                for name, total in spikes.items():
+                    total.add_(batch.view("z", name))
+        self._ends[phase] = batch.moment()
+        return self._result(run.steps, spikes)
+
+    def _result(self, steps: int, spikes: dict[str, Tensor]) -> SettleResult:
+        numbers, landscape, state = self.batch.engine.numbers, self.landscape, {}
+        for p in self.graph.neurons:
+            if p.name in spikes:
+                shown = spikes[p.name].double() / (steps - steps // 2)
+            else:
+                shown = numbers.real(p, self.batch.view("z", p.name))
+            real = p.readout.offset + p.readout.gain * _outward(shown)
+            state[p.name] = real.to(landscape.constant[p.name])
+        drive = {p: landscape.drive(state, p) for p in state}
+        kinds = landscape.activations
+        away = [distance(kinds[p], kinds[p](drive[p]), z) for p, z in state.items()]
+        residual = torch.stack(away).amax(0)
+        settled = bool((residual <= self._tolerance).all())
+        status = Status.SETTLED if settled else Status.NOT_SETTLED
+        if not bool(torch.isfinite(residual).all()):
+            status = Status.DIVERGED
+        return SettleResult(state, status, residual, steps, float(steps), drive)
+
+
+def _landscape(batch: Batch, x: Tensor, dtype: torch.dtype) -> Landscape:
+    """The energy that the graph of `batch` descends in real units, under its constant drive."""
+    graph = batch.engine.graph
+    network = Network(spec_of(graph)).to(x.device, dtype)
+    for way in forward(graph):
+        network.weights[way.name].copy_(torch.from_numpy(real_weight(graph, way)))
+    landscape, low = Landscape(network, x), {}
+    for p in graph.neurons:
+        one = 1 if p.state is None else p.state.one
+        drive = _outward(batch.view("constant", p.name)).double() / one
+        landscape.constant[p.name] = (p.readout.offset + p.readout.gain * drive).to(dtype)
+        low[p.name] = landscape.constant[p.name].new_full((1, *p.shape), p.readout.offset)
+    for name, constant in landscape.constant.items():
+        constant.sub_(landscape.linear_drive(low, name))
+    return landscape
+
+
+def _inward(values: Tensor) -> Tensor:
+    """A batch (N, *shape) as the executor lays it out."""
+    return values.permute(0, 2, 3, 1).contiguous() if values.dim() == 4 else values
+
+
+def _outward(values: Tensor) -> Tensor:
+    """The same batch in the order of the network."""
+    return values.permute(0, 3, 1, 2) if values.dim() == 4 else values

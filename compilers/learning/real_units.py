@@ -1,0 +1,71 @@
+"""A graph in real units: the network that it settles, its weights, biases and boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compilers.ir.graph import Conv, Dense, Graph, Population, Projection
+from compilers.ir.operators import shift_channels
+from compilers.learning.plastic_weights import true_bias
+from compilers.learning.synapses import forward as forward_of
+from compilers.learning.synapses import weight_unit
+from ep_neuro.deployment.nudgeable import SQUARED_ERROR
+from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from ep_neuro.errors import GraphError
+
+
+def spec_of(graph: Graph) -> NetworkSpec:
+    """The description of what `graph` settles: its populations in real units, its couplings."""
+    if len(graph.sources) != 1:
+        problem = f"it has {len(graph.sources)} inputs, and a network has 1"
+        raise GraphError(f"graph '{graph.name}'", problem, "read back what `compile` wrote")
+    return NetworkSpec(
+        name=graph.name,
+        input=InputSpec(shape=graph.sources[0].shape),
+        populations=tuple(
+            PopulationSpec(name=p.name, shape=p.shape, box=real_box(p)) for p in graph.neurons
+        ),
+        couplings=tuple(_coupling(graph, p) for p in forward(graph)),
+        output=graph.output,
+        cost="squared-error" if graph.cost == SQUARED_ERROR else "cross-entropy",
+    )
+
+
+def forward(graph: Graph) -> tuple[Projection, ...]:
+    """The forward projection of each weight, in the order of the weights."""
+    return tuple(forward_of(graph, weight) for weight in graph.ties)
+
+
+def real_box(p: Population) -> tuple[float, float] | None:
+    """Box of `p` in real units."""
+    if p.box is None:
+        return None
+    low, high = (p.readout.offset + p.readout.gain * edge for edge in p.box)
+    return low, high
+
+
+def real_weight(graph: Graph, p: Projection) -> np.ndarray:
+    """Weight of the forward projection `p` in real units, float64."""
+    weight = graph.arrays[p.weight]
+    if not graph.quantised:
+        return weight.astype(np.float64)
+    shifts = None if p.exponent is None else graph.arrays[p.exponent]
+    tied = next(q for q in graph.projections if q.weight == p.weight)
+    return shift_channels(weight, shifts) * weight_unit(graph, tied)
+
+
+def real_bias(graph: Graph, p: Population) -> np.ndarray:
+    """Bias of each neuron of `p` in real units, without what `fold_boxes` put into it."""
+    one = 1 if p.state is None else p.state.one
+    return true_bias(graph, p) * p.readout.gain / one
+
+
+def _coupling(graph: Graph, p: Projection) -> CouplingSpec:
+    if isinstance(p.operator, Dense):
+        return CouplingSpec(pre=p.pre, post=p.post)
+    assert isinstance(p.operator, Conv)
+    kernel = graph.arrays[p.weight].shape[-1]
+    stride, padding = p.operator.stride, p.operator.padding
+    return CouplingSpec(
+        pre=p.pre, post=p.post, kind="conv", kernel=kernel, stride=stride, padding=padding
+    )
