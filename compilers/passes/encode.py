@@ -91,8 +91,11 @@ def encode(
     phases = tuple(_timed(p, steps, nudged_steps, beta) for p in graph.phases)
     graph = replace(graph, phases=phases, encoding=code)
     if code == "sigma-delta" and precision is not None and not set(_FALL) & set(parameters):
-        chosen = usual_precision(graph.cost) if precision == "auto" else precision
-        parameters = {**parameters, **_balanced(graph, chosen)}
+        if precision == "auto":
+            output = graph.population(graph.output)
+            low, high = output.box or (0.0, 1.0)
+            precision = usual_precision(graph.cost, (high - low) * output.readout.gain)
+        parameters = {**parameters, **_balanced(graph, precision)}
     values = {name: _by_population(graph, name, value) for name, value in parameters.items()}
     populations = tuple(_encoded(p, code, values) for p in graph.populations)
     return replace(graph, populations=populations)

@@ -14,8 +14,8 @@ from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 PRECISION = 0.004
 """Error of an output, in heights of its box, that all last thresholds together may cause."""
 
-LOGITS = 0.02
-"""The same where a softmax is taken of the output: such a box leaves room above every logit."""
+LOGITS = 1.5
+"""The same where a softmax is taken of the output, in logits, whatever room its box leaves them."""
 
 START = 1.0
 """Threshold at the first step, in heights of the box."""
@@ -52,9 +52,9 @@ class Edge:
     back: Callable[[np.ndarray], np.ndarray]
 
 
-def usual_precision(cost: str) -> float:
-    """The precision of a network of this `cost` if nobody says otherwise."""
-    return PRECISION if cost == SQUARED_ERROR else LOGITS
+def usual_precision(cost: str, height: float) -> float:
+    """The precision for this `cost` and real `height` of the output's box if nobody says one."""
+    return PRECISION if cost == SQUARED_ERROR else LOGITS / height
 
 
 def falls(

@@ -62,12 +62,19 @@ def test_thresholds_follow_from_the_weights_and_the_steps_unless_one_is_given(
     assert encode(graph, "sigma-delta", start=0.3).neurons[0].dynamics == SigmaDelta(0.5, start=0.3)
 
 
-def test_logits_may_err_by_more_of_their_box_than_targets(graph: Graph) -> None:
-    logits = replace(graph, provenance={**graph.provenance, "cost": "cross-entropy"})
+@pytest.mark.parametrize("height", [8.0, 32.0])
+def test_logits_may_err_by_as_much_whatever_their_box(graph: Graph, height: float) -> None:
+    out = graph.population(graph.output)
+    boxed = replace(out, box=(0.0, 1.0), readout=replace(out.readout, gain=height))
+    logits = replace(
+        graph,
+        populations=tuple(boxed if p is out else p for p in graph.populations),
+        provenance={**graph.provenance, "cost": "cross-entropy"},
+    )
     ends = {p.name: p.dynamics.end for p in encode(logits, "sigma-delta").neurons}  # type: ignore[union-attr]
-    assert ends[graph.output] == LOGITS
-    given = {p.name: p.dynamics.end for p in encode(graph, "sigma-delta", precision=LOGITS).neurons}  # type: ignore[union-attr]
-    assert ends == given
+    assert ends[graph.output] == LOGITS / height
+    given = encode(logits, "sigma-delta", precision=LOGITS / height)
+    assert ends == {p.name: p.dynamics.end for p in given.neurons}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
