@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import nir
@@ -31,16 +31,10 @@ def as_written(graph: Graph, net: nir.NIRGraph) -> Graph:
             leak, bias = 1 / _same(node.tau), node.v_leak.astype(np.float64)
         for end in before[entry]:
             pre, nodes = _path(net, before, end, names)
-            (linear,) = (n for n in nodes if isinstance(n, nir.Affine | nir.Conv2d))
-            delay = 1 + sum(int(_same(n.delay)) for n in nodes if isinstance(n, nir.Delay))
-            operator: Operator = Dense()
-            if isinstance(linear, nir.Conv2d):
-                operator = Conv(linear.stride[0], linear.padding[0])
-            else:
-                bias = bias + _same(node.r) * linear.bias
-            q = Projection(pre, p.name, operator, f"{pre}->{p.name}", _same(node.r), delay)
+            q, weight, drive = _projection(pre, p.name, nodes, _same(node.r))
             projections.append(q)
-            arrays[q.weight] = linear.weight
+            arrays[q.weight] = weight
+            bias = bias + drive
         dynamics = replace(p.dynamics, leak=leak)  # type: ignore[arg-type]
         populations.append(replace(p, dynamics=dynamics, bias=f"bias/{p.name}"))
         arrays[f"bias/{p.name}"] = bias.reshape(p.shape)
@@ -62,6 +56,21 @@ def _path(
         nodes.append(net.nodes[node])
         (node,) = before[node]
     return node, nodes
+
+
+def _projection(
+    pre: str, post: str, nodes: Sequence[nir.NIRNode], gain: float
+) -> tuple[Projection, np.ndarray, np.ndarray | float]:
+    """What `nodes` do with messages, the weight of it, and what they drive `post` with anyway."""
+    (linear,) = (n for n in nodes if isinstance(n, nir.Affine | nir.Conv2d))
+    delay = 1 + sum(int(_same(n.delay)) for n in nodes if isinstance(n, nir.Delay))
+    operator: Operator = Dense()
+    drive = 0.0
+    if isinstance(linear, nir.Conv2d):
+        operator = Conv(linear.stride[0], linear.padding[0])
+    else:
+        drive = gain * linear.bias
+    return Projection(pre, post, operator, f"{pre}->{post}", gain, delay), linear.weight, drive
 
 
 def _same(values: np.ndarray) -> float:
