@@ -75,7 +75,7 @@ class GraphSimulator(Simulator):
         self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
     ) -> PhaseRecord:
         """Run `phase`, from rest or from where another one ended."""
-        recorder = _Messages(self, phase, probes)
+        recorder = _GraphRecorder(self, phase, probes)
         if phase.start is None:
             self.batch.rest()
         elif phase.start != self._last:
@@ -101,7 +101,7 @@ class GraphSimulator(Simulator):
         self._stale = True
 
 
-class _Messages(Recorder):
+class _GraphRecorder(Recorder):
     """Follows the messages of a phase; those of some steps are kept, and counted at once."""
 
     def __init__(self, simulator: GraphSimulator, phase: Phase, probes: Sequence[Probe]) -> None:
