@@ -12,7 +12,7 @@ from compilers.execution.engine import Batch, Engine, Snapshot
 from compilers.execution.maps import outward
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
-from compilers.learning.synapses import trace
+from compilers.learning.synapses import Traces, trace
 from targets.interface.fanout import synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
@@ -111,11 +111,15 @@ class _GraphRecorder(Recorder):
         super().__init__(graph, job, phase, probes, simulator.clamped, number)
         self.batch = simulator.batch
         self._before = {} if self.first else dict(self.numbers.saturations)
-        self._z = self.batch.view("z", self.output.name)
-        self._spikes = torch.zeros_like(self._z)
-        weighs = phase.sign and any(isinstance(p.dynamics, Spiking) for p in self.learns)
-        cells = self.batch.cells if weighs else ()
-        self._weighted = [torch.zeros_like(c.message) for c in cells]
+        # What a spike of each step counts in a trace, and in the readout.
+        late = np.arange(phase.steps) >= phase.steps // 2
+        self._counts = torch.from_numpy(np.stack([self.weights, late]))
+        self._counts = self._counts.to(self.numbers.device, self.numbers.narrow)
+        self._sums = {
+            id(c): c.message.new_zeros(2, len(c.message))
+            for c in self.batch.cells
+            if isinstance(c.dynamics, Spiking)
+        }
         self._kept, self._rows, self._counted = simulator.kept, simulator.rows, 0
         if self.first:
             # The input speaks once, at the start of a sample.
@@ -127,13 +131,16 @@ class _GraphRecorder(Recorder):
         return outward(held.double())
 
     def weighted(self, p: Population) -> np.ndarray:
-        cells = self.batch.of[p.name]
-        return outward(cells.part(self._weighted[self.batch.cells.index(cells)], p.name).double())
+        return self._spikes(p, 0)
 
     def shown(self) -> np.ndarray:
         if isinstance(self.output.dynamics, Spiking):
-            return outward(self._spikes.double() / (self.phase.steps - self.phase.steps // 2))
-        return outward(self.numbers.real(self.output, self._z))
+            return self._spikes(self.output, 1) / (self.phase.steps - self.phase.steps // 2)
+        return outward(self.numbers.real(self.output, self.batch.view("z", self.output.name)))
+
+    def _spikes(self, p: Population, row: int) -> np.ndarray:
+        cells = self.batch.of[p.name]
+        return outward(cells.part(self._sums[id(cells)][row], p.name).double())
 
     def saturated(self) -> dict[str, int]:
         now = self.numbers.saturations
@@ -141,26 +148,29 @@ class _GraphRecorder(Recorder):
         return {name: now[name] - self._before.get(name, 0) for name in names}
 
     def take(self) -> None:
-        weight = int(self.weights[self.steps])
         for cells, rows in zip(self.batch.cells, self._rows, strict=True):
             torch.sign(cells.message, out=rows[self.steps - self._counted])
-        for cells, weighted in zip(self.batch.cells, self._weighted, strict=False):
-            weighted.add_(cells.message, alpha=weight)
         super().take()
-        if self.steps > self.phase.steps // 2 and isinstance(self.output.dynamics, Spiking):
-            self._spikes.add_(self._z)
         if self.steps - self._counted == len(self._rows[0]):
             self._count_kept()
+
+    def traces(self) -> Traces:
+        self._count_kept()
+        return super().traces()
 
     def record(self) -> PhaseRecord:
         self._count_kept()
         return super().record()
 
     def _count_kept(self) -> None:
-        steps = self.steps - self._counted
+        if self.steps == self._counted:
+            return
         for cells, kept in zip(self.batch.cells, self._kept, strict=True):
-            said = kept[:steps].abs_() if cells.signed else kept[:steps]
-            for p in cells.populations if steps else ():
+            said = kept[: self.steps - self._counted]
+            said = said.abs_() if cells.signed else said
+            if isinstance(cells.dynamics, Spiking):
+                self._sums[id(cells)].addmm_(self._counts[:, self._counted : self.steps], said)
+            for p in cells.populations:
                 self._count(p, said[:, cells.span(p.name)])
         self._counted = self.steps
 
