@@ -20,8 +20,8 @@ from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simula
 CHUNK_BYTES = 64 << 20
 """Working memory of one batch, probes apart: a few caches, so that calls into torch pay."""
 
-KEPT = 1 << 18
-"""Messages of some steps that are kept to be counted at once."""
+KEPT, STEPS = 1 << 18, 128
+"""Most messages, and most steps, that are kept to be counted at once."""
 
 
 class GraphSimulator(Simulator):
@@ -66,7 +66,7 @@ class GraphSimulator(Simulator):
 
     def _hold(self, batch: Batch) -> None:
         messages = [cells.message for cells in batch.cells]
-        room = max(1, KEPT // sum(m.numel() for m in messages))
+        room = max(1, min(STEPS, KEPT // sum(m.numel() for m in messages)))
         self.batch, self.kept = batch, [m.new_empty(room, len(m)) for m in messages]
         self.rows = [kept.unbind() for kept in self.kept]
 
