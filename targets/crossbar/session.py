@@ -64,7 +64,7 @@ class CrossbarSession(SimulatorSession):
         return {
             phase.name: {
                 source.name: job.x,
-                **{name: s.z for name, s in simulator.ends[phase.name].states.items()},
+                **{p.name: simulator.value(end, p.name, "z") for p in self.graph.neurons},
             }
-            for phase in job.phases
+            for phase, end in ((phase, simulator.ends[phase.name]) for phase in job.phases)
         }

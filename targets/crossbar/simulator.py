@@ -1,12 +1,15 @@
-"""Digital neurons around arrays that compute every drive."""
+"""The executor of a graph with arrays in place of its linear maps, and what arrays remember."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from torch import Tensor
 
+from compilers.execution.engine import Engine, Snapshot
+from compilers.execution.maps import inward, outward
 from compilers.ir.graph import Graph, Phase, Projection
 from compilers.ir.operators import apply
 from compilers.learning.plastic_weights import PlasticWeights
@@ -16,7 +19,6 @@ from targets.crossbar.arrays.layouts import layout
 from targets.crossbar.arrays.mapping import input_mean, is_forward, sites
 from targets.crossbar.arrays.options import read_options
 from targets.crossbar.arrays.tile import Randomness
-from targets.crossbar.neurons import State, advance, at_rest
 from targets.interface.simulator import SteppedSimulator
 
 CHUNK_BYTES = 64 << 20
@@ -27,14 +29,6 @@ CONDUCTANCES, NOISE = "conductances/", "noise"
 
 WRITTEN = 1e-9
 """Difference, relative to the largest weight, from which a write did not get where it should."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Steps made since rest, and the states then."""
-
-    t: int
-    states: Mapping[str, State]
 
 
 class CrossbarSimulator(SteppedSimulator[Snapshot]):
@@ -79,25 +73,25 @@ class CrossbarSimulator(SteppedSimulator[Snapshot]):
         if self.graph.plasticity or not options.centre:
             self.read_inputs_as_they_are()
         self.at_once = max(1, CHUNK_BYTES // (8 * widest))
-        self._depth = max((p.delay for p in self.graph.projections), default=1)
+        maps = {p.name: partial(self._read, p) for p in self.graph.projections}
+        self._engine = Engine(self.graph, maps=maps)
+        self._now: Snapshot | None = None
+
+    # --- steps ---------------------------------------------------------------------------------
 
     def rest(self, samples: int) -> Snapshot:
         """The moment before the first step."""
-        return Snapshot(0, {p.name: at_rest(p, samples, self._depth) for p in self.graph.neurons})
+        self._batch = self._engine.batch(samples)
+        self._batch.rest()
+        self._now = self._batch.moment()
+        return self._now
 
     def constant(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Bias and input drive; the input's arrays are read once and the result is held."""
-        drives = {name: np.stack([bias] * len(x)) for name, bias in self.biases.items()}
-        for p in self.graph.projections:
-            if p.pre not in self.biases:
-                drive = self._read(p, x - self._mean) + self._given_back[p.name]
-                drives[p.post] = drives[p.post] + p.scale * drive
-        return drives
-
-    def read_inputs_as_they_are(self) -> None:
-        """Let the mean of the input go through the arrays, whose weights may learn."""
-        self._mean = np.zeros_like(self._mean)
-        self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
+        self._batch = self._engine.batch(len(x))
+        self._engine.load({}, self.biases)
+        self._batch.clamp(self._engine.message(x))
+        return {name: outward(self._batch.view("constant", name)) for name in self.biases}
 
     def step(
         self,
@@ -106,29 +100,34 @@ class CrossbarSimulator(SteppedSimulator[Snapshot]):
         phase: Phase,
         y: np.ndarray | None,
     ) -> Snapshot:
-        """The moment after one step of `phase`, under the `constant` drive of input and bias."""
-        drives = dict(constant)
-        for p in self.graph.projections:
-            if p.pre in before.states:
-                held = before.states[p.pre].held[p.delay - 1]
-                drives[p.post] = drives[p.post] + p.scale * self._read(p, held)
-        if phase.nudge and y is not None:
-            output = self.graph.output
-            drives[output] = drives[output] + phase.nudge * (y - before.states[output].z)
-        t = before.t + 1
-        states = {
-            p.name: advance(p, before.states[p.name], drives[p.name], t) for p in self.graph.neurons
-        }
-        return Snapshot(t, states)
+        """The moment after one step of `phase`; the executor holds the `constant` drive."""
+        self._go_to(before)
+        self._batch.step(phase, None if y is None else self._engine.target(y))
+        self._now = self._batch.moment()
+        return self._now
 
     def value(self, moment: Snapshot, population: str, variable: str) -> np.ndarray:
         """A variable of a population, (N, *shape)."""
-        found: np.ndarray = getattr(moment.states[population], variable)
-        return found
+        self._go_to(moment)
+        held = "sent" if variable == "told" else variable
+        return np.array(outward(self._batch.view(held, population)), order="C")
 
-    def _read(self, projection: Projection, states: np.ndarray) -> np.ndarray:
+    def _go_to(self, moment: Snapshot) -> None:
+        if moment is not self._now:
+            self._batch.go_to(moment)
+            self._now = moment
+
+    def _read(self, projection: Projection, states: Tensor) -> Tensor:
         array = self.arrays[projection.name]
-        return (array.forward if is_forward(projection) else array.backward)(states)
+        read = array.forward if is_forward(projection) else array.backward
+        if projection.pre in self.biases:
+            return inward(read(outward(states)))
+        return inward(read(outward(states) - self._mean) + self._given_back[projection.name])
+
+    def read_inputs_as_they_are(self) -> None:
+        """Let the mean of the input go through the arrays, whose weights may learn."""
+        self._mean = np.zeros_like(self._mean)
+        self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
 
     # --- learning ------------------------------------------------------------------------------
 
