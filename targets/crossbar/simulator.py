@@ -16,7 +16,7 @@ from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.layouts import layout
-from targets.crossbar.arrays.mapping import input_mean, is_forward, sites
+from targets.crossbar.arrays.mapping import array_mappings, input_mean, is_forward
 from targets.crossbar.arrays.options import read_options
 from targets.crossbar.arrays.tile import Randomness
 from targets.interface.simulator import SteppedSimulator
@@ -51,12 +51,13 @@ class CrossbarSimulator(SteppedSimulator[Snapshot]):
         self._randomness = Randomness(options.seed)
         self.arrays: dict[str, Array] = {}
         widest = 1
-        for n, (site, projections) in enumerate(sites(self.graph, options.conv).items()):
-            lines = layout(site.operator, site.pre, site.post, site.kernel, site.conv)
-            weight = self.graph.arrays[site.weight]
-            array = Array(weight, lines, options, self._randomness, 10_000 * options.seed + n)
+        for n, (mapping, projections) in enumerate(
+            array_mappings(self.graph, options.conv).items()
+        ):
+            weight, seed = self.graph.arrays[mapping.weight], 10_000 * options.seed + n
+            array = Array(weight, layout(mapping), options, self._randomness, seed)
             self.arrays |= {p.name: array for p in projections}
-            widest = max(widest, site.reads * sum(site.lines))
+            widest = max(widest, mapping.reads * sum(mapping.lines))
         self.by_weight = {p.weight: self.arrays[p.name] for p in self.graph.projections}
         self.biases = {p.name: _bias(self.graph, p.name) for p in self.graph.neurons}
         self._mean = input_mean(self.graph)

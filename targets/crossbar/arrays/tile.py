@@ -2,7 +2,7 @@
 
 aihwkit's compiled tile draws the noise of a read from a generator that takes no seed, and computes
 in float32. So reads are aihwkit's torch tile in float64, with the two effects that it leaves out
-after the same formulas; `tests/unit/test_crossbar_tile.py` compares the two.
+after the same formulas; `tests/unit/crossbar/test_arrays.py` compares the two.
 """
 
 from __future__ import annotations
@@ -145,35 +145,18 @@ class TwoWayTile(TorchSimulatorTile):
         outputs, inputs = (float(total.sum(axis).max()) for axis in (1, 0))
         self.reach = (min(max(outputs, 1e-6), ADC_RANGE), min(max(inputs, 1e-6), ADC_RANGE))
 
-    def forward(
-        self,
-        x_input: Tensor,
-        bias: bool = False,
-        in_trans: bool = False,
-        out_trans: bool = False,
-        is_test: bool = False,
-        non_blocking: bool = False,
-    ) -> Tensor:
+    def forward(self, x_input: Tensor, *_: bool, **__: bool) -> Tensor:
         """``W x``; (N, in) -> (N, out)."""
         return self._read(x_input, False)
 
-    def backward(
-        self,
-        d_input: Tensor,
-        bias: bool = False,
-        in_trans: bool = False,
-        out_trans: bool = False,
-        non_blocking: bool = False,
-    ) -> Tensor:
+    def backward(self, d_input: Tensor, *_: bool, **__: bool) -> Tensor:
         """``W^T d``; (N, out) -> (N, in)."""
         return self._read(d_input, True)
 
     def _read(self, lines: Tensor, trans: bool) -> Tensor:
-        io = (
-            self._f_io
-            if self._f_io.is_perfect
-            else replace(self._f_io, out_bound=self.reach[int(trans)])
-        )
+        io = self._f_io
+        if not io.is_perfect:
+            io = replace(io, out_bound=self.reach[int(trans)])
         lines = lines.to(self.weight.dtype)
         return self._analog_mvm.matmul(self.weight.detach(), lines, io, trans, is_test=True)
 
@@ -231,7 +214,7 @@ CELLS = {
 """aihwkit's presets of pulsed devices, by the value of option ``cells``."""
 
 
-def make_cells(outputs: int, inputs: int, kind: str, seed: int) -> AnalogTile:
+def make_pulsed_devices(outputs: int, inputs: int, kind: str, seed: int) -> AnalogTile:
     """Devices of `kind` for pulsed updates, as aihwkit's compiled tile.
 
     `seed` fixes which devices they are (step sizes, bounds), not the pulses.
