@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,88 +33,6 @@ SINGLE_BITS = 24
 """Integers of so many bits, and sums of two of them, are exact in float32."""
 
 
-class Arithmetic(Protocol):
-    """What the dynamics need of numbers.
-
-    Attributes
-    ----------
-    integers : bool
-    wide, narrow : dtype
-        Of drives and membranes, and of messages and states.
-    device : device
-    half : Tensor
-        0.5, wide.
-    single : bool
-        float32 may stand for integers where it is exact.
-    saturations : Counter
-        By population the values that met the end of their format.
-    """
-
-    integers: bool
-    wide: torch.dtype
-    narrow: torch.dtype
-    device: torch.device
-    half: Tensor
-    single: bool
-    saturations: Counter[str]
-
-    def constants(self, population: Population) -> Constants:
-        """Leak, box and formats of `population` in its own units."""
-        ...
-
-    def weight(self, projection: Projection, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The weight as operators take it, float64."""
-        ...
-
-    def factor(self, projection: Projection) -> float | None:
-        """What a weight can be multiplied by in place of a gain of the result, if it can."""
-        ...
-
-    def rounds(self, projection: Projection) -> bool:
-        """Whether a result is rounded, halves up."""
-        ...
-
-    def gain(self, projection: Projection, found: Tensor) -> Tensor:
-        """An operator's result in the units of the receiving membrane."""
-        ...
-
-    def real(self, population: Population, values: Tensor) -> Tensor:
-        """States or messages in graph units, as float64."""
-        ...
-
-    def message(self, population: Population, x: Tensor) -> Tensor:
-        """Real numbers as messages."""
-        ...
-
-    def target(self, population: Population, y: Tensor) -> Tensor:
-        """Real targets of the output in units of its membrane."""
-        ...
-
-    def leak(self, cells: Cells, fine: Tensor) -> None:
-        """``v + leak (I - v)`` as the membrane's format holds it, in place."""
-        ...
-
-    def clip(self, cells: Cells) -> None:
-        """Set `cells.z` to the membrane clipped to the box, in units of messages."""
-        ...
-
-    def fire(self, cells: Cells) -> None:
-        """Move the membrane by the current, and set `cells.z` to the spikes."""
-        ...
-
-    def send(self, cells: Cells, values: Tensor) -> None:
-        """Let `values` be as the message's format can hold them, in place."""
-        ...
-
-    def threshold(self, population: Population, t: int) -> float:
-        """Threshold of a sigma-delta population at step `t`, in units of messages."""
-        ...
-
-    def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
-        """``beta (y - z)`` in units of the membrane, as is `y`; `shown` is in message units."""
-        ...
-
-
 class Floating:
     """Floating point throughout; nothing saturates.
 
@@ -122,6 +40,18 @@ class Floating:
     ----------
     dtype : dtype
     device : device
+
+    Attributes
+    ----------
+    integers : bool
+    wide, narrow : dtype
+        Of drives and membranes, and of messages and states.
+    half : Tensor
+        0.5, wide.
+    single : bool
+        float32 may stand for integers where it is exact.
+    saturations : Counter
+        By population the values that met the end of their format.
     """
 
     integers, single = False, False
@@ -132,55 +62,68 @@ class Floating:
         self.device, self.half = device, torch.tensor(0.5, dtype=dtype, device=device)
 
     def constants(self, population: Population) -> Constants:
+        """Leak, box and formats of `population` in its own units."""
         return Constants.real(population)
 
     def weight(self, projection: Projection, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The weight as operators take it, float64."""
         return arrays[projection.weight].astype(np.float64)
 
     def factor(self, projection: Projection) -> float | None:
+        """What a weight can be multiplied by in place of a gain of the result, if it can."""
         return projection.scale
 
     def rounds(self, projection: Projection) -> bool:
+        """Whether a result is rounded, halves up."""
         return False
 
     def gain(self, projection: Projection, found: Tensor) -> Tensor:
+        """An operator's result in the units of the receiving membrane."""
         return found if projection.scale == 1 else projection.scale * found
 
     def real(self, population: Population, values: Tensor) -> Tensor:
+        """States or messages in graph units, as float64."""
         return values.double()
 
     def message(self, population: Population, x: Tensor) -> Tensor:
+        """Real numbers as messages."""
         return x.to(self.device, self.narrow)
 
     def target(self, population: Population, y: Tensor) -> Tensor:
+        """Real targets of the output in units of its membrane."""
         return y.to(self.device, self.wide)
 
     def leak(self, cells: Cells, fine: Tensor) -> None:
+        """``v + leak (I - v)`` as the membrane's format holds it, in place."""
         torch.sub(cells.drive, fine, out=cells.spare)
         fine.add_(cells.spare, alpha=cells.constants.leak)
 
     def clip(self, cells: Cells) -> None:
+        """Set `cells.z` to the membrane clipped to the box, in units of messages."""
         if cells.constants.box is None:
             cells.z.copy_(cells.v)
         else:
             torch.clamp(cells.v, *cells.constants.box, out=cells.z)
 
     def fire(self, cells: Cells) -> None:
+        """Move the membrane by the current, and set `cells.z` to the spikes."""
         cells.v.add_(cells.u).clamp_(*cells.constants.levels)
         torch.ge(cells.v, 1, out=cells.z)
         cells.v.sub_(cells.z)
 
     def send(self, cells: Cells, values: Tensor) -> None:
-        """Any number can be sent."""
+        """Let `values` be as the message's format can hold them, in place."""
 
     def threshold(self, population: Population, t: int) -> float:
+        """Threshold of a sigma-delta population at step `t`, in units of messages."""
         return population.dynamics.threshold(t)  # type: ignore[union-attr]
 
     def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
+        """``beta (y - z)`` in units of the membrane, as is `y`; `shown` is in message units."""
         return (y - shown).mul_(beta)
 
 
-class Integer:
+class Integer(Floating):
     """Exact integers: in float64 while all of `graph` fits it, else in int64.
 
     Messages of a graph of images are float32, for its convolutions, if that holds them; on a GPU
@@ -195,10 +138,9 @@ class Integer:
     integers = True
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
-        self.saturations: Counter[str] = Counter()
+        super().__init__(torch.float64, device)
         held = [f for p in graph.populations for f in formats(p)]
         self.wide = torch.float64 if fits_double(graph) else torch.int64
-        self.device, self.half = device, torch.tensor(0.5, dtype=torch.float64, device=device)
         self.single = device.type == "cpu"
         images = any(isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
         short = self.wide == torch.float64 and all(f.bits <= SINGLE_BITS for f in held)
@@ -222,12 +164,11 @@ class Integer:
         return projection.rescale.shift < 0
 
     def gain(self, projection: Projection, found: Tensor) -> Tensor:
-        assert projection.rescale is not None
-        if self.wide == torch.int64:
-            product = found * projection.rescale.multiplier
-            return self._shift(product, projection.rescale.shift)
-        factor = projection.rescale.multiplier * 2.0**projection.rescale.shift
-        if projection.rescale.shift >= 0:
+        factor = self.factor(projection)
+        if factor is None:
+            assert projection.rescale is not None
+            return self._shift(found * projection.rescale.multiplier, projection.rescale.shift)
+        if not self.rounds(projection):
             return found * factor
         return torch.add(self.half, found, alpha=factor).floor_()
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.execution.arithmetic import Arithmetic, Floating, Integer
+from compilers.execution.arithmetic import Floating, Integer
 from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_map
 from compilers.execution.neurons import Cells, advance
 from compilers.execution.streams import Stream, union
@@ -50,7 +50,7 @@ class Engine:
     ) -> None:
         self.graph, self.holds = graph, maps is not None
         place = torch.device(device)
-        self.numbers: Arithmetic = (
+        self.numbers: Floating = (
             Integer(graph, place) if graph.quantised else Floating(dtype, place)
         )
         # Sums of what old weights made of old messages are no use to weights that learn.

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compilers.execution.arithmetic import Arithmetic
+from compilers.execution.arithmetic import Floating
 from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Projection, Shape
 
 SINGLE = float(1 << 24)
@@ -52,7 +52,7 @@ class LinearMap:
     projection : Projection
     pre, post : tuple of int
         Shapes of the populations.
-    numbers : Arithmetic
+    numbers : Floating or Integer
     bound : float
         What no message exceeds in size.
 
@@ -63,7 +63,7 @@ class LinearMap:
     """
 
     def __init__(
-        self, projection: Projection, pre: Shape, post: Shape, numbers: Arithmetic, bound: float
+        self, projection: Projection, pre: Shape, post: Shape, numbers: Floating, bound: float
     ) -> None:
         self.projection, self.pre, self.post = projection, pre, post
         self.numbers, self.bound = numbers, bound
@@ -206,7 +206,7 @@ class ConvMap(LinearMap):
 
 
 def linear_map(
-    projection: Projection, pre: Shape, post: Shape, numbers: Arithmetic, bound: float
+    projection: Projection, pre: Shape, post: Shape, numbers: Floating, bound: float
 ) -> LinearMap:
     """The map of `projection`'s own operator."""
     dense = isinstance(projection.operator, Dense | DenseTranspose)

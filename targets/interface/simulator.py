@@ -157,6 +157,99 @@ class SimulatorSession(Session):
         self._simulator.restore({name: memory[name] for name in own}, learner)
 
 
+# --- what a phase did --------------------------------------------------------------------------
+
+
+class Recorder(ABC):
+    """Collects what one phase of a batch does, step by step.
+
+    Parameters
+    ----------
+    graph : Graph
+    job : RunRequest
+        What the batch was begun with.
+    phase : Phase
+    probes : sequence of Probe
+    clamped : mapping of ndarray
+        Traces of the input.
+    number : type
+        Of what probes give.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        job: RunRequest,
+        phase: Phase,
+        probes: Sequence[Probe],
+        clamped: Traces,
+        number: type = np.float64,
+    ) -> None:
+        self.graph, self.phase, self.probes, self.clamped = graph, phase, probes, clamped
+        self.number, self.learns = number, learning(graph)
+        self.output, self.first = graph.population(graph.output), phase.name == job.phases[0].name
+        shape = (phase.steps, len(job.x))
+        self.events = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
+        self.synops = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
+        self.probed: dict[str, list[np.ndarray]] = {probe.name: [] for probe in probes}
+        self.weights = spike_weights(phase.steps, from_rest=phase.start is None)
+        self.steps = 0
+
+    @abstractmethod
+    def value(self, p: Population, variable: str) -> np.ndarray:
+        """A variable, or ``told``, the sum of all messages, now: (N, *shape)."""
+
+    @abstractmethod
+    def weighted(self, p: Population) -> np.ndarray:
+        """Sum of the spikes of `p`, each with its weight, (N, *shape)."""
+
+    @abstractmethod
+    def shown(self) -> np.ndarray:
+        """What the output is read from at the end, in graph units, (N, *shape)."""
+
+    def saturated(self) -> dict[str, int]:
+        """Values that met the end of their format, by population."""
+        return {}
+
+    def take(self) -> None:
+        """The end of a step, whose messages were counted."""
+        for probe in self.probes:
+            values = self.value(self.graph.population(probe.population), probe.variable)
+            self.probed[probe.name].append(np.array(values, self.number))
+        self.steps += 1
+
+    def traces(self) -> Traces:
+        """Traces by population of what learns, of the steps taken so far."""
+        return {**self.clamped, **{p.name: self._trace(p) for p in self.learns}}
+
+    def _trace(self, p: Population) -> np.ndarray:
+        if isinstance(p.dynamics, Spiking):
+            return trace(p, self.weighted(p), int(self.weights.sum()))
+        return trace(p, self.value(p, "told" if isinstance(p.dynamics, SigmaDelta) else "z"))
+
+    def record(self) -> PhaseRecord:
+        """All of it; `RunError` if the output is not finite."""
+        shown, readout = self.shown(), self.output.readout
+        require_finite(shown, self.phase.name, self.phase.steps)
+        result = PhaseResult(
+            outputs=readout.offset + readout.gain * shown,
+            events=self.events,
+            synops=self.synops,
+            probes={name: np.stack(values) for name, values in self.probed.items()},
+            saturations=self.saturated(),
+        )
+        return PhaseRecord(
+            result, self.traces() if self.graph.plasticity and self.phase.sign else {}
+        )
+
+
+def learning(graph: Graph) -> list[Population]:
+    """Populations whose traces a rule reads, inputs apart."""
+    learnt = {record.weight for record in graph.plasticity}
+    ends = {end for p in graph.projections if p.weight in learnt for end in (p.pre, p.post)}
+    return [p for p in graph.neurons if p.name in ends or p.bias in learnt]
+
+
 # --- step by step ------------------------------------------------------------------------------
 
 
@@ -220,25 +313,24 @@ class SteppedSimulator(Simulator, Generic[M]):
         """Run `phase`, step by step."""
         job = self._job
         assert job is not None
-        recorder = Recorder(self, job, phase, probes, self._fanouts)
-        moment = self.ends[phase.start]
+        recorder = _Moments(self, job, phase, probes, self._fanouts)
+        now = recorder.traces() if after_step else {}
         # A network that diverges is reported once, as an error; not by NumPy, at every step.
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(phase.steps):
-                before = recorder.traces(moment) if after_step else {}
                 if self._constant is None:
                     self._constant = self.constant(job.x)
-                moment = self.step(moment, self._constant, phase, job.y)
-                recorder.take(moment)
+                recorder.moment = self.step(recorder.moment, self._constant, phase, job.y)
+                recorder.take()
                 if after_step is not None:
-                    after_step(before, recorder.traces(moment))
-        self.ends[phase.name] = moment
-        learns = bool(self.graph.plasticity) and phase.sign != 0
-        return PhaseRecord(recorder.result(moment), recorder.traces(moment) if learns else {})
+                    before, now = now, recorder.traces()
+                    after_step(before, now)
+        self.ends[phase.name] = recorder.moment
+        return recorder.record()
 
 
-class Recorder(Generic[M]):
-    """Collects what one phase of a batch does, step by step."""
+class _Moments(Recorder, Generic[M]):
+    """Follows a phase from moment to moment."""
 
     def __init__(
         self,
@@ -248,72 +340,40 @@ class Recorder(Generic[M]):
         probes: Sequence[Probe],
         fanouts: Mapping[str, np.ndarray],
     ) -> None:
-        self.simulator, self.phase, self.probes, self.fanouts = simulator, phase, probes, fanouts
-        self.graph = graph = simulator.graph
-        self.output, self.samples = graph.population(graph.output), len(job.x)
-        shape = (phase.steps, self.samples)
-        self.events = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
-        self.synops = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
-        self.probed: dict[str, list[np.ndarray]] = {probe.name: [] for probe in probes}
-        self.weights = spike_weights(phase.steps, from_rest=phase.start is None)
-        spiking = [p for p in graph.neurons if isinstance(p.dynamics, Spiking)]
-        self.weighted = {p.name: self._blank(p) for p in spiking}
-        self.late = self._blank(self.output)
-        self.steps = 0
+        graph = simulator.graph
         (source,) = graph.sources
-        self.clamped = {source.name: trace(source, job.x)}
-        if phase.name == job.phases[0].name:
+        super().__init__(graph, job, phase, probes, {source.name: trace(source, job.x)})
+        self.simulator, self.moment, self.fanouts = simulator, simulator.ends[phase.start], fanouts
+        self.spikes: dict[str, np.ndarray] = {}
+        self.late: np.ndarray | float = 0.0
+        if self.first:
             # The input speaks once, at the start of a sample.
             self._count(source.name, job.x)
 
-    def take(self, moment: M) -> None:
-        """`moment` is that after the next step."""
+    def value(self, p: Population, variable: str) -> np.ndarray:
+        found = self.simulator.value(self.moment, p.name, variable)
+        return found.reshape(len(found), *p.shape)
+
+    def weighted(self, p: Population) -> np.ndarray:
+        return self.spikes[p.name] if self.steps else np.zeros_like(self.value(p, "message"))
+
+    def shown(self) -> np.ndarray:
+        if not isinstance(self.output.dynamics, Spiking):
+            return self.value(self.output, "z")
+        return np.asarray(self.late / (self.phase.steps - self.phase.steps // 2))
+
+    def take(self) -> None:
         weight = float(self.weights[self.steps])
         for p in self.graph.neurons:
-            message = self._shaped(moment, p.name, "message")
+            message = self.value(p, "message")
             self._count(p.name, message)
-            if p.name in self.weighted and weight:
-                self.weighted[p.name] = self.weighted[p.name] + weight * message
-            if p.name == self.output.name and self.steps >= self.phase.steps // 2:
+            if isinstance(p.dynamics, Spiking):
+                self.spikes[p.name] = self.spikes.get(p.name, 0.0) + weight * message
+            if p is self.output and self.steps >= self.phase.steps // 2:
                 self.late = self.late + message
-        for probe in self.probes:
-            self.probed[probe.name].append(self._shaped(moment, probe.population, probe.variable))
-        self.steps += 1
+        super().take()
 
     def _count(self, name: str, message: np.ndarray) -> None:
         sent = message.reshape(len(message), -1) != 0
         self.events[name][self.steps] = sent.sum(1)
         self.synops[name][self.steps] = sent @ self.fanouts[name]
-
-    def _blank(self, p: Population) -> np.ndarray:
-        return np.zeros((self.samples, *p.shape))
-
-    def _shaped(self, moment: M, population: str, variable: str) -> np.ndarray:
-        shape = self.graph.population(population).shape
-        return self.simulator.value(moment, population, variable).reshape(self.samples, *shape)
-
-    def traces(self, moment: M) -> Traces:
-        """Traces by population, of the steps taken so far."""
-        found = dict(self.clamped)
-        for p in self.graph.neurons:
-            if p.name in self.weighted:
-                found[p.name] = trace(p, self.weighted[p.name], int(self.weights.sum()))
-            else:
-                told = "told" if isinstance(p.dynamics, SigmaDelta) else "z"
-                found[p.name] = trace(p, self._shaped(moment, p.name, told))
-        return found
-
-    def result(self, last: M) -> PhaseResult:
-        """All of it; `RunError` if the output is not finite."""
-        if self.output.name in self.weighted:
-            shown = self.late / (self.phase.steps - self.phase.steps // 2)
-        else:
-            shown = self._shaped(last, self.output.name, "z")
-        require_finite(shown, self.phase.name, self.phase.steps)
-        readout = self.output.readout
-        return PhaseResult(
-            outputs=readout.offset + readout.gain * shown,
-            events=self.events,
-            synops=self.synops,
-            probes={name: np.stack(values) for name, values in self.probed.items()},
-        )

@@ -96,10 +96,14 @@ class NirBackend(SimulatedBackend):
         return import_nir(path)
 
     def simulator(self, program: Program) -> Simulator:
-        """An interpreter of the NIR nodes that `program` is written as."""
-        from targets.nir.simulator import NirSimulator
+        """The executor of the graph that the NIR nodes of `program` amount to."""
+        from compilers.execution.engine import Engine
+        from targets.interface.graph_simulator import GraphSimulator
+        from targets.nir.as_written import as_written
+        from targets.nir.export import to_nir
 
-        return NirSimulator(program.graph)
+        graph = program.graph
+        return GraphSimulator(graph, Engine(as_written(graph, to_nir(graph))))
 
 
 BACKEND = NirBackend()

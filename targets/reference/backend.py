@@ -10,11 +10,11 @@ from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
 from compilers.program import Program
 from targets.interface.protocols import Options
-from targets.interface.refusals import refuse_unready, unrunnable
+from targets.interface.refusals import unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 
 if TYPE_CHECKING:
-    from targets.reference.session import ReferenceSession
+    from targets.interface.simulator import Simulator
 
 
 class ReferenceBackend(SimulatedBackend):
@@ -31,10 +31,9 @@ class ReferenceBackend(SimulatedBackend):
         """What cannot be stepped through, and integer sums that could leave the exact range."""
         return (*unrunnable(graph), *inexact(graph, self.limits({})))
 
-    def open(self, program: Program) -> ReferenceSession:
-        """Load `program`; `TargetError` if its integers could overflow, for instance."""
-        refuse_unready(self, program.graph)
+    def simulator(self, program: Program) -> Simulator:
+        """The executor."""
         # Imports torch: whoever asks what targets there are shall not wait for it.
-        from targets.reference.session import ReferenceSession
+        from targets.interface.graph_simulator import GraphSimulator
 
-        return ReferenceSession(program)
+        return GraphSimulator(program.graph)

@@ -45,15 +45,15 @@ def start(*words: str, cwd: Path, code: str = "") -> subprocess.Popen[str]:
 
 
 NOISE = """
-import os, targets
-from targets.reference.session import ReferenceSession
-quiet = ReferenceSession.settle
+import os
+from targets.interface.session import Session
+quiet = Session.settle
 def noisy(self, *args, **kwargs):
     print("from Python")
     os.write(1, b"from C\\n")
     os.system("echo from a child")
     return quiet(self, *args, **kwargs)
-ReferenceSession.settle = noisy
+Session.settle = noisy
 """
 
 

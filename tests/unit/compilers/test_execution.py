@@ -29,8 +29,7 @@ from compilers.ir.graph import (
     Shape,
 )
 from compilers.ir.operators import adjoint, apply
-from targets.interface.phase_runner import Counter
-from targets.interface.phase_runner import run as run_job
+from targets.interface.graph_simulator import GraphSimulator
 from targets.interface.protocols import RunResult
 from targets.interface.request import prepare
 from tests.helpers.cuda import needs_cuda
@@ -156,8 +155,9 @@ def test_words_too_long_for_float64_fall_back_to_int64() -> None:
 
 def outputs(engine: Engine, x: np.ndarray) -> dict[str, np.ndarray]:
     """The output at the end of each phase, without targets."""
-    job = prepare(engine.graph, x)
-    return {name: p.outputs for name, p in run_job(engine, Counter(engine), job).items()}
+    simulator, job = GraphSimulator(engine.graph, engine), prepare(engine.graph, x)
+    simulator.begin(job)
+    return {p.name: simulator.run(p, ()).result.outputs for p in job.phases}
 
 
 @pytest.mark.parametrize("code", ["graded", "sigma-delta"])

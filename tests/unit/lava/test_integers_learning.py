@@ -21,7 +21,7 @@ from targets.lava import BACKEND
 from targets.lava.connections.loihi_rule import LEVELS, payload, rate_of, resting, seen
 from targets.lava.connections.replicas import copies, copy_field, unlearnable
 from targets.lava.runtime.layout import FAITHFUL
-from targets.reference.session import ReferenceSession
+from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import samples
 from tests.unit.lava.test_loihi_rule import SPEC, on_lava, plastic
 
@@ -68,7 +68,7 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
     """Both copies of a weight hold the same, and the learnt program computes the same elsewhere."""
     program = integers(code, steps=8)
     assert unlearnable(program.graph) == []
-    with on_lava(program) as mine, ReferenceSession(program) as oracle:
+    with on_lava(program) as mine, REFERENCE.open(program) as oracle:
         update, expected = mean_update(mine, X, Y), mean_update(oracle, X, Y)
         found, wanted = mine.learn(X, Y), oracle.learn(X, Y)
         memory, learnt, here = mine.memory(), mine.learnt(), mine.settle(X)
@@ -81,7 +81,7 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
         assert cosine(update[name], change) > 0.95, name
     assert found.changed == pytest.approx(wanted.changed, rel=0.2)
     assert found.commits == wanted.commits == len(X)
-    with ReferenceSession(learnt) as elsewhere:
+    with REFERENCE.open(learnt) as elsewhere:
         np.testing.assert_array_equal(here.free.outputs, elsewhere.settle(X).free.outputs)
 
 
@@ -98,8 +98,8 @@ def test_over_a_hundred_digits_the_update_is_the_one_in_floating_point() -> None
     ]
     with (
         on_lava(replace(programs[0], options={"lowering": FAITHFUL})) as mine,
-        ReferenceSession(programs[0]) as exact,
-        ReferenceSession(programs[1]) as oracle,
+        REFERENCE.open(programs[0]) as exact,
+        REFERENCE.open(programs[1]) as oracle,
     ):
         update, others, expected = (mean_update(s, x, y) for s in (mine, exact, oracle))
     for name, change in expected.items():

@@ -17,10 +17,11 @@ from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, Po
 from ep_neuro.errors import ConfigError, RunError
 from ep_neuro.network.network import Network
 from targets.interface.protocols import LearnResult
+from targets.interface.session import Session
 from targets.lava import BACKEND
 from targets.lava.runtime.layout import homes
 from targets.lava.session import LavaSession
-from targets.reference.session import ReferenceSession
+from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import random_residual_spec, samples
 
 pytestmark = [
@@ -60,9 +61,9 @@ def on_lava(program: Program) -> LavaSession:
     return session
 
 
-def on_reference(program: Program) -> ReferenceSession:
+def on_reference(program: Program) -> Session:
     """`program` on the oracle."""
-    return ReferenceSession(replace(program, target="reference", files={}))
+    return REFERENCE.open(replace(program, target="reference", files={}))
 
 
 def assert_learns_like_the_reference(program: Program, batch: int = 3) -> tuple[Memory, Graph]:

@@ -101,6 +101,7 @@ def test_a_spiking_population_is_a_filter_and_a_unit_that_fires() -> None:
     assert isinstance(net.nodes["h1_current"], nir.LI)
     assert isinstance(net.nodes["h1"], nir.IF)
     assert net.nodes["h1"].metadata["reset"] == "subtract"
+    assert set(net.nodes["h1"].r) == set(net.nodes["h1"].v_threshold) == {1}
 
 
 def assert_same_probes(graph: Graph, x: np.ndarray, y: np.ndarray, probes: list[str]) -> None:

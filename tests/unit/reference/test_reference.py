@@ -33,9 +33,9 @@ from compilers.ir.integers import nearest, shift
 from ep_neuro.errors import GraphError, RunError, TargetError
 from ep_neuro.network.architectures import digits_dense, digits_residual
 from ep_neuro.network.network import Landscape, Network
+from targets.interface import graph_simulator
+from targets.interface.graph_simulator import bytes_per_sample
 from targets.interface.protocols import RunResult
-from targets.reference import session as reference_session
-from targets.reference.session import bytes_per_sample
 from tests.helpers.graphs import (
     DYNAMICS,
     graph_of,
@@ -309,7 +309,7 @@ def test_chunks_do_not_change_the_answer(code: Encoding, monkeypatch: pytest.Mon
     x, y = samples(spec, 7)
     probes = [f"{graph.output}.v"]
     whole = run(graph, x, y, probes=probes)
-    monkeypatch.setattr(reference_session, "CHUNK_BYTES", 3 * bytes_per_sample(graph))
+    monkeypatch.setattr(graph_simulator, "CHUNK_BYTES", 3 * bytes_per_sample(graph))
     seen: list[int] = []
     parts = run(graph, x, y, probes=probes, progress=lambda done, of: seen.append(done))
     assert seen == [3, 6, 7]

@@ -1,0 +1,188 @@
+"""The simulator of a graph as it stands: the executor makes the steps, here they are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compilers.execution.engine import Batch, Engine, Snapshot
+from compilers.execution.maps import outward
+from compilers.ir.graph import Graph, Phase, Population, Spiking
+from compilers.learning.plastic_weights import PlasticWeights
+from compilers.learning.synapses import trace
+from targets.interface.fanout import synapses_of
+from targets.interface.request import Probe, RunRequest
+from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
+
+CHUNK_BYTES = 64 << 20
+"""Working memory of one batch, probes apart: a few caches, so that calls into torch pay."""
+
+KEPT = 1 << 18
+"""Messages of some steps that are kept to be counted at once."""
+
+
+class GraphSimulator(Simulator):
+    """Runs a graph on its executor, and lets its plastic weights learn.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its synapses are what messages meet.
+    engine : Engine, optional
+        What runs: by default `graph` itself, in float64 or in exact integers.
+    """
+
+    def __init__(self, graph: Graph, engine: Engine | None = None) -> None:
+        self.graph, self.engine = graph, engine or Engine(graph)
+        self.at_once = max(1, CHUNK_BYTES // bytes_per_sample(graph))
+        # All channels of a place meet as many synapses.
+        self.fanouts = {
+            p.name: torch.from_numpy(
+                synapses_of(graph, p).reshape(p.shape[0], -1)[0].astype(np.float64)
+            ).to(self.engine.numbers.device)
+            for p in graph.populations
+        }
+        self._hold(self.engine.batch(1))
+        self._ends: dict[str, Snapshot] = {}
+        self._last = ""
+        self._stale = False
+
+    @torch.inference_mode()
+    def begin(self, job: RunRequest) -> None:
+        """Clamp a new batch to inputs and targets."""
+        engine, (source,) = self.engine, self.graph.sources
+        engine.numbers.saturations.clear()
+        self.job, self.x = job, engine.message(job.x)
+        if (batch := engine.batch(len(job.x))) is not self.batch:
+            self._hold(batch)
+        self._y = None if job.y is None else engine.target(job.y)
+        self._starts = {phase.start for phase in job.phases}
+        self.batch.clamp(self.x, self._y)
+        self._stale, self._last = False, ""
+        self.clamped = {source.name: trace(source, outward(self.x.double()))}
+
+    def _hold(self, batch: Batch) -> None:
+        messages = [cells.message for cells in batch.cells]
+        room = max(1, KEPT // sum(m.numel() for m in messages))
+        self.batch, self.kept = batch, [m.new_empty(room, len(m)) for m in messages]
+        self.rows = [kept.unbind() for kept in self.kept]
+
+    @torch.inference_mode()
+    def run(
+        self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
+    ) -> PhaseRecord:
+        """Run `phase`, from rest or from where another one ended."""
+        recorder = _Messages(self, phase, probes)
+        if phase.start is None:
+            self.batch.rest()
+        elif phase.start != self._last:
+            self.batch.go_to(self._ends[phase.start])
+        now = recorder.traces() if after_step else {}
+        for _ in range(phase.steps):
+            if self._stale:
+                self.batch.clamp(self.x, self._y)
+                self._stale = False
+            self.batch.step(phase, self._y)
+            recorder.take()
+            if after_step is not None:
+                before, now = now, recorder.traces()
+                after_step(before, now)
+        self._last = phase.name
+        if phase.name in self._starts:
+            self._ends[phase.name] = self.batch.moment()
+        return recorder.record()
+
+    def load(self, learner: PlasticWeights) -> None:
+        """Go on with other weights and biases."""
+        self.engine.load(learner.operands(), learner.biases())
+        self._stale = True
+
+
+class _Messages(Recorder):
+    """Follows the messages of a phase; those of some steps are kept, and counted at once."""
+
+    def __init__(self, simulator: GraphSimulator, phase: Phase, probes: Sequence[Probe]) -> None:
+        job, graph = simulator.job, simulator.graph
+        self.numbers, self.fanouts = simulator.engine.numbers, simulator.fanouts
+        number = np.int64 if self.numbers.integers else np.float64
+        super().__init__(graph, job, phase, probes, simulator.clamped, number)
+        self.batch = simulator.batch
+        self._before = {} if self.first else dict(self.numbers.saturations)
+        self._z = self.batch.view("z", self.output.name)
+        self._spikes = torch.zeros_like(self._z)
+        weighs = phase.sign and any(isinstance(p.dynamics, Spiking) for p in self.learns)
+        cells = self.batch.cells if weighs else ()
+        self._weighted = [torch.zeros_like(c.message) for c in cells]
+        self._kept, self._rows, self._counted = simulator.kept, simulator.rows, 0
+        if self.first:
+            # The input speaks once, at the start of a sample.
+            self._count(graph.sources[0], simulator.x.sign().abs_())
+
+    def value(self, p: Population, variable: str) -> np.ndarray:
+        names = {"told": "sent", "u" if isinstance(p.dynamics, Spiking) else "v": "plain"}
+        held = self.batch.view(names.get(variable, variable), p.name)
+        return outward(held.double())
+
+    def weighted(self, p: Population) -> np.ndarray:
+        cells = self.batch.of[p.name]
+        return outward(cells.part(self._weighted[self.batch.cells.index(cells)], p.name).double())
+
+    def shown(self) -> np.ndarray:
+        if isinstance(self.output.dynamics, Spiking):
+            return outward(self._spikes.double() / (self.phase.steps - self.phase.steps // 2))
+        return outward(self.numbers.real(self.output, self._z))
+
+    def saturated(self) -> dict[str, int]:
+        now = self.numbers.saturations
+        names = self.events if self.graph.quantised else ()
+        return {name: now[name] - self._before.get(name, 0) for name in names}
+
+    def take(self) -> None:
+        weight = int(self.weights[self.steps])
+        for cells, rows in zip(self.batch.cells, self._rows, strict=True):
+            torch.sign(cells.message, out=rows[self.steps - self._counted])
+        for cells, weighted in zip(self.batch.cells, self._weighted, strict=False):
+            weighted.add_(cells.message, alpha=weight)
+        super().take()
+        if self.steps > self.phase.steps // 2 and isinstance(self.output.dynamics, Spiking):
+            self._spikes.add_(self._z)
+        if self.steps - self._counted == len(self._rows[0]):
+            self._count_kept()
+
+    def record(self) -> PhaseRecord:
+        self._count_kept()
+        return super().record()
+
+    def _count_kept(self) -> None:
+        steps = self.steps - self._counted
+        for cells, kept in zip(self.batch.cells, self._kept, strict=True):
+            said = kept[:steps].abs_() if cells.signed else kept[:steps]
+            for p in cells.populations if steps else ():
+                self._count(p, said[:, cells.span(p.name)])
+        self._counted = self.steps
+
+    def _count(self, p: Population, said: Tensor) -> None:
+        """What population `p` sends from step `_counted` on, ones and zeros."""
+        fanout = self.fanouts[p.name]
+        flat = said.reshape(-1, p.shape[0])
+        flat = flat if flat.is_floating_point() else flat.double()
+        # By place first: float32 holds the number of channels, but not every sum of synapses.
+        events = torch.mv(flat, flat.new_ones(p.shape[0])).double()
+        if len(fanout) == 1:
+            synops = events * fanout
+        else:
+            by_place = events.view(-1, len(fanout))
+            events, synops = by_place.sum(1), by_place @ fanout
+        for counts, found in ((self.events, events), (self.synops, synops)):
+            rows = found.cpu().numpy().reshape(-1, self.batch.samples)
+            counts[p.name][self._counted : self._counted + len(rows)] = rows
+
+
+def bytes_per_sample(graph: Graph) -> int:
+    """Working memory of one sample: what neurons hold between two steps, and sums that arrive."""
+    states = sum(p.size for p in graph.populations)
+    sums = sum(graph.population(p.post).size for p in graph.projections)
+    return 8 * (10 * states + 2 * sums)
