@@ -45,14 +45,9 @@ class CrossbarSession(SimulatorSession):
         if any(isinstance(p.dynamics, Spiking) for p in self.graph.neurons):
             problem = "spiking neurons have no state to read at the end of a phase"
             raise TargetError(f"graph '{self.graph.name}'", problem, "compile it as graded")
-        job, simulator = prepare(self.graph, x, y), self.simulator
-        simulator.begin(job)
+        job, found = prepare(self.graph, x, y), {}
+        self.simulator.begin(job)
         for phase in job.phases:
-            simulator.run(phase, ())
-        (source,) = self.graph.sources
-        return {
-            name: {source.name: job.x}
-            | {p.name: simulator.value(end, p.name, "z") for p in self.graph.neurons}
-            for name, end in simulator.ends.items()
-            if name is not None
-        }
+            self.simulator.run(phase, ())
+            found[phase.name] = self.simulator.states()
+        return found

@@ -27,6 +27,7 @@ from targets.crossbar.arrays.mapping import ArrayMapping, array_mappings, input_
 from targets.crossbar.arrays.options import DAY, Options, read_options
 from targets.crossbar.arrays.tile import Randomness, make_tile
 from targets.crossbar.simulator import CrossbarSimulator
+from targets.interface.request import prepare
 from tests.helpers.graphs import (
     digits_like_residual,
     graph_of,
@@ -373,8 +374,10 @@ def drives(**options: Any) -> np.ndarray:
     program = compile_network(network, targets.get("crossbar"), options=options)
     mean = input_mean(program.graph)
     x = np.stack([np.zeros(mean.shape), mean, np.ones(mean.shape)])
-    found = CrossbarSimulator(program).constant(x)
-    return np.concatenate([v.reshape(3, -1) for _, v in sorted(found.items())], 1)
+    simulator = CrossbarSimulator(program)
+    simulator.begin(prepare(program.graph, x))
+    held = (simulator.batch.view("constant", p.name) for p in program.graph.neurons)
+    return np.concatenate([v.numpy().reshape(3, -1) for v in held], 1)
 
 
 def test_taking_off_the_mean_changes_nothing_on_exact_arrays() -> None:
