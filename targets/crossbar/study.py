@@ -58,13 +58,7 @@ class DeviceSweep:
     accuracy: Mapping[str, list[list[float]]]
 
 
-TIMES = {
-    60.0: "minute",
-    3600.0: "hour",
-    DAY: "day",
-    30 * DAY: "month",
-    YEAR: "year",
-}
+TIMES = {60.0: "minute", 3600.0: "hour", DAY: "day", 30 * DAY: "month", YEAR: "year"}
 """What ticks say of times, in seconds."""
 
 Series = Mapping[str, Mapping[str, Any]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -94,7 +93,7 @@ def array_mappings(graph: Graph, conv: str) -> dict[ArrayMapping, list[Projectio
 def map_to_tiles(graph: Graph, options: Options) -> Graph:
     """Note in the provenance how many tiles and cells `graph` takes, and by which options."""
     arrays = array_mappings(graph, options.conv)
-    notes: Mapping[str, str] = {
+    notes = {
         TILES: str(sum(math.prod(array.grid(options.tile)) for array in arrays)),
         CELLS: str(sum(array.cells for array in arrays)),
         "crossbar.tile": str(options.tile),

@@ -44,9 +44,6 @@ ADC_RANGE = 10.0
 """Largest output that the ADC of a tile shows, in products of a full input and a full weight: that
 of Rasch et al. 2023."""
 
-NOISE_TYPES = {"pcm": WeightNoiseType.PCM_READ}
-"""How read noise depends on the conductance, where it does."""
-
 
 class Randomness:
     """A seeded stream of torch's global generator, from which aihwkit draws; others stay as is."""
@@ -167,14 +164,13 @@ def make_tile(outputs: int, inputs: int, options: Options) -> TorchInferenceTile
     ``tile.tile.forward`` and ``tile.tile.backward`` read it in both directions, and
     ``tile.alpha`` compensates its drift.
     """
-    models = {
-        "pcm": lambda: PCMLikeNoiseModel(g_max=25.0),
+    noise = PCMLikeNoiseModel(g_max=25.0)
+    if options.device == "reram":
         # Its coefficients are in uS at 40 uS, and it scales them by its own g_max.
-        "reram": lambda: ReRamWan2022NoiseModel(g_max=40.0),
-    }
+        noise = ReRamWan2022NoiseModel(g_max=40.0)
     config = TorchInferenceRPUConfig(
         forward=_converters(options),
-        noise_model=models.get(options.device, PCMLikeNoiseModel)(),
+        noise_model=noise,
         drift_compensation=GlobalDriftCompensation() if options.compensation else None,
     )
     config.simulator_tile_class = TwoWayTile
@@ -187,7 +183,9 @@ def _converters(options: Options) -> IOParameters:
     def resolution(bits: int | None) -> float:
         return -1.0 if bits is None else 1 / (2**bits - 2)
 
-    kind = NOISE_TYPES.get(options.device, WeightNoiseType.ADDITIVE_CONSTANT)
+    # Of PCM, read noise grows with the conductance.
+    pcm = options.device == "pcm"
+    kind = WeightNoiseType.PCM_READ if pcm else WeightNoiseType.ADDITIVE_CONSTANT
     return IOParameters(
         is_perfect=options.perfect,
         inp_res=resolution(options.dac_bits),
