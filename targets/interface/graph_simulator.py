@@ -12,7 +12,7 @@ from compilers.execution.engine import Batch, Engine, Snapshot
 from compilers.execution.maps import outward
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
-from compilers.learning.synapses import trace
+from compilers.learning.synapses import Traces, trace
 from targets.interface.fanout import synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
@@ -20,8 +20,8 @@ from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simula
 CHUNK_BYTES = 64 << 20
 """Working memory of one batch, probes apart: a few caches, so that calls into torch pay."""
 
-KEPT = 1 << 18
-"""Messages of some steps that are kept to be counted at once."""
+KEPT, STEPS = 1 << 18, 128
+"""Most messages, and most steps, that are kept to be counted at once."""
 
 
 class GraphSimulator(Simulator):
@@ -66,7 +66,7 @@ class GraphSimulator(Simulator):
 
     def _hold(self, batch: Batch) -> None:
         messages = [cells.message for cells in batch.cells]
-        room = max(1, KEPT // sum(m.numel() for m in messages))
+        room = max(1, min(STEPS, KEPT // sum(m.numel() for m in messages)))
         self.batch, self.kept = batch, [m.new_empty(room, len(m)) for m in messages]
         self.rows = [kept.unbind() for kept in self.kept]
 
@@ -75,7 +75,7 @@ class GraphSimulator(Simulator):
         self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
     ) -> PhaseRecord:
         """Run `phase`, from rest or from where another one ended."""
-        recorder = _Messages(self, phase, probes)
+        recorder = _GraphRecorder(self, phase, probes)
         if phase.start is None:
             self.batch.rest()
         elif phase.start != self._last:
@@ -101,7 +101,7 @@ class GraphSimulator(Simulator):
         self._stale = True
 
 
-class _Messages(Recorder):
+class _GraphRecorder(Recorder):
     """Follows the messages of a phase; those of some steps are kept, and counted at once."""
 
     def __init__(self, simulator: GraphSimulator, phase: Phase, probes: Sequence[Probe]) -> None:
@@ -111,11 +111,15 @@ class _Messages(Recorder):
         super().__init__(graph, job, phase, probes, simulator.clamped, number)
         self.batch = simulator.batch
         self._before = {} if self.first else dict(self.numbers.saturations)
-        self._z = self.batch.view("z", self.output.name)
-        self._spikes = torch.zeros_like(self._z)
-        weighs = phase.sign and any(isinstance(p.dynamics, Spiking) for p in self.learns)
-        cells = self.batch.cells if weighs else ()
-        self._weighted = [torch.zeros_like(c.message) for c in cells]
+        # What a spike of each step counts in a trace, and in the readout.
+        late = np.arange(phase.steps) >= phase.steps // 2
+        self._counts = torch.from_numpy(np.stack([self.weights, late]))
+        self._counts = self._counts.to(self.numbers.device, self.numbers.narrow)
+        self._sums = {
+            id(c): c.message.new_zeros(2, len(c.message))
+            for c in self.batch.cells
+            if isinstance(c.dynamics, Spiking)
+        }
         self._kept, self._rows, self._counted = simulator.kept, simulator.rows, 0
         if self.first:
             # The input speaks once, at the start of a sample.
@@ -127,13 +131,16 @@ class _Messages(Recorder):
         return outward(held.double())
 
     def weighted(self, p: Population) -> np.ndarray:
-        cells = self.batch.of[p.name]
-        return outward(cells.part(self._weighted[self.batch.cells.index(cells)], p.name).double())
+        return self._spikes(p, 0)
 
     def shown(self) -> np.ndarray:
         if isinstance(self.output.dynamics, Spiking):
-            return outward(self._spikes.double() / (self.phase.steps - self.phase.steps // 2))
-        return outward(self.numbers.real(self.output, self._z))
+            return self._spikes(self.output, 1) / (self.phase.steps - self.phase.steps // 2)
+        return outward(self.numbers.real(self.output, self.batch.view("z", self.output.name)))
+
+    def _spikes(self, p: Population, row: int) -> np.ndarray:
+        cells = self.batch.of[p.name]
+        return outward(cells.part(self._sums[id(cells)][row], p.name).double())
 
     def saturated(self) -> dict[str, int]:
         now = self.numbers.saturations
@@ -141,26 +148,29 @@ class _Messages(Recorder):
         return {name: now[name] - self._before.get(name, 0) for name in names}
 
     def take(self) -> None:
-        weight = int(self.weights[self.steps])
         for cells, rows in zip(self.batch.cells, self._rows, strict=True):
             torch.sign(cells.message, out=rows[self.steps - self._counted])
-        for cells, weighted in zip(self.batch.cells, self._weighted, strict=False):
-            weighted.add_(cells.message, alpha=weight)
         super().take()
-        if self.steps > self.phase.steps // 2 and isinstance(self.output.dynamics, Spiking):
-            self._spikes.add_(self._z)
         if self.steps - self._counted == len(self._rows[0]):
             self._count_kept()
+
+    def traces(self) -> Traces:
+        self._count_kept()
+        return super().traces()
 
     def record(self) -> PhaseRecord:
         self._count_kept()
         return super().record()
 
     def _count_kept(self) -> None:
-        steps = self.steps - self._counted
+        if self.steps == self._counted:
+            return
         for cells, kept in zip(self.batch.cells, self._kept, strict=True):
-            said = kept[:steps].abs_() if cells.signed else kept[:steps]
-            for p in cells.populations if steps else ():
+            said = kept[: self.steps - self._counted]
+            said = said.abs_() if cells.signed else said
+            if isinstance(cells.dynamics, Spiking):
+                self._sums[id(cells)].addmm_(self._counts[:, self._counted : self.steps], said)
+            for p in cells.populations:
                 self._count(p, said[:, cells.span(p.name)])
         self._counted = self.steps
 

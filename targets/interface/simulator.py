@@ -313,7 +313,7 @@ class SteppedSimulator(Simulator, Generic[M]):
         """Run `phase`, step by step."""
         job = self._job
         assert job is not None
-        recorder = _Moments(self, job, phase, probes, self._fanouts)
+        recorder = _SteppedRecorder(self, job, phase, probes, self._fanouts)
         now = recorder.traces() if after_step else {}
         # A network that diverges is reported once, as an error; not by NumPy, at every step.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -329,7 +329,7 @@ class SteppedSimulator(Simulator, Generic[M]):
         return recorder.record()
 
 
-class _Moments(Recorder, Generic[M]):
+class _SteppedRecorder(Recorder, Generic[M]):
     """Follows a phase from moment to moment."""
 
     def __init__(
