@@ -12,7 +12,7 @@ from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import TargetError
-from targets.crossbar.arrays.mapping import map_to_tiles, noted, sites, tile_list
+from targets.crossbar.arrays.mapping import array_mappings, map_to_tiles, noted, tile_list
 from targets.crossbar.arrays.options import OPTIONS, read_options
 from targets.crossbar.cost import estimate, hardware
 from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
@@ -70,7 +70,7 @@ class CrossbarBackend(SimulatedBackend):
         large = hardware().violation(
             "cells",
             f"graph '{graph.name}', its arrays",
-            sum(site.cells for site in sites(graph, conv)),
+            sum(array.cells for array in array_mappings(graph, conv)),
             "use shared kernels" if conv == "unrolled" else "narrow the network",
         )
         return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))

@@ -9,7 +9,7 @@ from compilers.hardware.cost import Activity, memory_traffic
 from compilers.hardware.limits import HardwareLimits, load_hardware
 from compilers.ir.graph import Graph, Spiking
 from compilers.program import Program
-from targets.crossbar.arrays.mapping import ArrayMapping, is_forward, sites
+from targets.crossbar.arrays.mapping import ArrayMapping, array_mappings, is_forward
 from targets.crossbar.arrays.options import Options, read_options
 from targets.interface.protocols import CostEstimate, RunResult
 
@@ -38,12 +38,12 @@ def estimate(program: Program, result: RunResult) -> CostEstimate:
     cycles = cycles_a_read(graph, options)
     work, seconds = dict.fromkeys(("dac", "adc", "cell"), 0.0), 0.0
     sources = {p.name for p in graph.sources}
-    for site, projections in sites(graph, options.conv).items():
+    for array, projections in array_mappings(graph, options.conv).items():
         passes = 0
         for p in projections:
-            times = (1 if p.pre in sources else steps) * site.reads * cycles
+            times = (1 if p.pre in sources else steps) * array.reads * cycles
             passes += times
-            for part, count in conversions(site, options.tile, is_forward(p)).items():
+            for part, count in conversions(array, options.tile, is_forward(p)).items():
                 work[part] += times * count
         seconds = max(seconds, passes * _constant("cycle"))
     neurons = sum(p.size for p in graph.neurons)
@@ -64,14 +64,14 @@ def estimate(program: Program, result: RunResult) -> CostEstimate:
     )
 
 
-def conversions(site: ArrayMapping, tile: int, forward: bool) -> dict[str, int]:
+def conversions(array: ArrayMapping, tile: int, forward: bool) -> dict[str, int]:
     """Conversions and cell reads of one read: a line is driven, and read out, at each tile."""
-    outputs, inputs = site.lines
-    rows, columns = site.grid(tile)
+    outputs, inputs = array.lines
+    rows, columns = array.grid(tile)
     driven, sensed = inputs * rows, outputs * columns
     if not forward:
         driven, sensed = sensed, driven
-    return {"dac": driven, "adc": sensed, "cell": site.cells}
+    return {"dac": driven, "adc": sensed, "cell": array.cells}
 
 
 def cycles_a_read(graph: Graph, options: Options) -> int:

@@ -58,9 +58,9 @@ def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: DeviceRul
     TargetError
         If its neurons spike.
     """
-    graph = session.graph
+    graph, simulator = session.graph, session.simulator
     plus, minus = nudged(graph)
-    session.read_inputs_as_they_are()
+    simulator.read_inputs_as_they_are()
     ends = session.equilibria(x, y)
     high, low = ends[plus.name], ends[minus.name]
     mean = {name: (z + low[name]) / 2 for name, z in high.items()}
@@ -72,8 +72,8 @@ def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: DeviceRul
             unit = rate * np.prod([graph.population(n).readout.gain for n in (p.pre, p.post)])
             for pre, post in ((mean[p.pre], half[p.post]), (half[p.pre], mean[p.post])):
                 if pre.any() and post.any():
-                    session.arrays[p.name].learn(pre, post, float(unit), pulsed=rule.pulsed)
-    for name, bias in session.biases.items():
+                    simulator.arrays[p.name].learn(pre, post, float(unit), pulsed=rule.pulsed)
+    for name, bias in simulator.biases.items():
         bias += rate * half[name].sum(0)
 
 
@@ -104,8 +104,3 @@ def learn(
             chosen = order[first : first + batch]
             step(session, split.x[chosen], split.y[chosen], rule)
         yield epoch
-
-
-def accuracy(session: CrossbarSession, split: Split) -> float:
-    """Share of `split` that the arrays answer right."""
-    return float((session.settle(split.x).predictions == split.y).mean())

@@ -7,7 +7,6 @@ import numpy as np
 from compilers.ir.graph import Spiking
 from compilers.program import Program
 from ep_neuro.errors import TargetError
-from targets.crossbar.arrays.array import Array
 from targets.crossbar.simulator import CrossbarSimulator
 from targets.interface.request import prepare
 from targets.interface.simulator import SimulatorSession
@@ -18,25 +17,16 @@ class CrossbarSession(SimulatorSession):
 
     A commit of `learn` is an ideal write, up to the end of the conductance range; for pulses see
     `targets.crossbar.on_device_learning`.
+
+    Attributes
+    ----------
+    simulator : CrossbarSimulator
+        The arrays, and digital biases; whoever changes them changes what runs.
     """
 
     def __init__(self, program: Program) -> None:
-        self._arrays = CrossbarSimulator(program)
-        super().__init__(program, self._arrays)
-
-    @property
-    def arrays(self) -> dict[str, Array]:
-        """By projection; both directions of a coupling hold the same one."""
-        return self._arrays.arrays
-
-    @property
-    def biases(self) -> dict[str, np.ndarray]:
-        """By population, digital; whoever changes them changes what runs."""
-        return self._arrays.biases
-
-    def read_inputs_as_they_are(self) -> None:
-        """Let the mean of the input go through the arrays, whose weights may learn."""
-        self._arrays.read_inputs_as_they_are()
+        self.simulator = CrossbarSimulator(program)
+        super().__init__(program, self.simulator)
 
     def equilibria(self, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """The states that each phase ends with, by phase and population, in graph units.
@@ -52,19 +42,12 @@ class CrossbarSession(SimulatorSession):
             If neurons spike: their states are rates over time, which this does not collect.
         """
         self._refuse_closed()
-        simulator = self._arrays
         if any(isinstance(p.dynamics, Spiking) for p in self.graph.neurons):
             problem = "spiking neurons have no state to read at the end of a phase"
             raise TargetError(f"graph '{self.graph.name}'", problem, "compile it as graded")
-        job = prepare(self.graph, x, y)
-        simulator.begin(job)
+        job, found = prepare(self.graph, x, y), {}
+        self.simulator.begin(job)
         for phase in job.phases:
-            simulator.run(phase, ())
-        (source,) = self.graph.sources
-        return {
-            phase.name: {
-                source.name: job.x,
-                **{name: s.z for name, s in simulator.ends[phase.name].states.items()},
-            }
-            for phase in job.phases
-        }
+            self.simulator.run(phase, ())
+            found[phase.name] = self.simulator.states()
+        return found

@@ -1,26 +1,26 @@
-"""Digital neurons around arrays that compute every drive."""
+"""The executor of a graph with arrays in place of its linear maps, and what arrays remember."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from torch import Tensor
 
-from compilers.ir.graph import Graph, Phase, Projection
+from compilers.execution.engine import Engine
+from compilers.execution.maps import inward, outward
+from compilers.ir.graph import Graph, Projection
 from compilers.ir.operators import apply
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.layouts import layout
-from targets.crossbar.arrays.mapping import input_mean, is_forward, sites
+from targets.crossbar.arrays.mapping import array_mappings, input_mean, is_forward
 from targets.crossbar.arrays.options import read_options
 from targets.crossbar.arrays.tile import Randomness
-from targets.crossbar.neurons import State, advance, at_rest
-from targets.interface.simulator import SteppedSimulator
-
-CHUNK_BYTES = 64 << 20
-"""Working memory of one batch: lines of the largest array, in and out."""
+from targets.interface.graph_simulator import CHUNK_BYTES, GraphSimulator
+from targets.interface.request import RunRequest
 
 CONDUCTANCES, NOISE = "conductances/", "noise"
 """Keys of a memory: conductances by id of their weight, and the state of the noise of reads."""
@@ -29,15 +29,7 @@ WRITTEN = 1e-9
 """Difference, relative to the largest weight, from which a write did not get where it should."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Steps made since rest, and the states then."""
-
-    t: int
-    states: Mapping[str, State]
-
-
-class CrossbarSimulator(SteppedSimulator[Snapshot]):
+class CrossbarSimulator(GraphSimulator):
     """Settles inputs on noisy arrays, and changes them by ideal writes.
 
     The arrays are programmed once, when the session opens; noise of reads goes on from call to
@@ -52,83 +44,58 @@ class CrossbarSimulator(SteppedSimulator[Snapshot]):
     """
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program.graph)
-        options = read_options(program.options)
+        graph, options = program.graph, read_options(program.options)
+        maps = {p.name: partial(self._read, p) for p in graph.projections}
+        super().__init__(graph, Engine(graph, maps=maps))
         self._randomness = Randomness(options.seed)
         self.arrays: dict[str, Array] = {}
         widest = 1
-        for n, (site, projections) in enumerate(sites(self.graph, options.conv).items()):
-            lines = layout(site.operator, site.pre, site.post, site.kernel, site.conv)
-            weight = self.graph.arrays[site.weight]
-            array = Array(weight, lines, options, self._randomness, 10_000 * options.seed + n)
+        for n, (mapping, projections) in enumerate(array_mappings(graph, options.conv).items()):
+            weight, seed = graph.arrays[mapping.weight], 10_000 * options.seed + n
+            array = Array(weight, layout(mapping), options, self._randomness, seed)
             self.arrays |= {p.name: array for p in projections}
-            widest = max(widest, site.reads * sum(site.lines))
-        self.by_weight = {p.weight: self.arrays[p.name] for p in self.graph.projections}
-        self.biases = {p.name: _bias(self.graph, p.name) for p in self.graph.neurons}
-        self._mean = input_mean(self.graph)
+            widest = max(widest, mapping.reads * sum(mapping.lines))
+        # Lines of the largest array, in and out, are most of what a sample takes.
+        self.at_once = max(1, CHUNK_BYTES // (8 * widest))
+        self.by_weight = {p.weight: self.arrays[p.name] for p in graph.projections}
+        self.biases = {p.name: _bias(graph, p.name) for p in graph.neurons}
+        self._mean = input_mean(graph)
         self._given_back = {
             p.name: apply(
                 p.operator,
-                self.graph.arrays[p.weight].astype(np.float64),
+                graph.arrays[p.weight].astype(np.float64),
                 self._mean[None],
-                self.graph.population(p.post).shape,
+                graph.population(p.post).shape,
             )
-            for p in self.graph.projections
+            for p in graph.projections
             if p.pre not in self.biases
         }
-        if self.graph.plasticity or not options.centre:
+        if graph.plasticity or not options.centre:
             self.read_inputs_as_they_are()
-        self.at_once = max(1, CHUNK_BYTES // (8 * widest))
-        self._depth = max((p.delay for p in self.graph.projections), default=1)
-
-    def rest(self, samples: int) -> Snapshot:
-        """The moment before the first step."""
-        return Snapshot(0, {p.name: at_rest(p, samples, self._depth) for p in self.graph.neurons})
-
-    def constant(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Bias and input drive; the input's arrays are read once and the result is held."""
-        drives = {name: np.stack([bias] * len(x)) for name, bias in self.biases.items()}
-        for p in self.graph.projections:
-            if p.pre not in self.biases:
-                drive = self._read(p, x - self._mean) + self._given_back[p.name]
-                drives[p.post] = drives[p.post] + p.scale * drive
-        return drives
 
     def read_inputs_as_they_are(self) -> None:
         """Let the mean of the input go through the arrays, whose weights may learn."""
         self._mean = np.zeros_like(self._mean)
         self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
 
-    def step(
-        self,
-        before: Snapshot,
-        constant: Mapping[str, np.ndarray],
-        phase: Phase,
-        y: np.ndarray | None,
-    ) -> Snapshot:
-        """The moment after one step of `phase`, under the `constant` drive of input and bias."""
-        drives = dict(constant)
-        for p in self.graph.projections:
-            if p.pre in before.states:
-                held = before.states[p.pre].held[p.delay - 1]
-                drives[p.post] = drives[p.post] + p.scale * self._read(p, held)
-        if phase.nudge and y is not None:
-            output = self.graph.output
-            drives[output] = drives[output] + phase.nudge * (y - before.states[output].z)
-        t = before.t + 1
-        states = {
-            p.name: advance(p, before.states[p.name], drives[p.name], t) for p in self.graph.neurons
-        }
-        return Snapshot(t, states)
+    def begin(self, job: RunRequest) -> None:
+        """Clamp a new batch, under the present biases; the input's arrays are read once."""
+        self.engine.load({}, self.biases)
+        super().begin(job)
 
-    def value(self, moment: Snapshot, population: str, variable: str) -> np.ndarray:
-        """A variable of a population, (N, *shape)."""
-        found: np.ndarray = getattr(moment.states[population], variable)
-        return found
+    def states(self) -> dict[str, np.ndarray]:
+        """Clipped states of all populations as they are now, (N, *shape), graph units."""
+        (source,) = self.graph.sources
+        now = {p.name: self.batch.view("z", p.name) for p in self.graph.neurons}
+        return {source.name: self.job.x, **{name: np.array(outward(z)) for name, z in now.items()}}
 
-    def _read(self, projection: Projection, states: np.ndarray) -> np.ndarray:
+    def _read(self, projection: Projection, states: Tensor) -> Tensor:
+        """The map that the executor is given in place of an operator."""
         array = self.arrays[projection.name]
-        return (array.forward if is_forward(projection) else array.backward)(states)
+        read = array.forward if is_forward(projection) else array.backward
+        if projection.pre in self.biases:
+            return inward(read(outward(states)))
+        return inward(read(outward(states) - self._mean) + self._given_back[projection.name])
 
     # --- learning ------------------------------------------------------------------------------
 
@@ -146,11 +113,15 @@ class CrossbarSimulator(SteppedSimulator[Snapshot]):
             missed = np.abs(found - wanted) > WRITTEN * np.abs(found).max(initial=1e-12)
             learner.clipped += int(np.count_nonzero(missed))
             learner.weights[name] = found
-        self.biases.update(learner.biases())
-        self.changed()
+        self._take_biases(learner)
 
     def _plastic(self, learner: PlasticWeights) -> list[str]:
         return [name for name in self.by_weight if name in learner.weights]
+
+    def _take_biases(self, learner: PlasticWeights) -> None:
+        self.biases.update(learner.biases())
+        self.engine.load({}, self.biases)
+        self._stale = True
 
     def memory(self) -> dict[str, np.ndarray]:
         """Conductances, and the state of the noise."""
@@ -162,8 +133,7 @@ class CrossbarSimulator(SteppedSimulator[Snapshot]):
         for name, array in self.by_weight.items():
             array.restore(memory[f"{CONDUCTANCES}{name}"])
         self._randomness.restore(memory[NOISE])
-        self.biases.update(learner.biases())
-        self.changed()
+        self._take_biases(learner)
 
     def weights(self, graph: Graph, learner: PlasticWeights | None) -> dict[str, np.ndarray]:
         """Weights by id as the devices hold them; where cells share one, their mean."""

@@ -20,7 +20,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-import targets
 from compilers import compile_network
 from compilers.passes.choose_leak import LeakWarning
 from compilers.program import Program
@@ -33,6 +32,8 @@ from ep_neuro.report.plots.axes import legend, panel, styled
 from ep_neuro.report.plots.palette import LIGHT, series_style
 from ep_neuro.storage.atomic import write_atomic
 from targets.crossbar.arrays.options import DAY, YEAR
+from targets.crossbar.backend import BACKEND
+from targets.interface.session import Session
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,7 @@ class DeviceSweep:
     accuracy: Mapping[str, list[list[float]]]
 
 
-TIMES = {
-    60.0: "minute",
-    3600.0: "hour",
-    DAY: "day",
-    30 * DAY: "month",
-    YEAR: "year",
-}
+TIMES = {60.0: "minute", 3600.0: "hour", DAY: "day", 30 * DAY: "month", YEAR: "year"}
 """What ticks say of times, in seconds."""
 
 Series = Mapping[str, Mapping[str, Any]]
@@ -105,7 +100,12 @@ def program_for(network: Network, options: Mapping[str, Any], **settings: Any) -
     with warnings.catch_warnings():
         # The same network over and over: what there is to say of its leak was said in training.
         warnings.simplefilter("ignore", LeakWarning)
-        return compile_network(network, targets.get("crossbar"), options=options, **settings)
+        return compile_network(network, BACKEND, options=options, **settings)
+
+
+def accuracy(session: Session, split: Split) -> float:
+    """Share of `split` that `session` answers right."""
+    return float((session.settle(split.x).predictions == split.y).mean())
 
 
 def measured(
@@ -114,8 +114,8 @@ def measured(
     """Accuracy on arrays of seeds 0 to `seeds` - 1."""
     found = []
     for seed in range(seeds):
-        with targets.open(program_for(network, {**options, "seed": seed}, **settings)) as session:
-            found.append(float((session.settle(split.x).predictions == split.y).mean()))
+        with BACKEND.open(program_for(network, {**options, "seed": seed}, **settings)) as session:
+            found.append(accuracy(session, split))
     return found
 
 
@@ -180,16 +180,15 @@ def recover(
 
     Their lines share a range unless `options` say otherwise: the small ones have room to grow.
     """
-    from targets.crossbar.on_device_learning import DeviceRule, accuracy, learn
+    from targets.crossbar.on_device_learning import DeviceRule, learn
 
     options = {"scaling": "tile", **options}
     settings = {"steps": 32, "nudged_steps": 16}
     exact = measured(network, dataset.test, {}, 1, **settings)[0]
-    backend = targets.get("crossbar")
-    with backend.open(program_for(network, options, **settings)) as session:
-        before = accuracy(session, dataset.test)  # type: ignore[arg-type]
-        epochs_of = learn(session, dataset.train, DeviceRule(rate, pulsed), epochs=epochs)  # type: ignore[arg-type]
-        after = tuple(accuracy(session, dataset.test) for _ in epochs_of)  # type: ignore[arg-type]
+    with BACKEND.open(program_for(network, options, **settings)) as session:
+        before = accuracy(session, dataset.test)
+        epochs_of = learn(session, dataset.train, DeviceRule(rate, pulsed), epochs=epochs)
+        after = tuple(accuracy(session, dataset.test) for _ in epochs_of)
     return DeviceRecovery(exact, before, after)
 
 

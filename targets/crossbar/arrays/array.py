@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -12,7 +13,10 @@ from targets.crossbar.arrays.conductance_pair import ConductancePair
 from targets.crossbar.arrays.layouts import Layout
 from targets.crossbar.arrays.mapping import blocks
 from targets.crossbar.arrays.options import Options
-from targets.crossbar.arrays.tile import AnalogTile, Randomness, make_cells, make_tile
+from targets.crossbar.arrays.tile import AnalogTile, Randomness, make_pulsed_devices, make_tile
+
+Read = Callable[[Tensor], Tensor]
+"""A read of one tile, from the lines that drive it to those that it drives."""
 
 
 class Tile:
@@ -33,7 +37,7 @@ class Tile:
             self._tile.tile.formed = torch.from_numpy(formed)
         self._scale = _scales(block, options)
         self._alpha = 1.0
-        self._cells: AnalogTile | None = None
+        self._pulsed: AnalogTile | None = None
         self._program(torch.from_numpy(block) / self._scale[:, None])
 
     def _program(self, target: Tensor) -> None:
@@ -73,7 +77,7 @@ class Tile:
     def restore(self, conductances: np.ndarray) -> None:
         """Set what the cells hold, exactly."""
         self._tile.tile.set_weights(torch.from_numpy(conductances))
-        self._cells = None
+        self._pulsed = None
 
     def write(self, change: np.ndarray) -> None:
         """Add `change` to the weights exactly, as far as conductances go."""
@@ -84,18 +88,18 @@ class Tile:
             edge = held.abs().clamp(min=1.0)
             written = written.clamp(-edge, edge)
         self._tile.tile.set_weights(written)
-        self._cells = None
+        self._pulsed = None
 
     def pulse(self, inputs: Tensor, outputs: Tensor, rate: float) -> None:
         """Add about ``rate * outputs^T inputs`` by pulses on both sides of the devices."""
-        if self._cells is None:
+        if self._pulsed is None:
             outputs_, inputs_ = self._tile.tile.weight.shape
-            self._cells = make_cells(outputs_, inputs_, self._options.cells, self._seed)
-            self._cells.set_weights(self._tile.tile.get_weights().float())
-        self._cells.set_learning_rate(rate / self._alpha)
+            self._pulsed = make_pulsed_devices(outputs_, inputs_, self._options.cells, self._seed)
+            self._pulsed.set_weights(self._tile.tile.get_weights().float())
+        self._pulsed.set_learning_rate(rate / self._alpha)
         lines = (outputs / self._scale).float().contiguous()
-        self._cells.update(inputs.float().contiguous(), -lines, False)
-        self._tile.tile.set_weights(self._cells.get_weights().double())
+        self._pulsed.update(inputs.float().contiguous(), -lines, False)
+        self._tile.tile.set_weights(self._pulsed.get_weights().double())
 
 
 class Array:
@@ -123,7 +127,7 @@ class Array:
         randomness: Randomness,
         seed: int = 0,
     ) -> None:
-        self.layout, self._shape = layout, weight.shape
+        self.layout = layout
         matrix = np.ascontiguousarray(layout.matrix(weight.astype(np.float64)))
         self._rows, self._columns = (blocks(n, options.tile) for n in matrix.shape)
         self._randomness = randomness
@@ -142,38 +146,32 @@ class Array:
                 for i, r in enumerate(self._rows)
             ]
 
-    @property
-    def tiles(self) -> int:
-        """Number of tiles."""
-        return len(self._rows) * len(self._columns)
-
     @torch.no_grad()
     def forward(self, pre: np.ndarray) -> np.ndarray:
         """Read ``op(W, pre)``; (N, *pre shape) -> (N, *post shape)."""
+        reads = [[tile.forward for tile in row] for row in self._tiles]
         lines = self.layout.inputs(torch.from_numpy(pre))
-        with self._randomness.drawn():
-            sums = [
-                _total([t.forward(lines[:, c]) for t, c in zip(row, self._columns, strict=True)])
-                for row in self._tiles
-            ]
-        return self.layout.to_post(torch.cat(sums, 1)).numpy()
+        return self.layout.to_post(self._read(reads, self._columns, lines)).numpy()
 
     @torch.no_grad()
     def backward(self, post: np.ndarray) -> np.ndarray:
         """Read ``op^T(W, post)``, from behind; (N, *post shape) -> (N, *pre shape)."""
+        reads = [[tile.backward for tile in column] for column in zip(*self._tiles, strict=True)]
         lines = self.layout.outputs(torch.from_numpy(post))
-        columns = zip(*self._tiles, strict=True)
+        return self.layout.to_pre(self._read(reads, self._rows, lines)).numpy()
+
+    def _read(self, reads: Sequence[Sequence[Read]], driven: list[slice], lines: Tensor) -> Tensor:
         with self._randomness.drawn():
             sums = [
-                _total([t.backward(lines[:, r]) for t, r in zip(column, self._rows, strict=True)])
-                for column in columns
+                reduce(torch.add, [r(lines[:, d]) for r, d in zip(along, driven, strict=True)])
+                for along in reads
             ]
-        return self.layout.to_pre(torch.cat(sums, 1)).numpy()
+        return torch.cat(sums, 1)
 
     def weights(self) -> np.ndarray:
         """The weight as the devices hold it; where cells share one, their mean."""
         matrix = np.block([[tile.weights() for tile in row] for row in self._tiles])
-        return self.layout.weight(matrix).reshape(self._shape)
+        return self.layout.weight(matrix)
 
     def conductances(self) -> np.ndarray:
         """What the cells hold, (output lines, input lines), relative to each tile's range."""
@@ -212,10 +210,6 @@ class Array:
         for tile, (r, c) in self._blocks():
             tile.pulse(inputs[:, c], outputs[:, r], rate)
 
-    def pulse(self, pre: np.ndarray, post: np.ndarray, rate: float) -> None:
-        """`learn` by pulses."""
-        self.learn(pre, post, rate, pulsed=True)
-
     def _write(self, change: np.ndarray) -> None:
         for tile, (r, c) in self._blocks():
             tile.write(np.ascontiguousarray(change[r, c]))
@@ -233,10 +227,3 @@ def _scales(block: np.ndarray, options: Options) -> Tensor:
     # A line without weights holds changes as large as those of the others.
     largest = np.where(by_line > 0, by_line, whole) if options.scaling == "line" else whole
     return torch.from_numpy(np.broadcast_to(largest, by_line.shape) / options.fill)
-
-
-def _total(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

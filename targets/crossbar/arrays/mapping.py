@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -74,33 +73,29 @@ def is_forward(projection: Projection) -> bool:
     return isinstance(projection.operator, Dense | Conv)
 
 
-def site_of(graph: Graph, projection: Projection, conv: str) -> ArrayMapping:
-    """The array that `projection` reads; both directions of a coupling read the same one."""
-    pre, post = (graph.population(name).shape for name in (projection.pre, projection.post))
-    operator = projection.operator
-    if isinstance(operator, DenseTranspose | ConvTranspose):
-        pre, post, operator = post, pre, adjoint(operator)
-    assert isinstance(operator, Dense | Conv)
-    kernel = tuple(graph.arrays[projection.weight].shape)
-    if isinstance(operator, Dense):
-        return ArrayMapping(projection.weight, operator, pre, post, kernel)
-    return ArrayMapping(projection.weight, operator, pre, post, kernel, conv)
-
-
-def sites(graph: Graph, conv: str) -> dict[ArrayMapping, list[Projection]]:
+def array_mappings(graph: Graph, conv: str) -> dict[ArrayMapping, list[Projection]]:
     """Every array of `graph` with the projections that read it, in order of appearance."""
     found: dict[ArrayMapping, list[Projection]] = {}
-    for projection in graph.projections:
-        found.setdefault(site_of(graph, projection, conv), []).append(projection)
+    for p in graph.projections:
+        pre, post = (graph.population(name).shape for name in (p.pre, p.post))
+        operator = p.operator
+        if isinstance(operator, DenseTranspose | ConvTranspose):
+            # A transposed read of the array of the coupling's other direction.
+            pre, post, operator = post, pre, adjoint(operator)
+        assert isinstance(operator, Dense | Conv)
+        lies = "shared" if isinstance(operator, Dense) else conv
+        kernel = tuple(graph.arrays[p.weight].shape)
+        mapping = ArrayMapping(p.weight, operator, pre, post, kernel, lies)
+        found.setdefault(mapping, []).append(p)
     return found
 
 
 def map_to_tiles(graph: Graph, options: Options) -> Graph:
     """Note in the provenance how many tiles and cells `graph` takes, and by which options."""
-    placed = sites(graph, options.conv)
-    notes: Mapping[str, str] = {
-        TILES: str(sum(math.prod(site.grid(options.tile)) for site in placed)),
-        CELLS: str(sum(site.cells for site in placed)),
+    arrays = array_mappings(graph, options.conv)
+    notes = {
+        TILES: str(sum(math.prod(array.grid(options.tile)) for array in arrays)),
+        CELLS: str(sum(array.cells for array in arrays)),
         "crossbar.tile": str(options.tile),
         "crossbar.conv": options.conv,
     }
@@ -109,12 +104,9 @@ def map_to_tiles(graph: Graph, options: Options) -> Graph:
 
 def noted(graph: Graph) -> Options:
     """The options by which `graph` was mapped; the defaults where it was not."""
-    notes = graph.provenance
-    defaults = Options()
-    return Options(
-        tile=int(notes.get("crossbar.tile", defaults.tile)),
-        conv=notes.get("crossbar.conv", defaults.conv),
-    )
+    notes = {f"crossbar.{key}": key for key in ("tile", "conv")}
+    found = {key: graph.provenance[note] for note, key in notes.items() if note in graph.provenance}
+    return Options.model_validate_strings(found)
 
 
 def input_mean(graph: Graph) -> np.ndarray:
@@ -128,13 +120,13 @@ def tile_list(graph: Graph) -> str:
     """A line an array: lines, tiles, cells, reads a step, and what reads it in which direction."""
     options = noted(graph)
     lines = []
-    for site, projections in sites(graph, options.conv).items():
-        outputs, inputs = site.lines
-        rows, columns = site.grid(options.tile)
+    for array, projections in array_mappings(graph, options.conv).items():
+        outputs, inputs = array.lines
+        rows, columns = array.grid(options.tile)
         reads = ", ".join(f"{p.name} {'W' if is_forward(p) else 'W^T'}" for p in projections)
         lines.append(
-            f"{site.weight}: {outputs} x {inputs} lines, {rows} x {columns} tiles, "
-            f"{site.cells} cells, {site.reads} reads a step: {reads}"
+            f"{array.weight}: {outputs} x {inputs} lines, {rows} x {columns} tiles, "
+            f"{array.cells} cells, {array.reads} reads a step: {reads}"
         )
     return "\n".join(lines) + "\n"
 

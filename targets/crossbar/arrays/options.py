@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, ValidationError
 
 from compilers.options import refuse_unknown
 from ep_neuro.errors import ConfigError
 
-DEVICES = ("ideal", "pcm", "reram", "pair")
-CONVOLUTIONS = ("shared", "unrolled")
-SCALINGS = ("line", "tile")
-CELLS = ("constant-step", "ecram", "reram", "pcm", "mixed-pcm")
+PulsedDevice = Literal["constant-step", "ecram", "reram", "pcm", "mixed-pcm"]
+CELLS: tuple[str, ...] = get_args(PulsedDevice)
+Bits = Annotated[int, Field(ge=2, le=16)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 DAY, YEAR = 86400.0, 365 * 86400.0
 
 RERAM_SECONDS = (0.0, 1.0, DAY, 2 * DAY)
 """Times at which ReRAM was measured (Wan et al. 2022); 0 stands for right after programming."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(BaseModel):
     """What a program asks of the array; the defaults are an array without any error.
 
     The largest weight of a line, or of a tile (`scaling`), is `fill` of its conductance range; the
@@ -33,7 +32,7 @@ class Options:
     device : str
         What programming and time do to a weight: ``ideal`` nothing, and learning finds no end of
         its range; ``pcm`` and ``reram`` as measured and modelled in aihwkit; ``pair`` as our own
-        `pair.ConductancePair`.
+        `conductance_pair.ConductancePair`.
     programming_error : float
         Standard deviation of a Gaussian error of every weight, in full weights, beside the
         device's own.
@@ -67,29 +66,31 @@ class Options:
         the DACs, and given back with the biases. Otherwise it goes through the array, where every
         error of a weight becomes one of a bias. A session that learns reads inputs as they are.
     cells : str
-        Device whose pulsed updates `Array.pulse` makes: aihwkit's presets of Gokmen & Vlasov 2016
+        Device whose pulsed updates `Array.learn` makes: aihwkit's presets of Gokmen & Vlasov 2016
         (``constant-step``), of ECRAM, ReRAM and PCM, and PCM that is pulsed only by what a digital
         memory has gathered (``mixed-pcm``).
     seed : int
         Of every error and noise but those of pulses, which aihwkit draws by itself.
     """
 
-    device: str = "ideal"
-    programming_error: float = 0.0
-    seconds: float = 0.0
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    device: Literal["ideal", "pcm", "reram", "pair"] = "ideal"
+    programming_error: NonNegativeFloat = 0.0
+    seconds: NonNegativeFloat = 0.0
     compensation: bool = True
-    dac_bits: int | None = None
-    adc_bits: int | None = None
-    read_noise: float = 0.0
-    output_noise: float = 0.0
-    ir_drop: float = 0.0
-    tile: int = 512
-    conv: str = "shared"
-    fill: float = 1.0
-    scaling: str = "line"
+    dac_bits: Bits | None = None
+    adc_bits: Bits | None = None
+    read_noise: NonNegativeFloat = 0.0
+    output_noise: NonNegativeFloat = 0.0
+    ir_drop: NonNegativeFloat = 0.0
+    tile: Count = 512
+    conv: Literal["shared", "unrolled"] = "shared"
+    fill: Share = 1.0
+    scaling: Literal["line", "tile"] = "line"
     centre: bool = True
-    cells: str = "constant-step"
-    seed: int = 0
+    cells: PulsedDevice = "constant-step"
+    seed: NonNegativeInt = 0
 
     @property
     def perfect(self) -> bool:
@@ -114,7 +115,7 @@ StandardHWATrainingPreset); 1 % of read noise is what aihwkit advises for ReRAM.
 """
 
 
-OPTIONS: Mapping[str, Any] = {"preset": "ideal", **dataclasses.asdict(Options())}
+OPTIONS: Mapping[str, Any] = {"preset": "ideal", **Options().model_dump()}
 """Every option with its default, that of the preset ``ideal``."""
 
 
@@ -131,42 +132,15 @@ def read_options(given: Mapping[str, Any]) -> Options:
     if preset not in PRESETS:
         raise _wrong("preset", preset, f"choose from {', '.join(PRESETS)}")
     refuse_unknown("target 'crossbar'", given, OPTIONS)
-    options = Options(**{**PRESETS[preset], **values})
-    for key, (fits, remedy) in _rules().items():
-        if not fits(getattr(options, key)):
-            raise _wrong(key, getattr(options, key), remedy)
+    try:
+        options = Options(**{**PRESETS[preset], **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _wrong(str(first["loc"][0]), first["input"], first["msg"]) from None
     if options.device == "reram" and options.seconds not in RERAM_SECONDS:
         times = ", ".join(f"{t:g}" for t in RERAM_SECONDS)
         raise _wrong("seconds", options.seconds, f"ReRAM was measured at {times} s only")
     return options
-
-
-def _rules() -> dict[str, tuple[Any, str]]:
-    at_least_0 = (lambda v: _number(v) and v >= 0, "give a number from 0 on")
-    yes_or_no = (lambda v: isinstance(v, bool), "give true or false")
-    bits = (lambda v: v is None or (_whole(v) and 2 <= v <= 16), "give 2 to 16 bits, or none")
-    return {
-        "device": (lambda v: v in DEVICES, f"choose from {', '.join(DEVICES)}"),
-        **dict.fromkeys(("programming_error", "seconds", "read_noise"), at_least_0),
-        **dict.fromkeys(("output_noise", "ir_drop"), at_least_0),
-        **dict.fromkeys(("compensation", "centre"), yes_or_no),
-        **dict.fromkeys(("dac_bits", "adc_bits"), bits),
-        "tile": (lambda v: _whole(v) and v >= 1, "give a number of lines from 1 on"),
-        "conv": (lambda v: v in CONVOLUTIONS, f"choose from {', '.join(CONVOLUTIONS)}"),
-        "fill": (lambda v: _number(v) and 0 < v <= 1, "give a share above 0, at most 1"),
-        "scaling": (lambda v: v in SCALINGS, f"choose from {', '.join(SCALINGS)}"),
-        "cells": (lambda v: v in CELLS, f"choose from {', '.join(CELLS)}"),
-        "seed": (lambda v: _whole(v) and v >= 0, "give a whole number from 0 on"),
-    }
-
-
-def _number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _wrong(key: str, value: Any, remedy: str) -> ConfigError:

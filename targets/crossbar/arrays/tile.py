@@ -2,7 +2,7 @@
 
 aihwkit's compiled tile draws the noise of a read from a generator that takes no seed, and computes
 in float32. So reads are aihwkit's torch tile in float64, with the two effects that it leaves out
-after the same formulas; `tests/unit/test_crossbar_tile.py` compares the two.
+after the same formulas; `tests/unit/crossbar/test_arrays.py` compares the two.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ from targets.crossbar.arrays.options import Options
 ADC_RANGE = 10.0
 """Largest output that the ADC of a tile shows, in products of a full input and a full weight: that
 of Rasch et al. 2023."""
-
-NOISE_TYPES = {"pcm": WeightNoiseType.PCM_READ}
-"""How read noise depends on the conductance, where it does."""
 
 
 class Randomness:
@@ -145,35 +142,18 @@ class TwoWayTile(TorchSimulatorTile):
         outputs, inputs = (float(total.sum(axis).max()) for axis in (1, 0))
         self.reach = (min(max(outputs, 1e-6), ADC_RANGE), min(max(inputs, 1e-6), ADC_RANGE))
 
-    def forward(
-        self,
-        x_input: Tensor,
-        bias: bool = False,
-        in_trans: bool = False,
-        out_trans: bool = False,
-        is_test: bool = False,
-        non_blocking: bool = False,
-    ) -> Tensor:
+    def forward(self, x_input: Tensor, *_: bool, **__: bool) -> Tensor:
         """``W x``; (N, in) -> (N, out)."""
         return self._read(x_input, False)
 
-    def backward(
-        self,
-        d_input: Tensor,
-        bias: bool = False,
-        in_trans: bool = False,
-        out_trans: bool = False,
-        non_blocking: bool = False,
-    ) -> Tensor:
+    def backward(self, d_input: Tensor, *_: bool, **__: bool) -> Tensor:
         """``W^T d``; (N, out) -> (N, in)."""
         return self._read(d_input, True)
 
     def _read(self, lines: Tensor, trans: bool) -> Tensor:
-        io = (
-            self._f_io
-            if self._f_io.is_perfect
-            else replace(self._f_io, out_bound=self.reach[int(trans)])
-        )
+        io = self._f_io
+        if not io.is_perfect:
+            io = replace(io, out_bound=self.reach[int(trans)])
         lines = lines.to(self.weight.dtype)
         return self._analog_mvm.matmul(self.weight.detach(), lines, io, trans, is_test=True)
 
@@ -184,14 +164,13 @@ def make_tile(outputs: int, inputs: int, options: Options) -> TorchInferenceTile
     ``tile.tile.forward`` and ``tile.tile.backward`` read it in both directions, and
     ``tile.alpha`` compensates its drift.
     """
-    models = {
-        "pcm": lambda: PCMLikeNoiseModel(g_max=25.0),
+    noise = PCMLikeNoiseModel(g_max=25.0)
+    if options.device == "reram":
         # Its coefficients are in uS at 40 uS, and it scales them by its own g_max.
-        "reram": lambda: ReRamWan2022NoiseModel(g_max=40.0),
-    }
+        noise = ReRamWan2022NoiseModel(g_max=40.0)
     config = TorchInferenceRPUConfig(
         forward=_converters(options),
-        noise_model=models.get(options.device, PCMLikeNoiseModel)(),
+        noise_model=noise,
         drift_compensation=GlobalDriftCompensation() if options.compensation else None,
     )
     config.simulator_tile_class = TwoWayTile
@@ -204,7 +183,9 @@ def _converters(options: Options) -> IOParameters:
     def resolution(bits: int | None) -> float:
         return -1.0 if bits is None else 1 / (2**bits - 2)
 
-    kind = NOISE_TYPES.get(options.device, WeightNoiseType.ADDITIVE_CONSTANT)
+    # Of PCM, read noise grows with the conductance.
+    pcm = options.device == "pcm"
+    kind = WeightNoiseType.PCM_READ if pcm else WeightNoiseType.ADDITIVE_CONSTANT
     return IOParameters(
         is_perfect=options.perfect,
         inp_res=resolution(options.dac_bits),
@@ -231,7 +212,7 @@ CELLS = {
 """aihwkit's presets of pulsed devices, by the value of option ``cells``."""
 
 
-def make_cells(outputs: int, inputs: int, kind: str, seed: int) -> AnalogTile:
+def make_pulsed_devices(outputs: int, inputs: int, kind: str, seed: int) -> AnalogTile:
     """Devices of `kind` for pulsed updates, as aihwkit's compiled tile.
 
     `seed` fixes which devices they are (step sizes, bounds), not the pulses.

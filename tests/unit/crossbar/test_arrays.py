@@ -23,10 +23,11 @@ from ep_neuro.network.network import Network
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.conductance_pair import ConductancePair
 from targets.crossbar.arrays.layouts import layout
-from targets.crossbar.arrays.mapping import input_mean, sites
+from targets.crossbar.arrays.mapping import ArrayMapping, array_mappings, input_mean
 from targets.crossbar.arrays.options import DAY, Options, read_options
 from targets.crossbar.arrays.tile import Randomness, make_tile
 from targets.crossbar.simulator import CrossbarSimulator
+from targets.interface.request import prepare
 from tests.helpers.graphs import (
     digits_like_residual,
     graph_of,
@@ -38,10 +39,9 @@ from tests.helpers.graphs import (
 
 def dense(weight: np.ndarray, seed: int = 0, **options: Any) -> Array:
     """An array of a dense weight (post, pre)."""
-    chosen = replace(Options(**options), seed=seed)
     outputs, inputs = weight.shape
-    lines = layout(Dense(), (inputs,), (outputs,), weight.shape, "shared")
-    return Array(weight, lines, chosen, Randomness(seed), seed)
+    lines = layout(ArrayMapping("w", Dense(), (inputs,), (outputs,), weight.shape))
+    return Array(weight, lines, Options(**options, seed=seed), Randomness(seed), seed)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -61,16 +61,17 @@ def matrices(array: Array, outputs: int, inputs: int) -> tuple[np.ndarray, np.nd
 def test_reads_are_the_operator_and_its_adjoint(seed: int, conv: str, tile: int) -> None:
     graph = graph_of(random_residual_spec(seed), seed=seed)
     options, rng = Options(tile=tile, conv=conv), np.random.default_rng(seed)
-    for site in sites(graph, conv):
-        weight = graph.arrays[site.weight]
-        lines = layout(site.operator, site.pre, site.post, site.kernel, conv)
-        array = Array(weight, lines, options, Randomness(0))
-        pre, post = (rng.normal(size=(3, *shape)) for shape in (site.pre, site.post))
-        forward = apply(site.operator, weight, pre, site.post)
+    for mapping in array_mappings(graph, conv):
+        weight = graph.arrays[mapping.weight]
+        array = Array(weight, layout(mapping), options, Randomness(0))
+        pre, post = (rng.normal(size=(3, *shape)) for shape in (mapping.pre, mapping.post))
+        forward = apply(mapping.operator, weight, pre, mapping.post)
         np.testing.assert_allclose(array.forward(pre), forward, atol=1e-12)
-        backward = apply(adjoint(site.operator), weight, post, site.pre)
+        backward = apply(adjoint(mapping.operator), weight, post, mapping.pre)
         np.testing.assert_allclose(array.backward(post), backward, atol=1e-12)
-        used = apply(site.operator, np.ones(site.kernel), np.ones((1, *site.pre)), site.post)
+        used = apply(
+            mapping.operator, np.ones(mapping.kernel), np.ones((1, *mapping.pre)), mapping.post
+        )
         if conv == "shared" or used.min() > 0:
             np.testing.assert_allclose(array.weights(), weight, atol=1e-7)
 
@@ -150,7 +151,7 @@ def test_lines_that_share_a_range_lose_the_smaller_one_to_the_errors_of_the_larg
 
 def test_unrolled_kernels_err_apart_and_no_device_stands_where_no_synapse_is() -> None:
     kernel = normal(2, 1, 3, 3)
-    lines = layout(Conv(1, 1), (1, 5, 5), (2, 5, 5), kernel.shape, "unrolled")
+    lines = layout(ArrayMapping("w", Conv(1, 1), (1, 5, 5), (2, 5, 5), kernel.shape, "unrolled"))
     array = Array(kernel, lines, Options(programming_error=0.05), Randomness(0))
     matrix = array.forward(np.eye(25).reshape(25, 1, 5, 5)).reshape(25, 50).T
     exact = lines.matrix(kernel)
@@ -373,8 +374,10 @@ def drives(**options: Any) -> np.ndarray:
     program = compile_network(network, targets.get("crossbar"), options=options)
     mean = input_mean(program.graph)
     x = np.stack([np.zeros(mean.shape), mean, np.ones(mean.shape)])
-    found = CrossbarSimulator(program).constant(x)
-    return np.concatenate([v.reshape(3, -1) for _, v in sorted(found.items())], 1)
+    simulator = CrossbarSimulator(program)
+    simulator.begin(prepare(program.graph, x))
+    held = (simulator.batch.view("constant", p.name) for p in program.graph.neurons)
+    return np.concatenate([v.numpy().reshape(3, -1) for v in held], 1)
 
 
 def test_taking_off_the_mean_changes_nothing_on_exact_arrays() -> None:

@@ -26,10 +26,10 @@ from ep_neuro.training.config import read_config
 from targets.crossbar import study
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.layouts import layout
-from targets.crossbar.arrays.mapping import is_forward
+from targets.crossbar.arrays.mapping import ArrayMapping, is_forward
 from targets.crossbar.arrays.options import CELLS, DAY, Options
 from targets.crossbar.arrays.tile import Randomness
-from targets.crossbar.on_device_learning import DeviceRule, accuracy, learn, step
+from targets.crossbar.on_device_learning import DeviceRule, learn, step
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 KINDS = st.sampled_from(["dense", "shared", "unrolled"])
@@ -44,7 +44,8 @@ def array_of(
     operator = operator or Dense()
     maps = isinstance(operator, Conv)
     shapes = ((pre, 5, 5), (post, 5, 5)) if maps else ((pre,), (post,))
-    return Array(weight, layout(operator, *shapes, weight.shape, conv), chosen, Randomness(0))
+    mapping = ArrayMapping("w", operator, *shapes, weight.shape, conv)
+    return Array(weight, layout(mapping), chosen, Randomness(0))
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -54,9 +55,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 # --- writing -----------------------------------------------------------------------------------
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(2, 30), st.sampled_from(["dense", "conv", "unrolled"])
-)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), KINDS)
 @settings(max_examples=8)
 def test_an_ideal_write_adds_what_it_is_told(seed: int, tile: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
@@ -110,10 +109,11 @@ def pulsed(cells: str, sign: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """What pulses did to an array, and what they were asked to do."""
     rng = np.random.default_rng(1)
     array = array_of(0.2 * rng.normal(size=(20, 30)), fill=0.3, cells=cells)
-    array.pulse(np.zeros((1, 30)), np.zeros((1, 20)), 0.1)  # puts the weights on the devices
+    # Puts the weights on the devices.
+    array.learn(np.zeros((1, 30)), np.zeros((1, 20)), 0.1, pulsed=True)
     before, rate = array.weights(), 0.01
     pre, post = rng.uniform(0, 1, (200, 30)), rng.normal(size=(200, 20)) + 0.5
-    array.pulse(pre, sign * post, rate)
+    array.learn(pre, sign * post, rate, pulsed=True)
     return array.weights() - before, rate * sign * post.T @ pre
 
 
@@ -135,7 +135,7 @@ def test_steady_devices_are_right_on_average(cells: str) -> None:
 
 def test_both_directions_read_what_pulses_left() -> None:
     array = array_of(0.2 * normal(6, 8), fill=0.3)
-    array.pulse(np.abs(normal(50, 8)), normal(50, 6), 0.01)
+    array.learn(np.abs(normal(50, 8)), normal(50, 6), 0.01, pulsed=True)
     front, behind = array.forward(np.eye(8)).T, array.backward(np.eye(6))
     np.testing.assert_allclose(front, behind, atol=1e-12)
     np.testing.assert_allclose(front, array.weights(), atol=1e-12)
@@ -156,7 +156,7 @@ def test_a_step_is_the_centered_contrast_of_the_states_that_the_reference_settle
         ends[sign][graph.sources[0].name] = x
     options = {"fill": 0.01}
     with targets.open(Program("crossbar", graph, options=options)) as session:
-        biases = {name: bias.copy() for name, bias in session.biases.items()}
+        biases = {name: bias.copy() for name, bias in session.simulator.biases.items()}
         before = session.weights()
         step(session, x, y, DeviceRule(rate))
         after = session.weights()
@@ -170,7 +170,7 @@ def test_a_step_is_the_centered_contrast_of_the_states_that_the_reference_settle
             moved = (after[p.weight] - before[p.weight]) / rate
             np.testing.assert_allclose(moved, expected, atol=1e-6)
             assert np.abs(expected).max() > 1e-4
-        for name, bias in session.biases.items():
+        for name, bias in session.simulator.biases.items():
             expected = (ends[1][name] - ends[-1][name]).mean(0) / (2 * beta)
             np.testing.assert_allclose((bias - biases[name]) / rate, expected, atol=1e-9)
 
@@ -187,10 +187,10 @@ def test_arrays_learn_some_of_their_errors_away(briefly_trained: Network, pulses
     program = study.program_for(briefly_trained, options, steps=24, nudged_steps=12)
     digits = datasets.load("digits")
     with targets.open(program) as session:
-        before = accuracy(session, digits.test)
+        before = study.accuracy(session, digits.test)
         for _ in learn(session, digits.train.head(600), DeviceRule(pulsed=pulses)):
             pass
-        assert accuracy(session, digits.test) > before + 0.03
+        assert study.accuracy(session, digits.test) > before + 0.03
 
 
 def test_the_rule_of_a_plastic_graph_learns_errors_away_too(briefly_trained: Network) -> None:

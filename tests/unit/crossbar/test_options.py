@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,13 @@ from compilers.hardware.resources import resources
 from ep_neuro.errors import ConfigError, TargetError
 from ep_neuro.network.network import Network
 from targets.crossbar.arrays.conductance_pair import ConductancePair
-from targets.crossbar.arrays.mapping import blocks, is_forward, map_to_tiles, sites, tile_list
+from targets.crossbar.arrays.mapping import (
+    array_mappings,
+    blocks,
+    is_forward,
+    map_to_tiles,
+    tile_list,
+)
 from targets.crossbar.arrays.options import DAY, PRESETS, Options, read_options
 from targets.interface.protocols import PhaseResult, RunResult
 from tests.helpers.graphs import digits_like_dense, digits_like_residual, graph_of
@@ -40,9 +45,8 @@ def test_no_option_means_an_array_without_any_error() -> None:
 def test_what_is_given_goes_before_the_preset(preset: str) -> None:
     options = read_options({"preset": preset, "adc_bits": 5})
     assert options.adc_bits == 5
-    assert replace(options, adc_bits=None) == replace(
-        read_options({"preset": preset}), adc_bits=None
-    )
+    plain = read_options({"preset": preset})
+    assert options == plain.model_copy(update={"adc_bits": 5})
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_and_all_known_ones() -> None:
@@ -93,7 +97,7 @@ def test_reram_takes_only_the_times_at_which_it_was_measured() -> None:
 def test_both_directions_of_a_coupling_read_one_array() -> None:
     graph = graph_of(digits_like_residual())
     for conv in ("shared", "unrolled"):
-        found = sites(graph, conv)
+        found = array_mappings(graph, conv)
         assert len(found) == len(graph.ties)
         for projections in found.values():
             assert sum(is_forward(p) for p in projections) == 1
@@ -118,7 +122,8 @@ def test_the_resource_report_counts_tiles_and_cells() -> None:
 
 def test_kernels_need_fewer_cells_than_a_cell_for_each_synapse() -> None:
     graph = graph_of(digits_like_residual())
-    for shared, unrolled in zip(sites(graph, "shared"), sites(graph, "unrolled"), strict=True):
+    each = (array_mappings(graph, conv) for conv in ("shared", "unrolled"))
+    for shared, unrolled in zip(*each, strict=True):
         kernel = graph.arrays[shared.weight].size
         assert shared.cells == kernel
         assert unrolled.cells == math.prod(unrolled.pre) * math.prod(unrolled.post)
