@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ep_neuro.cli import console
-from ep_neuro.cli.exit_code import INTERRUPTED, exit_code
+from ep_neuro.cli.ending import INTERRUPTED, exit_code
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_state
 

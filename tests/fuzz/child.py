@@ -47,11 +47,11 @@ def _prepare() -> None:
         importlib.import_module(f"ep_neuro.{name}")
     for name in ("nir.importer", "experiments.comparison.compare", "experiments.onchip.learning"):
         importlib.import_module(f"targets.{name}")
-    from ep_neuro.cli import console
+    from ep_neuro.cli import console, ending
     from ep_neuro.data import datasets
     from ep_neuro.estimators import gradient_check
 
-    plain, explained = console._plain, console._explained
+    plain, explained = console._plain, ending._explained
 
     def watched(value: object) -> object:
         if not isinstance(value, str | bytes) and hasattr(value, "__float__"):
@@ -64,7 +64,7 @@ def _prepare() -> None:
             _TRACES.append("".join(traceback.format_exception(error)))
         return text, code
 
-    console._plain, console._explained = watched, kept
+    console._plain, ending._explained = watched, kept
     # A network that never settles does all of the 5000 sweeps that a check grants, many times.
     granted = gradient_check.check_network.__kwdefaults__
     granted["schedule"] = granted["schedule"].model_copy(update={"sweeps": 100})
