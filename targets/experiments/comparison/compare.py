@@ -12,6 +12,7 @@ import numpy as np
 import targets
 from compilers import compile_network
 from compilers.ir.graph import ENCODINGS, Graph
+from compilers.model_options import inferring
 from compilers.options import declared, refuse_unknown
 from compilers.program import Program
 from ep_neuro.data.datasets import CHANNELS_FIRST, Split, channels_last
@@ -67,10 +68,10 @@ class Choice:
             raise ConfigError(subject, f"'{bits}' bits", "give a number, 8 for instance, or float")
         return cls(target, code or "graded", int(bits) if bits.isdigit() else None)
 
-    def compile(self, model: Model | Network, **options: Any) -> Program:
-        """Compile `model` for this choice."""
+    def compile(self, network: Network, **options: Any) -> Program:
+        """Compile `network` for this choice."""
         backend = targets.get(self.target)
-        return compile_network(model, backend, code=self.code, bits=self.bits, **options)
+        return compile_network(network, backend, code=self.code, bits=self.bits, **options)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def compare(
     Parameters
     ----------
     model, split, choices
-        What to run on which samples, and where.
+        What to run on which samples, and where. The choices say all of the encoding and the bits;
+        of a model they take the boxes drawn tight round its states.
     schedule : Schedule
         Settles the torch network.
     options : mapping, optional
@@ -194,8 +196,11 @@ def compare(
         If a point of the sweep is fixed elsewhere, or no target takes an option.
     """
     owned = shared_options(choices, target_options or {})
-    programs = list(_programs(model, choices, sweep, dict(options or {}), owned))
-    network = model.network if isinstance(model, Model) else model
+    if isinstance(model, Model):
+        network, compiled = model.network, inferring(model)
+    else:
+        network = compiled = model
+    programs = list(_programs(compiled, choices, sweep, dict(options or {}), owned))
 
     def told(one: Compared) -> Compared:
         if on_row is not None:
@@ -217,7 +222,7 @@ def compare(
 
 
 def _programs(
-    model: Model | Network,
+    network: Network,
     choices: Sequence[Choice],
     sweep: Sweep,
     given: dict[str, Any],
@@ -236,7 +241,7 @@ def _programs(
         for several in lengths:
             steps = several[0] or longest
             options = dict(owned[choice.target])
-            yield choice.compile(model, options=options, steps=steps, **given), several
+            yield choice.compile(network, options=options, steps=steps, **given), several
 
 
 def shared_options(
