@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import targets
-from compilers import load_program, save_program
+from compilers import compile_network, load_program, save_program
 from compilers.frontend import lower
 from compilers.hardware.limits import load_hardware
 from compilers.hardware.placement_report import placement_text
@@ -22,7 +22,7 @@ from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import quantize
 from ep_neuro.errors import ConfigError, TargetError
-from ep_neuro.network.architectures import hopfield_resnet13
+from ep_neuro.network.architectures import digits_dense, hopfield_resnet13
 from ep_neuro.network.network import Network
 from targets.interface.protocols import Feature
 from targets.lava.runtime.environment import interpreter
@@ -70,8 +70,9 @@ def test_where_the_package_is_installed_it_says_what_to_run(
 
 @pytest.mark.parametrize("options", [{"chips": 0}, {"chips": "2"}, {"chips": True}, {"cihps": 2}])
 def test_a_wrong_option_is_refused(options: dict[str, object]) -> None:
+    network = Network(digits_dense())
     with pytest.raises(ConfigError, match="loihi2"):
-        LOIHI2.passes(options)
+        compile_network(network, LOIHI2, bits=8, options=options)
 
 
 # --- passes and limits -------------------------------------------------------------------------
