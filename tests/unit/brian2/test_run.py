@@ -32,11 +32,10 @@ from targets.interface.request import variables
 from targets.interface.supervised.fork_server import ForkServer
 from targets.interface.supervised.process import ProcessTracebackError
 from tests.helpers.graphs import classifier, conv, graph_of, random_residual_spec, samples
+from tests.helpers.targets import needs
 
 # Brian2 itself works in a process of its own: importing it here would take seconds.
-pytestmark = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+pytestmark = needs("brian2")
 
 compiled = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools())
 
