@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import platform
 import statistics
 import time
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 import targets
 from compilers import compile_network
 from compilers.ir.graph import ENCODINGS, Encoding
 from ep_neuro.network.architectures import cifar10_resnet
 from ep_neuro.network.network import Network
+from tests.benchmarks.options import sizes
 
 STEPS = {"graded": 16, "sigma-delta": 64, "spike": 64}
 """Steps of the free phase."""
@@ -37,15 +35,9 @@ def measure(code: Encoding, images: int, repeats: int, bits: int | None = 8) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table of all encodings."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    print(f"{options.images} images, one thread, {platform.machine()}, torch {torch.__version__}")
+    images, repeats = sizes(__doc__, arguments)
     for code in ENCODINGS:
-        ms = measure(code, options.images, options.repeats)
-        print(f"{code:12} {ms:7.3f} ms an image and step")
+        print(f"{code:12} {measure(code, images, repeats):7.3f} ms an image and step")
 
 
 if __name__ == "__main__":

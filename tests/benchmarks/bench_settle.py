@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import platform
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ import torch
 from ep_neuro.data.datasets import load
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
+from tests.benchmarks.options import sizes
 from tests.helpers.graphs import digits_like_residual
 
 TOLERANCE = 1e-3
@@ -67,13 +66,7 @@ def measure(images: int, repeats: int) -> list[Measurement]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table of all schedules."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    rows = measure(options.images, options.repeats)
-    print(f"{options.images} digits, one thread, {platform.machine()}, torch {torch.__version__}")
+    rows = measure(*sizes(__doc__, arguments))
     print(f"{'schedule':22} {'settled':>7} {'sweeps':>6} {'residual':>9} {'ms/image':>9}")
     for r in rows:
         settled = "yes" if r.settled else "no"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import compilers
-import targets
 from compilers import load_program
 from compilers.passes.make_plastic import learnable
 from ep_neuro.energy.spec import InputSpec, NetworkSpec
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Network
 from tests.helpers.forked import run_script
+from tests.helpers.targets import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
@@ -52,10 +52,8 @@ def test_a_network_specified_by_hand_compiles_stage_by_stage(tmp_path: Path) -> 
     assert load_program(tmp_path / "by_hand.program").graph.quantised
 
 
+@needs("lava")
 def test_lava_runs_the_network_and_sends_less_as_it_settles(tmp_path: Path) -> None:
-    state = targets.get("lava").available()
-    if not state.available:
-        pytest.skip(state.reason)
     printed = run("03_run_on_lava.py", tmp_path)
     assert percent(printed, "Lava") > 85
     counts = re.findall(r"([\d.]+) events in the first 4 steps,\s+([\d.]+) in the last", printed)
@@ -76,21 +74,17 @@ def test_the_comparison_prints_every_row_and_writes_its_page(tmp_path: Path) -> 
     assert {p.stem for p in tmp_path.glob("*.svg")} == {"accuracy_steps", "pareto", "layerwise"}
 
 
+@needs("nir")
 def test_a_nir_file_comes_back_the_same_and_as_a_network(tmp_path: Path) -> None:
-    state = targets.get("nir").available()
-    if not state.available:
-        pytest.skip(state.reason)
     printed = run("05_exchange_by_nir.py", tmp_path)
     assert "read back: the same graph" in printed
     assert percent(printed, "its nodes get") > 85
     assert percent(printed, "a network that gets") > 85
 
 
+@needs("brian2")
 @pytest.mark.slow
 def test_brian2_sends_what_the_reference_sends(tmp_path: Path) -> None:
-    state = targets.get("brian2").available()
-    if not state.available:
-        pytest.skip(state.reason)
     printed = run("06_run_on_brian2.py", tmp_path)
     assert percent(printed, "Brian2 gets") > 85
     counts = re.findall(r"(\d+) events, (\d+) on the reference", printed)
@@ -155,11 +149,9 @@ def test_a_plain_loop_of_pytorch_learns_digits_that_the_reference_runs(tmp_path:
     assert load_program(tmp_path / "digits.program").graph.encoding == "sigma-delta"
 
 
+@needs("crossbar")
 @pytest.mark.slow
 def test_a_crossbar_drifts_is_compensated_and_learns_its_errors_away(tmp_path: Path) -> None:
-    state = targets.get("crossbar").available()
-    if not state.available:
-        pytest.skip(state.reason)
     printed = run("07_run_on_a_crossbar.py", tmp_path)
     exact, aged = percent(printed, "exact:"), percent(printed, "PCM, one year old:")
     assert exact > 90

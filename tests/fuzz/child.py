@@ -12,7 +12,6 @@ import resource
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def _tried(case: Case, place: Path) -> Outcome:
         (inside / name).write_bytes(content)
     _forget_peak()
     out, err = io.StringIO(), io.StringIO()
-    with _at(inside), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.chdir(inside), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = _exit_code(case)
     proofs = [str(p) for p in inside.rglob(PROOF)]
     escaped = [p.name for p in place.iterdir() if p.name != "inside"]
@@ -107,16 +106,6 @@ def _exit_code(case: Case) -> int:
     except BaseException:
         _TRACES.append(traceback.format_exc())
     return -1
-
-
-@contextlib.contextmanager
-def _at(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _forget_peak() -> None:

@@ -12,33 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from compilers.ir.graph import (
-    Conv,
-    Dense,
-    Dynamics,
-    Encoding,
-    FixedPoint,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Projection,
-    Readout,
-    Rescale,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import adjoint
 from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 
-DYNAMICS: dict[Encoding, Dynamics] = {
-    "graded": Graded(leak=0.5),
-    "sigma-delta": SigmaDelta(leak=0.5, decay=0.8),
-    "spike": Spiking(leak=0.5),
+DYNAMICS: dict[ir.Encoding, ir.Dynamics] = {
+    "graded": ir.Graded(leak=0.5),
+    "sigma-delta": ir.SigmaDelta(leak=0.5, decay=0.8),
+    "spike": ir.Spiking(leak=0.5),
 }
 
-STATE = FixedPoint(24, 16)
+STATE = ir.FixedPoint(24, 16)
 """Membrane format of quantised test graphs; messages are 16 bits with 8 behind the point."""
 
 
@@ -49,39 +33,40 @@ def conv(pre: str, post: str, kernel: int, stride: int = 1, padding: int = 0) ->
     )
 
 
+def classifier(
+    name: str, side: int, classes: int, hidden: dict[str, tuple[int, ...]], *couplings: CouplingSpec
+) -> NetworkSpec:
+    """Grey images of `side` pixels, `hidden` populations by their shapes, and an output 'out'."""
+    return NetworkSpec(
+        name=name,
+        input=InputSpec(shape=(1, side, side)),
+        populations=(
+            *(PopulationSpec(name=n, shape=s) for n, s in hidden.items()),
+            PopulationSpec(name="out", shape=(classes,), box=(-0.5, 1.5)),
+        ),
+        couplings=couplings,
+    )
+
+
 def digits_like_residual() -> NetworkSpec:
     """8x8 input, two residual blocks of 16, 32 and 64 channels, 10 outputs."""
-    shapes = {"h1": (16, 8, 8), "h2": (32, 4, 4), "h3": (32, 4, 4), "h4": (64, 2, 2)}
-    return NetworkSpec(
-        name="digits_like_residual",
-        input=InputSpec(shape=(1, 8, 8)),
-        populations=(
-            *(PopulationSpec(name=n, shape=s) for n, s in shapes.items()),
-            PopulationSpec(name="out", shape=(10,), box=(-0.5, 1.5)),
-        ),
-        couplings=(
-            conv(INPUT, "h1", 3, 1, 1),
-            conv("h1", "h2", 3, 2, 1),
-            conv(INPUT, "h2", 1, 2),
-            conv("h2", "h3", 3, 1, 1),
-            conv("h3", "h4", 3, 2, 1),
-            conv("h2", "h4", 1, 2),
-            CouplingSpec(pre="h4", post="out", gain=0.5),
-        ),
+    return classifier(
+        *("digits_like_residual", 8, 10),
+        {"h1": (16, 8, 8), "h2": (32, 4, 4), "h3": (32, 4, 4), "h4": (64, 2, 2)},
+        conv(INPUT, "h1", 3, 1, 1),
+        conv("h1", "h2", 3, 2, 1),
+        conv(INPUT, "h2", 1, 2),
+        conv("h2", "h3", 3, 1, 1),
+        conv("h3", "h4", 3, 2, 1),
+        conv("h2", "h4", 1, 2),
+        CouplingSpec(pre="h4", post="out", gain=0.5),
     )
 
 
 def digits_like_dense() -> NetworkSpec:
     """64-128-10."""
-    return NetworkSpec(
-        name="digits_like_dense",
-        input=InputSpec(shape=(1, 8, 8)),
-        populations=(
-            PopulationSpec(name="h1", shape=(128,)),
-            PopulationSpec(name="out", shape=(10,), box=(-0.5, 1.5)),
-        ),
-        couplings=(CouplingSpec(pre=INPUT, post="h1"), CouplingSpec(pre="h1", post="out")),
-    )
+    couplings = CouplingSpec(pre=INPUT, post="h1"), CouplingSpec(pre="h1", post="out")
+    return classifier("digits_like_dense", 8, 10, {"h1": (128,)}, *couplings)
 
 
 def standardised_in_units(ratio: float = 4.0, **output: Any) -> NetworkSpec:
@@ -163,13 +148,13 @@ def _skip(pre: str, post: str, shapes: dict[str, tuple[int, ...]]) -> CouplingSp
 
 def graph_of(
     spec: NetworkSpec,
-    encoding: Encoding = "graded",
+    encoding: ir.Encoding = "graded",
     *,
     seed: int = 0,
     steps: int = 12,
     bits: int | None = None,
     delays: bool = False,
-) -> Graph:
+) -> ir.Graph:
     """A directed graph of `spec` with random weights, biases and gains.
 
     Parameters
@@ -189,33 +174,33 @@ def graph_of(
     """
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
-    populations = [Population(INPUT, spec.input.shape, Source())]
+    populations = [ir.Population(INPUT, spec.input.shape, ir.Source())]
     for p in spec.populations:
         arrays[f"bias/{p.name}"] = rng.normal(0.1, 0.2, p.shape).astype(np.float32)
         box = None if p.box is None and encoding != "spike" else (0.0, 1.0)
-        readout = Readout() if p.bounds is None else Readout(p.bounds[0], p.height)
+        readout = ir.Readout() if p.bounds is None else ir.Readout(p.bounds[0], p.height)
         populations.append(
-            Population(p.name, p.shape, DYNAMICS[encoding], box, f"bias/{p.name}", readout)
+            ir.Population(p.name, p.shape, DYNAMICS[encoding], box, f"bias/{p.name}", readout)
         )
-    projections: list[Projection] = []
+    projections: list[ir.Projection] = []
     for c in spec.couplings:
         shape, weight = spec.weight_shapes[c.name], f"weight/{c.name}"
         std = c.gain / math.sqrt(math.prod(shape[1:]))
         arrays[weight] = (std * rng.normal(size=shape)).astype(np.float32)
-        forward = Dense() if c.kind == "dense" else Conv(c.stride, c.padding)
+        forward = ir.Dense() if c.kind == "dense" else ir.Conv(c.stride, c.padding)
         ends = [(c.pre, c.post, forward), (c.post, c.pre, adjoint(forward))]
         for pre, post, operator in ends[: 1 if c.pre == INPUT else 2]:
             delay = int(rng.integers(1, 4)) if delays else 1
             gain = float(rng.uniform(0.6, 1.4))
-            projections.append(Projection(pre, post, operator, weight, gain, delay))
-    graph = Graph(
+            projections.append(ir.Projection(pre, post, operator, weight, gain, delay))
+    graph = ir.Graph(
         name=spec.name,
         populations=tuple(populations),
         projections=tuple(projections),
         phases=(
-            Phase("free", steps),
-            Phase("nudged+", steps, nudge=0.5, start="free", sign=1),
-            Phase("nudged-", steps, nudge=-0.5, start="free", sign=-1),
+            ir.Phase("free", steps),
+            ir.Phase("nudged+", steps, nudge=0.5, start="free", sign=1),
+            ir.Phase("nudged-", steps, nudge=-0.5, start="free", sign=-1),
         ),
         output=spec.output,
         encoding=encoding,
@@ -224,14 +209,14 @@ def graph_of(
     return graph if bits is None else quantised(graph, bits, rng)
 
 
-def quantised(graph: Graph, bits: int, rng: np.random.Generator) -> Graph:
+def quantised(graph: ir.Graph, bits: int, rng: np.random.Generator) -> ir.Graph:
     """`graph` in integers, with a random exponent a channel on every other weight."""
     arrays: dict[str, np.ndarray] = {}
     populations = []
     for p in graph.populations:
-        neuron = not isinstance(p.dynamics, Source)
-        spiking = isinstance(p.dynamics, Spiking)
-        message = FixedPoint(2, 0) if spiking else FixedPoint(16, 8)
+        neuron = not isinstance(p.dynamics, ir.Source)
+        spiking = isinstance(p.dynamics, ir.Spiking)
+        message = ir.FixedPoint(2, 0) if spiking else ir.FixedPoint(16, 8)
         populations.append(replace(p, state=STATE if neuron else None, message=message))
         if p.bias is not None:
             arrays[p.bias] = np.rint(graph.arrays[p.bias] * STATE.one).astype(np.int32)
@@ -261,11 +246,11 @@ def quantised(graph: Graph, bits: int, rng: np.random.Generator) -> Graph:
     )
 
 
-def _rescale(gain: float, message: FixedPoint | None) -> Rescale:
+def _rescale(gain: float, message: ir.FixedPoint | None) -> ir.Rescale:
     assert message is not None
     units = gain * 2.0 ** (STATE.frac - message.frac)
     shift = math.floor(math.log2(units)) - 7
-    return Rescale(round(units / 2.0**shift), shift)
+    return ir.Rescale(round(units / 2.0**shift), shift)
 
 
 def samples(spec: NetworkSpec, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

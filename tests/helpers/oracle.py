@@ -11,37 +11,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    FixedPoint,
-    Graded,
-    Graph,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 
 Step = dict[str, np.ndarray]
 """Values after one step, keyed ``population.variable``, flat."""
 
 
-def unrolled(graph: Graph, p: Projection) -> np.ndarray:
+def unrolled(graph: ir.Graph, p: ir.Projection) -> np.ndarray:
     """The matrix (post size, pre size) of a projection, entry by entry from the definition."""
     w = graph.arrays[p.weight].astype(np.float64)
     pre, post = graph.population(p.pre).shape, graph.population(p.post).shape
     match p.operator:
-        case Dense():
+        case ir.Dense():
             return w
-        case DenseTranspose():
+        case ir.DenseTranspose():
             return w.T
-        case Conv(stride, padding):
+        case ir.Conv(stride, padding):
             return _unrolled_conv(w, pre, post, stride, padding)
-        case ConvTranspose(stride, padding):
+        case ir.ConvTranspose(stride, padding):
             return _unrolled_conv(w, post, pre, stride, padding).T
 
 
@@ -59,7 +46,7 @@ def _unrolled_conv(
 class Sample:
     """One sample on its way through the phases of a graph."""
 
-    def __init__(self, graph: Graph, x: np.ndarray, y: np.ndarray | None = None) -> None:
+    def __init__(self, graph: ir.Graph, x: np.ndarray, y: np.ndarray | None = None) -> None:
         self.graph, self.y = graph, y
         self.matrices = {p.name: self._matrix(p) for p in graph.projections}
         (source,) = graph.sources
@@ -95,7 +82,7 @@ class Sample:
     def _drive(
         self,
         t: int,
-        population: Population,
+        population: ir.Population,
         old: Step,
         sent: dict[str, list[np.ndarray]],
         nudge: float,
@@ -114,20 +101,20 @@ class Sample:
             drive = drive + self._nudge(population, old, nudge)
         return drive
 
-    def _meaning(self, p: Projection, t: int, sent: dict[str, list[np.ndarray]]) -> np.ndarray:
+    def _meaning(self, p: ir.Projection, t: int, sent: dict[str, list[np.ndarray]]) -> np.ndarray:
         """``s_pre(t)``: what the message stream of the source means at step `t`."""
         source = self.graph.population(p.pre)
-        if isinstance(source.dynamics, Source):
+        if isinstance(source.dynamics, ir.Source):
             return self.x
         if t < 1:
             return np.zeros_like(self.matrices[p.name][0])
         messages = sent[p.pre]
-        if isinstance(source.dynamics, SigmaDelta):
+        if isinstance(source.dynamics, ir.SigmaDelta):
             return np.sum(messages[:t], axis=0)
         return messages[t - 1]
 
-    def _nudge(self, population: Population, old: Step, nudge: float) -> np.ndarray:
-        spiking = isinstance(population.dynamics, Spiking)
+    def _nudge(self, population: ir.Population, old: Step, nudge: float) -> np.ndarray:
+        spiking = isinstance(population.dynamics, ir.Spiking)
         shown = old[f"{population.name}.{'message' if spiking else 'z'}"]
         assert self.y is not None
         y = (self.y.ravel() - population.readout.offset) / population.readout.gain
@@ -141,11 +128,11 @@ class Sample:
     # --- float ---
 
     def _float(
-        self, t: int, p: Population, old: Step, sent: list[np.ndarray], drive: np.ndarray
+        self, t: int, p: ir.Population, old: Step, sent: list[np.ndarray], drive: np.ndarray
     ) -> dict[str, np.ndarray]:
         v, d = old[f"{p.name}.v"], p.dynamics
-        assert not isinstance(d, Source)
-        if isinstance(d, Spiking):
+        assert not isinstance(d, ir.Source)
+        if isinstance(d, ir.Spiking):
             u = old[f"{p.name}.u"]
             u = u + d.leak * (drive - u)
             v = np.minimum(np.maximum(v + u, -d.bound), 1 + d.bound)
@@ -153,7 +140,7 @@ class Sample:
             return {"u": u, "v": v - message, "message": message}
         v = v + d.leak * (drive - v)
         z = v if p.box is None else np.minimum(np.maximum(v, p.box[0]), p.box[1])
-        if isinstance(d, Graded):
+        if isinstance(d, ir.Graded):
             return {"v": v, "z": z, "message": z}
         change = z - np.sum(sent, axis=0)
         threshold = max(d.end, d.start * d.decay ** (t - 1))
@@ -162,14 +149,14 @@ class Sample:
     # --- integers ---
 
     def _integer(
-        self, t: int, p: Population, old: Step, sent: list[np.ndarray], drive: np.ndarray
+        self, t: int, p: ir.Population, old: Step, sent: list[np.ndarray], drive: np.ndarray
     ) -> dict[str, np.ndarray]:
         v, r, d = old[f"{p.name}.v"], old[f"{p.name}.r"], p.dynamics
-        assert not isinstance(d, Source)
+        assert not isinstance(d, ir.Source)
         state, message_format = _formats(p)
         f, m = state.frac, message_format.frac
         a = round(4096 * d.leak)
-        if isinstance(d, Spiking):
+        if isinstance(d, ir.Spiking):
             u = old[f"{p.name}.u"]
             total = a * (drive - u) + r
             u, r = _saturated(u + (total >> 12), state.bits), total & 4095
@@ -183,7 +170,7 @@ class Sample:
         if p.box is not None:
             z = np.minimum(np.maximum(z, round(p.box[0] * 2**m)), round(p.box[1] * 2**m))
         z = _saturated(z, message_format.bits)
-        if isinstance(d, Graded):
+        if isinstance(d, ir.Graded):
             return {"v": v, "z": z, "r": r, "message": z}
         change = z - np.sum(sent, axis=0, dtype=np.int64)
         theta = max(1, round(max(d.end, d.start * d.decay ** (t - 1)) * 2**m))
@@ -192,7 +179,7 @@ class Sample:
 
     # --- ends ---
 
-    def _matrix(self, p: Projection) -> np.ndarray:
+    def _matrix(self, p: ir.Projection) -> np.ndarray:
         matrix = unrolled(self.graph, p)
         if not self.graph.quantised:
             return matrix
@@ -202,9 +189,9 @@ class Sample:
         shifted = self.graph.arrays[p.weight].astype(np.int64)
         shifted = np.stack([row << e for row, e in zip(shifted, exponent, strict=True)])
         arrays = {**self.graph.arrays, p.weight: shifted}
-        return unrolled(Graph("", self.graph.populations, arrays=arrays), p).astype(np.int64)
+        return unrolled(ir.Graph("", self.graph.populations, arrays=arrays), p).astype(np.int64)
 
-    def _input(self, source: Population, x: np.ndarray) -> np.ndarray:
+    def _input(self, source: ir.Population, x: np.ndarray) -> np.ndarray:
         if not self.graph.quantised:
             return x
         _, message = _formats(source)
@@ -217,7 +204,7 @@ class Sample:
         for p in self.graph.neurons:
             zero = np.zeros(p.size, dtype)
             v = zero
-            if isinstance(p.dynamics, Spiking):
+            if isinstance(p.dynamics, ir.Spiking):
                 half = 2 ** (_formats(p)[0].frac - 1) if self.graph.quantised else 0.5
                 v = zero + half
             rest = {"v": v, "u": zero, "z": zero, "r": zero, "message": zero}
@@ -226,7 +213,7 @@ class Sample:
 
     def _output(self, steps: list[Step]) -> np.ndarray:
         p = self.graph.population(self.graph.output)
-        if isinstance(p.dynamics, Spiking):
+        if isinstance(p.dynamics, ir.Spiking):
             z = np.mean([s[f"{p.name}.message"] for s in steps[len(steps) // 2 :]], axis=0)
         else:
             z = steps[-1][f"{p.name}.z"]
@@ -234,7 +221,7 @@ class Sample:
         return p.readout.offset + p.readout.gain * z
 
 
-def _formats(p: Population) -> tuple[FixedPoint, FixedPoint]:
+def _formats(p: ir.Population) -> tuple[ir.FixedPoint, ir.FixedPoint]:
     """Formats of the membrane and the message; an input has no membrane."""
     assert p.message is not None
     return p.state or p.message, p.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from ep_neuro.energy.costs import one_hot
 from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, ReadoutSpec
 from ep_neuro.estimators import Gradient
 from ep_neuro.estimators.gradient_check import cosine
-from ep_neuro.network.network import Network
+from ep_neuro.network.network import Network, parameter_names
 from ep_neuro.network.settling import Schedule
 from tests.helpers.graphs import random_residual_spec
 
@@ -41,6 +42,25 @@ def aligned(found: Gradient, exact: Gradient) -> float:
     if not any(bool(g.any()) for gradient in (found, exact) for g in gradient.values()):
         return 1.0
     return cosine(found, exact)
+
+
+def slopes(
+    network: Network, gradient: Gradient, loss: Callable[[], float], step: float
+) -> tuple[float, float]:
+    """Slope of `loss` along a random direction: by a central difference, and by `gradient`."""
+    parameters = parameter_names(network)
+    generator = torch.Generator().manual_seed(0)
+    direction = {
+        k: torch.randn(p.shape, generator=generator, dtype=p.dtype) for k, p in parameters.items()
+    }
+    losses = []
+    with torch.no_grad():
+        for move in (step, -2 * step):
+            for name, parameter in parameters.items():
+                parameter.add_(direction[name], alpha=move)
+            losses.append(loss())
+    predicted = sum(float((gradient[k] * direction[k]).sum()) for k in gradient)
+    return (losses[0] - losses[1]) / (2 * step), predicted
 
 
 def chain(

@@ -7,19 +7,8 @@ from dataclasses import replace
 import numpy as np
 from sklearn.datasets import load_digits
 
-from ep_neuro.report import (
-    Activity,
-    Answers,
-    EncodingActivity,
-    GradientTruth,
-    LearningCurve,
-    ReportData,
-    RunInfo,
-    SettlingCurve,
-    TargetRow,
-    Tradeoff,
-)
-from ep_neuro.results import CostEstimate, LayerError
+from ep_neuro import report
+from ep_neuro.results import CostEstimate, LayerError, TargetRow
 
 POPULATIONS = {
     "input": (1, 8, 8),
@@ -35,12 +24,12 @@ SECTIONS = (
 )
 
 
-def example_report(seed: int = 0) -> ReportData:
+def example_report(seed: int = 0) -> report.ReportData:
     """Every part filled; the same `seed` gives the same data."""
     rng = np.random.default_rng(seed)
     digits = load_digits()
     images, labels = digits.images[:360] / 16, digits.target[:360]
-    return ReportData(
+    return report.ReportData(
         run=_run(),
         rows=_rows(),
         sweeps=("steps",),
@@ -49,17 +38,19 @@ def example_report(seed: int = 0) -> ReportData:
             (row, _departures(row.steps)) for row in _rows() if row.target == "lava" and row.steps
         ],
         settling=_settling(),
-        activity=Activity([_activity(rng, c, t) for c, t in CODES.items()], images[7], "a seven"),
+        activity=report.Activity(
+            [_activity(rng, c, t) for c, t in CODES.items()], images[7], "a seven"
+        ),
         tradeoffs=_tradeoffs(),
-        answers=Answers(images, labels, _answers(rng, labels)),
+        answers=report.Answers(images, labels, _answers(rng, labels)),
         learning=_learning(rng),
         truth=_truth(),
         notes=["Energy is computed from event counts; nothing here was measured on a chip."],
     )
 
 
-def _run() -> RunInfo:
-    return RunInfo(
+def _run() -> report.RunInfo:
+    return report.RunInfo(
         model="digits_residual",
         test_accuracy=0.9778,
         data="digits (scikit-learn), test split",
@@ -106,12 +97,12 @@ def _departures(steps: int) -> list[LayerError]:
     return [LayerError(name, v, 5 * v) for name, v in rms.items()]
 
 
-def _settling() -> list[SettlingCurve]:
-    def phase(name: str, start: int, sweeps: int, first: float, low: float) -> SettlingCurve:
+def _settling() -> list[report.SettlingCurve]:
+    def phase(name: str, start: int, sweeps: int, first: float, low: float) -> report.SettlingCurve:
         sweep = np.arange(sweeps)
         fall = np.exp(-0.28 * sweep)
         residual = first * fall * (1 + 0.25 * np.sin(1.3 * sweep))
-        return SettlingCurve(name, residual, low + 9 * first * fall**1.5, start)
+        return report.SettlingCurve(name, residual, low + 9 * first * fall**1.5, start)
 
     return [
         phase("free", 0, 40, 0.9, -14.2),
@@ -120,7 +111,7 @@ def _settling() -> list[SettlingCurve]:
     ]
 
 
-def _activity(rng: np.random.Generator, code: str, steps: int) -> EncodingActivity:
+def _activity(rng: np.random.Generator, code: str, steps: int) -> report.EncodingActivity:
     decay = {"graded": 0.0, "sigma-delta": 0.12, "spike": 0.0}[code]
     messages, events = {}, {}
     time = np.arange(steps)[:, None]
@@ -134,10 +125,10 @@ def _activity(rng: np.random.Generator, code: str, steps: int) -> EncodingActivi
         sign = np.where(rng.random((steps, size)) < 0.3, -1, 1) if code == "sigma-delta" else 1
         messages[name] = (raster * sign).reshape(steps, *shape)
         events[name] = raster.sum(1) * (0.9 + 0.1 * rng.random(steps))
-    return EncodingActivity(code, events, messages)
+    return report.EncodingActivity(code, events, messages)
 
 
-def _tradeoffs() -> list[Tradeoff]:
+def _tradeoffs() -> list[report.Tradeoff]:
     series = []
     for code, top, scale, tau in (
         ("graded", 0.978, 1100, 1.4),
@@ -146,7 +137,7 @@ def _tradeoffs() -> list[Tradeoff]:
     ):
         steps = np.array([2, 4, 8, 16, 32, 64])
         spent = np.log(steps + 1) * scale if code == "sigma-delta" else steps * scale
-        series.append(Tradeoff(code, steps, spent, top - 0.85 * np.exp(-steps / tau)))
+        series.append(report.Tradeoff(code, steps, spent, top - 0.85 * np.exp(-steps / tau)))
     return series
 
 
@@ -161,19 +152,19 @@ def _answers(rng: np.random.Generator, labels: np.ndarray) -> dict[str, np.ndarr
     return found
 
 
-def _learning(rng: np.random.Generator) -> list[LearningCurve]:
+def _learning(rng: np.random.Generator) -> list[report.LearningCurve]:
     epochs = np.arange(1, 31)
     rise = 1 - np.exp(-epochs / 4)
     noise = 0.004 * rng.standard_normal((2, 30))
     samples = np.arange(0, 3001, 250)
     return [
-        LearningCurve(
+        report.LearningCurve(
             "Training",
             epochs,
             accuracy={"training": 0.98 * rise, "validation": 0.965 * rise + noise[0]},
             loss={"training": 0.45 * np.exp(-epochs / 5) + 0.02 + 0.1 * abs(noise[1])},
         ),
-        LearningCurve(
+        report.LearningCurve(
             "On-chip learning",
             samples,
             unit="samples",
@@ -182,8 +173,8 @@ def _learning(rng: np.random.Generator) -> list[LearningCurve]:
     ]
 
 
-def _truth() -> GradientTruth:
+def _truth() -> report.GradientTruth:
     epochs = np.arange(1, 31)
     off = 0.004 * np.exp(-epochs / 8) * (1 + 0.5 * np.sin(epochs))
     free = np.where(epochs < 10, 2, 4)
-    return GradientTruth(epochs, 1 - off, 1 - 4 * off, free, free - 1, asked=0.99)
+    return report.GradientTruth(epochs, 1 - off, 1 - 4 * off, free, free - 1, asked=0.99)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lava.magma.core.learning.learning_rule_applier import LearningRuleApplierBitApprox
 
-from compilers.ir.graph import FixedPoint, Graded, Population, Readout
 from targets.lava.builders.faithful_learning import learning_rule
 from targets.lava.connections.loihi_rule import LEVELS, OPEN, Rate, resting, rule_of
+from tests.helpers.traced import neurons
 
 
 @given(
@@ -24,15 +24,7 @@ def test_lavas_engine_computes_what_is_documented(
     x: int, y: int, tag: int, offset: float, level: int, shift: int
 ) -> None:
     """In its accumulator of 15 bits, of which a tag and a weight are the upper 8."""
-    population = Population(
-        "p",
-        (4,),
-        Graded(),
-        (0.0, 1.0),
-        readout=Readout(offset, 2.0),
-        state=FixedPoint(24, 20),
-        message=FixedPoint(12, 8),
-    )
+    population = neurons(offset)
     rule = learning_rule(*rule_of(population, Rate(1.0, shift)))
     factors = {
         "shape": (1, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+
+def floating_point(process: type[AbstractProcess]) -> Callable[[type[Any]], Any]:
+    """A class as the model of `process` in floating point, on the processor."""
+    joined = implements(proc=process, protocol=LoihiProtocol)
+    return lambda model: joined(requires(CPU)(tag("floating_pt")(model)))
 
 
 class TwoPartError(Exception):
@@ -41,9 +48,7 @@ class Faulty(AbstractProcess):
         self.s_in = InPort(shape=(2,))
 
 
-@implements(proc=Steady, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@floating_point(Steady)
 class PySteady(PyLoihiProcessModel):
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)
 
@@ -51,9 +56,7 @@ class PySteady(PyLoihiProcessModel):
         self.s_out.send(np.ones(2))
 
 
-@implements(proc=Faulty, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@floating_point(Faulty)
 class PyFaulty(PyLoihiProcessModel):
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
 
@@ -94,9 +97,7 @@ class Echo(AbstractProcess):
         self.s_out = OutPort(shape=(2,))
 
 
-@implements(proc=Echo, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@floating_point(Echo)
 class PyEcho(PyLoihiProcessModel):
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float64)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float64)

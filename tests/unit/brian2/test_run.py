@@ -18,7 +18,7 @@ from compilers import Program, save_program
 from compilers.ir.graph import ENCODINGS, Encoding, Graph
 from compilers.passes.make_plastic import make_plastic
 from ep_neuro.data import datasets
-from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from ep_neuro.energy.spec import CouplingSpec, NetworkSpec
 from ep_neuro.errors import RunError
 from ep_neuro.report import EncodingActivity, plot_raster
 from ep_neuro.training.config import read_config
@@ -31,45 +31,30 @@ from targets.interface.protocols import RunResult
 from targets.interface.request import variables
 from targets.interface.supervised.fork_server import ForkServer
 from targets.interface.supervised.process import ProcessTracebackError
-from tests.helpers.graphs import conv, graph_of, random_residual_spec, samples
+from tests.helpers.graphs import classifier, conv, graph_of, random_residual_spec, samples
+from tests.helpers.targets import needs
 
 # Brian2 itself works in a process of its own: importing it here would take seconds.
-pytestmark = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+pytestmark = needs("brian2")
 
 compiled = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools())
 
 
 def small_spec() -> NetworkSpec:
     """A convolution and a dense head: the fewest files of C++ that have both."""
-    return NetworkSpec(
-        name="small",
-        input=InputSpec(shape=(1, 5, 5)),
-        populations=(
-            PopulationSpec(name="h", shape=(3, 3, 3)),
-            PopulationSpec(name="g", shape=(2, 2, 2)),
-            PopulationSpec(name="out", shape=(4,), box=(-0.5, 1.5)),
-        ),
-        couplings=(
-            conv("input", "h", 3, 2, 1),
-            conv("h", "g", 2),
-            CouplingSpec(pre="g", post="out", gain=0.5),
-        ),
+    return classifier(
+        *("small", 5, 4),
+        {"h": (3, 3, 3), "g": (2, 2, 2)},
+        conv("input", "h", 3, 2, 1),
+        conv("h", "g", 2),
+        CouplingSpec(pre="g", post="out", gain=0.5),
     )
 
 
 def smallest_spec() -> NetworkSpec:
     """The same without the population between the two."""
-    return NetworkSpec(
-        name="smallest",
-        input=InputSpec(shape=(1, 5, 5)),
-        populations=(
-            PopulationSpec(name="h", shape=(3, 3, 3)),
-            PopulationSpec(name="out", shape=(4,), box=(-0.5, 1.5)),
-        ),
-        couplings=(conv("input", "h", 3, 2, 1), CouplingSpec(pre="h", post="out", gain=0.5)),
-    )
+    couplings = conv("input", "h", 3, 2, 1), CouplingSpec(pre="h", post="out", gain=0.5)
+    return classifier("smallest", 5, 4, {"h": (3, 3, 3)}, *couplings)
 
 
 def program(graph: Graph, **options: object) -> Program:

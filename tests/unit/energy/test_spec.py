@@ -38,6 +38,11 @@ def changed(change: Change) -> dict[str, Any]:
     return data
 
 
+def joined(pre: str, post: str) -> Change:
+    """One more coupling."""
+    return lambda data: data["couplings"].append({"pre": pre, "post": post})
+
+
 def population(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "shape": [3], **more}
 
@@ -152,20 +157,14 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
         lambda d: d["couplings"][1].update(pre="h7"),
         ["coupling 'h7->out'", "'h7' does not exist", "choose from input, h1, out"],
     ),
-    "coupling to itself": (
-        lambda d: d["couplings"].append({"pre": "out", "post": "out"}),
-        ["coupling 'out->out'", "to itself", "another"],
-    ),
+    "coupling to itself": (joined("out", "out"), ["coupling 'out->out'", "to itself", "another"]),
     "coupling into the input": (
-        lambda d: d["couplings"].append({"pre": "h1", "post": "input"}),
+        joined("h1", "input"),
         ["coupling 'h1->input'", "the input is clamped", "another"],
     ),
-    "a coupling twice": (
-        lambda d: d["couplings"].append({"pre": "h1", "post": "out"}),
-        ["coupling 'h1->out'", "stands 2 times", "rename"],
-    ),
+    "a coupling twice": (joined("h1", "out"), ["coupling 'h1->out'", "stands 2 times", "rename"]),
     "the way back of a coupling": (
-        lambda d: d["couplings"].append({"pre": "out", "post": "h1"}),
+        joined("out", "h1"),
         ["coupling 'out->h1'", "way back of 'h1->out'", "drop it", "untied: true"],
     ),
     "a population twice": (

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from ep_neuro.data.datasets import load
-from ep_neuro.energy.costs import SquaredError, one_hot
+from ep_neuro.energy.costs import SquaredError
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import CheckFailed, SpecError
 from ep_neuro.estimators.baselines import Backprop, FeedForwardTwin, implicit_gradient
@@ -21,22 +20,8 @@ from ep_neuro.network.network import Landscape, Network, parameter_names
 from ep_neuro.network.settling import Schedule, Status, settle
 from ep_neuro.training.config import build_config
 from ep_neuro.training.loop import evaluate, train
-from tests.helpers.graphs import digits_like_dense, digits_like_residual, random_residual_spec
-
-TIGHT = Schedule(sweeps=3000, relaxation=1.3, tolerance=1e-12)
-
-
-def problem(seed: int = 0) -> tuple[Network, Tensor, Tensor]:
-    spec = random_residual_spec(seed)
-    network = Network(spec, seed).double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for bias in network.biases.values():
-            bias.uniform_(0.1, 0.4, generator=generator)
-    x = torch.rand(4, *spec.input.shape, generator=generator, dtype=torch.float64)
-    labels = torch.randint(spec.classes, (4,), generator=generator)
-    return network, x, one_hot(labels, spec.shapes[spec.output], torch.float64)
-
+from tests.helpers.graphs import digits_like_dense, digits_like_residual
+from tests.helpers.problems import TIGHT, problem, slopes
 
 # --- the feed-forward twin ---------------------------------------------------------------------
 
@@ -59,20 +44,12 @@ def test_the_twin_shares_the_parameters_of_its_network() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_backprop_is_the_gradient_of_the_twins_loss(seed: int) -> None:
     network, x, y = problem(seed)
-    gradient = Backprop()(network, x, y).gradient
-    generator = torch.Generator().manual_seed(seed)
-    parameters = parameter_names(network)
-    direction = {
-        k: torch.randn(p.shape, generator=generator, dtype=p.dtype) for k, p in parameters.items()
-    }
-    losses = []
-    with torch.no_grad():
-        for step in (1e-7, -2e-7):
-            for name, parameter in parameters.items():
-                parameter.add_(direction[name], alpha=step)
-            losses.append(float(SquaredError().value(FeedForwardTwin(network)(x), y).mean()))
-    predicted = sum(float((gradient[k] * direction[k]).sum()) for k in gradient)
-    assert (losses[0] - losses[1]) / 2e-7 == pytest.approx(predicted, rel=1e-4)
+
+    def loss() -> float:
+        return float(SquaredError().value(FeedForwardTwin(network)(x), y).mean())
+
+    found, predicted = slopes(network, Backprop()(network, x, y).gradient, loss, 1e-7)
+    assert found == pytest.approx(predicted, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -91,7 +68,7 @@ def test_backprop_in_bfloat16_is_that_in_float32_but_for_rounding(seed: int) -> 
 
 
 def test_backprop_reports_the_output_it_was_measured_at() -> None:
-    network, x, y = problem()
+    network, x, y = problem(0)
     estimate = Backprop()(network, x, y)
     assert estimate.nudged is None
     assert estimate.free.status is Status.SETTLED
@@ -176,7 +153,7 @@ def test_the_implicit_gradient_predicts_how_the_settled_loss_moves(seed: int) ->
 
 
 def test_the_implicit_gradient_refuses_a_linear_system_it_did_not_solve() -> None:
-    network, x, y = problem()
+    network, x, y = problem(0)
     with pytest.raises(CheckFailed) as caught:
         implicit_gradient(network, x, y, TIGHT, iterations=1)
     text = str(caught.value)

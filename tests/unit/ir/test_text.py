@@ -7,24 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Coupling,
-    Dense,
-    DenseTranspose,
-    FixedPoint,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Projection,
-    Readout,
-    Rescale,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.text import parse_graph, print_graph
 from ep_neuro.errors import GraphError
 from tests.helpers.graphs import digits_like_residual, graph_of
@@ -34,37 +17,37 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 real = st.floats(allow_nan=False, allow_infinity=False)
 count = st.integers(-(2**40), 2**40)
 shapes = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
-formats = st.none() | st.builds(FixedPoint, count, count)
+formats = st.none() | st.builds(ir.FixedPoint, count, count)
 boxes = st.none() | st.tuples(real, real)
 dynamics = st.one_of(
-    st.builds(Source),
-    st.builds(Graded, real),
-    st.builds(SigmaDelta, real, real, real, real),
-    st.builds(Spiking, real, real),
+    st.builds(ir.Source),
+    st.builds(ir.Graded, real),
+    st.builds(ir.SigmaDelta, real, real, real, real),
+    st.builds(ir.Spiking, real, real),
 )
 operators = st.one_of(
-    st.builds(Dense),
-    st.builds(DenseTranspose),
-    st.builds(Conv, count, count),
-    st.builds(ConvTranspose, count, count),
+    st.builds(ir.Dense),
+    st.builds(ir.DenseTranspose),
+    st.builds(ir.Conv, count, count),
+    st.builds(ir.ConvTranspose, count, count),
 )
 populations = st.builds(
-    Population,
+    ir.Population,
     *(text, shapes, dynamics, boxes, st.none() | text),
-    *(st.builds(Readout, real, real), formats, formats),
+    *(st.builds(ir.Readout, real, real), formats, formats),
 )
-couplings = st.builds(Coupling, text, text, st.builds(Conv, count, count), text)
+couplings = st.builds(ir.Coupling, text, text, st.builds(ir.Conv, count, count), text)
 projections = st.builds(
-    Projection,
+    ir.Projection,
     *(text, text, operators, text, real, count),
-    *(st.none() | st.builds(Rescale, count, count), st.none() | text),
+    *(st.none() | st.builds(ir.Rescale, count, count), st.none() | text),
 )
-phases = st.builds(Phase, text, count, real, st.none() | text, count)
+phases = st.builds(ir.Phase, text, count, real, st.none() | text, count)
 arrays = st.sampled_from([np.float32, np.int32]).flatmap(
     lambda dtype: shapes.map(lambda shape: np.arange(np.prod(shape), dtype=dtype).reshape(shape))
 )
 graphs = st.builds(
-    Graph,
+    ir.Graph,
     name=text,
     populations=st.lists(populations, max_size=3).map(tuple),
     couplings=st.lists(couplings, max_size=2).map(tuple),
@@ -79,7 +62,7 @@ graphs = st.builds(
 
 
 @given(graphs)
-def test_parsing_undoes_printing(graph: Graph) -> None:
+def test_parsing_undoes_printing(graph: ir.Graph) -> None:
     again = parse_graph(print_graph(graph), graph.arrays)
     assert again.digest() == graph.digest()
     assert again.populations == graph.populations
@@ -87,7 +70,7 @@ def test_parsing_undoes_printing(graph: Graph) -> None:
 
 
 @given(graphs)
-def test_every_record_stands_on_one_line(graph: Graph) -> None:
+def test_every_record_stands_on_one_line(graph: ir.Graph) -> None:
     records = 1 + sum(
         map(len, (graph.provenance, graph.populations, graph.couplings, graph.projections))
     )
@@ -96,8 +79,8 @@ def test_every_record_stands_on_one_line(graph: Graph) -> None:
 
 
 def test_fields_at_their_default_are_left_out() -> None:
-    population = Population("h1", (16, 8, 8), SigmaDelta(leak=0.5), (0.0, 1.0), "bias/h1")
-    line = print_graph(Graph("g", (population,)), arrays=False).splitlines()[1]
+    population = ir.Population("h1", (16, 8, 8), ir.SigmaDelta(leak=0.5), (0.0, 1.0), "bias/h1")
+    line = print_graph(ir.Graph("g", (population,)), arrays=False).splitlines()[1]
     assert line == (
         'population("h1", shape=(16, 8, 8), dynamics=SigmaDelta(leak=0.5), '
         'box=(0.0, 1.0), bias="bias/h1")'
@@ -105,7 +88,9 @@ def test_fields_at_their_default_are_left_out() -> None:
 
 
 def test_numpy_numbers_print_as_plain_ones() -> None:
-    graph = Graph("g", (Population("h", (2,), Graded(np.float64(0.25)), (np.float32(0), 2.0)),))
+    graph = ir.Graph(
+        "g", (ir.Population("h", (2,), ir.Graded(np.float64(0.25)), (np.float32(0), 2.0)),)
+    )
     assert "Graded(leak=0.25), box=(0.0, 2.0)" in print_graph(graph)
 
 

@@ -31,6 +31,7 @@ from targets.lava import BACKEND
 from targets.lava.runtime import environment
 from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, received
 from tests.helpers.graphs import graph_of, random_residual_spec
+from tests.helpers.targets import needs
 from tests.unit.package.test_layering import imports_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,9 +43,7 @@ INSIDE = (
 )
 """Modules of `targets` with which Lava's own Python begins."""
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 
 def interpreter(folder: Path, says: str, code: int = 0) -> str:

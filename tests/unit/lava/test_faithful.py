@@ -29,12 +29,11 @@ from targets.lava.runtime.layout import FAITHFUL
 from targets.lava.session import LavaSession
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
+from tests.helpers.targets import needs
 
 pytestmark = pytest.mark.timeout(60)
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 ENCODINGS = ["graded", "sigma-delta", "spike"]
 

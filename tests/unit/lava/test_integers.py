@@ -19,12 +19,11 @@ from targets.lava import BACKEND
 from targets.lava.connections.arithmetic import Integer, gain
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
+from tests.helpers.targets import needs
 
 pytestmark = pytest.mark.timeout(60)
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 
 def both(graph: Graph, x: np.ndarray, y: np.ndarray, **options: Any) -> tuple[RunResult, RunResult]:

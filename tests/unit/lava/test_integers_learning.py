@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import targets
 from compilers import Program, compile_network
-from compilers.ir.graph import Encoding, FixedPoint, Graded, Population, Readout
+from compilers.ir.graph import Encoding
 from ep_neuro.data import datasets
 from ep_neuro.errors import DataError
 from ep_neuro.network.architectures import digits_dense
@@ -23,7 +23,9 @@ from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.layout import FAITHFUL
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import samples
-from tests.unit.lava.test_loihi_rule import SPEC, on_lava, plastic
+from tests.helpers.targets import needs
+from tests.helpers.traced import neurons
+from tests.unit.lava.test_loihi_rule import SPEC, assert_goes_on, on_lava, plastic
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -31,9 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::compilers.passes.choose_leak.LeakWarning"),
 ]
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 X, Y = samples(SPEC, 12, seed=7)
 
@@ -111,23 +111,7 @@ def test_over_a_hundred_digits_the_update_is_the_one_in_floating_point() -> None
 @needs_lava
 def test_interrupted_learning_draws_the_same_random_numbers() -> None:
     """Two commits, of a batch and of what is left of one; again in the session and in another."""
-    program = integers()
-    with on_lava(program) as session:
-        start = session.memory()
-        session.learn(X[:3], Y[:3], batch=2)
-        saved, learnt = session.memory(), session.learnt()
-        session.learn(X[3:5], Y[3:5])
-        wanted = session.memory()
-        session.restore(start)
-        session.learn(X[:3], Y[:3], batch=2)
-        same = session.memory()
-    with on_lava(learnt) as other:
-        other.restore(saved)
-        other.learn(X[3:5], Y[3:5])
-        found = other.memory()
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-        np.testing.assert_array_equal(same[name], saved[name], err_msg=name)
+    assert_goes_on(integers(), (X[:3], Y[:3]), (X[3:5], Y[3:5]), atol=0)
 
 
 @needs_lava
@@ -140,19 +124,6 @@ def test_an_input_that_no_trace_holds_is_refused_before_anything_learns(wrong: f
 
 
 # --- the arithmetic ----------------------------------------------------------------------------
-
-
-def neurons(offset: float, frac: int = 8) -> Population:
-    """Graded neurons whose real state is `offset` + ``2 z``."""
-    return Population(
-        "p",
-        (4,),
-        Graded(),
-        (0.0, 1.0),
-        readout=Readout(offset, 2.0),
-        state=FixedPoint(24, 20),
-        message=FixedPoint(frac + 4, frac),
-    )
 
 
 @given(z=st.floats(0, 1), offset=st.sampled_from([0.0, -0.5, -1.0]), frac=st.integers(6, 12))

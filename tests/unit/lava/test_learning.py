@@ -23,6 +23,7 @@ from targets.lava.runtime.layout import homes
 from targets.lava.session import LavaSession
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import random_residual_spec, samples
+from tests.helpers.targets import needs
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -30,9 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::compilers.passes.choose_leak.LeakWarning"),
 ]
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 SPEC = random_residual_spec(1)
 X, Y = samples(SPEC, 5, seed=7)

@@ -28,6 +28,7 @@ from targets.lava.runtime.layout import FAITHFUL
 from targets.lava.session import LavaSession
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import random_residual_spec, samples
+from tests.helpers.targets import needs
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -35,9 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::compilers.passes.choose_leak.LeakWarning"),
 ]
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 SPEC = NetworkSpec(
     name="dense_skip",
@@ -53,6 +52,9 @@ SPEC = NetworkSpec(
     ),
 )
 """Two populations rest below 0, so that biases have folded parts, which follow the weights."""
+
+Samples = tuple[np.ndarray, np.ndarray]
+"""Inputs and labels."""
 
 X, Y = samples(SPEC, 3, seed=7)
 BETA = 0.2
@@ -158,23 +160,27 @@ def test_the_update_is_minus_the_centered_gradient() -> None:
 
 @needs_lava
 def test_interrupted_learning_goes_on_in_another_session_and_in_the_same() -> None:
-    program = plastic("sigma-delta")
+    assert_goes_on(plastic("sigma-delta"), (X[:2], Y[:2]), (X[2:], Y[2:]), atol=1e-9)
+
+
+def assert_goes_on(program: Program, first: Samples, rest: Samples, atol: float) -> None:
+    """Learning is the same after an interruption in another session, and again in this one."""
     with on_lava(program) as session:
         start = session.memory()
-        session.learn(X[:2], Y[:2], batch=2)
+        session.learn(*first, batch=2)
         saved, learnt = session.memory(), session.learnt()
-        session.learn(X[2:], Y[2:])
+        session.learn(*rest)
         wanted = session.memory()
         session.restore(start)
-        session.learn(X[:2], Y[:2], batch=2)
+        session.learn(*first, batch=2)
         same = session.memory()
     with on_lava(learnt) as other:
         other.restore(saved)
-        other.learn(X[2:], Y[2:])
+        other.learn(*rest)
         found = other.memory()
     for name, value in wanted.items():
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-9, err_msg=name)
-        np.testing.assert_allclose(same[name], saved[name], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+        np.testing.assert_allclose(same[name], saved[name], rtol=0, atol=atol, err_msg=name)
 
 
 # --- what it cannot ----------------------------------------------------------------------------

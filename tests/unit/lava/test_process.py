@@ -18,13 +18,10 @@ import pytest
 
 from ep_neuro.errors import RunError
 from targets.interface.supervised.process import ProcessTracebackError, members
-from targets.lava import BACKEND
 from targets.lava.runtime.process import LavaProcess
+from tests.helpers.targets import needs
 
-pytestmark = [
-    pytest.mark.skipif(not BACKEND.available().available, reason=BACKEND.available().reason),
-    pytest.mark.timeout(20),
-]
+pytestmark = [needs("lava"), pytest.mark.timeout(20)]
 
 BUILDER = "tests.helpers.lava_faults.faulty:build"
 ROOT = Path(__file__).parents[3]
@@ -83,18 +80,14 @@ def test_a_sound_network_runs_again_and_again_and_stops_in_order(
     assert_gone(guard.pid, memory)
 
 
-def test_an_exception_at_step_k_is_told_with_process_and_cause(
-    guards: list[LavaProcess],
-) -> None:
+def test_an_exception_at_step_k_is_told_with_process_and_cause(guards: list[LavaProcess]) -> None:
     error = failure(started(guards, "raise", at=7))
     assert "lava process 'faulty': it raised ValueError: a fault at step 7" in str(error)
     assert isinstance(error.__cause__, ProcessTracebackError)
     assert "in run_spk" in str(error.__cause__)
 
 
-def test_an_exception_that_cannot_be_unpickled_is_told_as_well(
-    guards: list[LavaProcess],
-) -> None:
+def test_an_exception_that_cannot_be_unpickled_is_told_as_well(guards: list[LavaProcess]) -> None:
     error = failure(started(guards, "raise oddly", at=3))
     assert "TwoPartError" in str(error)
     assert isinstance(error.__cause__, ProcessTracebackError)

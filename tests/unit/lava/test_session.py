@@ -26,12 +26,11 @@ from targets.lava import BACKEND
 from targets.lava.session import KEPT, LavaSession, make_plan, read_options
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
+from tests.helpers.targets import needs
 
 pytestmark = pytest.mark.timeout(60)
 
-needs_lava = pytest.mark.skipif(
-    not BACKEND.available().available, reason=BACKEND.available().reason
-)
+needs_lava = needs("lava")
 
 
 def small_graph(encoding: Any = "graded", **options: Any) -> Graph:

@@ -8,25 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ep_neuro.energy.spec import INPUT
+from ep_neuro.energy.spec import INPUT, NetworkSpec
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import ZOO, hopfield_resnet, without_skips, zoo
 
 
+def sizes(spec: NetworkSpec) -> str:
+    """Shapes of the input and of all populations."""
+    return " ".join("x".join(map(str, shape)) for shape in spec.shapes.values())
+
+
 def test_hopfield_resnet13_is_the_published_network() -> None:
     spec = zoo("hopfield_resnet13")
-    assert list(spec.shapes.values()) == [
-        (3, 32, 32),
-        (128, 32, 32),
-        (128, 16, 16),
-        (256, 16, 16),
-        (256, 8, 8),
-        (512, 8, 8),
-        (512, 4, 4),
-        (512, 4, 4),
-        (512, 2, 2),
-        (10,),
-    ]
+    published = "3x32x32 128x32x32 128x16x16 256x16x16 256x8x8 512x8x8 512x4x4 512x4x4 512x2x2 10"
+    assert sizes(spec) == published
     order = list(spec.shapes)
     wiring = {(order.index(c.pre), order.index(c.post)): c for c in spec.couplings}
     blocks = [[(n, n + 1), (n + 1, n + 2), (n, n + 2)] for n in (0, 2, 4, 6)]
@@ -41,14 +36,7 @@ def test_hopfield_resnet13_is_the_published_network() -> None:
 
 def test_hopfield_vgg5_is_the_published_network() -> None:
     spec = zoo("hopfield_vgg5")
-    assert list(spec.shapes.values()) == [
-        (3, 32, 32),
-        (128, 16, 16),
-        (256, 8, 8),
-        (512, 4, 4),
-        (512, 2, 2),
-        (10,),
-    ]
+    assert sizes(spec) == "3x32x32 128x16x16 256x8x8 512x4x4 512x2x2 10"
     *convolutions, head = spec.couplings
     assert {(c.kernel, c.stride, c.padding, c.pool) for c in convolutions} == {(3, 1, 1, "max")}
     assert [p.box for p in spec.populations] == [(0.0, 6.0)] * 4 + [None]

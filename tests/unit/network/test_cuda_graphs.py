@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from ep_neuro.energy.costs import Nudge
-from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators import FrozenMean
 from ep_neuro.network import cuda_graphs
 from ep_neuro.network.cuda_graphs import GraphWarning, Recorder, Replay, Sweeps, recorder_of
-from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.network import Landscape
 from ep_neuro.network.settling import Schedule, settle
 from tests.helpers.cuda import full_precision, needs_cuda
+from tests.helpers.problems import pooled, problem
 
 __all__ = ["full_precision"]
 
@@ -65,36 +65,12 @@ def recorder(counts: list[int]) -> Recorder:
     return record
 
 
-def pooled() -> tuple[Network, torch.Tensor, torch.Tensor]:
-    """A convolutional network with a max-pool, four inputs and their targets."""
-    conv = {"kind": "conv", "kernel": 3, "padding": 1}
-    spec = NetworkSpec.model_validate(
-        {
-            "name": "pooled",
-            "input": {"shape": [1, 8, 8]},
-            "populations": [
-                {"name": "a", "shape": [3, 4, 4], "box": [0.0, 2.0]},
-                {"name": "b", "shape": [4, 2, 2], "box": [0.0, 2.0]},
-                {"name": "output", "shape": [3], "box": [-0.5, 1.5]},
-            ],
-            "couplings": [
-                {"pre": "input", "post": "a", **conv, "stride": 2},
-                {"pre": "a", "post": "b", **conv, "pool": "max", "gain": 0.4},
-                {"pre": "b", "post": "output", "gain": 0.4},
-            ],
-        }
-    )
-    generator = torch.Generator().manual_seed(3)
-    x = torch.rand(4, 1, 8, 8, generator=generator)
-    return Network(spec, seed=1), x, torch.eye(3)[[0, 1, 2, 0]]
-
-
 @pytest.mark.parametrize("nudged", [False, True])
 def test_recorded_settling_has_the_bits_of_plain_settling(
     replays: list[int], monkeypatch: pytest.MonkeyPatch, nudged: bool
 ) -> None:
     """20 sweeps: the first three of each relaxation plainly, whole threes by replay, two left."""
-    network, x, y = pooled()
+    network, x, y = problem(1, pooled("max"))
     nudge = Nudge(0.3, y) if nudged else None
     with torch.no_grad():
         recorded = settle(Landscape(network, x), FIXED, nudge=nudge)
@@ -113,7 +89,7 @@ def test_a_gradient_by_recorded_sweeps_has_the_bits_of_a_plain_one(
     replays: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The max-pool's choice too: what it was at an earlier replay is not taken for the present."""
-    network, x, y = pooled()
+    network, x, y = problem(1, pooled("max"))
     estimator = FrozenMean(free=FIXED, nudged=FIXED, fallback=False)
     recorded = estimator(network, x, y).gradient
     assert len(replays) == 4
@@ -176,7 +152,7 @@ def test_only_a_fixed_number_of_sweeps_on_a_gpu_is_recorded() -> None:
 @pytest.mark.usefixtures("full_precision")
 def test_a_cuda_graph_settles_where_plain_sweeps_do() -> None:
     """On a GPU the recording passes its own check, and the states agree."""
-    network, x, _ = pooled()
+    network, x, _ = problem(1, pooled("max"))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
         here = settle(Landscape(network, x), FIXED)

@@ -204,6 +204,7 @@ def test_what_nir_cannot_read_is_told_by_node(case: str, tmp_path: Path) -> None
 
 
 ones = np.ones(2)
+LOOP = ("Linear", {"weight": np.eye(2)})
 LIF = {"tau": ones, "r": ones, "v_leak": ones, "v_threshold": ones}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "spikes": ({"nodes": {"b": ("LIF", LIF)}}, "'b': LIF: it fires and resets"),
@@ -218,10 +219,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "differ from their transpose",
     ),
     "itself": (
-        {
-            "nodes": {"loop": ("Linear", {"weight": np.eye(2)})},
-            "edges": [("b", "loop"), ("loop", "b")],
-        },
+        {"nodes": {"loop": LOOP}, "edges": [("b", "loop"), ("loop", "b")]},
         "'b': it feeds itself",
     ),
     "not linear": (
@@ -232,10 +230,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "'step': Threshold is neither a neuron nor linear",
     ),
     "linear loop": (
-        {
-            "nodes": {"loop": ("Linear", {"weight": np.eye(2)})},
-            "edges": [("loop", "b"), ("loop", "loop")],
-        },
+        {"nodes": {"loop": LOOP}, "edges": [("loop", "b"), ("loop", "loop")]},
         "without a neuron",
     ),
     "two inputs": (

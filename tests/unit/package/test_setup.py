@@ -84,6 +84,13 @@ def set_up(clone: Path, **extra: str) -> subprocess.CompletedProcess[str]:
     return run(clone, "sh", "tools/setup.sh", **extra)
 
 
+def refusal(clone: Path, **extra: str) -> str:
+    """What a set-up says that is refused."""
+    done = set_up(clone, **extra)
+    assert done.returncode == 2
+    return done.stderr
+
+
 # --- what is required --------------------------------------------------------------------------
 
 
@@ -188,17 +195,13 @@ def test_set_up_refuses_a_named_python_of_another_version(
     clone: Path, variable: str, problem: str
 ) -> None:
     wrong = add_tool(clone, "wrong", OTHER_PYTHON)
-    done = set_up(clone, **{variable: str(wrong)})
-    assert done.returncode == 2
-    assert problem in done.stderr
+    assert problem in refusal(clone, **{variable: str(wrong)})
 
 
 def test_set_up_without_a_python_that_will_do_says_what_to_do(clone: Path) -> None:
     add_tool(clone, "uv", UV.format(python=1, install=0))
     add_tool(clone, "python3", OTHER_PYTHON)
-    done = set_up(clone)
-    assert done.returncode == 2
-    assert "or set EP_PYTHON=/path/to/python" in done.stderr.splitlines()[-1]
+    assert "or set EP_PYTHON=/path/to/python" in refusal(clone).splitlines()[-1]
 
 
 def test_set_up_without_python_310_goes_on_without_lava_and_says_so(clone: Path) -> None:
@@ -213,25 +216,19 @@ def test_set_up_without_python_310_goes_on_without_lava_and_says_so(clone: Path)
 
 
 def test_set_up_without_uv_or_python3_says_what_to_do(clone: Path) -> None:
-    done = set_up(clone)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    (line,) = refusal(clone).splitlines()
     assert "python3 is not on PATH; install any Python 3" in line
 
 
 def test_set_up_without_venv_and_pip_says_what_to_do(clone: Path) -> None:
     add_tool(clone, "python3", OTHER_PYTHON)
-    done = set_up(clone)
-    assert done.returncode == 2
-    assert "python3 has neither venv nor pip" in done.stderr.splitlines()[-1]
+    assert "python3 has neither venv nor pip" in refusal(clone).splitlines()[-1]
 
 
 def test_a_failed_installation_leaves_no_stamp(clone: Path) -> None:
     add_tool(clone, "uv", UV.format(python=0, install=1))
     add_tool(clone, "python3.12", python_of("3.12"))
-    done = set_up(clone)
-    assert done.returncode == 2
-    assert "the packages could not be installed" in done.stderr
+    assert "the packages could not be installed" in refusal(clone)
     assert not (clone / ".venv" / ".stamp").exists()
 
 

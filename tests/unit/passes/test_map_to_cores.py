@@ -106,12 +106,7 @@ def test_a_tile_is_reached_by_exactly_the_rows_that_its_windows_cover(
 # --- what a placement is -----------------------------------------------------------------------
 
 
-@given(
-    seed=st.integers(0, 30),
-    neurons=st.integers(1, 40),
-    axons=st.integers(20, 90),
-    cores=st.integers(2, 12),
-)
+@given(st.integers(0, 30), st.integers(1, 40), st.integers(20, 90), st.integers(2, 12))
 @settings(max_examples=25, deadline=None)
 def test_every_neuron_lies_on_exactly_one_core(
     seed: int, neurons: int, axons: int, cores: int
