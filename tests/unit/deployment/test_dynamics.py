@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 import targets
 from compilers import compile_network
 from compilers.execution.deployed_network import EngineNetwork, compiled
+from compilers.execution.maps import outward
+from compilers.ir.graph import Spiking
 from compilers.passes.choose_leak import LeakWarning
 from ep_neuro.deployment.dynamics import Deployment
 from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, DataError, GraphError
 from ep_neuro.network.network import Network
-from targets.interface.phase_runner import probed
 from targets.interface.protocols import PhaseResult
 from tests.helpers.graphs import random_residual_spec, samples
 from tests.helpers.problems import chain, pooled, smooth_chain
@@ -75,7 +76,8 @@ def deployed(network: Network, how: Deployment, x: np.ndarray, y: np.ndarray) ->
 
 def membrane(found: EngineNetwork, population: str) -> np.ndarray:
     """Membrane of `population` now, in its last bits where the program is quantised."""
-    return probed(found.batch, found.graph.population(population), "v")
+    spikes = isinstance(found.graph.population(population).dynamics, Spiking)
+    return outward(found.batch.view("v" if spikes else "plain", population).double())
 
 
 def deviation(
