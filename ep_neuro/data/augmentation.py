@@ -43,13 +43,7 @@ AUGMENTATIONS = Registry("augmentation", Augmentation)
 
 
 def register_augmentation(kind: str) -> Callable[[type[T]], type[T]]:
-    """A decorator that lets a step of one's own stand in a configuration.
-
-    Raises
-    ------
-    ConfigError
-        If the class is no `Augmentation` of this `kind`, or another one is.
-    """
+    """A decorator that lets a step of one's own stand in a configuration."""
     return AUGMENTATIONS.register(kind)
 
 

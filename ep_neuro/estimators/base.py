@@ -65,11 +65,5 @@ ESTIMATORS = Registry("estimator", Estimator)
 
 
 def register_estimator(kind: str) -> Callable[[type[T]], type[T]]:
-    """A decorator that lets a class of one's own stand in a configuration; see `Estimator`.
-
-    Raises
-    ------
-    ConfigError
-        If the class is no `Estimator` of this `kind`, or another one is.
-    """
+    """A decorator that lets a class of one's own stand in a configuration; see `Estimator`."""
     return ESTIMATORS.register(kind)
