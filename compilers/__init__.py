@@ -6,6 +6,7 @@ from compilers.ir.graph import Graph
 from compilers.ir.text import parse_graph, print_graph
 from compilers.pipeline import (
     Emitter,
+    Lowering,
     Pass,
     Trace,
     common_passes,
@@ -30,6 +31,7 @@ def backend_of(target: str | Emitter) -> Emitter:
 __all__ = [
     "Emitter",
     "Graph",
+    "Lowering",
     "Pass",
     "Program",
     "Trace",

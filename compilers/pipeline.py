@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -99,25 +99,14 @@ def run_passes(graph: Graph, passes: Sequence[Pass], observer: Observer | None =
     return Trace(tuple(stages))
 
 
-def common_passes(
-    code: str = "graded",
-    *,
-    bits: int | None = None,
-    headroom: int = 0,
-    message_frac: int | None = None,
-    state_frac: int | None = None,
-    leak: float | None = None,
-    steps: int | None = None,
-    nudged_steps: int | None = None,
-    beta: float | None = None,
-    parameters: Mapping[str, Any] | None = None,
-) -> list[Pass]:
-    """The passes that every target shares, in order.
+@dataclass(frozen=True)
+class Lowering:
+    """How the passes that every target shares lower a graph; those of `compile`'s options.
 
-    Parameters
+    Attributes
     ----------
     code : str
-        Encoding.
+        What neurons send, ``graded``, ``sigma-delta`` or ``spike``.
     bits : int, optional
         Bits of a weight; None stays in floating point.
     headroom : int
@@ -132,19 +121,43 @@ def common_passes(
     leak : float, optional
         Largest leak; stability may call for a smaller one. None: that of
         `compilers.passes.spectrum.largest_leak`.
-    steps, nudged_steps, beta
+    steps, nudged_steps, beta : optional
         Of the phases; see `encode`.
-    parameters : mapping, optional
+    parameters : mapping
         Further fields of the neurons' dynamics, and ``precision``; see `encode`.
     """
 
-    largest = partial(largest_leak, code) if leak is None else leak
+    code: str = "graded"
+    _: KW_ONLY
+    bits: int | None = None
+    headroom: int = 0
+    message_frac: int | None = None
+    state_frac: int | None = None
+    leak: float | None = None
+    steps: int | None = None
+    nudged_steps: int | None = None
+    beta: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def encoded(graph: Graph) -> Graph:
-        return encode(
-            graph, code, steps=steps, nudged_steps=nudged_steps, beta=beta, **(parameters or {})
-        )
+    def to_learn(self) -> Lowering:
+        """The same for a graph that is to learn, where nothing else is asked for."""
+        # Weights that learn may grow until whole steps of weakly coupled ones would overshoot.
+        leak = MAX_LEAKS.get(self.code) if self.leak is None else self.leak
+        # A nudge moves states less than thresholds that balance the output's error let through.
+        return replace(self, leak=leak, parameters={"precision": None, **self.parameters})
 
+
+def common_passes(how: Lowering) -> list[Pass]:
+    """The passes that every target shares, in order."""
+    largest = partial(largest_leak, how.code) if how.leak is None else how.leak
+    encoded = partial(
+        encode,
+        code=how.code,
+        steps=how.steps,
+        nudged_steps=how.nudged_steps,
+        beta=how.beta,
+        **how.parameters,
+    )
     passes = [
         Pass("validate", validate),
         Pass("expand_couplings", expand_couplings),
@@ -152,18 +165,16 @@ def common_passes(
         Pass("fold_boxes", fold_boxes),
         Pass("encode", encoded),
     ]
-    if bits is not None:
-        frac = MESSAGE_FRAC if message_frac is None else message_frac
-        integers = partial(quantize, bits=bits, message_frac=frac, headroom=headroom)
-        if state_frac is not None:
-            integers = partial(integers, state=FixedPoint(STATE_BITS, state_frac))
-        passes.append(Pass("quantize", integers))
-    elif message_frac is not None:
-        problem = f"{message_frac} fractional bits, and numbers are in floating point"
-        raise GraphError("messages", problem, "give bits, 8 for instance, or drop message_frac")
-    elif state_frac is not None:
-        problem = f"{state_frac} fractional bits, and numbers are in floating point"
-        raise GraphError("membranes", problem, "give bits, 8 for instance, or drop state_frac")
+    if how.bits is not None:
+        frac = MESSAGE_FRAC if how.message_frac is None else how.message_frac
+        integers = partial(quantize, bits=how.bits, message_frac=frac, headroom=how.headroom)
+        if how.state_frac is not None:
+            integers = partial(integers, state=FixedPoint(STATE_BITS, how.state_frac))
+        return [*passes, Pass("quantize", integers)]
+    for what, name in (("messages", "message_frac"), ("membranes", "state_frac")):
+        if (bits := getattr(how, name)) is not None:
+            problem = f"{bits} fractional bits, and numbers are in floating point"
+            raise GraphError(what, problem, f"give bits, 8 for instance, or drop {name}")
     return passes
 
 
@@ -197,19 +208,16 @@ def compile(
         metadata) with boxes drawn tight round its states, unless it is to `learn`.
     target : str or Emitter
         A backend, or the name of one.
-    code : str, optional
-        What neurons send, ``graded``, ``sigma-delta`` or ``spike``; as the model was fine-tuned,
-        else graded.
-    bits, steps, leak : optional
-        As the model was fine-tuned, else as `common_passes` has them.
+    code, bits, steps, leak : optional
+        As the model was fine-tuned, else as `Lowering` has them.
     headroom : int, optional
         Bits of a weight that are left for learning to fill (`quantize`). By default as many as
         learning from scratch needs (`FRESH_HEADROOM`) if a model of fresh weights is to `learn`;
         none for any other, and for a network, of which nobody knows.
-    message_frac, state_frac, nudged_steps, beta
-        See `common_passes`.
+    message_frac, state_frac, nudged_steps, beta : optional
+        See `Lowering`.
     parameters : mapping, optional
-        See `common_passes`; the thresholds that the model was fine-tuned with if left out.
+        See `Lowering`; the thresholds that the model was fine-tuned with if left out.
     learn : str, optional
         Name of the rule by which weights and biases shall learn on the target; see `make_plastic`.
     options : mapping, optional
@@ -238,29 +246,26 @@ def compile(
     from compilers.frontend import lower  # here: importing the compiler shall not import torch
 
     backend, options = backend_of(target), dict(options or {})
-    network, notes, own = _told_by(model, learn, code=code, bits=bits, steps=steps, leak=leak)
+    given = dict(
+        code=code,
+        bits=bits,
+        headroom=headroom,
+        message_frac=message_frac,
+        state_frac=state_frac,
+        leak=leak,
+        steps=steps,
+        nudged_steps=nudged_steps,
+        beta=beta,
+        parameters=parameters,
+    )
+    said = {name: value for name, value in given.items() if value is not None}
+    network, notes, how = _told_by(model, said, learns=learn is not None)
     if learn is not None or beta is not None or nudged_steps is not None:
         refuse_unnudgeable(network.spec.name, network.spec.cost)
-    if learn is not None and own["leak"] is None:
-        # Weights that learn may grow until whole steps of weakly coupled ones would overshoot.
-        own["leak"] = MAX_LEAKS.get(own["code"])
     known = declared(backend)
     if known is not None:
         refuse_unknown(f"target '{backend.name}'", options, known)
-    passes = common_passes(
-        own["code"],
-        bits=own["bits"],
-        headroom=own["headroom"] if headroom is None else headroom,
-        message_frac=message_frac,
-        state_frac=state_frac,
-        leak=own["leak"],
-        steps=own["steps"],
-        nudged_steps=nudged_steps,
-        beta=beta,
-        # A nudge moves states less than thresholds that balance the output's error let through.
-        parameters=({} if learn is None else {"precision": None})
-        | dict((own["parameters"] if parameters is None else parameters) or {}),
-    )
+    passes = common_passes(how if learn is None else how.to_learn())
     passes += backend.passes(options)
     if learn is not None:
         passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn)))
@@ -278,22 +283,21 @@ compile_network = compile
 
 
 def _told_by(
-    model: Model | Network, learn: str | None, **given: Any
-) -> tuple[Network, dict[str, str], dict[str, Any]]:
-    """The network of `model`, notes on it, and the options that are `given` or its own."""
+    model: Model | Network, said: dict[str, Any], *, learns: bool
+) -> tuple[Network, dict[str, str], Lowering]:
+    """The network of `model`, notes on it, and its lowering, where not `said` as it wants it."""
     from ep_neuro.network.checkpoint import Model
 
     if not isinstance(model, Model):
-        own = {**given, "code": given["code"] or "graded", "headroom": 0, "parameters": None}
-        return model, {}, own
+        return model, {}, Lowering(**said)
     notes = {"model.sha256": model.digest}
     notes |= {k: str(v) for k, v in model.metadata.items() if k in ("data", "data.sha256")}
-    own = {**given, **taken_from(model, **given)}
-    own["code"] = own["code"] or "graded"
-    own["parameters"] = thresholds_of(model, own["code"])
-    fresh = learn is not None and model.fresh
-    own["headroom"] = fresh_headroom(own["bits"]) if fresh else 0
-    return model.network if learn is not None else inferring(model), notes, own
+    how = Lowering(**(taken_from(model, code=None, bits=None, steps=None, leak=None) | said))
+    own: dict[str, Any] = {
+        "parameters": thresholds_of(model, how.code) or {},
+        "headroom": fresh_headroom(how.bits) if learns and model.fresh else 0,
+    }
+    return model.network if learns else inferring(model), notes, replace(how, **(own | said))
 
 
 def _refuse_violations(backend: Emitter, graph: Graph) -> None:

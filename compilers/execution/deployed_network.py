@@ -13,7 +13,7 @@ from compilers.ir.graph import Graph, Spiking
 from compilers.learning.real_units import forward, real_weight, spec_of
 from compilers.model_options import THRESHOLDS
 from compilers.passes.choose_leak import LeakWarning
-from compilers.pipeline import common_passes, run_passes
+from compilers.pipeline import Lowering, common_passes, run_passes
 from ep_neuro.deployment.dynamics import Deployment
 from ep_neuro.energy.activations import distance
 from ep_neuro.energy.costs import Nudge
@@ -42,18 +42,18 @@ def deploy(
 def compiled(network: Network, how: Deployment, beta: float | None = None) -> Graph:
     """The graph of `network` as ``ep-neuro compile`` has it after the passes of all targets."""
     said = how.model_dump(include=set(THRESHOLDS), exclude_none=True) or {"precision": None}
-    passes = common_passes(
+    lowering = Lowering(
         how.code,
         bits=how.bits,
         leak=how.leak,
         steps=how.steps,
         beta=beta,
-        parameters=said if how.code == "sigma-delta" else None,
+        parameters=said if how.code == "sigma-delta" else {},
     )
     with warnings.catch_warnings():
         # Training meets it at every step, and its residual tells; `compile` warns.
         warnings.simplefilter("ignore", LeakWarning)
-        return run_passes(lower(network), passes).final
+        return run_passes(lower(network), common_passes(lowering)).final
 
 
 class EngineNetwork:

@@ -27,7 +27,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -282,6 +282,9 @@ class Tile:
         return (self.channels[1] - self.channels[0]) * self.positions
 
 
+Named = TypeVar("Named", Population, Phase)
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A network as a directed graph; see the module's docstring for what it computes.
@@ -308,24 +311,19 @@ class Graph:
 
     def population(self, name: str) -> Population:
         """The population called `name`; `GraphError` if there is none."""
-        for p in self.populations:
-            if p.name == name:
-                return p
-        raise GraphError(
-            f"population '{name}'",
-            f"graph '{self.name}' has none",
-            f"choose from {', '.join(p.name for p in self.populations)}",
-        )
+        return self._called("population", name, self.populations)
 
     def phase(self, name: str) -> Phase:
         """The phase called `name`; `GraphError` if there is none."""
-        for p in self.phases:
-            if p.name == name:
-                return p
+        return self._called("phase", name, self.phases)
+
+    def _called(self, kind: str, name: str, among: tuple[Named, ...]) -> Named:
+        for one in among:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in among)
         raise GraphError(
-            f"phase '{name}'",
-            f"graph '{self.name}' has none",
-            f"choose from {', '.join(p.name for p in self.phases)}",
+            f"{kind} '{name}'", f"graph '{self.name}' has none", f"choose from {known}"
         )
 
     def into(self, name: str) -> tuple[Projection, ...]:

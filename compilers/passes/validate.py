@@ -8,27 +8,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from compilers.ir.graph import (
-    Conv,
-    Coupling,
-    Dense,
-    Graded,
-    Graph,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import adjoint, misfit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
 from ep_neuro.storage.value_checks import fault
 
-_CODES = {Graded: "graded", SigmaDelta: "sigma-delta", Spiking: "spike"}
+_CODES = {ir.Graded: "graded", ir.SigmaDelta: "sigma-delta", ir.Spiking: "spike"}
 
 
-def validate(graph: Graph) -> Graph:
+def validate(graph: ir.Graph) -> ir.Graph:
     """Return `graph` as it is.
 
     Raises
@@ -55,7 +44,7 @@ def validate(graph: Graph) -> Graph:
     return graph
 
 
-def _names(graph: Graph) -> dict[str, list[str]]:
+def _names(graph: ir.Graph) -> dict[str, list[str]]:
     return {
         "population": [p.name for p in graph.populations],
         "coupling": [f"{c.pre}->{c.post}" for c in graph.couplings],
@@ -73,7 +62,7 @@ def _refuse_repeats(kind: str, names: Iterable[str]) -> None:
 # --- populations -------------------------------------------------------------------------------
 
 
-def _check_population(graph: Graph, p: Population) -> None:
+def _check_population(graph: ir.Graph, p: ir.Population) -> None:
     subject = f"population '{p.name}'"
     if not p.shape or min(p.shape) < 1:
         raise GraphError(subject, f"shape {p.shape} has no neurons", "give sizes of at least 1")
@@ -81,7 +70,7 @@ def _check_population(graph: Graph, p: Population) -> None:
         raise GraphError(subject, f"box {p.box} is no finite interval", "give (lo, hi), lo < hi")
     if p.bias is not None:
         _check_array(graph, p.bias, f"bias of {subject}", p.shape)
-    if isinstance(p.dynamics, Source):
+    if isinstance(p.dynamics, ir.Source):
         return
     if _CODES[type(p.dynamics)] != graph.encoding:
         found = type(p.dynamics).__name__
@@ -91,20 +80,20 @@ def _check_population(graph: Graph, p: Population) -> None:
         raise GraphError(subject, "has only one of two number formats", "run quantize")
 
 
-def _check_dynamics(subject: str, d: Graded | SigmaDelta | Spiking) -> None:
+def _check_dynamics(subject: str, d: ir.Graded | ir.SigmaDelta | ir.Spiking) -> None:
     limits = {"leak": (d.leak, 0 < d.leak <= 1, "in (0, 1]")}
-    if isinstance(d, SigmaDelta):
+    if isinstance(d, ir.SigmaDelta):
         limits["start"] = (d.start, 0 <= d.start < math.inf, "finite and >= 0")
         limits["end"] = (d.end, 0 <= d.end < math.inf, "finite and >= 0")
         limits["decay"] = (d.decay, 0 < d.decay <= 1, "in (0, 1]")
-    if isinstance(d, Spiking):
+    if isinstance(d, ir.Spiking):
         limits["bound"] = (d.bound, 0 <= d.bound < math.inf, "finite and >= 0")
     for name, (value, holds, wanted) in limits.items():
         if not holds:
             raise GraphError(subject, f"{name} {value} is not {wanted}", "correct it")
 
 
-def _check_array(graph: Graph, name: str, subject: str, shape: tuple[int, ...] | None) -> None:
+def _check_array(graph: ir.Graph, name: str, subject: str, shape: tuple[int, ...] | None) -> None:
     array = graph.arrays.get(name)
     if array is None:
         raise GraphError(subject, f"array '{name}' is missing", "add it to the graph's arrays")
@@ -119,8 +108,8 @@ def _check_array(graph: Graph, name: str, subject: str, shape: tuple[int, ...] |
 # --- edges -------------------------------------------------------------------------------------
 
 
-def _check_edge(graph: Graph, edge: Coupling | Projection) -> None:
-    kind = "coupling" if isinstance(edge, Coupling) else "projection"
+def _check_edge(graph: ir.Graph, edge: ir.Coupling | ir.Projection) -> None:
+    kind = "coupling" if isinstance(edge, ir.Coupling) else "projection"
     subject = f"{kind} '{edge.pre}->{edge.post}'"
     names = {p.name for p in graph.populations}
     for end in (edge.pre, edge.post):
@@ -128,7 +117,7 @@ def _check_edge(graph: Graph, edge: Coupling | Projection) -> None:
             remedy = f"choose from {', '.join(sorted(names))}"
             raise GraphError(subject, f"population '{end}' does not exist", remedy)
     pre, post = graph.population(edge.pre), graph.population(edge.post)
-    if isinstance(post.dynamics, Source):
+    if isinstance(post.dynamics, ir.Source):
         raise GraphError(subject, f"'{post.name}' is clamped", "let it lead to a neuron")
     _check_array(graph, edge.weight, subject, None)
     problem = misfit(edge.operator, graph.arrays[edge.weight].shape, pre.shape, post.shape)
@@ -136,7 +125,7 @@ def _check_edge(graph: Graph, edge: Coupling | Projection) -> None:
         raise GraphError(subject, problem, "change the operator, the weight or a population")
 
 
-def _check_projection(graph: Graph, p: Projection) -> None:
+def _check_projection(graph: ir.Graph, p: ir.Projection) -> None:
     subject = f"projection '{p.name}'"
     if p.delay < 1:
         raise GraphError(subject, f"delay {p.delay} is below 1 step", "give at least 1")
@@ -150,8 +139,8 @@ def _check_projection(graph: Graph, p: Projection) -> None:
         _check_array(graph, p.exponent, subject, graph.arrays[p.weight].shape[:1])
 
 
-def _check_ties(graph: Graph) -> None:
-    first: dict[str, Projection] = {}
+def _check_ties(graph: ir.Graph) -> None:
+    first: dict[str, ir.Projection] = {}
     for p in graph.projections:
         other = first.setdefault(p.weight, p)
         back = (p.pre, p.post) == (other.post, other.pre)
@@ -163,7 +152,7 @@ def _check_ties(graph: Graph) -> None:
             problem = f"its exponent is not that of '{other.name}', which shares '{p.weight}'"
             raise GraphError(f"projection '{p.name}'", problem, "quantise tied weights once")
     for c in graph.couplings:
-        if not isinstance(c.operator, Dense | Conv):
+        if not isinstance(c.operator, ir.Dense | ir.Conv):
             problem = f"{c.operator} is the backward half of a coupling"
             raise GraphError(f"coupling '{c.pre}->{c.post}'", problem, "give the forward half")
 
@@ -171,7 +160,7 @@ def _check_ties(graph: Graph) -> None:
 # --- the whole ---------------------------------------------------------------------------------
 
 
-def _check_output(graph: Graph) -> None:
+def _check_output(graph: ir.Graph) -> None:
     if graph.output not in {p.name for p in graph.neurons}:
         remedy = f"choose from {', '.join(p.name for p in graph.neurons)}"
         raise GraphError(f"output '{graph.output}'", "no population of neurons", remedy)
@@ -179,7 +168,7 @@ def _check_output(graph: Graph) -> None:
         raise GraphError("timestep", f"{graph.timestep} s is not above 0", "give 0.001")
 
 
-def _check_phases(graph: Graph) -> None:
+def _check_phases(graph: ir.Graph) -> None:
     if not graph.phases:
         raise GraphError(f"graph '{graph.name}'", "has no phase", "add a free phase")
     earlier: list[str] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +43,7 @@ AUGMENTATIONS = Registry("augmentation", Augmentation)
 
 
 def register_augmentation(kind: str) -> Callable[[type[T]], type[T]]:
-    """A decorator that lets a step of one's own stand in a configuration.
-
-    Raises
-    ------
-    ConfigError
-        If the class is no `Augmentation` of this `kind`, or another one is.
-    """
+    """A decorator that lets a step of one's own stand in a configuration."""
     return AUGMENTATIONS.register(kind)
 
 
@@ -60,10 +54,8 @@ class Flip(Augmentation):
     kind: Literal["flip"] = "flip"
     p: Share = 0.5
 
-    @property
-    def draws(self) -> int:
-        """One: whether to flip."""
-        return 1
+    draws: ClassVar[int] = 1
+    """One: whether to flip."""
 
     def __call__(self, images: Tensor, u: Tensor) -> Tensor:
         """Flipped where ``u < p``."""
@@ -80,10 +72,8 @@ class Crop(Augmentation):
     kind: Literal["crop"] = "crop"
     padding: Annotated[int, Field(ge=1)] = 4
 
-    @property
-    def draws(self) -> int:
-        """Two: down and right."""
-        return 2
+    draws: ClassVar[int] = 2
+    """Two: down and right."""
 
     def __call__(self, images: Tensor, u: Tensor) -> Tensor:
         """Moved by whole pixels from ``-padding`` to ``padding``."""
@@ -108,10 +98,8 @@ class Cutout(Augmentation):
     kind: Literal["cutout"] = "cutout"
     side: Annotated[int, Field(ge=1)] = 8
 
-    @property
-    def draws(self) -> int:
-        """Two: how far down and how far right the square lies."""
-        return 2
+    draws: ClassVar[int] = 2
+    """Two: how far down and how far right the square lies."""
 
     def __call__(self, images: Tensor, u: Tensor) -> Tensor:
         """Hidden where both distances to the centre are within half the side."""
@@ -150,10 +138,8 @@ class Affine(Augmentation):
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
     shift: Share = 0.1
 
-    @property
-    def draws(self) -> int:
-        """Four: angle, size, right, down."""
-        return 4
+    draws: ClassVar[int] = 4
+    """Four: angle, size, right, down."""
 
     def __call__(self, images: Tensor, u: Tensor) -> Tensor:
         """Resampled at the moved places; bytes are rounded."""

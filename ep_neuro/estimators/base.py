@@ -40,10 +40,18 @@ class Estimator(BaseModel):
     kind: str
 
     def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
+        """Estimate the gradient.
 
-        One that takes a further ``start``, a state, can go on from where the batch before settled
-        (``carry_states``).
+        Parameters
+        ----------
+        network : Network
+        x : Tensor, (N, *input shape)
+            Raw inputs.
+        y : Tensor, (N, *target shape)
+            Targets.
+        start : State, optional
+            Where the free phase begins, at rest by default. An estimator that takes it can go on
+            from where the batch before settled (``carry_states``).
         """
         raise NotImplementedError
 
@@ -57,11 +65,5 @@ ESTIMATORS = Registry("estimator", Estimator)
 
 
 def register_estimator(kind: str) -> Callable[[type[T]], type[T]]:
-    """A decorator that lets a class of one's own stand in a configuration; see `Estimator`.
-
-    Raises
-    ------
-    ConfigError
-        If the class is no `Estimator` of this `kind`, or another one is.
-    """
+    """A decorator that lets a class of one's own stand in a configuration; see `Estimator`."""
     return ESTIMATORS.register(kind)

@@ -243,7 +243,6 @@ class Backprop(Estimator):
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
-        """Gradient for inputs `x` (N, ...) and targets `y` (N, *output shape)."""
         half = self.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             output = FeedForwardTwin(network, self.batch_norm)(x)
@@ -268,15 +267,7 @@ class Implicit(Estimator):
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
-        """Gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
-
-        The free phase begins at `start`, at rest by default.
-
-        Raises
-        ------
-        CheckFailed
-            If an equilibrium is no strict minimum of the energy: it then has no gradient.
-        """
+        """See `Estimator`; `CheckFailed` if an equilibrium, no strict minimum, has no gradient."""
         exact = implicit_gradient(
             _double(network),
             x.double(),
@@ -321,10 +312,6 @@ class Unrolled(Estimator):
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
-        """Gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
-
-        The sweeps begin at `start`, at rest by default.
-        """
         with torch.no_grad():
             free = settle(Landscape(network, x), self.free, start)
         landscape = Landscape(network, x)

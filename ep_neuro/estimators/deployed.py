@@ -56,7 +56,6 @@ class Deployed(Deployment, Estimator):
             refuse_unnudgeable(spec.name, spec.cost)
 
     def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape)."""
         self.check_spec(network.spec)
         return (self._smooth if self.response == "smooth" else self._encoded)(network, x, y)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from torch import Tensor
 
 from ep_neuro.energy.activations import Clip, distance
 from ep_neuro.energy.costs import Nudge
-from ep_neuro.estimators.base import Estimator, register_estimator
+from ep_neuro.estimators.base import register_estimator
 from ep_neuro.estimators.contrast import (
     Estimate,
     Gradient,
@@ -21,7 +21,7 @@ from ep_neuro.estimators.contrast import (
     readout_gradient,
     response,
 )
-from ep_neuro.estimators.two_phase import both_phases
+from ep_neuro.estimators.two_phase import Beta, TwoPhase, both_phases
 from ep_neuro.network.cuda_graphs import Steps, Sweeps, recorder_of
 from ep_neuro.network.network import Landscape, Network, State
 from ep_neuro.network.settling import (
@@ -37,7 +37,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 @register_estimator("frozen-mean")
-class FrozenMean(Estimator):
+class FrozenMean(TwoPhase):
     """Centered EP whose nudged states are ``m +- h`` about a drive that stays the free one.
 
     With ``I`` the drive at the free equilibrium, ``g = -beta dC/dz`` there and ``J`` the linear
@@ -68,8 +68,7 @@ class FrozenMean(Estimator):
     """
 
     kind: Literal["frozen-mean"] = "frozen-mean"
-    beta: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    free: Schedule = Schedule()
+    beta: Beta = 0.2
     nudged: Schedule = Schedule(sweeps=50, tolerance=1e-2)
     precision: Literal["float32", "bfloat16"] = "float32"
     fallback: bool = True
@@ -82,10 +81,6 @@ class FrozenMean(Estimator):
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
-
-        The free phase begins at `start`, at rest by default.
-        """
         with torch.no_grad():
             landscape = Landscape(network, x, PRECISIONS[self.precision])
             free = settle(landscape, self.free, start, measure=False)

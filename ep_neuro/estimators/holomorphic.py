@@ -12,14 +12,15 @@ from torch import Tensor
 from ep_neuro.energy.activations import Clip, distance
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError
-from ep_neuro.estimators.base import Estimator, register_estimator
+from ep_neuro.estimators.base import register_estimator
 from ep_neuro.estimators.contrast import Estimate, energy_gradient
+from ep_neuro.estimators.two_phase import Beta, TwoPhase
 from ep_neuro.network.network import Landscape, Network, State
 from ep_neuro.network.settling import Schedule, SettleResult, Status, settle
 
 
 @register_estimator("holomorphic")
-class Holomorphic(Estimator):
+class Holomorphic(TwoPhase):
     """Holomorphic EP (Laborieux & Zenke 2022): ``beta`` at N points of a complex circle.
 
     The equilibrium ``z(beta)`` of a holomorphic energy is itself holomorphic near 0, so Cauchy's
@@ -39,23 +40,13 @@ class Holomorphic(Estimator):
     """
 
     kind: Literal["holomorphic"] = "holomorphic"
-    beta: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    beta: Beta = 0.2
     points: Annotated[int, Field(ge=2, multiple_of=2)] = 4
-    free: Schedule = Schedule()
-    nudged: Schedule = Schedule(sweeps=50)
 
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *output shape).
-
-        The free phase begins at `start`, at rest by default.
-
-        Raises
-        ------
-        ConfigError
-            If the network is not holomorphic.
-        """
+        """See `Estimator`; `ConfigError` if the network is not holomorphic."""
         refuse_kinks(network.spec)
         with torch.no_grad():
             landscape = Landscape(network, x)

@@ -16,17 +16,20 @@ from ep_neuro.network.network import Landscape, Network, State
 from ep_neuro.network.settling import Schedule, SettleResult, settle
 
 Beta = Annotated[float, Field(gt=0, lt=1)]
+Parted = tuple[SettleResult, State, State, float | Tensor]
+"""The nudged phases, two states, and by how much their nudging factors differ, one or (N,)."""
 
 
-@register_estimator("one-sided")
-class OneSided(Estimator):
-    """One-sided EP (Scellier & Bengio 2017): free phase, then nudged by ``+beta``.
+class TwoPhase(Estimator):
+    """An estimator that contrasts states that a nudge parts, found from the free equilibrium.
 
-    ``dC/dtheta = (dE/dtheta at z(beta) - dE/dtheta at z(0)) / beta``, with an error of order
-    ``beta``, which is a bias of the same sign in every step.
+    Attributes
+    ----------
+    beta : float
+        Nudging factor.
+    free, nudged : Schedule
     """
 
-    kind: Literal["one-sided"] = "one-sided"
     beta: Beta = 0.1
     free: Schedule = Schedule()
     nudged: Schedule = Schedule(sweeps=50)
@@ -34,16 +37,39 @@ class OneSided(Estimator):
     def __call__(
         self, network: Network, x: Tensor, y: Tensor, start: State | None = None
     ) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
+        with torch.no_grad():
+            landscape = Landscape(network, x)
+            free = settle(landscape, self.free, start)
+            nudged, far, near, width = self._nudged(landscape, free.state, x, y)
+        gradient = contrast(landscape, far, near, width)
+        return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
 
-        The free phase begins at `start`, at rest by default.
-        """
-        beta = y.new_full((len(y),), self.beta)
-        return _against_free(self, network, x, y, beta, start)
+    def _nudged(self, landscape: Landscape, free: State, x: Tensor, y: Tensor) -> Parted:
+        """One nudged phase against the free one."""
+        network = landscape.network
+        beta = self._factors(network, x, y)
+        nudge = Nudge(beta.view(-1, *[1] * (y.dim() - 1)), y, network.cost)
+        nudged = settle(landscape, self.nudged, free, nudge)
+        return nudged, nudged.state, free, beta
+
+    def _factors(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
+        """The nudging factor of each sample, (N,)."""
+        return y.new_full((len(y),), self.beta)
+
+
+@register_estimator("one-sided")
+class OneSided(TwoPhase):
+    """One-sided EP (Scellier & Bengio 2017): free phase, then nudged by ``+beta``.
+
+    ``dC/dtheta = (dE/dtheta at z(beta) - dE/dtheta at z(0)) / beta``, with an error of order
+    ``beta``, which is a bias of the same sign in every step.
+    """
+
+    kind: Literal["one-sided"] = "one-sided"
 
 
 @register_estimator("random-sign")
-class RandomSign(Estimator):
+class RandomSign(TwoPhase):
     """One-sided EP with a sign of beta drawn for each sample (Laborieux 2021).
 
     The error of order ``beta`` changes its sign with beta, so it is noise and no bias.
@@ -56,20 +82,10 @@ class RandomSign(Estimator):
     """
 
     kind: Literal["random-sign"] = "random-sign"
-    beta: Beta = 0.1
-    free: Schedule = Schedule()
-    nudged: Schedule = Schedule(sweeps=50)
     seed: int = 0
 
-    def __call__(
-        self, network: Network, x: Tensor, y: Tensor, start: State | None = None
-    ) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
-
-        The free phase begins at `start`, at rest by default.
-        """
-        beta = self.beta * self.signs(network, x).to(y)
-        return _against_free(self, network, x, y, beta, start)
+    def _factors(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
+        return self.beta * self.signs(network, x).to(y)
 
     def signs(self, network: Network, x: Tensor) -> Tensor:
         """+1 or -1 for each sample, (N,)."""
@@ -82,7 +98,7 @@ class RandomSign(Estimator):
 
 
 @register_estimator("centered")
-class Centered(Estimator):
+class Centered(TwoPhase):
     """Centered EP (Laborieux 2021, eq. 11): free phase, then nudged by ``+beta`` and ``-beta``.
 
     ``dC/dtheta = (dE/dtheta at z(+beta) - dE/dtheta at z(-beta)) / (2 beta)``, with an error of
@@ -91,23 +107,10 @@ class Centered(Estimator):
 
     kind: Literal["centered"] = "centered"
     beta: Beta = 0.2
-    free: Schedule = Schedule()
-    nudged: Schedule = Schedule(sweeps=50)
 
-    def __call__(
-        self, network: Network, x: Tensor, y: Tensor, start: State | None = None
-    ) -> Estimate:
-        """Estimate the gradient for inputs `x` (N, ...) and targets `y` (N, *target shape).
-
-        The free phase begins at `start`, at rest by default.
-        """
-        with torch.no_grad():
-            landscape = Landscape(network, x)
-            free = settle(landscape, self.free, start)
-            nudge = Nudge.both(self.beta, y, network.cost)
-            nudged, plus, minus = both_phases(landscape, free.state, nudge, self.nudged)
-        gradient = contrast(landscape, plus, minus, 2 * self.beta)
-        return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)
+    def _nudged(self, landscape: Landscape, free: State, x: Tensor, y: Tensor) -> Parted:
+        nudge = Nudge.both(self.beta, y, landscape.network.cost)
+        return *both_phases(landscape, free, nudge, self.nudged), 2 * self.beta
 
 
 def both_phases(
@@ -123,21 +126,3 @@ def both_phases(
         for part in (slice(None, size), slice(size, None))
     )
     return nudged, plus, minus
-
-
-def _against_free(
-    phases: OneSided | RandomSign,
-    network: Network,
-    x: Tensor,
-    y: Tensor,
-    beta: Tensor,
-    start: State | None,
-) -> Estimate:
-    """Contrast of the free phase and one nudged by `beta`, (N,)."""
-    with torch.no_grad():
-        landscape = Landscape(network, x)
-        free = settle(landscape, phases.free, start)
-        nudge = Nudge(beta.view(-1, *[1] * (y.dim() - 1)), y, network.cost)
-        nudged = settle(landscape, phases.nudged, free.state, nudge)
-    gradient = contrast(landscape, nudged.state, free.state, beta)
-    return Estimate(gradient | readout_gradient(network, free.state, y), free, nudged)

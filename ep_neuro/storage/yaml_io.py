@@ -183,5 +183,6 @@ def _tagged(models: list[type[BaseModel]], tag: str) -> list[type[BaseModel]]:
 def _models_within(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         # Where a base stands, one of its kinds may have been meant (`ep_neuro.registry`).
-        return [annotation, *annotation.__subclasses__()]
+        kinds = annotation.__subclasses__()
+        return [annotation, *(m for kind in kinds for m in _models_within(kind))]
     return [m for inner in get_args(annotation) for m in _models_within(inner)]

@@ -7,19 +7,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from compilers.ir.graph import (
-    Conv,
-    Dense,
-    DenseTranspose,
-    Dynamics,
-    FixedPoint,
-    Graph,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import apply, shift_channels
 from compilers.ir.text import print_graph
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
@@ -32,7 +20,7 @@ ROWS = 256
 """Unit vectors that go through an operator at once when it is unrolled."""
 
 
-def to_nir(graph: Graph) -> nir.NIRGraph:
+def to_nir(graph: ir.Graph) -> nir.NIRGraph:
     """The NIR graph of `graph`: nodes that any reader may run, and metadata that loses nothing.
 
     Time constants are in steps: forward Euler with dt = 1, each edge reading the values of the
@@ -63,7 +51,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
 
 
 class _Export:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
@@ -84,7 +72,7 @@ class _Export:
         self._chain(output.name, self._fresh("output"), node)
         return nir.NIRGraph(self.nodes, self.edges, metadata=_graph_facts(self.graph))
 
-    def _matrix(self, p: Projection) -> bool:
+    def _matrix(self, p: ir.Projection) -> bool:
         return not stays_convolution(self.graph, p)
 
     def _fresh(self, name: str) -> str:
@@ -98,15 +86,15 @@ class _Export:
         self.edges.append((before, name))
         return name
 
-    def _population(self, p: Population, bias_elsewhere: bool) -> None:
+    def _population(self, p: ir.Population, bias_elsewhere: bool) -> None:
         facts = _population_facts(p)
-        if isinstance(p.dynamics, Source):
+        if isinstance(p.dynamics, ir.Source):
             self.nodes[p.name] = nir.Input(np.array(self._written_shape(p)), metadata=facts)
             return
         ones = np.ones(p.size, np.float32)
         bias = np.zeros_like(ones) if bias_elsewhere else self.bias[p.name]
         tau = (ones / p.dynamics.leak).astype(np.float32)
-        if not isinstance(p.dynamics, Spiking):
+        if not isinstance(p.dynamics, ir.Spiking):
             self.nodes[p.name] = nir.LI(tau=tau, r=ones, v_leak=bias, metadata=facts)
             self.entry[p.name] = p.name
             return
@@ -120,7 +108,7 @@ class _Export:
         self.nodes[current] = nir.LI(tau=tau, r=ones, v_leak=bias, metadata=filters)
         self._chain(current, p.name, spikes)
 
-    def _projection(self, p: Projection, carries_bias: bool) -> None:
+    def _projection(self, p: ir.Projection, carries_bias: bool) -> None:
         graph, post = self.graph, self.graph.population(p.post)
         name = self._fresh(f"{p.pre}_to_{p.post}")
         weight, facts = real_weight(graph, p), _projection_facts(p)
@@ -145,7 +133,7 @@ class _Export:
             self.flat[name] = self._flatten(name, shape)
         return self.flat[name]
 
-    def _written_shape(self, p: Population) -> tuple[int, ...]:
+    def _written_shape(self, p: ir.Population) -> tuple[int, ...]:
         """Flat unless a convolution needs the shape: readers differ on what ``Flatten`` means."""
         plane = any(not self._matrix(q) for q in self.graph.out_of(p.name))
         return p.shape if plane else (p.size,)
@@ -158,7 +146,7 @@ class _Export:
 # --- numbers -----------------------------------------------------------------------------------
 
 
-def real_weight(graph: Graph, p: Projection) -> np.ndarray:
+def real_weight(graph: ir.Graph, p: ir.Projection) -> np.ndarray:
     """The weight of `p` with its gain, in real numbers, float64, in the weight's own shape."""
     weight = graph.arrays[p.weight]
     if p.rescale is None:
@@ -170,10 +158,10 @@ def real_weight(graph: Graph, p: Projection) -> np.ndarray:
     return integers * p.rescale.multiplier * 2.0**power
 
 
-def unrolled(graph: Graph, p: Projection, weight: np.ndarray) -> np.ndarray:
+def unrolled(graph: ir.Graph, p: ir.Projection, weight: np.ndarray) -> np.ndarray:
     """The matrix (post size, pre size) of `p` with `weight`, float32."""
-    if isinstance(p.operator, Dense | DenseTranspose):
-        matrix = weight if isinstance(p.operator, Dense) else weight.T
+    if isinstance(p.operator, ir.Dense | ir.DenseTranspose):
+        matrix = weight if isinstance(p.operator, ir.Dense) else weight.T
         return np.ascontiguousarray(matrix, np.float32)
     pre, post = graph.population(p.pre), graph.population(p.post)
     matrix = np.empty((post.size, pre.size), np.float32)
@@ -185,8 +173,10 @@ def unrolled(graph: Graph, p: Projection, weight: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _conv2d(graph: Graph, p: Projection, weight: np.ndarray, facts: dict[str, Any]) -> nir.Conv2d:
-    assert isinstance(p.operator, Conv)
+def _conv2d(
+    graph: ir.Graph, p: ir.Projection, weight: np.ndarray, facts: dict[str, Any]
+) -> nir.Conv2d:
+    assert isinstance(p.operator, ir.Conv)
     return nir.Conv2d(
         input_shape=graph.population(p.pre).shape[1:],
         weight=np.ascontiguousarray(weight, np.float32),
@@ -199,21 +189,21 @@ def _conv2d(graph: Graph, p: Projection, weight: np.ndarray, facts: dict[str, An
     )
 
 
-def _real_bias(graph: Graph, p: Population) -> np.ndarray:
+def _real_bias(graph: ir.Graph, p: ir.Population) -> np.ndarray:
     if p.bias is None:
         return np.zeros(p.size, np.float32)
     bias = graph.arrays[p.bias].astype(np.float64).ravel()
     return (bias * 2.0 ** -_frac(p.state)).astype(np.float32)
 
 
-def _frac(number: FixedPoint | None) -> int:
+def _frac(number: ir.FixedPoint | None) -> int:
     return 0 if number is None else number.frac
 
 
 # --- metadata ----------------------------------------------------------------------------------
 
 
-def _graph_facts(graph: Graph) -> dict[str, Any]:
+def _graph_facts(graph: ir.Graph) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "encoding": graph.encoding,
@@ -225,7 +215,7 @@ def _graph_facts(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _population_facts(p: Population) -> dict[str, Any]:
+def _population_facts(p: ir.Population) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "population": p.name,
         "dynamics": type(p.dynamics).__name__,
@@ -240,19 +230,19 @@ def _population_facts(p: Population) -> dict[str, Any]:
     return facts
 
 
-def _dynamics_facts(d: Dynamics) -> dict[str, Any]:
-    if isinstance(d, SigmaDelta):
+def _dynamics_facts(d: ir.Dynamics) -> dict[str, Any]:
+    if isinstance(d, ir.SigmaDelta):
         return {"threshold": np.array([d.start, d.end, d.decay])}
-    if isinstance(d, Spiking):
+    if isinstance(d, ir.Spiking):
         return {"reset": "subtract", "v_start": 0.5, "v_bounds": np.array([-d.bound, 1 + d.bound])}
     return {}
 
 
-def _output_facts(p: Population) -> dict[str, Any]:
+def _output_facts(p: ir.Population) -> dict[str, Any]:
     return {"readout": np.array([p.readout.offset, p.readout.gain])}
 
 
-def _projection_facts(p: Projection) -> dict[str, Any]:
+def _projection_facts(p: ir.Projection) -> dict[str, Any]:
     return {"projection": p.name, "tie": p.weight, "operator": repr(p.operator)}
 
 

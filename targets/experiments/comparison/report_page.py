@@ -12,27 +12,12 @@ import numpy as np
 import torch
 
 import targets
+from ep_neuro import report
 from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
-from ep_neuro.report import (
-    Activity,
-    Answers,
-    EncodingActivity,
-    GradientTruth,
-    LearningCurve,
-    ReportData,
-    RunInfo,
-    SettlingCurve,
-    Tradeoff,
-    plot_departure_by_population,
-    plot_front,
-    plot_sweep,
-    save_figure,
-    write_report,
-)
 from ep_neuro.report.plots.deployment import families
 from targets.experiments.comparison.compare import Compared, fit, on_reference
 from targets.experiments.comparison.layer_errors import probe_of, shown_states
@@ -54,8 +39,8 @@ def comparison_page(
     commands: Sequence[str],
     out: Path,
     *,
-    learning: Sequence[LearningCurve] = (),
-    truth: GradientTruth | None = None,
+    learning: Sequence[report.LearningCurve] = (),
+    truth: report.GradientTruth | None = None,
     details: Mapping[str, str] | None = None,
     sweeps: Sequence[str] = (),
 ) -> Path:
@@ -68,7 +53,7 @@ def comparison_page(
     longest = finest(
         [c for c in compared if c.departures], lambda c: (c.row.target, c.row.code, c.row.bits)
     )
-    page = ReportData(
+    page = report.ReportData(
         run=run_info(model, split, data, compared, commands, details or {}),
         rows=[c.row for c in compared],
         sweeps=sweeps,
@@ -84,20 +69,20 @@ def comparison_page(
         truth=truth,
         notes=energy_notes(compared),
     )
-    written = write_report(page, out / REPORT)
+    written = report.write_report(page, out / REPORT)
     save_figures(page, out)
     return written
 
 
-def save_figures(page: ReportData, out: Path) -> None:
+def save_figures(page: report.ReportData, out: Path) -> None:
     """Write the figures of the sweeps and of the departures of `page` into `out` as SVG."""
-    drawn = {f"accuracy_{axis}": plot_sweep(page.rows, axis) for axis in page.sweeps}
+    drawn = {f"accuracy_{axis}": report.plot_sweep(page.rows, axis) for axis in page.sweeps}
     if page.sweeps:
-        drawn["pareto"] = plot_front(page.rows, page.sweeps[0])
+        drawn["pareto"] = report.plot_front(page.rows, page.sweeps[0])
     for family, some in families(page.departures).items():
-        drawn[f"layerwise {family}".strip()] = plot_departure_by_population(some)
+        drawn[f"layerwise {family}".strip()] = report.plot_departure_by_population(some)
     for name, figure in drawn.items():
-        save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
+        report.save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
 
 
 def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
@@ -119,14 +104,14 @@ def run_info(
     compared: Sequence[Compared],
     commands: Sequence[str],
     details: Mapping[str, str],
-) -> RunInfo:
+) -> report.RunInfo:
     """What was run, in words."""
     spec = model.network.spec
     steps: dict[str, dict[int, None]] = {}
     for c in compared:
         if c.row.steps is not None:
             steps.setdefault(c.row.code, {})[c.row.steps] = None
-    return RunInfo(
+    return report.RunInfo(
         model=spec.name,
         test_accuracy=model.metadata.get("test_accuracy"),
         data=data,
@@ -140,7 +125,9 @@ def run_info(
     )
 
 
-def settling_curves(network: Network, split: Split, samples: int = 64) -> list[SettlingCurve]:
+def settling_curves(
+    network: Network, split: Split, samples: int = 64
+) -> list[report.SettlingCurve]:
     """Residual and energy by sweep of a free phase and of both nudged phases after it."""
     some = split.head(samples)
     x, shape = torch.from_numpy(some.x), network.spec.target_shape
@@ -149,15 +136,17 @@ def settling_curves(network: Network, split: Split, samples: int = 64) -> list[S
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
-        curves = [SettlingCurve("free", free.residuals, free.energies)]
+        curves = [report.SettlingCurve("free", free.residuals, free.energies)]
         for name, beta in (("nudged +", 0.2), ("nudged −", -0.2)):
             nudge = Nudge(beta, y, network.cost)
             found = settle(landscape, schedule, free.state, nudge, record=True)
-            curves.append(SettlingCurve(name, found.residuals, found.energies, free.sweeps))
+            curves.append(report.SettlingCurve(name, found.residuals, found.energies, free.sweeps))
     return curves
 
 
-def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Activity | None:
+def activity(
+    runs: Sequence[Compared], split: Split, expected: np.ndarray
+) -> report.Activity | None:
     """Events by step of every encoding; the raster of the first sample that torch gets right."""
     if not runs:
         return None
@@ -174,12 +163,12 @@ def activity(runs: Sequence[Compared], split: Split, expected: np.ndarray) -> Ac
         events = {name: e.mean(1) for name, e in c.result.free.events.items()}
         shapes = {p: np.asarray(m)[:, 0] for p, m in messages.items()}
         rasters = {key.partition(".")[0]: m for key, m in shapes.items()}
-        encodings.append(EncodingActivity(c.row.code, events, rasters))
+        encodings.append(report.EncodingActivity(c.row.code, events, rasters))
     image = split.x[shown] if split.pixels.ndim == 4 else None
-    return Activity(encodings, image, f"class {split.y[shown]}")
+    return report.Activity(encodings, image, f"class {split.y[shown]}")
 
 
-def tradeoff(run: Compared, split: Split) -> Tradeoff:
+def tradeoff(run: Compared, split: Split) -> report.Tradeoff:
     """Accuracy and events of one encoding, read after growing numbers of steps.
 
     A shorter run is the beginning of a longer one, but that a spike rate is read over the last half
@@ -196,16 +185,18 @@ def tradeoff(run: Compared, split: Split) -> Tradeoff:
     right = states.reshape(*states.shape[:2], -1).argmax(2) == split.y
     sent = np.cumsum(np.sum([e.mean(1) for e in free.events.values()], axis=0))
     steps = np.array([*(t for t in TRADEOFF_STEPS if t < len(states)), len(states)])
-    return Tradeoff(run.row.code, steps, sent[steps - 1], right[steps - 1].mean(1), len(split.y))
+    return report.Tradeoff(
+        run.row.code, steps, sent[steps - 1], right[steps - 1].mean(1), len(split.y)
+    )
 
 
-def answers(compared: Sequence[Compared], split: Split) -> Answers | None:
+def answers(compared: Sequence[Compared], split: Split) -> report.Answers | None:
     """What each row answered, sample by sample."""
     if split.pixels.ndim != 4 or split.pixels.shape[1] not in (1, 3):
         return None
     shown = [compared[0], *finest(compared, lambda c: (c.row.target, c.row.code))]
     given = {f"{c.row.target} {c.row.code}": c.predictions for c in shown}
-    return Answers(split.x, split.y, given)
+    return report.Answers(split.x, split.y, given)
 
 
 def energy_notes(compared: Sequence[Compared]) -> list[str]:

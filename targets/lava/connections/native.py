@@ -14,18 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from compilers.hardware.word_lengths import largest_sum
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    Graph,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import shift_channels
 
 WEIGHT_LIMIT = 127
@@ -41,14 +30,14 @@ OWN, DENSE, SPARSE = "Synapses", "Dense", "Sparse"
 """Names of the processes that a projection can become."""
 
 
-def kind(graph: Graph, p: Projection) -> str:
+def kind(graph: ir.Graph, p: ir.Projection) -> str:
     """Name of the process that computes `p`."""
     if graph.quantised and misfit(graph, p):
         return OWN
-    return DENSE if isinstance(p.operator, Dense | DenseTranspose) else SPARSE
+    return DENSE if isinstance(p.operator, ir.Dense | ir.DenseTranspose) else SPARSE
 
 
-def misfit(graph: Graph, p: Projection) -> str | None:
+def misfit(graph: ir.Graph, p: ir.Projection) -> str | None:
     """Why a stock fixed-point process would compute `p` wrong; None if it would not."""
     if p.rescale is None or graph.population(p.pre).message is None:
         return "it has no integer gain"
@@ -66,32 +55,32 @@ def misfit(graph: Graph, p: Projection) -> str | None:
     return None
 
 
-def largest_message(population: Population) -> int:
+def largest_message(population: ir.Population) -> int:
     """Largest magnitude of an integer message, from the box or else from the format."""
     assert population.message is not None
     limit = -population.message.range[0]
-    if isinstance(population.dynamics, Spiking):
+    if isinstance(population.dynamics, ir.Spiking):
         return 1
-    if population.box is None or isinstance(population.dynamics, Source):
+    if population.box is None or isinstance(population.dynamics, ir.Source):
         return limit
     low, high = (round(edge * population.message.one) for edge in population.box)
-    if isinstance(population.dynamics, SigmaDelta):  # changes lead from 0 or an edge to an edge
+    if isinstance(population.dynamics, ir.SigmaDelta):  # changes lead from 0 or an edge to an edge
         low, high = min(low, 0), max(high, 0)
         return min(limit, high - low)
     return min(limit, max(abs(low), abs(high)))
 
 
-def message_bits(population: Population) -> int:
+def message_bits(population: ir.Population) -> int:
     """What Lava calls the message bits; above 0 a spike is weighed like a graded one.
 
     With 0 it would be taken as binary: the same current, for the price of a slice of the matrix.
     """
-    if isinstance(population.dynamics, Spiking):
+    if isinstance(population.dynamics, ir.Spiking):
         return 1
     return MESSAGE_BITS if population.message is None else population.message.bits
 
 
-def parameters(graph: Graph, p: Projection) -> dict[str, Any]:
+def parameters(graph: ir.Graph, p: ir.Projection) -> dict[str, Any]:
     """What the stock process of `p` is made with; the matrix is dense, or CSR for convolutions."""
     weight = graph.arrays[p.weight]
     pre, post = graph.population(p.pre), graph.population(p.post)
@@ -109,7 +98,7 @@ def parameters(graph: Graph, p: Projection) -> dict[str, Any]:
     }
 
 
-def own_weights(graph: Graph, p: Projection) -> np.ndarray | Any:
+def own_weights(graph: ir.Graph, p: ir.Projection) -> np.ndarray | Any:
     """The int64 matrix of a projection that no stock process computes right."""
     exponent = None if p.exponent is None else graph.arrays[p.exponent]
     weight = shift_channels(graph.arrays[p.weight], exponent)
@@ -117,17 +106,17 @@ def own_weights(graph: Graph, p: Projection) -> np.ndarray | Any:
 
 
 def matrix(
-    p: Projection, weight: np.ndarray, pre: tuple[int, ...], post: tuple[int, ...]
+    p: ir.Projection, weight: np.ndarray, pre: tuple[int, ...], post: tuple[int, ...]
 ) -> np.ndarray | Any:
     """Matrix (post neurons, pre neurons) of the operator of `p`; CSR for convolutions."""
     match p.operator:
-        case Dense():
+        case ir.Dense():
             return weight
-        case DenseTranspose():
+        case ir.DenseTranspose():
             return np.ascontiguousarray(weight.T)
-        case Conv(stride, padding):
+        case ir.Conv(stride, padding):
             return conv_matrix(weight, pre, post, stride, padding)
-        case ConvTranspose(stride, padding):
+        case ir.ConvTranspose(stride, padding):
             return conv_matrix(weight, post, pre, stride, padding).T.tocsr()
 
 

@@ -17,7 +17,7 @@ from compilers.hardware.limits import Violation
 from compilers.ir.graph import FixedPoint, Graph
 from compilers.ir.text import print_graph
 from compilers.passes.spectrum import MAX_LEAKS
-from compilers.pipeline import Pass, common_passes, compile_network, run_passes
+from compilers.pipeline import Lowering, Pass, common_passes, compile_network, run_passes
 from compilers.program import Program, load_program, save_program
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import CheckFailed, EPNeuroError, GraphError
@@ -82,7 +82,7 @@ def tiny() -> Network:
 def test_every_stage_prints_what_it_printed_before(
     tiny: Network, code: str, bits: int | None
 ) -> None:
-    trace = run_passes(lower(tiny), common_passes(code, bits=bits, steps=32))
+    trace = run_passes(lower(tiny), common_passes(Lowering(code, bits=bits, steps=32)))
     text = "\n".join(
         f"# after {name}\n{print_graph(graph, arrays=False)}" for name, graph in trace.stages
     )
@@ -103,7 +103,7 @@ def test_whole_steps_are_for_weights_that_do_not_learn(tiny: Network) -> None:
 
 
 def test_passes_run_in_the_documented_order(tiny: Network) -> None:
-    trace = run_passes(lower(tiny), common_passes("spike", bits=8))
+    trace = run_passes(lower(tiny), common_passes(Lowering("spike", bits=8)))
     assert trace.names == (
         "frontend",
         "validate",
@@ -113,13 +113,15 @@ def test_passes_run_in_the_documented_order(tiny: Network) -> None:
         "encode",
         "quantize",
     )
-    assert "quantize" not in run_passes(lower(tiny), common_passes()).names
+    assert "quantize" not in run_passes(lower(tiny), common_passes(Lowering())).names
 
 
 def test_a_trace_keeps_every_stage_as_it_was(tiny: Network) -> None:
     digests: dict[str, str] = {}
     trace = run_passes(
-        lower(tiny), common_passes("spike", bits=8), lambda n, g: digests.update({n: g.digest()})
+        lower(tiny),
+        common_passes(Lowering("spike", bits=8)),
+        lambda n, g: digests.update({n: g.digest()}),
     )
     assert {name: graph.digest() for name, graph in trace.stages} == digests
     assert trace.after("encode").encoding == "spike"

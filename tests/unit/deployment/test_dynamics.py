@@ -76,9 +76,8 @@ def deployed(network: Network, how: Deployment, x: np.ndarray, y: np.ndarray) ->
 
 def membrane(found: EngineNetwork, population: str) -> np.ndarray:
     """Membrane of `population` now, in its last bits where the program is quantised."""
-    fine = not isinstance(found.graph.population(population).dynamics, Spiking)
-    held = found.batch.view("plain" if fine else "v", population)
-    return outward(held.long() if found.batch.engine.numbers.integers else held.double())
+    spikes = isinstance(found.graph.population(population).dynamics, Spiking)
+    return outward(found.batch.view("v" if spikes else "plain", population).double())
 
 
 def deviation(
