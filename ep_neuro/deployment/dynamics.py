@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,6 +81,13 @@ class Deployment(BaseModel):
     def free(self) -> Schedule:
         """The free phase in the words of the other estimators."""
         return Schedule(method="synchronous", sweeps=self.steps, tolerance=self.tolerance)
+
+    def notes(self) -> dict[str, Any]:
+        """What the metadata of a model that was trained like this say for compiling it."""
+        kept = {"code", "bits", "steps", "leak"}
+        if self.code == "sigma-delta":
+            kept |= {"precision", "start", "end", "decay"}
+        return {"deployed": self.model_dump(include=kept)}
 
     def check_spec(self, spec: NetworkSpec) -> None:
         """Raise `GraphError` or `ConfigError` if `spec` cannot be deployed like this."""

@@ -366,26 +366,18 @@ class _Run:
         return TrainResult(model, self.history, test, speed)
 
     def _metadata(self) -> dict[str, Any]:
+        deployed = self.config.estimator
         return {
             **self.origin,
             **datasets.identity(self.dataset),
             "seed": self.config.seed,
             "epochs": self.epoch,
             "estimator": self.config.estimator.kind,
-            **self._deployment(),
+            **(deployed.notes() if isinstance(deployed, Deployment) else {}),
             "val_accuracy": self._best_accuracy(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-
-    def _deployment(self) -> dict[str, Any]:
-        estimator = self.config.estimator
-        if not isinstance(estimator, Deployment):
-            return {}
-        kept = {"code", "bits", "steps", "leak"}
-        if estimator.code == "sigma-delta":
-            kept |= {"precision", "start", "end", "decay"}
-        return {"deployed": estimator.model_dump(include=kept)}
 
     def _save_last(self) -> None:
         self._save("last", self.network, self._state())
