@@ -25,6 +25,16 @@ MESSAGE_FRAC = 8
 """Fractional bits of graded messages if nobody says otherwise."""
 
 
+FEW_BITS = 5
+"""Bits of a weight below which every channel gets its exponent."""
+
+UNEVEN = 0.03
+"""Share of its size that a channel may lose, mean over channels, to an exponent for all of them.
+
+Trained gains and whitening kernels reach it: their small channels would be left a few levels.
+"""
+
+
 def quantize(
     graph: Graph,
     bits: int = 8,
@@ -46,7 +56,9 @@ def quantize(
     message_frac : int
         Fractional bits of graded messages; spikes are 0 or 1.
     per_channel : bool, optional
-        One exponent per output channel instead of one per weight; None: below 5 bits.
+        One exponent per output channel instead of one per weight; None: below 5 bits, and for
+        a weight whose channels are so uneven that they would lose `UNEVEN` of their size, and
+        twice as much as with exponents of their own.
     headroom : int
         Bits that stay free above the largest weight, for weights that are still to grow: learning
         from scratch needs 1 or 2.
@@ -63,9 +75,9 @@ def quantize(
     to represent the many small ones better is part of that choice.
     """
     _refuse_formats(bits, state, message_frac, headroom)
-    per_channel = bits < 5 if per_channel is None else per_channel
+    per_channel = True if per_channel is None and bits < FEW_BITS else per_channel
     note = f"{bits} bits, state {state.bits}.{state.frac}, messages .{message_frac}"
-    note += ", per channel" if per_channel else ""
+    note += {None: "", True: ", per channel", False: ", one exponent a weight"}[per_channel]
     note += f", headroom {headroom}" if headroom else ""
     if graph.quantised:
         if graph.provenance.get(_NOTE) == note:
@@ -157,14 +169,28 @@ def rescale_of(gain: float) -> Rescale:
 
 
 def quantize_weight(
-    weight: np.ndarray, bits: int, per_channel: bool
+    weight: np.ndarray, bits: int, per_channel: bool | None
 ) -> tuple[np.ndarray, int, np.ndarray | None]:
     """Integers ``q``, exponent ``E`` and shifts ``e`` with ``weight ~ (q << e) * 2**E``.
 
     ``q`` is int32 of the weight's shape; ``e`` is int32 with one value per output channel
-    (axis 0), or None when all are zero.
+    (axis 0), or None when all are zero. See `quantize` for `per_channel`.
     """
-    q, exponents = to_grid(weight.astype(np.float64), bits, per_channel)
+    weight = weight.astype(np.float64)
+    q, exponents = to_grid(weight, bits, bool(per_channel))
+    if per_channel is None:
+        own = to_grid(weight, bits, True)
+        lost = _lost(weight, q, exponents)
+        if lost > UNEVEN and lost > 2 * _lost(weight, *own):
+            q, exponents = own
     base = int(exponents.min())
     shifts = (exponents - base).astype(np.int32)
     return q.astype(np.int32), base, shifts if shifts.any() else None
+
+
+def _lost(weight: np.ndarray, q: np.ndarray, exponents: np.ndarray) -> float:
+    """Share of its size that a channel loses, mean over the channels that are not zero."""
+    whole = weight.reshape(len(weight), -1)
+    error = np.linalg.norm(q.reshape(whole.shape) * 2.0 ** exponents[:, None] - whole, axis=1)
+    size = np.linalg.norm(whole, axis=1)
+    return float((error[size > 0] / size[size > 0]).mean()) if size.any() else 0.0

@@ -89,6 +89,23 @@ def test_no_other_power_of_two_has_a_smaller_error(seed: int, width: int) -> Non
     assert error(exponent) <= min(error(exponent + d) for d in (-2, -1, 1, 2)) + 1e-12
 
 
+def test_uneven_channels_get_exponents_of_their_own_and_even_ones_share_one() -> None:
+    even = np.random.default_rng(0).standard_normal((16, 8, 3, 3))
+    assert quantize_weight(even, 8, None)[2] is None
+    uneven = even * 0.5 ** np.arange(16).reshape(-1, 1, 1, 1)
+    q, exponent, shifts = quantize_weight(uneven, 8, None)
+    assert shifts is not None
+    found = np.ldexp(q.astype(np.float64), exponent + shifts.reshape(-1, 1, 1, 1))
+    one_for_all = quantize_weight(uneven, 8, per_channel=False)
+    flat = np.ldexp(one_for_all[0].astype(np.float64), one_for_all[1])
+
+    def worst(values: np.ndarray) -> float:
+        error = np.linalg.norm((values - uneven).reshape(16, -1), axis=1)
+        return float((error / np.linalg.norm(uneven.reshape(16, -1), axis=1))[:8].max())
+
+    assert worst(found) < 0.03 < 0.3 < worst(flat)
+
+
 def test_an_exponent_per_channel_helps_where_channels_differ() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(4, 50)) * np.array([[1.0], [0.25], [0.06], [0.02]])
@@ -102,16 +119,19 @@ def test_an_exponent_per_channel_helps_where_channels_differ() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 4, 5, 8])
-def test_channels_have_their_own_exponent_below_five_bits(width: int) -> None:
+@pytest.mark.parametrize("least", [0.9, 0.01])
+def test_channels_have_their_own_exponent_below_five_bits_and_where_they_are_uneven(
+    width: int, least: float
+) -> None:
     graph = small_graph(1)
     uneven = {
-        k: a * np.geomspace(1, 0.05, len(a)).reshape(-1, *[1] * (a.ndim - 1)).astype(np.float32)
+        k: a * np.geomspace(1, least, len(a)).reshape(-1, *[1] * (a.ndim - 1)).astype(np.float32)
         if k.startswith("weight/")
         else a
         for k, a in graph.arrays.items()
     }
     integer = quantize(replace(graph, arrays=uneven), width)
-    assert any(p.exponent for p in integer.projections) == (width < 5)
+    assert any(p.exponent for p in integer.projections) == (width < 5 or least < 0.1)
 
 
 def test_a_silent_weight_stays_silent() -> None:
