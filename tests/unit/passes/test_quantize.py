@@ -118,7 +118,7 @@ def test_an_exponent_per_channel_helps_where_channels_differ() -> None:
     assert errors[1][3] < 0.1 * errors[0][3]
 
 
-@pytest.mark.parametrize("width", [2, 4, 5, 8])
+@pytest.mark.parametrize("width", [2, 4, 8])
 @pytest.mark.parametrize("least", [0.9, 0.01])
 def test_channels_have_their_own_exponent_below_five_bits_and_where_they_are_uneven(
     width: int, least: float
