@@ -111,6 +111,8 @@ class Lowering:
         Bits of a weight; None stays in floating point.
     headroom : int
         Bits of a weight that are left for learning to fill; see `quantize`.
+    uneven : bool
+        Whether uneven channels may have exponents of their own; see `quantize`.
     message_frac : int, optional
         Fractional bits of a graded message in a graph of integers; None: 8, as `quantize` has it.
         Deep networks learn by differences of messages that 8 bits round away, and want 12.
@@ -131,6 +133,7 @@ class Lowering:
     _: KW_ONLY
     bits: int | None = None
     headroom: int = 0
+    uneven: bool = True
     message_frac: int | None = None
     state_frac: int | None = None
     leak: float | None = None
@@ -167,7 +170,13 @@ def common_passes(how: Lowering) -> list[Pass]:
     ]
     if how.bits is not None:
         frac = MESSAGE_FRAC if how.message_frac is None else how.message_frac
-        integers = partial(quantize, bits=how.bits, message_frac=frac, headroom=how.headroom)
+        integers = partial(
+            quantize,
+            bits=how.bits,
+            message_frac=frac,
+            headroom=how.headroom,
+            uneven=how.uneven,
+        )
         if how.state_frac is not None:
             integers = partial(integers, state=FixedPoint(STATE_BITS, how.state_frac))
         return [*passes, Pass("quantize", integers)]
@@ -265,6 +274,7 @@ def compile(
     known = declared(backend)
     if known is not None:
         refuse_unknown(f"target '{backend.name}'", options, known)
+    how = replace(how, uneven=not getattr(backend, "byte_weights", False))
     passes = common_passes(how if learn is None else how.to_learn())
     passes += backend.passes(options)
     if learn is not None:

@@ -49,6 +49,8 @@ class HardwareBackend:
 
     tolerance = 0.0
     options: Mapping[str, Any] = {"chips": None}
+    byte_weights = True
+    """An 8-bit weight has no room for an exponent of its channel."""
 
     def __init__(self, hardware: HardwareLimits) -> None:
         self.hardware = hardware
@@ -78,7 +80,7 @@ class HardwareBackend:
         bits = int(self.hardware.parameter("default_weight_bits", WEIGHT_BITS))
 
         def in_integers(graph: Graph) -> Graph:
-            return graph if graph.quantised else quantize(graph, bits)
+            return graph if graph.quantised else quantize(graph, bits, uneven=False)
 
         place = partial(map_to_cores, hardware=self.hardware, chips=chips)
         return (Pass("quantize_for_chip", in_integers), Pass("map_to_cores", place))

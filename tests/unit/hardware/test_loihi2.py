@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import targets
 from compilers import compile_network, load_program, save_program
@@ -207,3 +208,13 @@ def test_the_script_computes_what_the_integer_reference_computes(code: str, tmp_
         np.testing.assert_array_equal(found[name], expected.probes[name][-1, 0].ravel(), name)
     np.testing.assert_allclose(found["output"], expected.outputs[0].ravel(), rtol=0, atol=1e-12)
     assert load_program(tmp_path / "program").digest() == program.digest()
+
+
+def test_uneven_channels_share_one_exponent_for_a_weight_of_the_chip_is_a_byte() -> None:
+    network = Network(digits_dense())
+    weight = network.weights["input->h1"]
+    weight.data.mul_(0.5 ** torch.linspace(0, 8, len(weight))[:, None])
+    assert any(p.exponent for p in compile_network(network, bits=8).graph.projections)
+    for bits in (8, None):
+        chip = compile_network(network, LOIHI2, bits=bits)
+        assert not any(p.exponent for p in chip.graph.projections)
