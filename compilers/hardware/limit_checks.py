@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.hardware.partial_sums import division
 from compilers.hardware.placement import (
     FLOAT_BITS,
     CoreLoad,
@@ -106,10 +107,19 @@ def _cores(graph: Graph, hardware: HardwareLimits) -> Iterator[Violation]:
                 fullest[key] = value, load
     for (populations, limit), (value, load) in fullest.items():
         quantity, remedy = _CORE[limit]
+        if limit == "axons_in_per_core":
+            remedy = _why_whole(graph, load.populations[0], hardware) + remedy
         subject = f"population '{populations}', {quantity.replace('_', ' ')} of core {load.core}"
         broken = hardware.violation(limit, subject, value, remedy)
         if broken is not None:
             yield broken
+
+
+def _why_whole(graph: Graph, name: str, hardware: HardwareLimits) -> str:
+    """Why the widest projection into a population cannot be split; empty if it can."""
+    widest = max(graph.into(name), key=lambda p: graph.population(p.pre).size)
+    reason = division(graph, widest, hardware)
+    return f"{reason}: " if isinstance(reason, str) else ""
 
 
 def _machine(graph: Graph, hardware: HardwareLimits) -> Iterator[Violation]:

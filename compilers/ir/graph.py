@@ -139,7 +139,24 @@ class ConvTranspose:
     padding: int = 0
 
 
-Operator = Dense | DenseTranspose | Conv | ConvTranspose
+@dataclass(frozen=True)
+class Partial:
+    """``y[i, k] = sum_(j in share k) W[i, j] x[j]``: the terms of `of`, added up by share.
+
+    Share ``k`` is the neurons from ``k * share`` on, as many as `share`, of the flattened pre
+    population; ``W`` is that of `of`, and the post population is (neurons of `of`, shares, 1).
+    """
+
+    of: Dense | DenseTranspose
+    share: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """``y[i] = sum_k W[0, k] x[i, k]``: every neuron hears its own partial sums alone."""
+
+
+Operator = Dense | DenseTranspose | Conv | ConvTranspose | Partial | Total
 
 
 # --- numbers -----------------------------------------------------------------------------------
@@ -348,6 +365,11 @@ class Graph:
     def neurons(self) -> tuple[Population, ...]:
         """All populations that have dynamics of their own."""
         return tuple(p for p in self.populations if not isinstance(p.dynamics, Source))
+
+    @property
+    def split(self) -> tuple[Projection, ...]:
+        """Projections whose sums are made by share; see `split_fan_in`."""
+        return tuple(p for p in self.projections if isinstance(p.operator, Partial))
 
     @property
     def ties(self) -> dict[str, tuple[str, ...]]:

@@ -16,13 +16,16 @@ from compilers.ir.graph import (
     LEAK_BITS,
     Conv,
     ConvTranspose,
-    Dense,
+    DenseTranspose,
     Graph,
+    Partial,
     Population,
     Projection,
     SigmaDelta,
     Spiking,
+    Total,
 )
+from compilers.ir.operators import unsplit
 
 NETWORK, PROCESSES = "lava_network.py", "lava_processes.py"
 """Names of the two files."""
@@ -111,6 +114,7 @@ def network_script(graph: Graph) -> str:
     assert output.message is not None
     kinds = {type(p.dynamics).__name__ for p in graph.neurons}
     helpers = {"connect", "conv_matrix", "load_arrays", "saturated", "shift_channels", "shifted"}
+    helpers |= {"eye", "kron", "partial_sums"} if graph.split else set()
     body = [
         "# Messages of the input, held for the whole run: its drive is a constant bias.",
         f"x = saturated(np.floor(x.reshape(-1) * {source.message.one} + 0.5).astype(int), "
@@ -215,13 +219,15 @@ def _join(graph: Graph, p: Projection) -> list[str]:
 def _matrix(graph: Graph, p: Projection) -> str:
     """Expression of the matrix (post neurons, pre neurons) of `p`."""
     pre, post = graph.population(p.pre).shape, graph.population(p.post).shape
-    weight = f"W[{p.weight!r}]"
+    weight = f"W[{p.weight!r}]" + ".T" * isinstance(unsplit(p.operator), DenseTranspose)
     match p.operator:
         case Conv(stride, padding):
             return f"conv_matrix({weight}, {stride}, {padding}, {pre}, {post})"
         case ConvTranspose(stride, padding):
             return f"conv_matrix({weight}, {stride}, {padding}, {post}, {pre}).T.tocsr()"
-        case Dense():
-            return weight
+        case Partial(_, share):
+            return f"partial_sums({weight}, {share})"
+        case Total():
+            return f"kron(eye({math.prod(post)}, dtype=int), {weight}, format='csr')"
         case _:
-            return f"{weight}.T"
+            return weight
