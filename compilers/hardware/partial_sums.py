@@ -39,7 +39,7 @@ def division(
         return f"only dense projections are split over cores, and '{p.name}' is none"
     if isinstance(pre.dynamics, Source):
         return f"what the host sends is not split over cores, as '{p.name}' would be"
-    least = math.ceil(pre.size / limit)
+    least = max(1, math.ceil(pre.size / limit))
     if not graph.quantised:
         return math.ceil(pre.size / least), None
     # A change can be twice as large as what changes.

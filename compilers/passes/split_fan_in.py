@@ -9,12 +9,14 @@ same number, one step later: the graph computes what it would with one step more
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
 
 from compilers.hardware.limits import HardwareLimits
 from compilers.hardware.partial_sums import division
+from compilers.hardware.resources import partial_sums
 from compilers.ir.graph import (
     FixedPoint,
     Graph,
@@ -25,6 +27,7 @@ from compilers.ir.graph import (
     SigmaDelta,
     Total,
 )
+from compilers.passes.choose_leak import LeakWarning
 from compilers.passes.map_to_cores import input_axons
 
 _RELAY = SigmaDelta(leak=1.0, start=0.0, end=0.0, decay=1.0)
@@ -46,9 +49,24 @@ def split_fan_in(graph: Graph, hardware: HardwareLimits) -> Graph:
     Graph
         A population that cannot be split far enough stays whole, for the mapping to refuse.
     """
+    found = graph
     for population in graph.neurons:
-        graph = _relieved(graph, population, hardware)
-    return graph
+        found = _relieved(found, population, hardware)
+    _warn_unsettled(found)
+    return found
+
+
+def _warn_unsettled(graph: Graph) -> None:
+    # Steps that contract do so with a step more: it turns the drive, and makes none larger.
+    lowest = float(graph.provenance.get("spectrum.lowest", 0))
+    if graph.split and lowest <= -1:
+        names = ", ".join(f"'{name}'" for name in partial_sums(graph))
+        warnings.warn(
+            f"graph '{graph.name}': {names} is heard a step later, and with an eigenvalue of "
+            f"{lowest:.4g} of the recurrent drive it may not settle; give a smaller leak",
+            LeakWarning,
+            stacklevel=3,
+        )
 
 
 def _relieved(graph: Graph, post: Population, hardware: HardwareLimits) -> Graph:
