@@ -121,7 +121,10 @@ class HardwareBackend:
         raise TargetError(f"target '{self.name}'", problem, remedy)
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the placed cores, from events that another target counted."""
+        """Energy and time on the placed cores, from events that another target counted.
+
+        Messages of partial sums are among them if it ran this program's graph.
+        """
         return estimate_on(self.hardware, program.graph, result)
 
 

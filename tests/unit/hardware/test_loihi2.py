@@ -18,13 +18,14 @@ from compilers import compile_network, load_program, save_program
 from compilers.frontend import lower
 from compilers.hardware.limits import Quantity, load_hardware
 from compilers.hardware.placement_report import placement_text
+from compilers.hardware.resources import resources
 from compilers.ir.graph import Graph, Spiking
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import quantize
 from ep_neuro.energy.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.errors import ConfigError, TargetError
-from ep_neuro.network.architectures import digits_dense, hopfield_resnet13
+from ep_neuro.network.architectures import cifar10_resnet, digits_dense, hopfield_resnet13
 from ep_neuro.network.network import Network
 from targets.hardware.backend import HardwareBackend
 from targets.interface.protocols import Feature
@@ -168,6 +169,15 @@ def test_the_full_residual_network_compiles_within_a_minute(tmp_path: Path) -> N
     assert fields["violations"] == []
     assert (fields["cores"], fields["chips"], fields["neurons"]) == (182, 2, 296970)
     assert fields["weight_bytes"] < fields["synapses"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", list(FEATURES))
+def test_the_cifar_10_network_maps_its_5120_axons_split_over_cores(code: str) -> None:
+    program = compile_network(Network(cifar10_resnet(), 0), LOIHI2, code=code, bits=8)
+    assert LOIHI2.check(program.graph) == ()
+    assert [p.name for p in program.graph.split] == ["h7->h7_to_output"]
+    assert resources(program.graph)["chips"] == 1
 
 
 def test_what_a_program_costs_on_the_chip_follows_from_a_run_elsewhere() -> None:
