@@ -40,17 +40,20 @@ def division(
     if isinstance(pre.dynamics, Source):
         return f"what the host sends is not split over cores, as '{p.name}' would be"
     least = max(1, math.ceil(pre.size / limit))
+    if least > limit:
+        return f"'{p.name}' takes {least:,} shares, and their sums as many input axons"
     if not graph.quantised:
         return math.ceil(pre.size / least), None
-    # A change can be twice as large as what changes.
-    bits = min(hardware.limit("state_bits"), hardware.limit("message_bits") - 1)
+    state, message = hardware.limit("state_bits"), hardware.limit("message_bits")
+    bits = min(state, message - 1)  # A change can be twice as large as what changes.
     terms = _largest_terms(graph, p, pre)
     for shares in range(least, int(min(limit, pre.size)) + 1):
         share = math.ceil(pre.size / shares)
         largest = int(np.add.reduceat(terms, range(0, pre.size, share), axis=1).max())
         if largest.bit_length() < bits:
             return share, FixedPoint(largest.bit_length() + 1, 0)
-    return f"no partial sums of '{p.name}' fit messages of {hardware.limit('message_bits'):g} bits"
+    word = f"messages of {message:g} bits" if message <= state else f"states of {state:g} bits"
+    return f"{word} hold no partial sums of '{p.name}'"
 
 
 def _largest_terms(graph: Graph, p: Projection, pre: Population) -> np.ndarray:
