@@ -24,6 +24,9 @@ STEPS = 64
 INPUT_MEAN = "input.mean"
 """Note of the mean that the biases take off, by channel of the raw input, in JSON."""
 
+WHITENED = "input.whitened"
+"""Note of the weights that whiten the input, a list of ids in JSON."""
+
 BETA = 0.2
 """Nudging factor if nobody says otherwise."""
 
@@ -50,6 +53,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     GraphError
         For what a graph cannot say: smooth activations, max-pools, untied couplings, a readout.
     """
+    whitened = sorted(f"weight/{c.name}" for c in network.spec.couplings if c.whiten)
     network = network.folded()
     spec = network.spec
     refuse_unlowerable(spec)
@@ -60,6 +64,7 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     notes |= {} if nudgeable else {"cost": spec.cost}
     # The bias now takes off what this would make of every drive.
     notes |= {INPUT_MEAN: json.dumps(spec.input.mean)} if spec.input.mean else {}
+    notes |= {WHITENED: json.dumps(whitened)} if whitened else {}
     arrays: dict[str, np.ndarray] = {}
     for p in spec.populations:
         arrays[f"bias/{p.name}"] = _expand(biases[p.name], p.shape)

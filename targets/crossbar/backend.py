@@ -66,12 +66,12 @@ class CrossbarBackend(SimulatedBackend):
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, projections without delay, unreached populations, many cells."""
-        conv = noted(graph).conv
+        options = noted(graph)
         large = hardware().violation(
             "cells",
             f"graph '{graph.name}', its arrays",
-            sum(array.cells for array in array_mappings(graph, conv)),
-            "use shared kernels" if conv == "unrolled" else "narrow the network",
+            sum(array.cells for array in array_mappings(graph, options)),
+            "use shared kernels" if options.conv == "unrolled" else "narrow the network",
         )
         return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))
 

@@ -8,8 +8,14 @@ from pathlib import Path
 from compilers.hardware.cost import Activity, memory_traffic
 from compilers.hardware.limits import HardwareLimits, load_hardware
 from compilers.ir.graph import Graph, Spiking
+from compilers.ir.operators import fanout
 from compilers.program import Program
-from targets.crossbar.arrays.mapping import ArrayMapping, array_mappings, is_forward
+from targets.crossbar.arrays.mapping import (
+    ArrayMapping,
+    array_mappings,
+    digital_projections,
+    is_forward,
+)
 from targets.crossbar.arrays.options import Options, read_options
 from targets.interface.protocols import CostEstimate, RunResult
 
@@ -29,7 +35,8 @@ def estimate(program: Program, result: RunResult) -> CostEstimate:
     """Energy and time of the free phase.
 
     Every line and cell works at every read: an array is read whole, whatever its inputs are. The
-    input's arrays are read once, the others once a step and direction. Arrays work side by side,
+    input's arrays are read once, the others once a step and direction; what of the input is
+    computed in digital costs its products. Arrays work side by side,
     the reads of one array one after another. Not counted: programming, static power, wires
     between tiles.
     """
@@ -38,7 +45,7 @@ def estimate(program: Program, result: RunResult) -> CostEstimate:
     cycles = cycles_a_read(graph, options)
     work, seconds = dict.fromkeys(("dac", "adc", "cell"), 0.0), 0.0
     sources = {p.name for p in graph.sources}
-    for array, projections in array_mappings(graph, options.conv).items():
+    for array, projections in array_mappings(graph, options).items():
         passes = 0
         for p in projections:
             times = (1 if p.pre in sources else steps) * array.reads * cycles
@@ -51,6 +58,7 @@ def estimate(program: Program, result: RunResult) -> CostEstimate:
         "input conversions": work["dac"] * _constant("dac_conversion"),
         "output conversions": work["adc"] * _constant("adc_conversion"),
         "cells": work["cell"] * _constant("cell_read"),
+        "digital input": _digital_products(graph, options) * _constant("digital_mac"),
         "neuron updates": steps * neurons * _constant("neuron_update"),
     }
     sourced = dict.fromkeys(q.source for q in hardware().parameters.values())
@@ -72,6 +80,16 @@ def conversions(array: ArrayMapping, tile: int, forward: bool) -> dict[str, int]
     if not forward:
         driven, sensed = sensed, driven
     return {"dac": driven, "adc": sensed, "cell": array.cells}
+
+
+def _digital_products(graph: Graph, options: Options) -> int:
+    """Multiplications of what of the input is computed in digital, once a sample."""
+    shape = {p.name: p.shape for p in graph.populations}
+    found = (
+        fanout(p.operator, graph.arrays[p.weight].shape, shape[p.pre], shape[p.post])
+        for p in digital_projections(graph, options)
+    )
+    return sum(int(counts.sum()) for counts in found)
 
 
 def cycles_a_read(graph: Graph, options: Options) -> int:

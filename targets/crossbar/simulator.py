@@ -16,7 +16,12 @@ from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.layouts import layout
-from targets.crossbar.arrays.mapping import array_mappings, input_mean, is_forward
+from targets.crossbar.arrays.mapping import (
+    array_mappings,
+    digital_projections,
+    input_mean,
+    is_forward,
+)
 from targets.crossbar.arrays.options import read_options
 from targets.crossbar.arrays.tile import Randomness
 from targets.interface.graph_simulator import CHUNK_BYTES, GraphSimulator
@@ -45,19 +50,21 @@ class CrossbarSimulator(GraphSimulator):
 
     def __init__(self, program: Program) -> None:
         graph, options = program.graph, read_options(program.options)
-        maps = {p.name: partial(self._read, p) for p in graph.projections}
+        digital = {p.name for p in digital_projections(graph, options)}
+        analog = [p for p in graph.projections if p.name not in digital]
+        maps = {p.name: partial(self._read, p) for p in analog}
         super().__init__(graph, Engine(graph, maps=maps))
         self._randomness = Randomness(options.seed)
         self.arrays: dict[str, Array] = {}
         widest = 1
-        for n, (mapping, projections) in enumerate(array_mappings(graph, options.conv).items()):
+        for n, (mapping, projections) in enumerate(array_mappings(graph, options).items()):
             weight, seed = graph.arrays[mapping.weight], 10_000 * options.seed + n
             array = Array(weight, layout(mapping), options, self._randomness, seed)
             self.arrays |= {p.name: array for p in projections}
             widest = max(widest, mapping.reads * sum(mapping.lines))
         # Lines of the largest array, in and out, are most of what a sample takes.
         self.at_once = max(1, CHUNK_BYTES // (8 * widest))
-        self.by_weight = {p.weight: self.arrays[p.name] for p in graph.projections}
+        self.by_weight = {p.weight: self.arrays[p.name] for p in analog}
         self.biases = {p.name: _bias(graph, p.name) for p in graph.neurons}
         self._mean = input_mean(graph)
         self._given_back = {
@@ -67,7 +74,7 @@ class CrossbarSimulator(GraphSimulator):
                 self._mean[None],
                 graph.population(p.post).shape,
             )
-            for p in graph.projections
+            for p in analog
             if p.pre not in self.biases
         }
         if graph.plasticity or not options.centre:
@@ -137,7 +144,8 @@ class CrossbarSimulator(GraphSimulator):
 
     def weights(self, graph: Graph, learner: PlasticWeights | None) -> dict[str, np.ndarray]:
         """Weights by id as the devices hold them; where cells share one, their mean."""
-        return {name: array.weights() for name, array in self.by_weight.items()}
+        held = {name: array.weights() for name, array in self.by_weight.items()}
+        return {**super().weights(graph, learner), **held}
 
 
 def _bias(graph: Graph, name: str) -> np.ndarray:

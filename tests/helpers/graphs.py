@@ -89,6 +89,13 @@ def standardised_in_units(ratio: float = 4.0, **output: Any) -> NetworkSpec:
     )
 
 
+def whitened_in_units() -> NetworkSpec:
+    """`standardised_in_units`, whose first kernel whitens instead."""
+    spec = standardised_in_units()
+    first = CouplingSpec(pre=INPUT, post="a", kind="conv", kernel=3, padding=1, whiten=True)
+    return spec.model_copy(update={"couplings": (first, *spec.couplings[1:])})
+
+
 def random_residual_spec(seed: int) -> NetworkSpec:
     """One or two residual blocks of random sizes, kernels, strides and boxes, and a dense head.
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from compilers.frontend import INPUT_MEAN
+from compilers.frontend import INPUT_MEAN, WHITENED
 from compilers.hardware.resources import CROSSBAR
 from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Graph, Projection, Shape
 from compilers.ir.operators import adjoint
@@ -73,17 +73,33 @@ def is_forward(projection: Projection) -> bool:
     return isinstance(projection.operator, Dense | Conv)
 
 
-def array_mappings(graph: Graph, conv: str) -> dict[ArrayMapping, list[Projection]]:
+def digital_projections(graph: Graph, options: Options) -> list[Projection]:
+    """The projections of the input that are computed before the converters, by no array."""
+    if graph.plasticity or options.digital == "none":
+        return []
+    whitened = json.loads(graph.provenance.get(WHITENED, "[]"))
+    sources = {p.name for p in graph.sources}
+    return [
+        p
+        for p in graph.projections
+        if p.pre in sources and (options.digital == "input" or p.weight in whitened)
+    ]
+
+
+def array_mappings(graph: Graph, options: Options) -> dict[ArrayMapping, list[Projection]]:
     """Every array of `graph` with the projections that read it, in order of appearance."""
     found: dict[ArrayMapping, list[Projection]] = {}
+    digital = digital_projections(graph, options)
     for p in graph.projections:
+        if p in digital:
+            continue
         pre, post = (graph.population(name).shape for name in (p.pre, p.post))
         operator = p.operator
         if isinstance(operator, DenseTranspose | ConvTranspose):
             # A transposed read of the array of the coupling's other direction.
             pre, post, operator = post, pre, adjoint(operator)
         assert isinstance(operator, Dense | Conv)
-        lies = "shared" if isinstance(operator, Dense) else conv
+        lies = "shared" if isinstance(operator, Dense) else options.conv
         kernel = tuple(graph.arrays[p.weight].shape)
         mapping = ArrayMapping(p.weight, operator, pre, post, kernel, lies)
         found.setdefault(mapping, []).append(p)
@@ -92,19 +108,20 @@ def array_mappings(graph: Graph, conv: str) -> dict[ArrayMapping, list[Projectio
 
 def map_to_tiles(graph: Graph, options: Options) -> Graph:
     """Note in the provenance how many tiles and cells `graph` takes, and by which options."""
-    arrays = array_mappings(graph, options.conv)
+    arrays = array_mappings(graph, options)
     notes = {
         TILES: str(sum(math.prod(array.grid(options.tile)) for array in arrays)),
         CELLS: str(sum(array.cells for array in arrays)),
         "crossbar.tile": str(options.tile),
         "crossbar.conv": options.conv,
+        "crossbar.digital": options.digital,
     }
     return replace(graph, provenance={**graph.provenance, **notes})
 
 
 def noted(graph: Graph) -> Options:
     """The options by which `graph` was mapped; the defaults where it was not."""
-    notes = {f"crossbar.{key}": key for key in ("tile", "conv")}
+    notes = {f"crossbar.{key}": key for key in ("tile", "conv", "digital")}
     found = {key: graph.provenance[note] for note, key in notes.items() if note in graph.provenance}
     return Options.model_validate_strings(found)
 
@@ -120,7 +137,7 @@ def tile_list(graph: Graph) -> str:
     """A line an array: lines, tiles, cells, reads a step, and what reads it in which direction."""
     options = noted(graph)
     lines = []
-    for array, projections in array_mappings(graph, options.conv).items():
+    for array, projections in array_mappings(graph, options).items():
         outputs, inputs = array.lines
         rows, columns = array.grid(options.tile)
         reads = ", ".join(f"{p.name} {'W' if is_forward(p) else 'W^T'}" for p in projections)

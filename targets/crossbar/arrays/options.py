@@ -65,6 +65,12 @@ class Options(BaseModel):
         Whether the mean by which the network normalises its input is taken off in digital, before
         the DACs, and given back with the biases. Otherwise it goes through the array, where every
         error of a weight becomes one of a bias. A session that learns reads inputs as they are.
+    digital : str
+        What of the input is computed in digital, before the DACs: its ``whitening`` (a fixed kernel
+        that training took from image patches, as exact as the normalisation), every coupling of
+        the ``input``, as chips often have their first layer, or ``none``. The filters that whiten
+        amplify what little differs within a patch, and the errors of their devices meet the
+        whole of it. Where weights learn, all are on arrays.
     cells : str
         Device whose pulsed updates `Array.learn` makes: aihwkit's presets of Gokmen & Vlasov 2016
         (``constant-step``), of ECRAM, ReRAM and PCM, and PCM that is pulsed only by what a digital
@@ -89,6 +95,7 @@ class Options(BaseModel):
     fill: Share = 1.0
     scaling: Literal["line", "tile"] = "line"
     centre: bool = True
+    digital: Literal["none", "whitening", "input"] = "whitening"
     cells: PulsedDevice = "constant-step"
     seed: NonNegativeInt = 0
 

@@ -34,6 +34,7 @@ from tests.helpers.graphs import (
     random_residual_spec,
     samples,
     standardised_in_units,
+    whitened_in_units,
 )
 
 
@@ -61,7 +62,7 @@ def matrices(array: Array, outputs: int, inputs: int) -> tuple[np.ndarray, np.nd
 def test_reads_are_the_operator_and_its_adjoint(seed: int, conv: str, tile: int) -> None:
     graph = graph_of(random_residual_spec(seed), seed=seed)
     options, rng = Options(tile=tile, conv=conv), np.random.default_rng(seed)
-    for mapping in array_mappings(graph, conv):
+    for mapping in array_mappings(graph, Options(conv=conv)):
         weight = graph.arrays[mapping.weight]
         array = Array(weight, layout(mapping), options, Randomness(0))
         pre, post = (rng.normal(size=(3, *shape)) for shape in (mapping.pre, mapping.post))
@@ -392,3 +393,37 @@ def test_an_image_of_the_mean_meets_no_error_of_the_weights() -> None:
     np.testing.assert_allclose(centred[1], exact[1], atol=1e-12)
     assert np.abs(centred[2] - exact[2]).max() > 0.01
     assert np.abs(whole[1] - exact[1]).max() > 0.01
+
+
+# --- the whitening of the input ----------------------------------------------------------------
+
+
+def whitened(**settings: Any) -> Program:
+    """Compiled for arrays whose weights have errors of 10 %, unless options say otherwise."""
+    options = {"programming_error": 0.1, **settings.pop("options", {})}
+    network = Network(whitened_in_units())
+    return compile_network(network, targets.get("crossbar"), options=options, **settings)
+
+
+def test_a_whitening_is_computed_in_digital_and_meets_no_error() -> None:
+    (whitening, *others) = (program := whitened()).graph.ties
+    with targets.open(program) as session:
+        held = session.weights()
+    assert np.array_equal(held[whitening], program.graph.arrays[whitening])
+    assert all(np.abs(held[name] - program.graph.arrays[name]).max() > 0.01 for name in others)
+    assert whitening not in program.files["tiles.txt"]
+
+
+@pytest.mark.parametrize(("digital", "exact"), [("none", 0), ("whitening", 1), ("input", 2)])
+def test_an_option_says_what_of_the_input_is_digital(digital: str, exact: int) -> None:
+    program = whitened(options={"digital": digital})
+    with targets.open(program) as session:
+        held = session.weights()
+    same = [name for name, w in held.items() if np.array_equal(w, program.graph.arrays[name])]
+    assert len(same) == exact
+    assert all("input" in name for name in same)
+
+
+def test_where_weights_learn_a_whitening_is_on_an_array_as_they_are() -> None:
+    program = whitened(learn="contrastive")
+    assert len(program.files["tiles.txt"].splitlines()) == len(program.graph.ties)

@@ -27,7 +27,12 @@ from targets.crossbar.arrays.mapping import (
 )
 from targets.crossbar.arrays.options import DAY, PRESETS, Options, read_options
 from targets.interface.protocols import PhaseResult, RunResult
-from tests.helpers.graphs import digits_like_dense, digits_like_residual, graph_of
+from tests.helpers.graphs import (
+    digits_like_dense,
+    digits_like_residual,
+    graph_of,
+    whitened_in_units,
+)
 
 BACKEND = targets.get("crossbar")
 
@@ -97,7 +102,7 @@ def test_reram_takes_only_the_times_at_which_it_was_measured() -> None:
 def test_both_directions_of_a_coupling_read_one_array() -> None:
     graph = graph_of(digits_like_residual())
     for conv in ("shared", "unrolled"):
-        found = array_mappings(graph, conv)
+        found = array_mappings(graph, Options(conv=conv))
         assert len(found) == len(graph.ties)
         for projections in found.values():
             assert sum(is_forward(p) for p in projections) == 1
@@ -122,7 +127,7 @@ def test_the_resource_report_counts_tiles_and_cells() -> None:
 
 def test_kernels_need_fewer_cells_than_a_cell_for_each_synapse() -> None:
     graph = graph_of(digits_like_residual())
-    each = (array_mappings(graph, conv) for conv in ("shared", "unrolled"))
+    each = (array_mappings(graph, Options(conv=conv)) for conv in ("shared", "unrolled"))
     for shared, unrolled in zip(*each, strict=True):
         kernel = graph.arrays[shared.weight].size
         assert shared.cells == kernel
@@ -179,6 +184,15 @@ def cost(options: dict[str, Any], code: str = "graded", steps: int = 16) -> Any:
         Network(digits_like_residual(), 0), BACKEND, code=code, options=options
     )
     return BACKEND.estimate(program, idle(program, steps))
+
+
+def test_products_in_digital_are_counted_once_a_sample() -> None:
+    """A kernel of 3 on a plane of 6 x 6 has 16 x 16 places, two planes in and four out."""
+    network, found = Network(whitened_in_units()), []
+    for digital in ("whitening", "none"):
+        program = compilers.compile(network, BACKEND, options={"digital": digital})
+        found.append(BACKEND.estimate(program, idle(program)).parts["digital input"])
+    assert found == [pytest.approx(2 * 4 * 16 * 16 * 3e-13), 0]
 
 
 def test_the_estimate_is_the_sum_of_its_parts_and_names_its_sources() -> None:
