@@ -32,7 +32,7 @@ from targets.interface.refusals import (
 )
 from targets.interface.simulated_backend import SimulatedBackend
 
-LARGEST = 1 << 25
+LARGEST = 1 << 26
 """Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
 
 
