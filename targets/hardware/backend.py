@@ -15,7 +15,7 @@ from compilers.hardware.placement_report import draw_placement, placement_text
 from compilers.ir.graph import Graph
 from compilers.learning.weight_sharing import shared_plasticity
 from compilers.passes.map_to_cores import map_to_cores
-from compilers.passes.quantize import quantize
+from compilers.passes.quantize import FEW_BITS, quantize
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
@@ -38,7 +38,7 @@ PLACEMENT, DRAWING = "placement.txt", "placement.svg"
 """Files of a program that show where its neurons lie."""
 
 
-class HardwareBackend:
+class HardwareBackend(Backend):
     """Compiles for one machine, described by a hardware file; it runs nothing by itself.
 
     Parameters
@@ -50,7 +50,6 @@ class HardwareBackend:
     tolerance = 0.0
     options: Mapping[str, Any] = {"chips": None}
     byte_weights = True
-    """An 8-bit weight has no room for an exponent of its channel."""
 
     def __init__(self, hardware: HardwareLimits) -> None:
         self.hardware = hardware
@@ -80,7 +79,9 @@ class HardwareBackend:
         bits = int(self.hardware.parameter("default_weight_bits", WEIGHT_BITS))
 
         def in_integers(graph: Graph) -> Graph:
-            return graph if graph.quantised else quantize(graph, bits, uneven=False)
+            if graph.quantised:
+                return graph
+            return quantize(graph, bits, per_channel=bits < FEW_BITS)
 
         place = partial(map_to_cores, hardware=self.hardware, chips=chips)
         return (Pass("quantize_for_chip", in_integers), Pass("map_to_cores", place))

@@ -12,6 +12,7 @@ from compilers.program import Program, versions
 from targets.interface.energy import estimate_on_loihi
 from targets.interface.protocols import (
     Availability,
+    Backend,
     CostEstimate,
     Feature,
     Options,
@@ -22,15 +23,13 @@ from targets.interface.session import Session
 from targets.interface.simulator import Simulator, SimulatorSession
 
 
-class SimulatedBackend:
+class SimulatedBackend(Backend):
     """A graph runs as it is, on a `Simulator`; see `targets.interface.protocols.Backend`.
 
     A subclass has a `name`, a `summary` and a `simulator`, and overrides what is otherwise: what it
     lacks, what has to be installed, which limits there are.
     """
 
-    name: str
-    summary: str
     tolerance = 0.0
     options: Mapping[str, Any] = {}
     unsupported: Mapping[Feature, str] = {}
