@@ -11,7 +11,7 @@ from compilers.execution.engine import Batch, Engine, Snapshot
 from compilers.execution.maps import channels_first, channels_last
 from compilers.frontend import lower
 from compilers.ir.graph import Graph, Spiking
-from compilers.learning.real_units import forward, real_weight, spec_of
+from compilers.learning.real_units import real_weight, spec_of
 from compilers.model_options import THRESHOLDS
 from compilers.passes.choose_leak import LeakWarning
 from compilers.pipeline import Lowering, common_passes, run_passes
@@ -120,8 +120,8 @@ def _landscape(batch: Batch, x: Tensor, dtype: torch.dtype) -> Landscape:
     """The energy that the graph of `batch` descends in real units, under its constant drive."""
     graph = batch.engine.graph
     network = Network(spec_of(graph)).to(x.device, dtype)
-    for way in forward(graph):
-        network.weights[way.name].copy_(torch.from_numpy(real_weight(graph, way)))
+    for tie in map(graph.tie, graph.ties):
+        network.weights[tie.name].copy_(torch.from_numpy(real_weight(graph, tie.weight)))
     landscape, low = Landscape(network, x), {}
     for p in graph.neurons:
         one = 1 if p.state is None else p.state.one

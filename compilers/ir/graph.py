@@ -239,6 +239,26 @@ class Projection:
 
 
 @dataclass(frozen=True)
+class Tie(Coupling):
+    """A coupling with its projections; one is None where the weight serves one way only."""
+
+    forward: Projection | None = None
+    backward: Projection | None = None
+
+    @property
+    def first(self) -> Projection:
+        """The projection forward, or else the one backward."""
+        found = self.forward or self.backward
+        assert found is not None
+        return found
+
+    @property
+    def name(self) -> str:
+        """``pre->post``."""
+        return f"{self.pre}->{self.post}"
+
+
+@dataclass(frozen=True)
 class Phase:
     """Some steps of settling under one nudge.
 
@@ -356,6 +376,30 @@ class Graph:
         for p in self.projections:
             groups[p.weight] = (*groups.get(p.weight, ()), p.name)
         return groups
+
+    def tied(self, recurrent: bool = False) -> tuple[Tie, ...]:
+        """Every weight between two populations with the projections of both directions.
+
+        In the order of the projections; if `recurrent`, without those that start at a source.
+        """
+        from compilers.ir.operators import adjoint
+
+        skipped = {p.name for p in self.sources} if recurrent else set()
+        found: dict[Coupling, Tie] = {}
+        for p in (p for p in self.projections if p.pre not in skipped):
+            ahead = isinstance(p.operator, Dense | Conv)
+            pre, post = (p.pre, p.post) if ahead else (p.post, p.pre)
+            operator = p.operator if ahead else adjoint(p.operator)
+            assert isinstance(operator, Dense | Conv)
+            ends = Coupling(pre, post, operator, p.weight)
+            tie = found.get(ends, Tie(**vars(ends)))
+            found[ends] = replace(tie, forward=p) if ahead else replace(tie, backward=p)
+        return tuple(found.values())
+
+    def tie(self, weight: str) -> Tie:
+        """The first place of `weight` with a projection forward, or else the first of all."""
+        places = [tie for tie in self.tied() if tie.weight == weight]
+        return next((tie for tie in places if tie.forward is not None), places[0])
 
     @property
     def quantised(self) -> bool:
