@@ -108,7 +108,7 @@ class HardwareBackend(Backend):
             DRAWING: _drawing(graph, self.hardware),
         }
         if self._writes_script and not unwritable(graph):
-            files |= lava_files(graph)
+            files |= lava_files()
         return Program(target=self.name, graph=graph, files=files, provenance=versions())
 
     def open(self, program: Program) -> NoReturn:
