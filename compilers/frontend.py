@@ -19,13 +19,13 @@ from ep_neuro.energy.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 from ep_neuro.network.network import Network
 
 STEPS = 64
-"""Steps of the free phase if nobody says otherwise; a nudged phase takes half."""
+"""Steps of the free phase by default; a nudged phase takes half."""
 
 INPUT_MEAN = "input.mean"
 """Note of the mean that the biases take off, by channel of the raw input, in JSON."""
 
 BETA = 0.2
-"""Nudging factor if nobody says otherwise."""
+"""Nudging factor by default."""
 
 
 def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Graph:

@@ -22,7 +22,7 @@ from ep_neuro.errors import GraphError
 _NOTE = "quantisation"
 
 MESSAGE_FRAC = 8
-"""Fractional bits of graded messages if nobody says otherwise."""
+"""Fractional bits of graded messages by default."""
 
 
 FEW_BITS = 5
