@@ -19,16 +19,10 @@ from compilers.passes.quantize import FEW_BITS, quantize
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
+from ep_neuro.results import CostEstimate
 from targets.hardware.lava_script import lava_files, unwritable
 from targets.interface.energy import estimate_on
-from targets.interface.protocols import (
-    Availability,
-    Backend,
-    CostEstimate,
-    Feature,
-    Options,
-    RunResult,
-)
+from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.unavailable import UnavailableBackend
 
 WEIGHT_BITS = 8

@@ -9,15 +9,9 @@ from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
+from ep_neuro.results import CostEstimate
 from targets.interface.energy import estimate_on_loihi
-from targets.interface.protocols import (
-    Availability,
-    Backend,
-    CostEstimate,
-    Feature,
-    Options,
-    RunResult,
-)
+from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.refusals import refuse_unready, unrunnable
 from targets.interface.session import Session
 from targets.interface.simulator import Simulator, SimulatorSession
