@@ -163,13 +163,14 @@ def programs(draw: DrawFn) -> Case:
     words = draw(st.sampled_from(PROGRAM_COMMANDS))
     made = bases.program(draw(st.integers(0, len(bases.PROGRAMS) - 1)))
     files = bases.program_files(made)
-    part = draw(st.sampled_from(("records", "records", "arrays", "manifest", "bytes", "whole")))
+    parts = ("records", "records", "arrays", "program", "graph", "bytes", "whole")
+    part = draw(st.sampled_from(parts))
     if part == "bytes":
         name = draw(st.sampled_from(sorted(files)))
         files[name] = draw(damaged(files[name]))
-    elif part == "manifest":
-        tree = json.loads(files["p/program.json"])
-        files["p/program.json"] = draw(_json_bytes(tree, WILD))
+    elif part in ("program", "graph"):
+        name = f"p/{part}.json"
+        files[name] = draw(_json_bytes(json.loads(files[name]), WILD))
     else:
         files = draw(_consistent(made, files, part))
     return Case(words, {**files, "d.npz": bases.data()})
