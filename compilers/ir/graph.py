@@ -387,13 +387,13 @@ class Graph:
         skipped = {p.name for p in self.sources} if recurrent else set()
         found: dict[Coupling, Tie] = {}
         for p in (p for p in self.projections if p.pre not in skipped):
-            ahead = isinstance(p.operator, Dense | Conv)
-            pre, post = (p.pre, p.post) if ahead else (p.post, p.pre)
-            operator = p.operator if ahead else adjoint(p.operator)
-            assert isinstance(operator, Dense | Conv)
+            back = isinstance(p.operator, DenseTranspose | ConvTranspose)
+            pre, post = (p.post, p.pre) if back else (p.pre, p.post)
+            operator = adjoint(p.operator) if back else p.operator
+            assert not isinstance(operator, DenseTranspose | ConvTranspose)
             ends = Coupling(pre, post, operator, p.weight)
             tie = found.get(ends, Tie(**vars(ends)))
-            found[ends] = replace(tie, forward=p) if ahead else replace(tie, backward=p)
+            found[ends] = replace(tie, backward=p) if back else replace(tie, forward=p)
         return tuple(found.values())
 
     def tie(self, weight: str) -> Tie:
