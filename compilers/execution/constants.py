@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compilers.ir.graph import (
-    LEAK_BITS,
-    Conv,
-    Dense,
-    FixedPoint,
-    Graph,
-    Population,
-    Spiking,
-)
+from compilers.ir.graph import LEAK_BITS, FixedPoint, Graph, Population, Spiking
+from compilers.ir.operators import receiving_axis
 from ep_neuro.errors import GraphError
 
 UNIT = 1 << LEAK_BITS
@@ -114,7 +107,7 @@ def fits_double(graph: Graph) -> bool:
             weight, pre = graph.arrays[p.weight], graph.population(p.pre)
             exponent = 0 if p.exponent is None else int(graph.arrays[p.exponent].max())
             largest = max(int(np.abs(weight).max()), learnt.get(p.weight, 0)) << exponent
-            receiving = 0 if isinstance(p.operator, Dense | Conv) else 1
+            receiving = receiving_axis(p.operator)
             fan_in = weight.size // weight.shape[receiving]
             sent = 1 if isinstance(pre.dynamics, Spiking) else -formats(pre)[1].range[0]
             assert p.rescale is not None

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
-from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Projection, Shape
+from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
+from compilers.ir.operators import matrix as matrix_of
+from compilers.ir.operators import receiving_axis
 
 SINGLE = float(1 << 24)
 """Integers up to it, and sums of them in any order, are exact in float32."""
@@ -87,7 +89,7 @@ class LinearMap:
     def norm(self) -> float:
         """What no sum exceeds in size, for messages up to 1."""
         if self._norm is None:
-            receiving = 0 if isinstance(self.projection.operator, Dense | Conv) else 1
+            receiving = receiving_axis(self.projection.operator)
             others = tuple(axis for axis in range(self._weight.ndim) if axis != receiving)
             self._norm = float(np.abs(self._weight).sum(others).max())
         return self._norm
@@ -132,8 +134,7 @@ class DenseMap(LinearMap):
 
     def load(self, weight: np.ndarray) -> None:
         super().load(weight)
-        transposed = isinstance(self.projection.operator, DenseTranspose)
-        matrix = weight if transposed else weight.T
+        matrix = matrix_of(self.projection.operator, weight, math.prod(self.post)).T
         if len(self.pre) == 3:
             matrix = matrix[_order(self.pre)]
         if len(self.post) == 3:
@@ -218,8 +219,8 @@ def linear_map(
     projection: Projection, pre: Shape, post: Shape, numbers: Floating, bound: float
 ) -> LinearMap:
     """The map of `projection`'s own operator."""
-    dense = isinstance(projection.operator, Dense | DenseTranspose)
-    return (DenseMap if dense else ConvMap)(projection, pre, post, numbers, bound)
+    image = isinstance(projection.operator, Conv | ConvTranspose)
+    return (ConvMap if image else DenseMap)(projection, pre, post, numbers, bound)
 
 
 def _order(shape: Shape) -> np.ndarray:

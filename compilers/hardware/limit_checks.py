@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.hardware.partial_sums import division
 from compilers.hardware.placement import (
     FLOAT_BITS,
     CoreLoad,
@@ -108,8 +110,18 @@ def _cores(graph: Graph, hardware: HardwareLimits) -> Iterator[Violation]:
         quantity, remedy = _CORE[limit]
         subject = f"population '{populations}', {quantity.replace('_', ' ')} of core {load.core}"
         broken = hardware.violation(limit, subject, value, remedy)
+        if broken is not None and limit == "axons_in_per_core":
+            why = _why_whole(graph, load.populations[0], hardware)
+            broken = replace(broken, remedy=why + remedy)
         if broken is not None:
             yield broken
+
+
+def _why_whole(graph: Graph, name: str, hardware: HardwareLimits) -> str:
+    """Why the widest projection that cannot be split into a population cannot; or nothing."""
+    widest_first = sorted(graph.into(name), key=lambda p: -graph.population(p.pre).size)
+    reasons = (division(graph, p, hardware) for p in widest_first)
+    return next((f"{reason}: " for reason in reasons if isinstance(reason, str)), "")
 
 
 def _machine(graph: Graph, hardware: HardwareLimits) -> Iterator[Violation]:

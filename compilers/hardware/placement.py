@@ -6,7 +6,8 @@ A core holds the synapses of the messages that it *receives*. The model, one cor
   lie; every other connection stores one weight a synapse.
 - An input axon is an entry that leads from a message to its synapses. Convolutions need one for
   each position that reaches the core, since the channel travels with the message as an index
-  into the kernel (population connectivity, Davies et al. 2018); dense ones need one a neuron.
+  into the kernel (population connectivity, Davies et al. 2018); dense ones need one a neuron,
+  and one of partial sums those of its share.
 - An output axon is an entry that sends a message to one core: one for each position, or neuron,
   and core that it reaches. Machines whose routers copy messages on the way need none.
 - State is what the neuron's dynamics keep between steps; see `state_words`.
@@ -27,11 +28,13 @@ from compilers.ir.graph import (
     Graded,
     Graph,
     Operator,
+    Partial,
     Population,
     Projection,
     SigmaDelta,
     Source,
     Tile,
+    Total,
 )
 
 FLOAT_BITS = 32
@@ -97,6 +100,18 @@ def is_convolution(operator: Operator) -> bool:
     return isinstance(operator, Conv | ConvTranspose)
 
 
+def heard(operator: Partial, tile: Tile, size: int) -> Range:
+    """Which of `size` neurons, flattened, the partial sums of `tile` add up."""
+    first, end = (min(size, row * operator.share) for row in tile.rows)
+    return first, end
+
+
+def neurons_of(population: Population, tile: Tile) -> np.ndarray:
+    """Index of each neuron of `tile` in the flattened population."""
+    index = np.arange(population.size).reshape(volume(population))
+    return index[slice(*tile.channels), slice(*tile.rows), slice(*tile.columns)].ravel()
+
+
 # --- one tile ----------------------------------------------------------------------------------
 
 
@@ -116,11 +131,10 @@ def state_words(graph: Graph, population: Population) -> int:
     Sigma-delta neurons keep what they sent, and the sum of the changes that each projection
     brought; spiking ones their filtered current; all the sum of their input, which speaks once.
     """
-    delta = isinstance(population.dynamics, SigmaDelta)
     sums = [
         p
         for p in graph.into(population.name)
-        if delta or isinstance(graph.population(p.pre).dynamics, Source)
+        if isinstance(graph.population(p.pre).dynamics, SigmaDelta | Source)
     ]
     integer = population.state is not None
     own = 1 if isinstance(population.dynamics, Graded) else 2
@@ -132,7 +146,8 @@ def synapses_into(graph: Graph, p: Projection, tile: Tile, shared: bool) -> int:
     channels = tile.channels[1] - tile.channels[0]
     pre_channels, height, width = volume(graph.population(p.pre))
     if not is_convolution(p.operator):
-        return tile.size * pre_channels * height * width
+        axons = axons_into(graph, p, tile)
+        return axons * {Partial: channels, Total: 1}.get(type(p.operator), tile.size)
     kernel = graph.arrays[p.weight].shape[2]
     if shared:
         return channels * pre_channels * kernel * graph.arrays[p.weight].shape[3]
@@ -151,6 +166,11 @@ def _taps(p: Projection, kernel: int, tile: Tile, plane: tuple[int, int]) -> int
 def axons_into(graph: Graph, p: Projection, tile: Tile) -> int:
     """Input axons that projection `p` takes on the core of `tile`."""
     pre = graph.population(p.pre)
+    if isinstance(p.operator, Partial):
+        first, end = heard(p.operator, tile, pre.size)
+        return end - first
+    if isinstance(p.operator, Total):
+        return tile.size * graph.arrays[p.weight].size
     if not is_convolution(p.operator):
         return pre.size
     kernel, (_, height, width) = graph.arrays[p.weight].shape[2], volume(pre)
@@ -180,6 +200,14 @@ def routes(graph: Graph, p: Projection) -> tuple[list[Tile], list[Tile], np.ndar
     """
     pre = [t for t in graph.placement if t.population == p.pre]
     post = [t for t in graph.placement if t.population == p.post]
+    if isinstance(p.operator, Partial):
+        neurons = graph.population(p.pre)
+        spans = [heard(p.operator, t, neurons.size) for t in post]
+        return pre, post, _inside([neurons_of(neurons, t) for t in pre], spans)
+    if isinstance(p.operator, Total):
+        neurons = graph.population(p.post)
+        own = _inside([neurons_of(neurons, t) for t in post], [t.channels for t in pre])
+        return pre, post, own.T * np.array([[t.positions] for t in pre], np.int64)
     if not is_convolution(p.operator):
         sizes = np.array([t.size for t in pre], np.int64)
         return pre, post, np.repeat(sizes[:, None], len(post), axis=1)
@@ -190,6 +218,12 @@ def routes(graph: Graph, p: Projection) -> tuple[list[Tile], list[Tile], np.ndar
         [t.columns for t in pre], [t.columns for t in post], p.operator, kernel, width
     )
     return pre, post, rows * columns
+
+
+def _inside(indices: Sequence[np.ndarray], spans: Sequence[Range]) -> np.ndarray:
+    """How many of each array of `indices` lie in each span, int64 (arrays, spans)."""
+    counts = [[((low <= i) & (i < end)).sum() for low, end in spans] for i in indices]
+    return np.array(counts, np.int64).reshape(len(indices), len(spans))
 
 
 def _shares(

@@ -17,6 +17,7 @@ from compilers.hardware.placement import (
     loads,
     volume,
 )
+from compilers.hardware.resources import partial_sums
 from compilers.ir.graph import Graph
 
 if TYPE_CHECKING:
@@ -36,15 +37,18 @@ def placement_text(graph: Graph, hardware: HardwareLimits) -> str:
     for load in loads(graph, hardware):
         for name in load.populations:
             by_population.setdefault(name, []).append(load)
+    width = max(12, *map(len, by_population))
     lines = [
         f"{graph.name} on {hardware.name}: cores {cores_used(graph)}, chips {chips_used(graph)}",
         "",
-        f"{'population':<12} {'shape':<14} {'cores':<10} {'chips':<6} {'box':<12} "
+        f"{'population':<{width}} {'shape':<14} {'cores':<10} {'chips':<6} {'box':<12} "
         + " ".join(f"{c.replace('_', ' '):>16}" for c in _COLUMNS),
     ]
     for name, held in by_population.items():
-        lines.append(_population_line(graph, hardware, name, held))
-    return "\n".join([*lines, "", *_traffic_lines(between_chips(graph))]) + "\n"
+        lines.append(f"{name:<{width}} " + _population_line(graph, hardware, name, held))
+    return (
+        "\n".join([*lines, "", *_split_lines(graph), *_traffic_lines(between_chips(graph))]) + "\n"
+    )
 
 
 def _population_line(
@@ -59,7 +63,15 @@ def _population_line(
         share = f" ({100 * most / bound:3.0f} %)" if np.isfinite(bound) else ""
         cells.append(f"{most:,}{share}".rjust(16))
     cores, chips = (_span([getattr(x, k) for x in held]) for k in ("core", "chip"))
-    return f"{name:<12} {shape:<14} {cores:<10} {chips:<6} {box:<12} " + " ".join(cells)
+    return f"{shape:<14} {cores:<10} {chips:<6} {box:<12} " + " ".join(cells)
+
+
+def _split_lines(graph: Graph) -> list[str]:
+    lines = []
+    for name, sums in partial_sums(graph).items():
+        count = f"{sums['shares']} shares, {sums['neurons']:,} neurons of partial sums"
+        lines.append(f"split over cores: {name}, {count}, heard one step later")
+    return lines
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -20,7 +20,8 @@ def resources(graph: Graph) -> dict[str, Any]:
     dict
         ``cores`` and ``chips`` (None before a target maps the graph), ``neurons``, ``synapses``
         (connections of every directed projection, unshared) and ``weight_bytes`` (each tied
-        weight once); ``tiles`` and ``cells`` where a target has mapped it to crossbars.
+        weight once); where sums are split over cores, ``partial_sums``, neurons and shares by
+        projection; ``tiles`` and ``cells`` where a target has mapped it to crossbars.
     """
     shapes = {p.name: p.shape for p in graph.populations}
     synapses = sum(
@@ -35,5 +36,16 @@ def resources(graph: Graph) -> dict[str, Any]:
         "neurons": sum(p.size for p in graph.neurons),
         "synapses": synapses,
         "weight_bytes": -(-weights * bits // 8),
+        **({"partial_sums": sums} if (sums := partial_sums(graph)) else {}),
         **{name: int(n) for name in CROSSBAR if (n := graph.provenance.get(name)) is not None},
     }
+
+
+def partial_sums(graph: Graph) -> dict[str, dict[str, int]]:
+    """Neurons and shares of the partial sums of each projection that is split over cores."""
+    found = {}
+    for p in graph.split:
+        sums = graph.population(p.post)
+        (on,) = graph.out_of(p.post)
+        found[f"{p.pre}->{on.post}"] = {"neurons": sums.size, "shares": sums.shape[1]}
+    return found

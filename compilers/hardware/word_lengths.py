@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
-from compilers.ir.graph import Conv, Dense, Graph, Projection
-from compilers.ir.operators import shift_channels
+from compilers.ir.graph import Graph, Projection
+from compilers.ir.operators import receiving_axis, shift_channels
 from ep_neuro.errors import TargetError
 
 HOST_WORDS: Mapping[str, Quantity] = {
@@ -41,7 +41,7 @@ def largest_sum(graph: Graph, p: Projection, message: int) -> int:
     """Largest sum, in magnitude, that `p` can make of messages up to `message`."""
     exponent = None if p.exponent is None else graph.arrays[p.exponent]
     weight = np.abs(shift_channels(graph.arrays[p.weight], exponent)).astype(np.float64)
-    receiving = 0 if isinstance(p.operator, Dense | Conv) else 1
+    receiving = receiving_axis(p.operator)
     norms = weight.sum(axis=tuple(i for i in range(weight.ndim) if i != receiving))
     return int(np.max(norms)) * message
 

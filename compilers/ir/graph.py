@@ -27,7 +27,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
@@ -139,7 +139,24 @@ class ConvTranspose:
     padding: int = 0
 
 
-Operator = Dense | DenseTranspose | Conv | ConvTranspose
+@dataclass(frozen=True)
+class Partial:
+    """``y[i, k] = sum_(j in share k) W[i, j] x[j]``: the terms of `of`, added up by share.
+
+    Share ``k`` is the neurons from ``k * share`` on, as many as `share`, of the flattened pre
+    population; ``W`` is that of `of`, and the post population is (neurons of `of`, shares, 1).
+    """
+
+    of: Dense | DenseTranspose
+    share: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """``y[i] = sum_k W[0, k] x[i, k]``: every neuron hears its own partial sums alone."""
+
+
+Operator = Dense | DenseTranspose | Conv | ConvTranspose | Partial | Total
 
 
 # --- numbers -----------------------------------------------------------------------------------
@@ -370,6 +387,11 @@ class Graph:
         return tuple(p for p in self.populations if not isinstance(p.dynamics, Source))
 
     @property
+    def split(self) -> tuple[Projection, ...]:
+        """Projections whose sums are made by share; see `split_fan_in`."""
+        return tuple(p for p in self.projections if isinstance(p.operator, Partial))
+
+    @property
     def ties(self) -> dict[str, tuple[str, ...]]:
         """Names of the projections by the weight that they share."""
         groups: dict[str, tuple[str, ...]] = {}
@@ -390,8 +412,8 @@ class Graph:
             back = isinstance(p.operator, DenseTranspose | ConvTranspose)
             pre, post = (p.post, p.pre) if back else (p.pre, p.post)
             operator = adjoint(p.operator) if back else p.operator
-            assert not isinstance(operator, DenseTranspose | ConvTranspose)
-            ends = Coupling(pre, post, operator, p.weight)
+            # Sums by share have no way back either; they stand as they are.
+            ends = Coupling(pre, post, cast("Dense | Conv", operator), p.weight)
             tie = found.get(ends, Tie(**vars(ends)))
             found[ends] = replace(tie, backward=p) if back else replace(tie, forward=p)
         return tuple(found.values())

@@ -7,7 +7,16 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Operator, Shape
+from compilers.ir.graph import (
+    Conv,
+    ConvTranspose,
+    Dense,
+    DenseTranspose,
+    Operator,
+    Partial,
+    Shape,
+    Total,
+)
 
 
 def apply(operator: Operator, weight: np.ndarray, x: np.ndarray, post_shape: Shape) -> np.ndarray:
@@ -36,8 +45,20 @@ def apply(operator: Operator, weight: np.ndarray, x: np.ndarray, post_shape: Sha
         return _conv(w, x, operator.stride, operator.padding)
     if isinstance(operator, ConvTranspose):
         return _conv_transpose(w, x, operator.stride, operator.padding, post_shape)
-    matrix = w.T if isinstance(operator, Dense) else w
-    return (x.reshape(len(x), -1) @ matrix).reshape(len(x), *post_shape)
+    flat = x.reshape(len(x), -1) @ matrix(operator, w, math.prod(post_shape)).T
+    return flat.reshape(len(x), *post_shape)
+
+
+def matrix(operator: Operator, weight: np.ndarray, post_size: int) -> np.ndarray:
+    """Weights of an operator that is no convolution as (post neurons, pre neurons)."""
+    if isinstance(operator, Partial):
+        whole = matrix(operator.of, weight, post_size)
+        share_of = np.arange(whole.shape[1]) // operator.share
+        own = share_of == np.arange(share_of[-1] + 1)[:, None]
+        return (whole[:, None] * own).reshape(post_size, -1)
+    if isinstance(operator, Total):
+        return np.kron(np.eye(post_size, dtype=weight.dtype), weight)
+    return weight.T if isinstance(operator, DenseTranspose) else weight
 
 
 def _conv(w: np.ndarray, x: np.ndarray, stride: int, padding: int) -> np.ndarray:
@@ -102,8 +123,18 @@ def pairings(
     return (patches.T @ seen).reshape(k, m, c, o).transpose(3, 2, 0, 1)
 
 
+def unsplit(operator: Operator) -> Operator:
+    """The operator whose sums `operator` makes by share, or itself."""
+    return operator.of if isinstance(operator, Partial) else operator
+
+
+def receiving_axis(operator: Operator) -> int:
+    """Axis of the weight that counts receiving neurons, or channels."""
+    return 1 if isinstance(unsplit(operator), DenseTranspose | ConvTranspose) else 0
+
+
 def adjoint(operator: Operator) -> Operator:
-    """The operator of the opposite direction, with the same weight."""
+    """The operator of the opposite direction, with the same weight; of whole sums only."""
     match operator:
         case Dense():
             return DenseTranspose()
@@ -113,6 +144,8 @@ def adjoint(operator: Operator) -> Operator:
             return ConvTranspose(stride, padding)
         case ConvTranspose(stride, padding):
             return Conv(stride, padding)
+        case Partial() | Total():
+            raise TypeError(f"{operator} leads one way")
 
 
 def fanout(
@@ -123,8 +156,9 @@ def fanout(
     The count is structural: windows that fall off the border do not count, weights that happen
     to be zero do.
     """
-    if isinstance(operator, Dense | DenseTranspose):
-        return np.full(pre_shape, math.prod(post_shape), np.int64)
+    if not isinstance(operator, Conv | ConvTranspose):
+        met = {Partial: post_shape[0], Total: 1}.get(type(operator), math.prod(post_shape))
+        return np.full(pre_shape, met, np.int64)
     kernel = np.ones((1, 1, *weight_shape[2:]))
     field = np.ones((1, 1, *post_shape[1:]))
     per_channel = apply(adjoint(operator), kernel, field, (1, *pre_shape[1:]))[0, 0]
@@ -136,6 +170,18 @@ def misfit(
     operator: Operator, weight_shape: Shape, pre_shape: Shape, post_shape: Shape
 ) -> str | None:
     """Why the operator cannot join populations of these shapes; None if it can."""
+    if isinstance(operator, Partial):
+        if operator.share < 1:
+            return f"a share of {operator.share} neurons is below 1"
+        shares = -(-math.prod(pre_shape) // operator.share)
+        if post_shape[1:] != (shares, 1):
+            return f"partial sums of {shares} shares are {post_shape}, not (neurons, {shares}, 1)"
+        return misfit(operator.of, weight_shape, pre_shape, post_shape[:1])
+    if isinstance(operator, Total):
+        sums = (math.prod(post_shape), weight_shape[-1], 1)
+        if pre_shape != sums:
+            return f"partial sums are {pre_shape}, not {sums}"
+        return None if weight_shape[:-1] == (1,) else f"weight {weight_shape} is not (1, shares)"
     if isinstance(operator, DenseTranspose | ConvTranspose):
         return misfit(adjoint(operator), weight_shape, post_shape, pre_shape)
     if isinstance(operator, Dense):

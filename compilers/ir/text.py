@@ -31,7 +31,7 @@ VALUES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         *(ir.Source, ir.Graded, ir.SigmaDelta, ir.Spiking),
-        *(ir.Dense, ir.DenseTranspose, ir.Conv, ir.ConvTranspose),
+        *(ir.Dense, ir.DenseTranspose, ir.Conv, ir.ConvTranspose, ir.Partial, ir.Total),
         *(ir.FixedPoint, ir.Rescale, ir.Readout, Rule),
     )
 }

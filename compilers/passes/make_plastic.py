@@ -72,6 +72,10 @@ def make_plastic(
         names what does not exist, the graph is not ready, or no target nudges by its cost.
     """
     refuse_unnudgeable(graph.name, graph.cost)
+    for p in graph.split:
+        problem = "its synapses lie on the cores of partial sums and do not see the neuron beyond"
+        remedy = f"narrow '{p.pre}', or learn it off chip"
+        raise GraphError(f"projection '{p.name}'", problem, remedy)
     rule = default_rule(graph) if rule is None else rule
     rule = named_rule(rule) if isinstance(rule, str) else rule
     rule = rule if keep is None else replace(rule, keep=keep)

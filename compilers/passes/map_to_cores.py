@@ -25,6 +25,7 @@ import numpy as np
 from compilers.hardware.limits import HardwareLimits
 from compilers.hardware.placement import (
     Range,
+    axons_into,
     axons_out,
     between_chips,
     chips_used,
@@ -35,7 +36,7 @@ from compilers.hardware.placement import (
     synaptic_bytes,
     volume,
 )
-from compilers.ir.graph import Graph, Population, Tile
+from compilers.ir.graph import Graph, Population, Tile, Total
 from ep_neuro.errors import GraphError
 
 _ROUNDS = 8
@@ -181,7 +182,8 @@ def _attainable(graph: Graph, population: Population, hardware: HardwareLimits) 
 
 def _single(graph: Graph, population: Population, hardware: HardwareLimits) -> dict[str, float]:
     """What one neuron asks of a core, by limit; the most that any asks."""
-    axons, synaptic, state = _demand(graph, population, hardware, (1, 1))
+    fixed, own, synaptic, state = _demand(graph, population, hardware, (1, 1))
+    axons = fixed + own
     routing = hardware.parameter("axon_bytes", 0) * _entries(axons, hardware)
     return {
         "axons_in_per_core": axons,
@@ -192,24 +194,36 @@ def _single(graph: Graph, population: Population, hardware: HardwareLimits) -> d
 
 def _demand(
     graph: Graph, population: Population, hardware: HardwareLimits, plane: tuple[int, int]
-) -> tuple[int, int, int]:
-    """Input axons, synaptic bytes and state bytes of one channel of the fullest box of `plane`."""
+) -> tuple[int, int, int, int]:
+    """Of the fullest box of `plane`: input axons of all channels, and what each channel adds.
+
+    That is input axons of its own, synaptic bytes and state bytes.
+    """
     shared = hardware.parameter("shared_kernels", 1) > 0
     boxes = [replace(t, channels=(0, 1)) for t in _boxes(population, _Cut(population.size, *plane))]
     # Shared kernels are the same in every box, and the first box is the largest.
     synaptic = max(synaptic_bytes(graph, t, shared) for t in (boxes[:1] if shared else boxes))
-    return _input_axons(graph, population, plane), synaptic, state_bytes(graph, boxes[0])
+    return *input_axons(graph, population, plane), synaptic, state_bytes(graph, boxes[0])
 
 
-def _input_axons(graph: Graph, population: Population, plane: tuple[int, int]) -> int:
-    """Input axons of the box of `plane` that needs most; rows and columns are independent."""
+def input_axons(
+    graph: Graph, population: Population, plane: tuple[int, int] = (1, 1)
+) -> tuple[int, int]:
+    """Input axons of the box of `plane` that needs most: of all its channels, and of each alone.
+
+    Rows and columns are independent.
+    """
     _, height, width = volume(population)
     spans = _split(height, plane[0]), _split(width, plane[1])
-    total = np.zeros(tuple(map(len, spans)), np.int64)
+    total, own = np.zeros(tuple(map(len, spans)), np.int64), 0
     for p in graph.into(population.name):
         pre = graph.population(p.pre)
+        if isinstance(p.operator, Total):
+            own += math.prod(plane) * graph.arrays[p.weight].size
+            continue
         if not is_convolution(p.operator):
-            total += pre.size
+            rows = [Tile(population.name, 0, 0, (0, 1), span) for span in spans[0]]
+            total += np.array([[axons_into(graph, p, tile)] for tile in rows])
             continue
         kernel = graph.arrays[p.weight].shape[2]
         by_row, by_column = (
@@ -217,7 +231,7 @@ def _input_axons(graph: Graph, population: Population, plane: tuple[int, int]) -
             for along, size in zip(spans, volume(pre)[1:], strict=True)
         )
         total += np.outer(by_row, by_column)
-    return int(np.max(total))
+    return int(np.max(total)), own
 
 
 def _entries(axons: float, hardware: HardwareLimits) -> float:
@@ -244,16 +258,20 @@ def _channels_that_fit(
     graph: Graph, population: Population, hardware: HardwareLimits, plane: tuple[int, int]
 ) -> int:
     """Channels of a box of `plane` that one core holds; 0 if not even one."""
-    axons, synaptic, state = _demand(graph, population, hardware, plane)
-    if axons > hardware.limit("axons_in_per_core"):
+    axons, own, synaptic, state = _demand(graph, population, hardware, plane)
+    left = hardware.limit("axons_in_per_core") - axons
+    if left < 0:
         return 0
-    routing = hardware.parameter("axon_bytes", 0) * _entries(axons, hardware)
+    routing, more = (
+        hardware.parameter("axon_bytes", 0) * _entries(n, hardware) for n in (axons, axons + own)
+    )
     room = hardware.limit("memory_bytes_per_core") - routing
     bounds = (
         volume(population)[0],
         hardware.limit("neurons_per_core") / math.prod(plane),
+        left / own if own else math.inf,
         hardware.limit("synaptic_bytes_per_core") / max(synaptic, 1),
-        room / max(synaptic + state, 1),
+        room / max(synaptic + state + more - routing, 1),
     )
     return max(0, math.floor(min(bounds)))
 

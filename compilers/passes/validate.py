@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from compilers.ir import graph as ir
-from compilers.ir.operators import adjoint, misfit
+from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
 from ep_neuro.storage.value_checks import fault
@@ -72,7 +72,8 @@ def _check_population(graph: ir.Graph, p: ir.Population) -> None:
         _check_array(graph, p.bias, f"bias of {subject}", p.shape)
     if isinstance(p.dynamics, ir.Source):
         return
-    if _CODES[type(p.dynamics)] != graph.encoding:
+    sums = any(q.post == p.name for q in graph.split)
+    if _CODES[type(p.dynamics)] != ("sigma-delta" if sums else graph.encoding):
         found = type(p.dynamics).__name__
         raise GraphError(subject, f"{found} neurons in a '{graph.encoding}' graph", "run encode")
     _check_dynamics(subject, p.dynamics)
@@ -144,8 +145,10 @@ def _check_ties(graph: ir.Graph) -> None:
     for p in graph.projections:
         other = first.setdefault(p.weight, p)
         back = (p.pre, p.post) == (other.post, other.pre)
-        allowed = [adjoint(other.operator)] if back else [other.operator, adjoint(other.operator)]
-        if p.operator not in allowed:
+        own, its = unsplit(p.operator), unsplit(other.operator)
+        opposite = [] if isinstance(its, ir.Total) else [adjoint(its)]
+        allowed = opposite if back else [its, *opposite]
+        if own not in allowed:
             problem = f"{p.operator} and {other.operator} of '{other.name}' share '{p.weight}'"
             raise GraphError(f"projection '{p.name}'", problem, "use adjoint operators")
         if p.exponent != other.exponent:

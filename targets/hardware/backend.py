@@ -16,6 +16,7 @@ from compilers.ir.graph import Graph
 from compilers.learning.weight_sharing import shared_plasticity
 from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import FEW_BITS, quantize
+from compilers.passes.split_fan_in import split_fan_in
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
@@ -65,7 +66,7 @@ class HardwareBackend(Backend):
         return self.hardware
 
     def passes(self, options: Options) -> Sequence[Pass]:
-        """`quantize` where the graph is not integer yet, then `map_to_cores`.
+        """`quantize` where the graph is not integer yet, `split_fan_in`, then `map_to_cores`.
 
         Options: ``chips``, the number of chips to use.
         """
@@ -78,7 +79,11 @@ class HardwareBackend(Backend):
             return quantize(graph, bits, per_channel=bits < FEW_BITS)
 
         place = partial(map_to_cores, hardware=self.hardware, chips=chips)
-        return (Pass("quantize_for_chip", in_integers), Pass("map_to_cores", place))
+        return (
+            Pass("quantize_for_chip", in_integers),
+            Pass("split_fan_in", partial(split_fan_in, hardware=self.hardware)),
+            Pass("map_to_cores", place),
+        )
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Every limit of the chip that `graph` breaks, and what it cannot run or learn."""
@@ -111,7 +116,10 @@ class HardwareBackend(Backend):
         raise TargetError(f"target '{self.name}'", problem, remedy)
 
     def estimate(self, program: Program, result: RunResult) -> CostEstimate:
-        """Energy and time on the placed cores, from events that another target counted."""
+        """Energy and time on the placed cores, from events that another target counted.
+
+        Messages of partial sums are among them if it ran this program's graph.
+        """
         return estimate_on(self.hardware, program.graph, result)
 
 

@@ -20,6 +20,7 @@ from compilers.ir.graph import (
     Tie,
 )
 from compilers.ir.operators import fanout
+from ep_neuro.errors import GraphError
 from targets.brian2.codegen.plasticity import (
     LEARN,
     TEACHES,
@@ -325,3 +326,6 @@ def sites(graph: Graph, edge: Tie | Projection) -> str:
             return f"conv({shape}, {pre}, {post}, {stride}, {padding})"
         case ConvTranspose(stride, padding):
             return f"turned(conv({shape}, {post}, {pre}, {stride}, {padding}))"
+        case _:
+            problem = "is split over the cores of another machine"
+            raise GraphError(f"'{edge.pre}->{edge.post}'", problem, "compile it for Brian2")

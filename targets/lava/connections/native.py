@@ -8,6 +8,7 @@ its exponent in fixed point and is slower than the sparse matrix of the same con
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from compilers.hardware.word_lengths import largest_sum
 from compilers.ir import graph as ir
+from compilers.ir.operators import matrix as dense_matrix
 from compilers.ir.operators import shift_channels
 
 WEIGHT_LIMIT = 127
@@ -110,14 +112,12 @@ def matrix(
 ) -> np.ndarray | Any:
     """Matrix (post neurons, pre neurons) of the operator of `p`; CSR for convolutions."""
     match p.operator:
-        case ir.Dense():
-            return weight
-        case ir.DenseTranspose():
-            return np.ascontiguousarray(weight.T)
         case ir.Conv(stride, padding):
             return conv_matrix(weight, pre, post, stride, padding)
         case ir.ConvTranspose(stride, padding):
             return conv_matrix(weight, post, pre, stride, padding).T.tocsr()
+        case _:
+            return np.ascontiguousarray(dense_matrix(p.operator, weight, math.prod(post)))
 
 
 def conv_matrix(

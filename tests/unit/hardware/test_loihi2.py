@@ -16,22 +16,39 @@ import torch
 import targets
 from compilers import compile_network, load_program, save_program
 from compilers.frontend import lower
-from compilers.hardware.limits import load_hardware
+from compilers.hardware.limits import Quantity, load_hardware
 from compilers.hardware.placement_report import placement_text
+from compilers.hardware.resources import resources
 from compilers.ir.graph import Graph, Spiking
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import quantize
+from ep_neuro.energy.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.errors import ConfigError, TargetError
-from ep_neuro.network.architectures import digits_dense, hopfield_resnet13
+from ep_neuro.network.architectures import cifar10_resnet, digits_dense, hopfield_resnet13
 from ep_neuro.network.network import Network
+from targets.hardware.backend import HardwareBackend
 from targets.interface.protocols import Feature
 from targets.lava.runtime.environment import interpreter
 from tests.conformance.cases import FEATURES, Case
-from tests.helpers.graphs import graph_of, random_residual_spec, samples
+from tests.helpers.graphs import classifier, conv, graph_of, random_residual_spec, samples
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 LOIHI2 = targets.get("loihi2")
+
+AXONS = Quantity(9, "axons", "made up")
+
+NARROW = HardwareBackend(
+    replace(
+        LOIHI2.hardware,
+        limits={**LOIHI2.hardware.limits, "axons_in_per_core": AXONS},
+    )
+)
+"""Loihi 2 with cores of so few input axons that what the outputs of `WIDE` hear is split."""
+
+HEAD = CouplingSpec(pre="a", post="out", gain=0.5)
+
+WIDE = classifier("wide", 4, 3, {"a": (4, 3, 3)}, conv(INPUT, "a", 2), HEAD)
 
 LAVA = targets.get("lava").available()
 
@@ -154,6 +171,15 @@ def test_the_full_residual_network_compiles_within_a_minute(tmp_path: Path) -> N
     assert fields["weight_bytes"] < fields["synapses"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("code", list(FEATURES))
+def test_the_cifar_10_network_maps_its_5120_axons_split_over_cores(code: str) -> None:
+    program = compile_network(Network(cifar10_resnet(), 0), LOIHI2, code=code, bits=8)
+    assert LOIHI2.check(program.graph) == ()
+    assert [p.name for p in program.graph.split] == ["h7->h7_to_output"]
+    assert resources(program.graph)["chips"] == 1
+
+
 def test_what_a_program_costs_on_the_chip_follows_from_a_run_elsewhere() -> None:
     spec, reference = random_residual_spec(0), targets.get("reference")
     graph = placed()
@@ -181,10 +207,16 @@ def test_the_script_is_the_same_for_every_graph_and_reads_its_records() -> None:
 
 
 @needs_lava
+@pytest.mark.parametrize(
+    ("chip", "spec"), [(LOIHI2, random_residual_spec(1)), (NARROW, WIDE)], ids=["whole", "split"]
+)
 @pytest.mark.parametrize("code", list(FEATURES))
-def test_the_script_computes_what_the_integer_reference_computes(code: str, tmp_path: Path) -> None:
-    spec, reference = random_residual_spec(1), targets.get("reference")
-    program = Case(LOIHI2, code, 8).compile(spec, steps=12, seed=3)  # type: ignore[arg-type]
+def test_the_script_computes_what_the_integer_reference_computes(
+    code: str, chip: HardwareBackend, spec: NetworkSpec, tmp_path: Path
+) -> None:
+    reference = targets.get("reference")
+    program = Case(chip, code, 8).compile(spec, steps=12, seed=3)  # type: ignore[arg-type]
+    assert bool(program.graph.split) == (chip is NARROW)
     x, _ = samples(spec, 1, seed=4)
     variables = [f"{p.name}.v" for p in program.graph.neurons]
     if not isinstance(program.graph.neurons[0].dynamics, Spiking):

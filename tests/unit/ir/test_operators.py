@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Operator
+from compilers.ir.graph import (
+    Conv,
+    ConvTranspose,
+    Dense,
+    DenseTranspose,
+    Operator,
+    Partial,
+    Total,
+)
 from compilers.ir.operators import adjoint, apply, fanout, misfit, shift_channels
 
 Case = tuple[Operator, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -81,6 +89,28 @@ def test_misfit_passes_what_fits_and_names_what_does_not(case: Case) -> None:
         assert misfit(op, (*weight_shape, 1), a, b)
         assert misfit(op, weight_shape, a, (b[0] + 1, *b[1:]))
         assert misfit(op, weight_shape, (a[0] + 1, *a[1:]), b)
+
+
+def test_misfit_tells_partial_sums_and_totals_that_do_not_fit() -> None:
+    for of, weight in ((Dense(), (4, 12)), (DenseTranspose(), (12, 4))):
+        assert misfit(Partial(of, 5), weight, (3, 2, 2), (4, 3, 1)) is None
+        assert misfit(Partial(of, 5), weight[::-1], (3, 2, 2), (4, 3, 1))
+        assert misfit(Partial(of, 6), weight, (3, 2, 2), (4, 3, 1))
+        assert misfit(Partial(of, 0), weight, (3, 2, 2), (4, 3, 1))
+    assert misfit(Total(), (1, 3), (4, 3, 1), (2, 2)) is None
+    for weight, post in (((1, 2), (4,)), ((1, 3), (3,)), ((3,), (4,))):
+        assert misfit(Total(), weight, (4, 3, 1), post)
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
+def test_totals_of_partial_sums_are_the_whole_sums(
+    share: int, pres: int, posts: int, seed: int
+) -> None:
+    w, x = (np.random.default_rng(seed).integers(-9, 10, s) for s in ((posts, pres), (2, pres)))
+    shares = -(-pres // share)
+    parts = apply(Partial(Dense(), share), w, x, (posts, shares, 1))
+    total = apply(Total(), np.ones((1, shares), int), parts, (posts,))
+    np.testing.assert_array_equal(total, apply(Dense(), w, x, (posts,)))
 
 
 @given(cases)
