@@ -19,7 +19,7 @@ from ep_neuro.energy.spec import INPUT, POOL, CouplingSpec, NetworkSpec
 from ep_neuro.network.network import Network
 
 STEPS = 64
-"""Steps of the free phase if nobody says otherwise; a nudged phase takes half."""
+"""Steps of the free phase by default; a nudged phase takes half."""
 
 INPUT_MEAN = "input.mean"
 """Note of the mean that the biases take off, by channel of the raw input, in JSON."""
@@ -28,7 +28,7 @@ WHITENED = "input.whitened"
 """Note of the weights that whiten the input, a list of ids in JSON."""
 
 BETA = 0.2
-"""Nudging factor if nobody says otherwise."""
+"""Nudging factor by default."""
 
 
 def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Graph:

@@ -16,7 +16,7 @@ from compilers.passes.encode import encode
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
-from compilers.passes.quantize import MESSAGE_FRAC, quantize
+from compilers.passes.quantize import FEW_BITS, MESSAGE_FRAC, quantize
 from compilers.passes.spectrum import MAX_LEAKS, largest_leak
 from compilers.passes.validate import validate
 from compilers.program import Program, versions
@@ -70,20 +70,24 @@ class Trace:
 
 
 class Emitter(Protocol):
-    """What the pipeline needs of a backend; `targets.interface.protocols.Backend` is one."""
+    """What the pipeline needs of a backend; `targets.interface.protocols.Backend` is one.
+
+    With `byte_weights` a weight of 8 bits has no room for an exponent of its channel.
+    """
 
     name: str
+    byte_weights: bool = False
 
     def passes(self, options: Mapping[str, Any]) -> Sequence[Pass]:
-        """Passes after the common ones."""
+        """Passes that the target adds after the common ones."""
         ...
 
     def check(self, graph: Graph) -> Sequence[Violation]:
-        """Every limit that `graph` breaks."""
+        """Every limit that `graph` breaks, all at once; pure."""
         ...
 
     def emit(self, graph: Graph) -> Program:
-        """The program of `graph`."""
+        """The program of `graph`: inspectable and serialisable."""
         ...
 
 
@@ -111,8 +115,8 @@ class Lowering:
         Bits of a weight; None stays in floating point.
     headroom : int
         Bits of a weight that are left for learning to fill; see `quantize`.
-    uneven : bool
-        Whether uneven channels may have exponents of their own; see `quantize`.
+    per_channel : bool, optional
+        Whether channels have exponents of their own; see `quantize`.
     message_frac : int, optional
         Fractional bits of a graded message in a graph of integers; None: 8, as `quantize` has it.
         Deep networks learn by differences of messages that 8 bits round away, and want 12.
@@ -133,7 +137,7 @@ class Lowering:
     _: KW_ONLY
     bits: int | None = None
     headroom: int = 0
-    uneven: bool = True
+    per_channel: bool | None = None
     message_frac: int | None = None
     state_frac: int | None = None
     leak: float | None = None
@@ -175,7 +179,7 @@ def common_passes(how: Lowering) -> list[Pass]:
             bits=how.bits,
             message_frac=frac,
             headroom=how.headroom,
-            uneven=how.uneven,
+            per_channel=how.per_channel,
         )
         if how.state_frac is not None:
             integers = partial(integers, state=FixedPoint(STATE_BITS, how.state_frac))
@@ -274,7 +278,8 @@ def compile(
     known = declared(backend)
     if known is not None:
         refuse_unknown(f"target '{backend.name}'", options, known)
-    how = replace(how, uneven=not getattr(backend, "byte_weights", False))
+    if backend.byte_weights and how.bits is not None:
+        how = replace(how, per_channel=how.bits < FEW_BITS)
     passes = common_passes(how if learn is None else how.to_learn())
     passes += backend.passes(options)
     if learn is not None:

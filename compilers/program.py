@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from compilers.ir.graph import Graph
-from compilers.ir.text import parse_graph, print_graph
+from compilers.ir.json_form import graph_from_json, graph_to_json
+from compilers.ir.text import print_graph
 from compilers.passes.validate import validate
 from ep_neuro.errors import GraphError, ProgramError
 from ep_neuro.storage.atomic import replace_directory
@@ -110,12 +111,11 @@ def save_program(program: Program, path: str | Path) -> None:
         "files": sorted(program.files),
         "provenance": dict(program.provenance),
     }
-    text = print_graph(program.graph)
-    records = print_graph(program.graph, arrays=False).splitlines()
+    text, records = print_graph(program.graph), graph_to_json(program.graph)
     arrays = {k: np.ascontiguousarray(a) for k, a in program.graph.arrays.items()}
     with replace_directory(path, marker=MANIFEST, error=ProgramError) as directory:
         (directory / TEXT).write_text(text, encoding="utf-8")
-        (directory / RECORDS).write_text(_json({"records": records}), encoding="utf-8")
+        (directory / RECORDS).write_text(_json(records), encoding="utf-8")
         (directory / ARRAYS).write_bytes(safetensors_numpy.save(arrays))
         if program.files:
             (directory / EXTRA).mkdir()
@@ -211,11 +211,8 @@ def _read_graph(path: Path) -> Graph:
         if problem is not None:
             remedy = "compile the model again, and learn with a smaller rate"
             raise ProgramError(str(path / ARRAYS), f"array '{name}' {problem}", remedy)
-    records = _read_json(path / RECORDS).get("records")
-    if not isinstance(records, list) or not all(isinstance(line, str) for line in records):
-        raise ProgramError(str(path / RECORDS), "is damaged, no list of records", _REBUILD)
     try:
-        graph = parse_graph("\n".join(records), arrays)
+        graph = graph_from_json(_read_json(path / RECORDS), arrays)
     except GraphError as error:
         raise ProgramError(str(path / RECORDS), f"is damaged ({error})", _REBUILD) from None
     # The text is for people; a change there that went unnoticed would mislead them.

@@ -93,7 +93,7 @@ def _conforming(backend: object, path: str, name: str) -> Backend:
     if isinstance(backend, Backend):
         return backend
     problem = f"{path}.BACKEND is a {type(backend).__name__} without the methods of Backend"
-    return UnavailableBackend(name, problem, "implement targets.interface.protocols.Backend")
+    return UnavailableBackend(name, problem, "inherit from targets.interface.protocols.Backend")
 
 
 def register(backend: Backend) -> None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from compilers.execution.engine import Batch, Engine, Snapshot
+from compilers.execution.maps import channels_first, channels_last
 from compilers.frontend import lower
 from compilers.ir.graph import Graph, Spiking
-from compilers.learning.real_units import forward, real_weight, spec_of
+from compilers.learning.real_units import real_weight, spec_of
 from compilers.model_options import THRESHOLDS
 from compilers.passes.choose_leak import LeakWarning
 from compilers.pipeline import Lowering, common_passes, run_passes
@@ -33,9 +34,9 @@ def deploy(
     target = None
     if nudge is not None:
         shown = (nudge.y.double() - output.readout.offset) / output.readout.gain
-        target = engine.numbers.target(output, _inward(shown))
+        target = engine.numbers.target(output, channels_last(shown))
     batch = engine.batch(len(x))
-    batch.clamp(engine.numbers.message(source, _inward(x.double())), target)
+    batch.clamp(engine.numbers.message(source, channels_last(x.double())), target)
     return EngineNetwork(batch, _landscape(batch, x, dtype), target, how.tolerance)
 
 
@@ -102,7 +103,7 @@ class EngineNetwork:
                 shown = spikes[p.name].double() / (steps - steps // 2)
             else:
                 shown = numbers.real(p, self.batch.view("z", p.name))
-            real = p.readout.offset + p.readout.gain * _outward(shown)
+            real = p.readout.offset + p.readout.gain * channels_first(shown)
             state[p.name] = real.to(landscape.constant[p.name])
         drive = {p: landscape.drive(state, p) for p in state}
         kinds = landscape.activations
@@ -119,24 +120,14 @@ def _landscape(batch: Batch, x: Tensor, dtype: torch.dtype) -> Landscape:
     """The energy that the graph of `batch` descends in real units, under its constant drive."""
     graph = batch.engine.graph
     network = Network(spec_of(graph)).to(x.device, dtype)
-    for way in forward(graph):
-        network.weights[way.name].copy_(torch.from_numpy(real_weight(graph, way)))
+    for tie in map(graph.tie, graph.ties):
+        network.weights[tie.name].copy_(torch.from_numpy(real_weight(graph, tie.weight)))
     landscape, low = Landscape(network, x), {}
     for p in graph.neurons:
         one = 1 if p.state is None else p.state.one
-        drive = _outward(batch.view("constant", p.name)).double() / one
+        drive = channels_first(batch.view("constant", p.name)).double() / one
         landscape.constant[p.name] = (p.readout.offset + p.readout.gain * drive).to(dtype)
         low[p.name] = landscape.constant[p.name].new_full((1, *p.shape), p.readout.offset)
     for name, constant in landscape.constant.items():
         constant.sub_(landscape.linear_drive(low, name))
     return landscape
-
-
-def _inward(values: Tensor) -> Tensor:
-    """A batch (N, *shape) as the executor lays it out."""
-    return values.permute(0, 2, 3, 1).contiguous() if values.dim() == 4 else values
-
-
-def _outward(values: Tensor) -> Tensor:
-    """The same batch in the order of the network."""
-    return values.permute(0, 3, 1, 2) if values.dim() == 4 else values

@@ -35,15 +35,24 @@ def inside(shape: Shape) -> Shape:
     return (*shape[1:], shape[0]) if len(shape) == 3 else shape
 
 
+def channels_last(values: Tensor) -> Tensor:
+    """A batch (N, *shape) as the executor lays it out."""
+    return values.permute(0, 2, 3, 1).contiguous() if values.ndim == 4 else values
+
+
+def channels_first(values: Tensor) -> Tensor:
+    """The same batch in the order of the graph, (N, *shape)."""
+    return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+
+
 def inward(values: np.ndarray) -> Tensor:
-    """A batch (N, *shape) as the executor lays it out, float64."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float64))
-    return tensor.permute(0, 2, 3, 1).contiguous() if tensor.ndim == 4 else tensor
+    """`channels_last` of an array, float64."""
+    return channels_last(torch.from_numpy(np.ascontiguousarray(values, np.float64)))
 
 
 def outward(values: Tensor) -> np.ndarray:
-    """The same batch in the order of the graph, (N, *shape); on a CPU a view."""
-    return np.asarray((values.permute(0, 3, 1, 2) if values.ndim == 4 else values).cpu())
+    """`channels_first` as an array; on a CPU a view."""
+    return np.asarray(channels_first(values).cpu())
 
 
 class LinearMap:

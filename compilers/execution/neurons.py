@@ -1,4 +1,4 @@
-"""One step of each dynamics; a function here is the equation in the docstring of its record."""
+"""The update equations of `compilers.ir.graph`, one function for each dynamics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Cells:
-    """Populations of one dynamics and equal constants, for a batch of samples, on the way.
+    """State of the populations of one dynamics and equal constants, for a batch of samples.
 
     Each tensor holds them one after the other, (N, *shape) each, images channels-last, so that a
     step takes as many calls for all of them as for one; it is written to in place.
@@ -39,13 +39,13 @@ class Cells:
     message : Tensor
         Sent in the last step, zero at rest.
     sent : Tensor
-        Sum of what receivers were told so far, where they are told changes.
+        Sum of the messages so far, where messages are changes.
     told : Tensor
-        What they were told in the last step.
+        Messages of the last step as receivers take them up.
     constant, base, drive : Tensor
         Drive of input and bias; this with all that receivers have added up; what drives a step.
     signed : bool
-        What is told may be negative.
+        Messages may be negative.
     size, large : Tensor, list of (Population, Tensor)
         Sizes of changes, and the same by population (sigma-delta).
     safe : bool

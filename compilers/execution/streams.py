@@ -1,4 +1,4 @@
-"""What a population tells its receivers, as they hear it: who says nothing can be left out."""
+"""Messages of a population as its receivers take them up; samples without any are skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALL = 1 << 15
 
 
 class Stream:
-    """Messages of one population on their way, some steps after they were sent.
+    """Messages of one population that arrive some steps after they were sent.
 
     Parameters
     ----------
@@ -25,18 +25,18 @@ class Stream:
     signed : bool
         Messages may be negative.
     integers : bool
-        They are whole numbers, of which samples that say nothing can be left out to the bit.
+        They are whole numbers: skipping samples without messages changes no bit.
 
     Attributes
     ----------
     told : Tensor
-        What is heard now, of all samples or of those in `rows`.
+        Messages that arrive now, of all samples or of those in `rows`.
     rows : Tensor or None
-        Samples that say something, None for all of them.
+        Samples with a message that is not zero, None for all of them.
     largest : float
         Size of the largest message, or a bound of it.
     silent : bool
-        Nobody says anything.
+        No sample has a message that is not zero.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Stream:
         self._looks = self.told.numel() >= SMALL and self.told.device.type == "cpu"
 
     def listen(self, t: int) -> None:
-        """Hear what arrives at step `t`, from 1; at rest nobody has said anything yet."""
+        """Take up what arrives at step `t`, from 1; before that nothing was sent."""
         sent = t - self._delay
         self.silent = sent < 1
         self.told = self._slots[sent % len(self._slots)]

@@ -27,7 +27,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
@@ -256,6 +256,26 @@ class Projection:
 
 
 @dataclass(frozen=True)
+class Tie(Coupling):
+    """A coupling with its projections; one is None where the weight serves one way only."""
+
+    forward: Projection | None = None
+    backward: Projection | None = None
+
+    @property
+    def first(self) -> Projection:
+        """The projection forward, or else the one backward."""
+        found = self.forward or self.backward
+        assert found is not None
+        return found
+
+    @property
+    def name(self) -> str:
+        """``pre->post``."""
+        return f"{self.pre}->{self.post}"
+
+
+@dataclass(frozen=True)
 class Phase:
     """Some steps of settling under one nudge.
 
@@ -378,6 +398,30 @@ class Graph:
         for p in self.projections:
             groups[p.weight] = (*groups.get(p.weight, ()), p.name)
         return groups
+
+    def tied(self, recurrent: bool = False) -> tuple[Tie, ...]:
+        """Every weight between two populations with the projections of both directions.
+
+        In the order of the projections; if `recurrent`, without those that start at a source.
+        """
+        from compilers.ir.operators import adjoint
+
+        skipped = {p.name for p in self.sources} if recurrent else set()
+        found: dict[Coupling, Tie] = {}
+        for p in (p for p in self.projections if p.pre not in skipped):
+            back = isinstance(p.operator, DenseTranspose | ConvTranspose)
+            pre, post = (p.post, p.pre) if back else (p.pre, p.post)
+            operator = adjoint(p.operator) if back else p.operator
+            # Sums by share have no way back either; they stand as they are.
+            ends = Coupling(pre, post, cast("Dense | Conv", operator), p.weight)
+            tie = found.get(ends, Tie(**vars(ends)))
+            found[ends] = replace(tie, backward=p) if back else replace(tie, forward=p)
+        return tuple(found.values())
+
+    def tie(self, weight: str) -> Tie:
+        """The first place of `weight` with a projection forward, or else the first of all."""
+        places = [tie for tie in self.tied() if tie.weight == weight]
+        return next((tie for tie in places if tie.forward is not None), places[0])
 
     @property
     def quantised(self) -> bool:

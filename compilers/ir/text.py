@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,15 @@ from compilers.ir.graph import Graph
 from compilers.ir.plasticity import Plasticity, Rule
 from ep_neuro.errors import GraphError
 
-RECORDS: dict[str, tuple[type, int]] = {
-    "population": (ir.Population, 1),
-    "coupling": (ir.Coupling, 2),
-    "projection": (ir.Projection, 2),
-    "phase": (ir.Phase, 1),
-    "tile": (ir.Tile, 1),
-    "plasticity": (Plasticity, 1),
+RECORDS: dict[str, tuple[str, type, int]] = {
+    "population": ("populations", ir.Population, 1),
+    "coupling": ("couplings", ir.Coupling, 2),
+    "projection": ("projections", ir.Projection, 2),
+    "phase": ("phases", ir.Phase, 1),
+    "tile": ("placement", ir.Tile, 1),
+    "plasticity": ("plasticity", Plasticity, 1),
 }
-"""Class of each kind of record, and how many of its fields stand without their name."""
+"""Field of the graph and class of each kind of record; how many of its fields lack their name."""
 
 VALUES: dict[str, type] = {
     cls.__name__: cls
@@ -55,22 +55,11 @@ def print_graph(graph: Graph, arrays: bool = True) -> str:
         f"provenance({_literal(key)}, {_literal(value)})"
         for key, value in sorted(graph.provenance.items())
     ]
-    for kind, (_, positional) in RECORDS.items():
-        lines += [_print_record(kind, item, positional) for item in _items(graph, kind)]
+    for kind, (field, _, positional) in RECORDS.items():
+        lines += [_print_record(kind, item, positional) for item in getattr(graph, field)]
     if arrays:
         lines += [_print_array(name, graph.arrays[name]) for name in sorted(graph.arrays)]
     return "\n".join(lines) + "\n"
-
-
-def _items(graph: Graph, kind: str) -> tuple[Any, ...]:
-    return {
-        "population": graph.populations,
-        "coupling": graph.couplings,
-        "projection": graph.projections,
-        "phase": graph.phases,
-        "tile": graph.placement,
-        "plasticity": graph.plasticity,
-    }[kind]
 
 
 def _print_header(graph: Graph) -> str:
@@ -139,17 +128,9 @@ def parse_graph(text: str, arrays: Mapping[str, np.ndarray]) -> Graph:
             "give the whole text of one graph",
         )
     (header,) = found["graph"]
-    return Graph(
-        populations=tuple(found["population"]),
-        couplings=tuple(found["coupling"]),
-        projections=tuple(found["projection"]),
-        phases=tuple(found["phase"]),
-        placement=tuple(found["tile"]),
-        plasticity=tuple(found["plasticity"]),
-        provenance=dict(found["provenance"]),
-        arrays=dict(arrays),
-        **header,
-    )
+    records = {field: tuple(found[kind]) for kind, (field, _, _) in RECORDS.items()}
+    provenance = dict(found["provenance"])
+    return dataclasses.replace(header, provenance=provenance, arrays=dict(arrays), **records)
 
 
 def _parse_line(
@@ -161,9 +142,11 @@ def _parse_line(
         if kind == "array":
             _check_array(arrays, *args, **kwargs)
         elif kind in RECORDS:
-            found[kind].append(_build(RECORDS[kind][0], args, kwargs))
-        elif kind in ("graph", "provenance"):
-            found[kind].append(_HEADERS[kind](*args, **kwargs))
+            found[kind].append(build(RECORDS[kind][1], args, kwargs))
+        elif kind == "graph":
+            found[kind].append(build(Graph, args, {"populations": (), **kwargs}))
+        elif kind == "provenance":
+            found[kind].append(_provenance(*args, **kwargs))
         else:
             raise _MisreadError(f"'{kind}' is no record")
     except (
@@ -202,24 +185,28 @@ def _value(node: ast.expr) -> Any:
         name, args, kwargs = _call(node)
         if name not in VALUES:
             raise _MisreadError(f"'{name}' is no value; known: {', '.join(VALUES)}")
-        return _build(VALUES[name], args, kwargs)
+        return build(VALUES[name], args, kwargs)
     if isinstance(node, ast.Tuple):
         return tuple(_value(e) for e in node.elts)
     return ast.literal_eval(node)
 
 
-def _build(cls: type, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def build(cls: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """A record of the IR; `TypeError` or `ValueError` if a field is unknown or of another type."""
     item = cls(*args, **kwargs)
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(item):
         value = getattr(item, field.name)
         if not _fits(value, hints[field.name]):
-            raise _MisreadError(f"{field.name}={value!r} is no {_hint_name(hints[field.name])}")
+            raise _MisreadError(f"{field.name}={value!r} is {_no(hints[field.name])}")
     return item
 
 
-def _hint_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("compilers.ir.graph.", "")
+def _no(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return f"none of {', '.join(typing.get_args(hint))}"
+    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    return f"no {name.replace('compilers.ir.graph.', '')}"
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -233,27 +220,19 @@ def _fits(value: Any, hint: Any) -> bool:
             return False
         wanted = (inner[0],) * len(value) if inner[-1:] == (Ellipsis,) else inner
         return len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            type(k) is inner[0] and type(v) is inner[1] for k, v in value.items()
+        )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is hint
-
-
-def _header(name: str, output: str, encoding: str, timestep: float) -> dict[str, Any]:
-    values = {"name": name, "output": output, "encoding": encoding, "timestep": timestep}
-    if not all(isinstance(v, str) for v in (name, output)) or not _fits(timestep, float):
-        raise _MisreadError("a graph has a name, an output and a timestep in seconds")
-    if encoding not in ir.ENCODINGS:
-        raise _MisreadError(f"encoding {encoding!r} is none of {', '.join(ir.ENCODINGS)}")
-    return values
 
 
 def _provenance(key: str, value: str) -> tuple[str, str]:
     if not (isinstance(key, str) and isinstance(value, str)):
         raise _MisreadError("provenance joins two strings")
     return key, value
-
-
-_HEADERS: dict[str, Callable[..., Any]] = {"graph": _header, "provenance": _provenance}
 
 
 def _check_array(
@@ -267,4 +246,4 @@ def _check_array(
         raise _MisreadError(f"the array given is {found}")
 
 
-__all__ = ["parse_graph", "print_graph"]
+__all__ = ["build", "parse_graph", "print_graph"]

@@ -170,7 +170,7 @@ class PlasticWeights:
 
 
 def true_bias(graph: Graph, p: Population) -> np.ndarray:
-    """The bias of `p` without what its neighbours' boxes put there, full shape, membrane units.
+    """The bias of `p` without what `fold_boxes` added to it, full shape, membrane units.
 
     Times the gain of the readout it is the bias in real units.
     """
@@ -197,7 +197,7 @@ def _rest(graph: Graph, p: Population) -> float:
 
 
 def lifted(graph: Graph) -> list[Projection]:
-    """Projections from populations whose state 0 is not 0 in real units."""
+    """Projections whose source has an offset readout: its box does not start at 0."""
     names = {p.name for p in graph.populations if trace_offset(p, graph.quantised)}
     return [p for p in graph.projections if p.pre in names]
 

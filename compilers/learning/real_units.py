@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from compilers.ir.graph import Conv, Dense, Graph, Population, Projection
+from compilers.ir.graph import Conv, Coupling, Graph, Population
 from compilers.ir.operators import shift_channels
 from compilers.learning.plastic_weights import true_bias
-from compilers.learning.synapses import forward as forward_of
 from compilers.learning.synapses import weight_unit
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
@@ -25,15 +24,10 @@ def spec_of(graph: Graph) -> NetworkSpec:
         populations=tuple(
             PopulationSpec(name=p.name, shape=p.shape, box=real_box(p)) for p in graph.neurons
         ),
-        couplings=tuple(_coupling(graph, p) for p in forward(graph)),
+        couplings=tuple(_coupling(graph, tie) for tie in map(graph.tie, graph.ties)),
         output=graph.output,
         cost="squared-error" if graph.cost == SQUARED_ERROR else "cross-entropy",
     )
-
-
-def forward(graph: Graph) -> tuple[Projection, ...]:
-    """The forward projection of each weight, in the order of the weights."""
-    return tuple(forward_of(graph, weight) for weight in graph.ties)
 
 
 def real_box(p: Population) -> tuple[float, float] | None:
@@ -44,14 +38,13 @@ def real_box(p: Population) -> tuple[float, float] | None:
     return low, high
 
 
-def real_weight(graph: Graph, p: Projection) -> np.ndarray:
-    """Weight of the forward projection `p` in real units, float64."""
-    weight = graph.arrays[p.weight]
+def real_weight(graph: Graph, weight: str) -> np.ndarray:
+    """The weight of that id in real units, float64."""
+    values, p = graph.arrays[weight], graph.tie(weight).first
     if not graph.quantised:
-        return weight.astype(np.float64)
+        return values.astype(np.float64)
     shifts = None if p.exponent is None else graph.arrays[p.exponent]
-    tied = next(q for q in graph.projections if q.weight == p.weight)
-    return shift_channels(weight, shifts) * weight_unit(graph, tied)
+    return shift_channels(values, shifts) * weight_unit(graph, p)
 
 
 def real_bias(graph: Graph, p: Population) -> np.ndarray:
@@ -60,12 +53,11 @@ def real_bias(graph: Graph, p: Population) -> np.ndarray:
     return true_bias(graph, p) * p.readout.gain / one
 
 
-def _coupling(graph: Graph, p: Projection) -> CouplingSpec:
-    if isinstance(p.operator, Dense):
-        return CouplingSpec(pre=p.pre, post=p.post)
-    assert isinstance(p.operator, Conv)
-    kernel = graph.arrays[p.weight].shape[-1]
-    stride, padding = p.operator.stride, p.operator.padding
+def _coupling(graph: Graph, c: Coupling) -> CouplingSpec:
+    if not isinstance(c.operator, Conv):
+        return CouplingSpec(pre=c.pre, post=c.post)
+    kernel = graph.arrays[c.weight].shape[-1]
+    stride, padding = c.operator.stride, c.operator.padding
     return CouplingSpec(
-        pre=p.pre, post=p.post, kind="conv", kernel=kernel, stride=stride, padding=padding
+        pre=c.pre, post=c.post, kind="conv", kernel=kernel, stride=stride, padding=padding
     )

@@ -21,7 +21,7 @@ import numpy as np
 
 from compilers.ir.graph import Conv, Dense, FixedPoint, Graph, Population, Projection, Spiking
 from compilers.ir.integers import nearest, shift
-from compilers.ir.operators import adjoint, pairings
+from compilers.ir.operators import pairings
 from compilers.ir.plasticity import Plasticity, Term
 from compilers.ir.weight_grid import integer_gain
 from ep_neuro.errors import GraphError
@@ -122,18 +122,6 @@ def weight_unit(graph: Graph, p: Projection) -> float:
     return power if abs(unit / power - 1) < 2.0**-12 else unit
 
 
-def forward(graph: Graph, weight: str) -> Projection:
-    """The projection that says which end of a synapse is pre: the forward one of `weight`."""
-    tied = [p for p in graph.projections if p.weight == weight]
-    for p in tied:
-        if isinstance(p.operator, Dense | Conv):
-            return p
-    first = tied[0]
-    return Projection(
-        first.post, first.pre, adjoint(first.operator), weight, exponent=first.exponent
-    )
-
-
 # --- synapses ----------------------------------------------------------------------------------
 
 
@@ -196,14 +184,13 @@ class Synapses:
 
     def _join(self, graph: Graph) -> None:
         """Become the synapses of a weight."""
-        p = forward(graph, self.record.weight)
-        assert isinstance(p.operator, Dense | Conv)
-        self.pre, self.post = graph.population(p.pre), graph.population(p.post)
-        self.operator, self.shape = p.operator, graph.arrays[p.weight].shape
-        self.unit = weight_unit(graph, next(q for q in graph.projections if q.weight == p.weight))
-        if p.exponent is not None:
+        tie = graph.tie(self.record.weight)
+        self.pre, self.post = graph.population(tie.pre), graph.population(tie.post)
+        self.operator, self.shape = tie.operator, graph.arrays[tie.weight].shape
+        self.unit = weight_unit(graph, tie.first)
+        if tie.first.exponent is not None:
             column = (-1, *[1] * (len(self.shape) - 1))
-            self._exponent = graph.arrays[p.exponent].astype(np.int64).reshape(column)
+            self._exponent = graph.arrays[tie.first.exponent].astype(np.int64).reshape(column)
         top = (1 << ((self.record.bits or 1) - 1)) - 1
         self._range = (-top, top)
 
@@ -391,7 +378,6 @@ __all__ = [
     "Change",
     "Synapses",
     "Traces",
-    "forward",
     "spike_weights",
     "trace",
     "trace_frac",

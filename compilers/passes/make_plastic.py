@@ -19,11 +19,11 @@ from ep_neuro.deployment.nudgeable import refuse_unnudgeable
 from ep_neuro.errors import GraphError
 
 RATE = 0.1
-"""Learning rate if nobody says otherwise."""
+"""Learning rate by default."""
 
 
 def default_rule(graph: Graph) -> Rule:
-    """The rule of the graph's encoding if nobody says otherwise."""
+    """The rule of the graph's encoding by default."""
     return SPIKE_AVERAGE if graph.encoding == "spike" else CONTRASTIVE
 
 

@@ -22,7 +22,7 @@ from ep_neuro.errors import GraphError
 _NOTE = "quantisation"
 
 MESSAGE_FRAC = 8
-"""Fractional bits of graded messages if nobody says otherwise."""
+"""Fractional bits of graded messages by default."""
 
 
 FEW_BITS = 5
@@ -42,7 +42,6 @@ def quantize(
     message_frac: int = MESSAGE_FRAC,
     per_channel: bool | None = None,
     headroom: int = 0,
-    uneven: bool = True,
 ) -> Graph:
     """Replace every number of `graph` by an integer; `compilers.ir.graph` says how they compute.
 
@@ -57,15 +56,12 @@ def quantize(
     message_frac : int
         Fractional bits of graded messages; spikes are 0 or 1.
     per_channel : bool, optional
-        One exponent per output channel instead of one per weight; None: below 5 bits, and, if
-        `uneven`, for a weight whose channels would lose `UNEVEN` of their size, and twice as
-        much as with exponents of their own.
+        One exponent per output channel instead of one per weight; None: below `FEW_BITS`, and for
+        a weight whose channels would lose `UNEVEN` of their size, and twice as much as with
+        exponents of their own.
     headroom : int
         Bits that stay free above the largest weight, for weights that are still to grow: learning
         from scratch needs 1 or 2.
-
-    uneven : bool
-        Whether a machine holds 8-bit weights of uneven exponents, which take up to 16 bits.
 
     Raises
     ------
@@ -79,8 +75,8 @@ def quantize(
     to represent the many small ones better is part of that choice.
     """
     _refuse_formats(bits, state, message_frac, headroom)
-    if per_channel is None and (bits < FEW_BITS or not uneven):
-        per_channel = bits < FEW_BITS
+    if per_channel is None and bits < FEW_BITS:
+        per_channel = True
     note = f"{bits} bits, state {state.bits}.{state.frac}, messages .{message_frac}"
     note += {None: "", True: ", per channel", False: ", one exponent a weight"}[per_channel]
     note += f", headroom {headroom}" if headroom else ""

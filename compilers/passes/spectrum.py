@@ -11,13 +11,13 @@ import numpy as np
 from compilers.ir.graph import LEAK_BITS
 
 MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.5}
-"""Largest leak of each encoding if nobody says otherwise.
+"""Largest leak of each encoding by default.
 
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
 
 WHOLE: Mapping[str, float] = {"graded": 0.9, "sigma-delta": 0.9}
-"""Spectral radius below which an encoding takes whole steps (leak 1) if nobody says otherwise.
+"""Spectral radius below which an encoding takes whole steps (leak 1) by default.
 
 A weakly coupled network is then at rest as soon as the signal has passed it, and its sigma-delta
 neurons say in one message what a smaller leak spreads over several.
@@ -61,7 +61,7 @@ class Spectrum:
 
 
 def largest_leak(code: str, spectrum: Spectrum) -> float:
-    """The largest leak that neurons of the encoding `code` take if nobody says otherwise."""
+    """The largest leak that neurons of the encoding `code` take by default."""
     if spectrum.radius < WHOLE.get(code, 0.0):
         return 1.0
     return MAX_LEAKS.get(code, min(MAX_LEAKS.values()))

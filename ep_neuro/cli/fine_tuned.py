@@ -1,4 +1,4 @@
-"""What commands take from a fine-tuned model, and that they say so."""
+"""Compile options that a fine-tuned model records, as defaults of commands, which say so."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

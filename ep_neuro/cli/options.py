@@ -1,4 +1,4 @@
-"""What the words of the command line stand for: options and data."""
+"""Options that several commands share, and the data that they name."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path

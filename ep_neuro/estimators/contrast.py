@@ -49,8 +49,8 @@ def contrast(landscape: Landscape, plus: State, minus: State, width: float | Ten
 def response(landscape: Landscape, mean: State, half: State, scale: float | Tensor) -> Gradient:
     """Derivative of ``sum_n scale_n dE_n/dtheta`` along `half` at `mean`; `scale` is (N,) or one.
 
-    With ``plus = mean + half`` and ``minus = mean - half`` it is that of `contrast`, of which the
-    products of ``mean`` with itself cancel before they are rounded.
+    Equals `contrast` of ``mean + half`` and ``mean - half``, but the products of ``mean`` with
+    itself cancel analytically, not numerically.
     """
     with torch.no_grad():
         if not isinstance(scale, Tensor):
@@ -62,7 +62,7 @@ def response(landscape: Landscape, mean: State, half: State, scale: float | Tens
 
 
 class Ways:
-    """``change x mean`` and ``mean x change`` of a synapse, but what rounding would swallow.
+    """``change x mean`` and ``mean x change`` of a synapse, without what is lost to rounding.
 
     Where feedback is weak, the pre-synaptic end moves so much less than the post-synaptic one that
     its product is below half a unit in the last place of the other, in the type of the states.

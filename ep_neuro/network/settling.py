@@ -345,7 +345,7 @@ class _Active:
             self.drive[name] = target
             if self.nudge is not None and name == landscape.spec.output:
                 target = self.schedule.nudged(self.nudge, target, z[name], activation)
-            moved[name] = activation.relax(z[name], target, relaxation)
+            moved[name] = arranged(activation.relax(z[name], target, relaxation))
             if measured:
                 change = distance(activation, activation(target), z[name])
                 residual = change if residual is None else torch.maximum(residual, change)

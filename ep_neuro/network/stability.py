@@ -18,7 +18,7 @@ BIFURCATION = 0.95
 """Eigenvalue of the recurrent drive from which an equilibrium counts as near a bifurcation."""
 
 TINY = 1e-6
-"""Length, relative to an eigenvalue of 1, below which a vector is rounding."""
+"""Length, relative to an eigenvalue of 1, below which a vector is rounding noise."""
 
 PATIENCE = (2, 4)
 """Factors on the sweeps, one after the other, under ``on_unsettled: more-sweeps``."""

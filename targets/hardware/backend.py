@@ -15,21 +15,15 @@ from compilers.hardware.placement_report import draw_placement, placement_text
 from compilers.ir.graph import Graph
 from compilers.learning.weight_sharing import shared_plasticity
 from compilers.passes.map_to_cores import map_to_cores
-from compilers.passes.quantize import quantize
+from compilers.passes.quantize import FEW_BITS, quantize
 from compilers.passes.split_fan_in import split_fan_in
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
+from ep_neuro.results import CostEstimate
 from targets.hardware.lava_script import lava_files, unwritable
 from targets.interface.energy import estimate_on
-from targets.interface.protocols import (
-    Availability,
-    Backend,
-    CostEstimate,
-    Feature,
-    Options,
-    RunResult,
-)
+from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.unavailable import UnavailableBackend
 
 WEIGHT_BITS = 8
@@ -39,7 +33,7 @@ PLACEMENT, DRAWING = "placement.txt", "placement.svg"
 """Files of a program that show where its neurons lie."""
 
 
-class HardwareBackend:
+class HardwareBackend(Backend):
     """Compiles for one machine, described by a hardware file; it runs nothing by itself.
 
     Parameters
@@ -51,7 +45,6 @@ class HardwareBackend:
     tolerance = 0.0
     options: Mapping[str, Any] = {"chips": None}
     byte_weights = True
-    """An 8-bit weight has no room for an exponent of its channel."""
 
     def __init__(self, hardware: HardwareLimits) -> None:
         self.hardware = hardware
@@ -81,7 +74,9 @@ class HardwareBackend:
         bits = int(self.hardware.parameter("default_weight_bits", WEIGHT_BITS))
 
         def in_integers(graph: Graph) -> Graph:
-            return graph if graph.quantised else quantize(graph, bits, uneven=False)
+            if graph.quantised:
+                return graph
+            return quantize(graph, bits, per_channel=bits < FEW_BITS)
 
         place = partial(map_to_cores, hardware=self.hardware, chips=chips)
         return (
@@ -112,7 +107,7 @@ class HardwareBackend:
             DRAWING: _drawing(graph, self.hardware),
         }
         if self._writes_script and not unwritable(graph):
-            files |= lava_files(graph)
+            files |= lava_files()
         return Program(target=self.name, graph=graph, files=files, provenance=versions())
 
     def open(self, program: Program) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What records of all targets share: what a message meets, and that an output is a number."""
+"""Fan-out of each neuron, and the check that outputs are finite."""
 
 from __future__ import annotations
 

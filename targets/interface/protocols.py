@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from compilers.hardware.limits import HardwareLimits, Violation
-from compilers.ir.graph import Graph
-from compilers.pipeline import Pass
+from compilers.hardware.limits import HardwareLimits
+from compilers.pipeline import Emitter
 from compilers.program import Program
 from ep_neuro.results import CostEstimate
 
@@ -153,7 +152,7 @@ class LearnResult:
 
 
 @runtime_checkable
-class Backend(Protocol):
+class Backend(Emitter, Protocol):
     """One target. A module or package of `targets` that holds a ``BACKEND`` is discovered.
 
     ``tolerance`` is the largest difference to the reference in any probed state at any step;
@@ -162,7 +161,6 @@ class Backend(Protocol):
     any other.
     """
 
-    name: str
     summary: str
     tolerance: float
     unsupported: Mapping[Feature, str]
@@ -173,18 +171,6 @@ class Backend(Protocol):
 
     def limits(self, options: Options) -> HardwareLimits:
         """The hardware's limits, each with its source."""
-        ...
-
-    def passes(self, options: Options) -> Sequence[Pass]:
-        """Passes that the target adds after the common ones."""
-        ...
-
-    def check(self, graph: Graph) -> Sequence[Violation]:
-        """Every limit that `graph` breaks, all at once; pure."""
-        ...
-
-    def emit(self, graph: Graph) -> Program:
-        """The program of `graph`: inspectable and serialisable."""
         ...
 
     def open(self, program: Program) -> Session:

@@ -9,28 +9,21 @@ from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
+from ep_neuro.results import CostEstimate
 from targets.interface.energy import estimate_on_loihi
-from targets.interface.protocols import (
-    Availability,
-    CostEstimate,
-    Feature,
-    Options,
-    RunResult,
-)
+from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.refusals import refuse_unready, unrunnable
 from targets.interface.session import Session
 from targets.interface.simulator import Simulator, SimulatorSession
 
 
-class SimulatedBackend:
+class SimulatedBackend(Backend):
     """A graph runs as it is, on a `Simulator`; see `targets.interface.protocols.Backend`.
 
     A subclass has a `name`, a `summary` and a `simulator`, and overrides what is otherwise: what it
     lacks, what has to be installed, which limits there are.
     """
 
-    name: str
-    summary: str
     tolerance = 0.0
     options: Mapping[str, Any] = {}
     unsupported: Mapping[Feature, str] = {}

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ep_neuro.errors import TargetError
-from targets.interface.protocols import Availability, Feature
+from targets.interface.protocols import Availability, Backend, Feature
 
 
-class UnavailableBackend:
+class UnavailableBackend(Backend):
     """Stands in for a target that failed to load; every use raises `TargetError`."""
 
     tolerance = 0.0

@@ -22,7 +22,6 @@ from targets.lava.runtime.layout import (
     BATCHED,
     FAITHFUL,
     homes,
-    partners,
     unreached,
     without_format,
 )
@@ -123,9 +122,9 @@ def process_list(graph: Graph) -> str:
     lines = [f"{type(p.dynamics).__name__:<12} {p.name} {list(p.shape)}" for p in graph.populations]
     sources = {p.name for p in graph.sources}
     lines += [f"{'FromInput':<12} {p.name}" for p in graph.projections if p.pre in sources]
-    for p, mate in partners(graph):
-        kind, arrow = ("OneWay", "->") if mate is None else ("Coupling", "<->")
-        lines.append(f"{kind:<12} {p.pre}{arrow}{p.post}")
+    for tie in graph.tied(recurrent=True):
+        kind, arrow = ("Coupling", "<->") if tie.forward and tie.backward else ("OneWay", "->")
+        lines.append(f"{kind:<12} {tie.first.pre}{arrow}{tie.first.post}")
     return "\n".join(lines) + "\n"
 
 

@@ -163,13 +163,14 @@ def programs(draw: DrawFn) -> Case:
     words = draw(st.sampled_from(PROGRAM_COMMANDS))
     made = bases.program(draw(st.integers(0, len(bases.PROGRAMS) - 1)))
     files = bases.program_files(made)
-    part = draw(st.sampled_from(("records", "records", "arrays", "manifest", "bytes", "whole")))
+    parts = ("records", "records", "arrays", "program", "graph", "bytes", "whole")
+    part = draw(st.sampled_from(parts))
     if part == "bytes":
         name = draw(st.sampled_from(sorted(files)))
         files[name] = draw(damaged(files[name]))
-    elif part == "manifest":
-        tree = json.loads(files["p/program.json"])
-        files["p/program.json"] = draw(_json_bytes(tree, WILD))
+    elif part in ("program", "graph"):
+        name = f"p/{part}.json"
+        files[name] = draw(_json_bytes(json.loads(files[name]), WILD))
     else:
         files = draw(_consistent(made, files, part))
     return Case(words, {**files, "d.npz": bases.data()})
@@ -178,10 +179,10 @@ def programs(draw: DrawFn) -> Case:
 @st.composite
 def _consistent(draw: DrawFn, made: Any, files: dict[str, bytes], part: str) -> dict[str, bytes]:
     """The files of `made` after a change, with the right hash if they still are a program."""
-    from compilers.ir.text import parse_graph
+    from compilers.ir.text import parse_graph, print_graph
     from ep_neuro.errors import EPNeuroError
 
-    lines = json.loads(files["p/graph.json"])["records"]
+    lines = print_graph(made.graph, arrays=False).splitlines()
     arrays = dict(made.graph.arrays)
     if part in ("arrays", "whole"):
         arrays = draw(some_arrays(arrays))

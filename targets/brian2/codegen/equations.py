@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from textwrap import indent
 
 from compilers.ir.graph import (
@@ -18,8 +17,9 @@ from compilers.ir.graph import (
     Projection,
     SigmaDelta,
     Spiking,
+    Tie,
 )
-from compilers.ir.operators import adjoint, fanout
+from compilers.ir.operators import fanout
 from ep_neuro.errors import GraphError
 from targets.brian2.codegen.plasticity import (
     LEARN,
@@ -35,48 +35,13 @@ MESSAGE = {Graded: "z", SigmaDelta: "d", Spiking: ""}
 """What a message of each dynamics is worth; a spike is worth 1."""
 
 
-@dataclass(frozen=True)
-class Tie:
-    """The projections of one weight, between the ends of its forward operator.
-
-    `forward` or `backward` is None where a weight serves one direction only.
-    """
-
-    pre: str
-    post: str
-    operator: Dense | Conv
-    weight: str
-    forward: Projection | None
-    backward: Projection | None
-
-
-def ties(graph: Graph) -> tuple[Tie, ...]:
-    """Every recurrent projection of `graph`, together with its adjoint where there is one."""
-    sources = {p.name for p in graph.sources}
-    found: dict[tuple[object, ...], Tie] = {}
-    for p in graph.projections:
-        if p.pre in sources:
-            continue
-        ahead = isinstance(p.operator, Dense | Conv)
-        pre, post = (p.pre, p.post) if ahead else (p.post, p.pre)
-        operator = p.operator if isinstance(p.operator, Dense | Conv) else adjoint(p.operator)
-        assert isinstance(operator, Dense | Conv)
-        key = (p.weight, operator, pre, post)
-        tie = found.get(key, Tie(pre, post, operator, p.weight, None, None))
-        found[key] = replace(tie, forward=p) if ahead else replace(tie, backward=p)
-    return tuple(found.values())
-
-
 def synapses_per_sample(graph: Graph) -> int:
     """Synapses of one sample, those of both directions of a weight counted once."""
-    fanouts: dict[str, int] = {}
-    for tie in ties(graph):
-        p = tie.forward or tie.backward
-        assert p is not None
-        pre, post = graph.population(p.pre).shape, graph.population(p.post).shape
-        counts = fanout(p.operator, graph.arrays[p.weight].shape, pre, post)
-        fanouts[f"{tie.weight} {tie.pre} {tie.post}"] = int(counts.sum())
-    return sum(fanouts.values())
+    count = 0
+    for tie in graph.tied(recurrent=True):
+        pre, post = graph.population(tie.pre).shape, graph.population(tie.post).shape
+        count += int(fanout(tie.operator, graph.arrays[tie.weight].shape, pre, post).sum())
+    return count
 
 
 def plain(given: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from compilers.ir.graph import Graph, Population, SigmaDelta, Spiking
 from compilers.ir.plasticity import Plasticity
-from compilers.learning.synapses import forward
 
 LEARN = "learn"
 """Event of all neurons in the last step of a phase that teaches, and the pathway that it takes."""
@@ -32,7 +31,7 @@ def record_of(graph: Graph, weight: str, pre: str, post: str) -> Plasticity | No
     """
     for record in graph.plasticity:
         if record.weight == weight:
-            first = forward(graph, weight)
+            first = graph.tie(weight)
             return record if (first.pre, first.post) == (pre, post) else None
     return None
 

@@ -17,7 +17,6 @@ from targets.brian2.codegen.equations import (
     synapses,
     synapses_name,
     synapses_per_sample,
-    ties,
 )
 
 SCRIPT = "brian2_network.py"
@@ -147,7 +146,7 @@ def _drives(graph: Graph) -> str:
 
 def _build(graph: Graph) -> str:
     """The function that makes the groups and synapses."""
-    called, found = names(graph), ties(graph)
+    called, found = names(graph), graph.tied(recurrent=True)
     lines = [
         "def build(batch, W, period):",
         '    """Groups by population, and synapses, of so many samples that run side by side.',

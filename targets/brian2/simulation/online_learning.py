@@ -11,7 +11,7 @@ from compilers.ir.graph import Graph, Phase
 from compilers.ir.operators import apply
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import trace
-from targets.brian2.codegen.equations import names, synapses_name, ties
+from targets.brian2.codegen.equations import names, synapses_name
 from targets.brian2.codegen.plasticity import record_of
 
 
@@ -55,7 +55,7 @@ class CommitLoop:
         self._x = x.reshape(-1, side, *self._source.shape)
         self._step = self._turn = 0
         called = names(graph)
-        self._names = {synapses_name(tie, called): tie for tie in ties(graph)}
+        self._names = {synapses_name(t, called): t for t in graph.tied(recurrent=True)}
         self._groups: dict[str, Any] = {}
         self._tied: dict[str, list[Any]] = {}
         self._tags: dict[str, Any] = {}

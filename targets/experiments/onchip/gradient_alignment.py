@@ -15,7 +15,6 @@ from ep_neuro.estimators import Centered
 from ep_neuro.network.settling import Schedule
 from targets.experiments.onchip.to_network import (
     UnevenBiasWarning,
-    forward,
     network_of,
     real_weight,
 )
@@ -48,7 +47,7 @@ class GradientAlignment:
 
 def weights_of(graph: Graph) -> dict[str, np.ndarray]:
     """All weights of `graph` in real units, by id."""
-    return {p.weight: real_weight(graph, p) for p in forward(graph)}
+    return {weight: real_weight(graph, weight) for weight in graph.ties}
 
 
 def watched_synapses(graph: Graph, seed: int) -> dict[str, np.ndarray]:
@@ -86,8 +85,8 @@ def ep_step(graph: Graph, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]
     estimate = Centered(beta=COMPARED_BETA, free=SETTLED, nudged=SETTLED)
     found = estimate(network, torch.from_numpy(np.asarray(x, np.float32)), targets).gradient
     return {
-        p.weight: -found[f"weight/{p.pre}->{p.post}"].numpy().astype(np.float64)
-        for p in forward(graph)
+        tie.weight: -found[f"weight/{tie.name}"].numpy().astype(np.float64)
+        for tie in map(graph.tie, graph.ties)
     }
 
 

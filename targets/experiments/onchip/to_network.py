@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from compilers.ir.graph import Graph, Population
-from compilers.learning.real_units import forward, real_bias, real_weight, spec_of
+from compilers.learning.real_units import real_bias, real_weight, spec_of
 from compilers.program import Program
 from ep_neuro.network.checkpoint import Model, save_model
 from ep_neuro.network.network import Network, parameter_names
@@ -40,7 +40,7 @@ def network_of(graph: Graph) -> Network:
         If the graph has more than one input.
     """
     network = Network(spec_of(graph))
-    values = {f"weight/{p.pre}->{p.post}": real_weight(graph, p) for p in forward(graph)}
+    values = {f"weight/{graph.tie(w).name}": real_weight(graph, w) for w in graph.ties}
     for p in graph.neurons:
         values[f"bias/{p.name}"] = _per_channel(p, real_bias(graph, p))
     with torch.no_grad():

@@ -31,7 +31,7 @@ from targets.lava.processes.synapses import (
     OneWay,
     RecurrentModel,
 )
-from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, partners, received
+from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, received
 from targets.lava.runtime.monitor import PopulationMonitor
 from targets.lava.runtime.shared_memory import SharedArrays
 
@@ -60,7 +60,8 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
         for p in plan.graph.projections
         if p.pre in sources
     ]
-    for p, back in partners(plan.graph):
+    for tie in plan.graph.tied(recurrent=True):
+        p, back = tie.first, tie.backward if tie.forward else None
         kind = OneWay if back is None else Coupling
         synapses.append(builder.join(kind, p, back, neurons[p.pre], neurons[p.post]))
     made = models(MODELS, integers=plan.graph.quantised)

@@ -1,4 +1,4 @@
-"""The session's side of learning: a learner's values go to the board, and come back changed."""
+"""Plastic weights and tags of a session, copied to shared memory and back between runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from targets.lava.runtime.shared_memory import SharedArrays
 
 
 class HostWeights:
-    """The plastic part of a graph, wherever its present values are.
+    """The plastic part of a graph, between the session and the processes that learn.
 
-    While processes run, those on their board are the present ones; `read` fetches them. A network
-    that fails takes with it what it has learnt since.
+    While processes run, the values in shared memory are the present ones; `read` fetches them. A
+    network that fails loses what it has learnt since.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class HostWeights:
         return self.learner.commits + self._ahead
 
     def write(self, board: SharedArrays) -> None:
-        """Let the processes of `board`, which are idle, go on from here."""
+        """Copy weights and tags to `board`; only between runs."""
         self._ahead = 0
         for name in self.learner.weights:
             board["tally", name][:] = 0
@@ -56,7 +56,7 @@ class HostWeights:
         self._ahead += commits
 
     def read(self, board: SharedArrays) -> None:
-        """Take what the processes of `board`, which are idle, have learnt."""
+        """Copy back from `board` what the processes have learnt; only between runs."""
         learner = self.learner
         for name in learner.weights:
             if ("weight", name) in board:

@@ -1,4 +1,4 @@
-"""When a model that follows orders teaches, commits, and computes with what has changed."""
+"""Models that learn: when traces are due, when weights change, when new ones are in force."""
 
 from __future__ import annotations
 

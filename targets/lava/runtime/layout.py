@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compilers.ir.graph import Graph, Projection
-from compilers.ir.operators import adjoint
+from compilers.ir.graph import Graph
 from compilers.ir.text import parse_graph, print_graph
 from compilers.learning.synapses import Synapses
 from targets.interface.fanout import synapses_of
@@ -182,30 +181,9 @@ def layout_bytes(layout: Layout) -> int:
 # --- facts about graphs ------------------------------------------------------------------------
 
 
-def partners(graph: Graph) -> list[tuple[Projection, Projection | None]]:
-    """Recurrent projections, each once, with the adjoint of the same weight if there is one."""
-    sources = {p.name for p in graph.sources}
-    left = {p.name: p for p in graph.projections if p.pre not in sources}
-    pairs: list[tuple[Projection, Projection | None]] = []
-    while left:
-        p = left.pop(next(iter(left)))
-        mate = next((q for q in left.values() if _mirrored(p, q)), None)
-        if mate is not None:
-            del left[mate.name]
-        pairs.append((p, mate))
-    return pairs
-
-
-def _mirrored(p: Projection, q: Projection) -> bool:
-    tied = p.weight == q.weight and p.operator == adjoint(q.operator)
-    return tied and (p.pre, p.post) == (q.post, q.pre)
-
-
 def homes(graph: Graph, weight: str) -> int:
     """How many processes of the batched lowering hold `weight`."""
-    sources = {p.name for p in graph.sources}
-    inputs = sum(p.weight == weight for p in graph.projections if p.pre in sources)
-    return inputs + sum(p.weight == weight for p, _ in partners(graph))
+    return sum(tie.weight == weight for tie in graph.tied())
 
 
 def synapses(graph: Graph) -> int:

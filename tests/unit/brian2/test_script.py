@@ -33,7 +33,7 @@ from ep_neuro.cli import main
 from ep_neuro.errors import ConfigError, ProgramError, TargetError
 from targets.brian2 import session as session_module
 from targets.brian2.backend import BACKEND
-from targets.brian2.codegen.equations import plain, ties
+from targets.brian2.codegen.equations import plain
 from targets.brian2.codegen.script import SCRIPT, script
 from targets.brian2.monitors import raster
 from tests.helpers.graphs import digits_like_dense, graph_of, random_residual_spec
@@ -134,7 +134,7 @@ def test_a_weight_without_a_way_back_keeps_its_one_direction() -> None:
     assert ("on_pre" in one, "on_post" in one) == (True, False)
     assert ("on_pre" in other, "on_post" in other) == (False, True)
     assert one["name"] != other["name"]
-    assert {t.weight for t in ties(untied)} == {forward.weight, "weight/back"}
+    assert {t.weight for t in untied.tied(recurrent=True)} == {forward.weight, "weight/back"}
 
 
 @given(

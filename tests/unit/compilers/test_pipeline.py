@@ -17,7 +17,14 @@ from compilers.hardware.limits import Violation
 from compilers.ir.graph import FixedPoint, Graph
 from compilers.ir.text import print_graph
 from compilers.passes.spectrum import MAX_LEAKS
-from compilers.pipeline import Lowering, Pass, common_passes, compile_network, run_passes
+from compilers.pipeline import (
+    Emitter,
+    Lowering,
+    Pass,
+    common_passes,
+    compile_network,
+    run_passes,
+)
 from compilers.program import Program, load_program, save_program
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import CheckFailed, EPNeuroError, GraphError
@@ -42,7 +49,7 @@ TINY: dict[str, Any] = {
 }
 
 
-class Box:
+class Box(Emitter):
     """A backend that emits the graph and can hold 40 neurons if told so."""
 
     name = "box"

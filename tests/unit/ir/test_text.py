@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compilers.ir import graph as ir
+from compilers.ir.json_form import graph_from_json, graph_to_json
 from compilers.ir.text import parse_graph, print_graph
 from ep_neuro.errors import GraphError
 from tests.helpers.graphs import digits_like_residual, graph_of
@@ -67,6 +70,46 @@ def test_parsing_undoes_printing(graph: ir.Graph) -> None:
     assert again.digest() == graph.digest()
     assert again.populations == graph.populations
     assert again.projections == graph.projections
+
+
+@given(graphs)
+def test_so_does_reading_its_json(graph: ir.Graph) -> None:
+    data = json.loads(json.dumps(graph_to_json(graph)))
+    assert graph_from_json(data, graph.arrays).digest() == graph.digest()
+
+
+def test_json_holds_records_as_objects_and_their_class_under_kind() -> None:
+    data = graph_to_json(graph_of(digits_like_residual(), "sigma-delta"))
+    assert data["version"] == 2
+    assert data["populations"][1]["dynamics"]["kind"] == "SigmaDelta"
+    assert data["projections"][0]["operator"] == {"kind": "Conv", "stride": 1, "padding": 1}
+
+
+def test_json_of_the_first_form_reads_and_any_other_version_is_refused() -> None:
+    graph = graph_of(digits_like_residual())
+    lines = print_graph(graph, arrays=False).splitlines()
+    assert graph_from_json({"records": lines}, graph.arrays).digest() == graph.digest()
+    for wrong in ({"records": [1]}, {"version": 3}, {}):
+        with pytest.raises(GraphError, match="is not 2"):
+            graph_from_json(wrong, graph.arrays)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("populations", [{"kind": "Fountain"}], "Fountain"),
+        ("populations", {"kind": "Source"}, "populations=Source"),
+        ("populations", [{"kind": ["Source"]}], "no kind"),
+        ("phases", [{"kind": "Phase", "name": "free", "steps": "12"}], "steps='12' is no int"),
+        ("phases", [{"kind": "Phase", "name": "free", "stops": 1}], "stops"),
+        ("encoding", "morse", "'morse' is none of"),
+        ("provenance", {"bits": 8}, "provenance"),
+    ],
+)
+def test_a_bad_value_in_json_is_named(field: str, value: object, complaint: str) -> None:
+    data = {**graph_to_json(graph_of(digits_like_residual())), field: value}
+    with pytest.raises(GraphError, match=complaint):
+        graph_from_json(data, {})
 
 
 @given(graphs)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compilers.ir.graph import Dense, Projection
 from ep_neuro.network.architectures import digits_residual
 from targets.lava.connections.connection import Connection
-from targets.lava.runtime.layout import partners, unreached
+from targets.lava.runtime.layout import unreached
 from targets.lava.runtime.monitor import PopulationMonitor
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 from tests.helpers.graphs import graph_of, random_residual_spec
@@ -62,11 +62,12 @@ def test_a_value_arrives_after_its_delay_and_does_not_linger(delay: int, seed: i
 
 def test_every_feedback_finds_the_projection_it_is_tied_to() -> None:
     graph = graph_of(digits_residual())
-    pairs = partners(graph)
-    assert [(p.pre, p.post) for p, _ in pairs] == [
+    pairs = graph.tied(recurrent=True)
+    assert [(tie.pre, tie.post) for tie in pairs] == [
         *(("h1", "h2"), ("h2", "h3"), ("h3", "h4"), ("h2", "h4"), ("h4", "output")),
     ]
-    assert all(mate is not None and mate.weight == p.weight for p, mate in pairs)
+    assert all(tie.forward and tie.backward for tie in pairs)
+    assert all(p.weight == t.weight for t in pairs for p in (t.forward, t.backward) if p)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -44,19 +44,11 @@ def nudge_of(landscape: Landscape, beta: float) -> Nudge:
 
 
 @given(SEEDS, st.sampled_from(METHODS), st.sampled_from([(0.0, 1.0), (0.5, 1.0)]))
-@settings(max_examples=10, derandomize=True)
+@example(12151, "synchronous", (0.0, 1.0))  # sums that lie in another layout
+@settings(max_examples=10)
 def test_not_asking_silent_populations_changes_nothing(
     seed: int, method: Any, box: tuple[float, float]
 ) -> None:
-    assert_silence_costs_nothing(seed, method, box)
-
-
-@pytest.mark.xfail(strict=False, reason="another memory layout, another order of sums: one ulp")
-def test_nor_does_it_where_the_layout_of_a_sum_differs() -> None:
-    assert_silence_costs_nothing(12151, "synchronous", (0.0, 1.0))
-
-
-def assert_silence_costs_nothing(seed: int, method: Any, box: tuple[float, float]) -> None:
     landscape, schedule = landscape_of(seed), Schedule(method=method, sweeps=5)
     # A population that cannot be zero is never silent.
     landscape.boxes = dict.fromkeys(landscape.boxes, box)

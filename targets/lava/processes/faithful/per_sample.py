@@ -18,9 +18,9 @@ from targets.lava.runtime.layout import INPUT
 class PerSampleModel(NeuronsModel):
     """Receives the currents of the last step's messages, steps, sends.
 
-    In a network that learns, messages carry the `lift`, by which the state at 0 differs from 0 in
-    real units, and the last one of a phase that teaches is the trace. In integers a bias that
-    learns does so here, and not in a process of its own.
+    In a network that learns, `lift` is the offset of the readout, and messages carry it. The last
+    message of a phase that teaches is the trace. In integers a plastic bias learns here and not
+    in a process of its own.
     """
 
     loads = True
