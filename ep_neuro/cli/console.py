@@ -287,26 +287,23 @@ def plain_warnings() -> Iterator[None]:
 # --- errors ------------------------------------------------------------------------------------
 
 
-def check_place(path: Path, *, directory: bool = True, marker: str | None = None) -> None:
+def check_place(path: Path, *, marker: str | bytes) -> None:
     """Refuse a place that cannot be written, before the work that it is for.
 
     Parameters
     ----------
     path : Path
         The place.
-    directory : bool
-        Whether it is for a folder, else for a file.
-    marker : str, optional
-        File of a folder that will be replaced as a whole; see
-        `ep_neuro.storage.atomic.replace_directory`.
+    marker : str or bytes
+        What tells a folder, or a file, of ours; see `ep_neuro.storage.atomic.refuse_foreign`.
 
     Raises
     ------
     ConfigError
-        If `path` is of the other kind, its nearest existing parent is no writable folder, or it is
-        a folder of something else.
+        If `path` is of the other kind, its nearest existing parent is no writable folder, or
+        something else stands there.
     """
-    here = path
+    here, directory = path, isinstance(marker, str)
     while not here.exists() and here != here.parent:
         here = here.parent
     if here == path and path.is_dir() != directory:
@@ -315,10 +312,8 @@ def check_place(path: Path, *, directory: bool = True, marker: str | None = None
         problem = f"cannot be written: {here} is a file, not a folder"
     elif not os.access(here, os.W_OK):
         problem = f"cannot be written: no permission to write {here}"
-    elif marker is not None:
-        return refuse_foreign(path, marker, ConfigError)
     else:
-        return
+        return refuse_foreign(path, marker, ConfigError)
     raise ConfigError(str(path), problem, "choose another place")
 
 

@@ -33,9 +33,11 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Train on digits, compile, run on Lava, compare, learn on a damaged array, report."""
-    from targets.experiments.demo import run_demo
+    from targets.experiments.comparison.report_page import MARKER, REPORT
+    from targets.experiments.demo import RUN, run_demo
 
-    check_place(out)
+    check_place(out, marker=RUN)
+    check_place(out / REPORT, marker=MARKER)
     done = run_demo(out, log=log, progress=progress)
     emit(done, json_, records(done["rows"]))
     log(f"{done['seconds']:.0f} s; open {done['report']}")
@@ -66,7 +68,7 @@ def train(
     """Train a network by equilibrium propagation, or by backprop."""
     from ep_neuro.training.config import read_config
     from ep_neuro.training.loop import train as run
-    from ep_neuro.training.run_directory import default_place
+    from ep_neuro.training.run_directory import MARKER, default_place
 
     overrides = [*(set_ or []), *([f"data_root={data_root}"] if data_root else [])]
     chosen = read_config(config, overrides)
@@ -77,7 +79,7 @@ def train(
         place = default_place(wanted, resume=resume, force=force)
         if leads and place != wanted:
             log(f"{wanted} is taken; the run is {place}")
-    check_place(place)
+    check_place(place, marker=MARKER)
     with progress("training") as advance:
 
         def monitor(done: int, total: int, latest: dict[str, float]) -> None:

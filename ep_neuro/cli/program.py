@@ -96,7 +96,7 @@ def compile(
     name = f"{opened.network.spec.name}-{target}-{code}"
     place = out or Path("runs") / "programs" / name
     exports = _asks_for_a_file(place, backend)
-    check_place(place, directory=not exports, marker=None if exports else MANIFEST)
+    check_place(place, marker=getattr(backend, "marker", b"") if exports else MANIFEST)
     printer = StagePrinter(print_after, log)
     program = compile_program(
         opened,
@@ -163,11 +163,11 @@ def run(
     import targets
     from compilers import load_program
     from targets.experiments.comparison.compare import fit
-    from targets.experiments.comparison.run_record import write_trace
+    from targets.experiments.comparison.run_record import MARKER, write_trace
 
     loaded = load_program(program)
     if trace is not None:
-        check_place(trace, directory=False)
+        check_place(trace, marker=MARKER)
     notes, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
     split = fit(samples(data_name(data, notes), data_root, limit, shape, notes), loaded.graph)
     with targets.open(loaded) as session, progress("settling") as advance:
@@ -238,6 +238,7 @@ def learn(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run at --out.")] = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also bring the weights back into a model there."),
@@ -249,11 +250,14 @@ def learn(
     """Let a program learn on its target, sample by sample; test it before and after."""
     from compilers import load_program
     from ep_neuro.data.datasets import identity
+    from ep_neuro.training.run_directory import check_run_place
     from targets.experiments.onchip import learning, to_network
+    from targets.experiments.onchip.run_state import MARKER
     from targets.experiments.onchip.schedule import Plan
 
     place = out or program.with_name(f"{program.name}-learnt")
     folder = _checked_places(place, model)
+    check_run_place(folder, MARKER, resume=resume, force=force)
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
@@ -263,7 +267,14 @@ def learn(
     test = dataset.split(part).head(limit)
     with progress("learning") as advance:
         learnt = learning.learn(
-            loaded, dataset, plan, test=test, out=folder, resume=resume, monitor=advance
+            loaded,
+            dataset,
+            plan,
+            test=test,
+            out=folder,
+            resume=resume,
+            force=force,
+            monitor=advance,
         )
     fields = learning.write(learnt, place)
     if model is not None:
@@ -276,13 +287,12 @@ def _checked_places(place: Path, model: Path | None) -> Path:
     """The run directory of a program that is learnt, after a look at all that will be written."""
     from compilers.program import MANIFEST
     from ep_neuro.network.checkpoint import SPEC
-    from targets.experiments.onchip.run_state import LAST, STATE, run_directory
+    from targets.experiments.onchip.run_state import MARKER, run_directory
 
     folder = run_directory(place)
     _asks_for_a_file(place, None)
     check_place(place, marker=MANIFEST)
-    check_place(folder)
-    check_place(folder / LAST, marker=STATE)
+    check_place(folder, marker=MARKER)
     if model is not None:
         check_place(model, marker=SPEC)
         check_apart("--model", model, place, folder)

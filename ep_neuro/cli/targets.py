@@ -90,7 +90,10 @@ def compare(
     opened = open_named(model, seed)
     truth = None
     if out is not None:
-        check_place(out)
+        from targets.experiments.comparison.report_page import MARKER, REPORT
+
+        check_place(out, marker=REPORT)
+        check_place(out / REPORT, marker=MARKER)
         truth = truth_beside(model)
     texts = with_ or default_choices(log)
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)

@@ -25,6 +25,9 @@ from ep_neuro.report.svg import image_uri, inline_svg
 from ep_neuro.results import CostEstimate, TargetRow
 from ep_neuro.storage.atomic import write_file
 
+MARKER = b"ep-neuro report</title>"
+"""What tells a page of ours."""
+
 MAX_CARDS = 24
 """Disagreements shown; the page says how many there are in all."""
 
@@ -55,9 +58,9 @@ def write_report(data: ReportData, path: str | Path) -> Path:
     Raises
     ------
     ConfigError
-        If the disk refuses.
+        If the disk refuses, or a file of somebody else stands there.
     """
-    return write_file(path, render_report(data).encode("utf-8"), ConfigError)
+    return write_file(path, render_report(data).encode("utf-8"), ConfigError, marker=MARKER)
 
 
 def render_report(data: ReportData) -> str:

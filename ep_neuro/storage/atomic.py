@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import glob
+import mmap
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ep_neuro.errors import EPNeuroError
@@ -25,31 +28,33 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         If the disk refuses, with `path` as its file name; the old file, if any, is then untouched.
     """
     path = Path(path)
-    temporary = _sibling(path)
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with _locked_sibling(path, _new_file) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync(path.parent)
     except OSError as error:
         # What fails behind an open file, as on a full disk, does not say where.
         error.filename = str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def write_file(path: str | Path, data: bytes, error: type[EPNeuroError], subject: str = "") -> Path:
+def write_file(
+    path: str | Path, data: bytes, error: type[EPNeuroError], *, marker: bytes, subject: str = ""
+) -> Path:
     """`write_atomic` into a folder that is made if there is none; the file written.
 
     Raises
     ------
     EPNeuroError
-        Of class `error`, about `subject` (by default `path`), if the disk refuses.
+        Of class `error`, about `subject` (by default `path`), if the disk refuses, or what stands
+        there is not ours: `refuse_foreign`.
     """
     path = Path(path)
+    refuse_foreign(path, marker, error)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
@@ -83,61 +88,99 @@ def replace_directory(
     refuse_foreign(path, marker, error)
     # A link stays a link: what it leads to is replaced.
     place = path.resolve()
-    temporary = _sibling(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        yield temporary
-        for file in sorted(temporary.rglob("*"), reverse=True):
-            _sync(file)
-        _sync(temporary)
-        _take_place(temporary, place)
-        _sync(place.parent)
+        with _locked_sibling(place, Path.mkdir) as temporary:
+            yield temporary
+            for file in sorted(temporary.rglob("*"), reverse=True):
+                _sync(file)
+            _sync(temporary)
+            _take_place(temporary, place)
+            _sync(place.parent)
     except OSError as problem:
         raise _refused(str(path), problem, error) from problem
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_directory(path: Path) -> None:
     """Remove a directory at once: what remains if the process is killed meanwhile is a leftover."""
     gone = _sibling(path)
     os.rename(path, gone)
-    shutil.rmtree(gone)
+    _remove(gone)
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Remove what a process that was killed while it wrote left in `folder` under temporary names.
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left in `folder` when they wrote `name`, a glob pattern.
 
-    For a folder into which one process writes at a time.
+    What a living process writes is locked, and stays; so does everything where there are no locks.
     """
-    for path in _leftovers(Path(folder)):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    for path in _leftovers(folder, name):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(descriptor)
 
 
-def _leftovers(folder: Path) -> set[Path]:
-    return set(folder.glob(f".*.{'[0-9a-f]' * 8}.tmp"))
+def _leftovers(folder: Path, name: str = "*") -> set[Path]:
+    return set(folder.glob(f".{name}.{'[0-9a-f]' * 8}.tmp"))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_free(path: Path) -> bool:
-    """Whether there is nothing at `path`, or a directory with nothing but leftovers in it."""
-    if path.is_dir():
-        return set(path.iterdir()) <= _leftovers(path)
-    return not (path.exists() or path.is_symlink())
+    """Whether there is nothing at `path`, or a directory of leftovers and empty folders only."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    try:
+        inside = set(path.iterdir()) - _leftovers(path)
+    except OSError:
+        return False
+    return all(p.is_dir() and not p.is_symlink() and is_free(p) for p in inside)
 
 
-def refuse_foreign(path: Path, marker: str, error: type[EPNeuroError]) -> None:
-    """Raise `error` if something stands at `path` that is no directory with a file `marker`."""
-    if is_free(path) or (path / marker).is_file():
-        return
-    if path.is_dir():
-        problem = f"is a directory with other content (no {marker} in it)"
+def refuse_foreign(path: Path, marker: str | bytes, error: type[EPNeuroError]) -> None:
+    """Raise `error` if something stands at `path` that we did not write.
+
+    Parameters
+    ----------
+    path : Path
+        A place that is to be written.
+    marker : str or bytes
+        What tells ours: a file of this name in a directory, or these bytes in a file.
+    error : type
+        Class of the error to raise.
+    """
+    if isinstance(marker, str):
+        kind, right, ours = "directory", path.is_dir(), (path / marker).is_file()
     else:
-        problem = "exists and is no directory"
+        kind, right, ours = "file", path.is_file(), _holds(path, marker)
+    if ours or is_free(path):
+        return
+    problem = f"exists and is no {kind}"
+    if right:
+        shown = marker if isinstance(marker, str) else f"'{marker.decode()}'"
+        problem = f"is a {kind} with other content (no {shown} in it)"
     raise error(str(path), problem, "choose another path, or remove it yourself")
+
+
+def _holds(path: Path, marker: bytes) -> bool:
+    """Whether `path` is a file with `marker` in it, or an empty one, which is nobody's."""
+    with contextlib.suppress(OSError):
+        if not path.is_file() or not path.stat().st_size:
+            return path.is_file()
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return content.find(marker) >= 0
+    return False
 
 
 def _take_place(temporary: Path, path: Path) -> None:
@@ -170,6 +213,42 @@ def _exchange(a: Path, b: Path) -> bool:
 
 def _sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _new_file(path: Path) -> None:
+    path.touch(exist_ok=False)
+
+
+@contextlib.contextmanager
+def _locked_sibling(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A temporary sibling of `path` that `make` makes; it vanishes with the block.
+
+    It is locked, so that nobody takes it for a leftover. Leftovers of `path` go when the block ends
+    well, and not before: one of them may be all that is there of the old content.
+    """
+    temporary, descriptor = _made(path, make)
+    try:
+        yield temporary
+        remove_leftovers(path.parent, glob.escape(path.name))
+    finally:
+        _remove(temporary)
+        os.close(descriptor)
+
+
+def _made(path: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """A new sibling of `path`, and the descriptor that holds its lock."""
+    while True:
+        temporary = _sibling(path)
+        make(temporary)
+        # Until it is locked, another process may take it for a leftover.
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(temporary, os.O_RDONLY)
+            # Some network file systems have no locks, and then nobody removes leftovers.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if temporary.exists():
+                return temporary, descriptor
+            os.close(descriptor)
 
 
 def _refused(subject: str, problem: OSError, error: type[EPNeuroError]) -> EPNeuroError:

@@ -19,13 +19,17 @@ WRITTEN = ("best", "config.yaml", "metrics.jsonl", "curves.svg", "tensorboard", 
 """All that a run writes into its directory; what tells that it is one goes last."""
 
 
-def check_run_place(place: Path, *, resume: bool = False, force: bool = False) -> None:
-    """Refuse a place where training would replace what it was not told to replace.
+def check_run_place(
+    place: Path, marker: str = MARKER, *, resume: bool = False, force: bool = False
+) -> None:
+    """Refuse a place where a run would replace what it was not told to replace.
 
     Parameters
     ----------
     place : path
         A run directory, an empty one, or one to be made.
+    marker : str
+        File of every run of this kind.
     resume, force : bool
         Whether the run that stands there goes on, or is replaced.
 
@@ -38,8 +42,8 @@ def check_run_place(place: Path, *, resume: bool = False, force: bool = False) -
         raise ConfigError(
             "--resume with --force", "one goes on with a run, one replaces it", "choose one"
         )
-    refuse_foreign(place, MARKER, ConfigError)
-    if (place / MARKER).is_file() and not (resume or force):
+    refuse_foreign(place, marker, ConfigError)
+    if (place / marker).is_file() and not (resume or force):
         raise ConfigError(
             f"run directory '{place}'",
             "holds a run already",
@@ -60,20 +64,22 @@ def keep_start(start: str | None, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(place: Path | None, *, resume: bool = False, force: bool = False) -> Iterator[None]:
-    """Hold `place` for one training as long as the block lasts; None holds nothing.
+def claimed(
+    place: Path | None, marker: str = MARKER, *, resume: bool = False, force: bool = False
+) -> Iterator[None]:
+    """Hold `place` for one run as long as the block lasts; None holds nothing.
 
     The directory is made, and goes again if nothing was written there.
 
     Raises
     ------
     ConfigError
-        As `check_run_place`; if another training is going on there; or if it cannot be made.
+        As `check_run_place`; if another run is going on there; or if it cannot be made.
     """
     if place is None:
         yield
         return
-    check_run_place(place, resume=resume, force=force)
+    check_run_place(place, marker, resume=resume, force=force)
     made = [p for p in (place, *place.parents) if not p.exists()]
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -83,8 +89,8 @@ def claimed(place: Path | None, *, resume: bool = False, force: bool = False) ->
         raise ConfigError(f"run directory '{place}'", problem, "choose another place") from None
     try:
         _lock(descriptor, place)
-        # What another training wrote until it let go.
-        check_run_place(place, resume=resume, force=force)
+        # What another run wrote until it let go.
+        check_run_place(place, marker, resume=resume, force=force)
         yield
     finally:
         os.close(descriptor)
@@ -99,11 +105,11 @@ def _lock(descriptor: int, place: Path) -> None:
     except BlockingIOError:
         raise ConfigError(
             f"run directory '{place}'",
-            "another training is going on there",
+            "another run is going on there",
             "wait for its end, or choose another place (--out)",
         ) from None
     except OSError:
-        # Some network file systems lock no directories; training there is nobody's fault.
+        # Some network file systems lock no directories; a run there is nobody's fault.
         return
 
 

@@ -14,7 +14,7 @@ from compilers.ir.graph import Graph, Source
 from compilers.pipeline import Pass
 from compilers.program import Program
 from ep_neuro.errors import ProgramError
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.atomic import refuse_foreign, write_file
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import SCRIPT, script, weights_file
 from targets.brian2.session import (
@@ -46,7 +46,7 @@ class Brian2Backend(SimulatedBackend):
     name = "brian2"
     summary = "Brian2, the simulator: a readable script, run as C++ (standalone) or in NumPy"
     tolerance = 1e-9
-    suffix = ".py"
+    suffix, marker = ".py", b"Written by ep-neuro"
     options: Mapping[str, Any] = OPTIONS
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "its equations hold real numbers, and know no shifts",
@@ -109,19 +109,16 @@ class Brian2Backend(SimulatedBackend):
         TargetError
             If the graph is in integers or breaks a limit.
         ProgramError
-            If the disk refuses.
+            If the disk refuses, or files that we did not write stand there.
         """
         refuse_integers(self, program.graph)
         refuse_violations(self, program.graph)
         path = Path(path)
         weights = path.with_suffix(".npz")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(weights, weights_file(program.graph))
-            write_atomic(path, script(program.graph, path.name, weights.name).encode())
-        except OSError as error:
-            problem = f"cannot be written ({error.strerror})"
-            raise ProgramError(str(path), problem, "choose another place") from error
+        text = script(program.graph, path.name, weights.name)
+        refuse_foreign(path, self.marker, ProgramError)
+        write_file(weights, weights_file(program.graph), ProgramError, marker=b"weight/")
+        write_file(path, text.encode(), ProgramError, marker=self.marker)
 
     def open(self, program: Program) -> Brian2Session:
         """Load `program`; Brian2 itself starts with the first samples.

@@ -37,6 +37,9 @@ LEARNT: dict[str, Any] = {"bits": 8, "steps": 32}
 
 RATE, SAMPLES = 0.005, 800
 
+RUN = f"model/{MARKER}"
+"""File of the run in every directory that a demo made."""
+
 Log = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """Opens a progress bar under a title; the bar is called with (done, all, note)."""

@@ -34,7 +34,7 @@ class NirBackend(SimulatedBackend):
     summary = "NIR exchange files (.nir), with an interpreter of the nodes as they were written"
     tolerance = 1e-5
     suffix = ".nir"
-    signature = b"\x89HDF"
+    signature, marker = b"\x89HDF", b"ep-neuro graph"
     options: Mapping[str, Any] = {}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",

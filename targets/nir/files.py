@@ -13,7 +13,7 @@ import numpy as np
 from compilers.ir.graph import Graph
 from compilers.ir.text import parse_graph
 from ep_neuro.errors import GraphError, ProgramError
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.atomic import write_file
 from ep_neuro.storage.value_checks import fault
 from targets.nir.export import FORMAT, to_nir
 from targets.nir.hdf5 import danger
@@ -35,15 +35,9 @@ def save_nir(graph: Graph, path: str | Path) -> None:
     Raises
     ------
     ProgramError
-        If the disk refuses.
+        If the disk refuses, or a file that we did not write stands there.
     """
-    content = nir_bytes(graph)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, content)
-    except OSError as error:
-        problem = f"cannot be written ({error.strerror or error})"
-        raise ProgramError(str(path), problem, "choose another place") from None
+    write_file(path, nir_bytes(graph), ProgramError, marker=FORMAT[:-2].encode())
 
 
 def read_nir(path: str | Path) -> nir.NIRGraph:

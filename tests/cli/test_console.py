@@ -203,12 +203,12 @@ def test_a_warning_is_told_once_in_one_line(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "warning: leak 0.9 is near instability\n"
 
 
-@pytest.mark.parametrize(("directory", "place"), [(True, "new/a/b"), (True, "d"), (False, "d/f")])
+@pytest.mark.parametrize(("marker", "place"), [("m", "new/a/b"), ("m", "d"), (b"m", "d/f")])
 def test_a_place_below_a_writable_folder_is_accepted(
-    tmp_path: Path, directory: bool, place: str
+    tmp_path: Path, marker: str | bytes, place: str
 ) -> None:
     (tmp_path / "d").mkdir()
-    console.check_place(tmp_path / place, directory=directory)
+    console.check_place(tmp_path / place, marker=marker)
     assert not (tmp_path / "new").exists()
 
 
@@ -218,4 +218,4 @@ def test_a_place_without_permission_is_refused(
     # As root every folder is writable, so the answer of the system is put in its mouth.
     monkeypatch.setattr(console.os, "access", lambda *_: False)
     with pytest.raises(ConfigError, match="no permission to write"):
-        console.check_place(tmp_path / "out")
+        console.check_place(tmp_path / "out", marker="m")

@@ -81,7 +81,7 @@ def test_a_plain_program_learns_by_the_rule_of_its_encoding(cli: Cli) -> None:
 def test_the_split_that_is_named_is_the_one_that_is_tested(cli: Cli) -> None:
     compiled(cli)
     answers = [
-        cli("learn", "p", "--data", name, "--samples", 2, "--json").answer
+        cli("learn", "p", "--data", name, "--samples", 2, "--force", "--json").answer
         for name in ("digits:val", "digits")
     ]
     ran = [cli("run", "p", "--data", f"digits:{part}", "--json").answer for part in ("val", "test")]
@@ -150,6 +150,19 @@ def test_resuming_with_another_seed_is_refused(cli: Cli) -> None:
     done = cli("learn", "p", "--samples", 4, "--seed", 1, "--resume")
     assert done.code == 2
     assert "its seed was 0, and now is 1" in done.err
+
+
+def test_a_run_is_not_replaced_unasked(cli: Cli) -> None:
+    compiled(cli)
+    words = ("learn", "p", "--samples", 2, "--limit", 2)
+    assert cli(*words).code == 0
+    before = Path("p-learnt/program.json").read_bytes()
+    done = cli(*words, "--seed", 1)
+    assert done.code == 2
+    assert "run directory 'p-learnt.run': holds a run already; go on with it" in done.err
+    assert Path("p-learnt/program.json").read_bytes() == before
+    assert cli(*words, "--seed", 1, "--force").code == 0
+    assert Path("p-learnt/program.json").read_bytes() != before
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(cli: Cli) -> None:

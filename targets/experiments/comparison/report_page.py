@@ -18,11 +18,12 @@ from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
+from ep_neuro.report import page
 from ep_neuro.report.plots.deployment import families
 from targets.experiments.comparison.compare import Compared, fit, on_reference
 from targets.experiments.comparison.layer_errors import probe_of, shown_states
 
-REPORT = "report.html"
+REPORT, MARKER = "report.html", page.MARKER
 PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
 TRADEOFF_STEPS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of steps at which the trade-off is read, as far as a program goes."""

@@ -14,6 +14,9 @@ from ep_neuro.errors import DataError
 from ep_neuro.storage.atomic import write_file
 from targets.interface.session import Session
 
+MARKER = b"outputs.npy"
+"""What tells a trace: an array of this name."""
+
 TRACE_SAMPLES = 4
 """Samples in a trace: enough to look at, while every state of every step fits in memory."""
 
@@ -39,7 +42,7 @@ def write_trace(
     split : Split
         Samples in the graph's input shape.
     path : path
-        The .npz file; parents are made, and an older file is replaced atomically.
+        The .npz file; parents are made, and an older trace is replaced atomically.
     steps : int, optional
         Length of the free phase; None is the program's.
 
@@ -52,7 +55,7 @@ def write_trace(
     Raises
     ------
     DataError
-        If `path` cannot be written.
+        If `path` cannot be written, or something else stands there.
     """
     split = split.head(TRACE_SAMPLES)
     probes = [f"{p.name}.{variable}" for p in graph.neurons for variable in traced(p)]
@@ -67,7 +70,7 @@ def write_trace(
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_file(path, buffer.getvalue(), DataError, f"trace {path}")
+    write_file(path, buffer.getvalue(), DataError, marker=MARKER, subject=f"trace {path}")
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.errors import ConfigError
 from ep_neuro.storage.atomic import remove_leftovers
 from ep_neuro.training.metrics import Record, column, write_metrics
+from ep_neuro.training.run_directory import claimed
 from targets.experiments.comparison.compare import fit, weight_bits
 from targets.experiments.onchip.gradient_alignment import (
     compare_updates,
@@ -27,6 +28,7 @@ from targets.experiments.onchip.gradient_alignment import (
 )
 from targets.experiments.onchip.run_state import (
     LAST,
+    MARKER,
     Arrays,
     RunState,
     draw,
@@ -107,6 +109,7 @@ def learn(
     test: Split | None = None,
     out: Path | None = None,
     resume: bool = False,
+    force: bool = False,
     monitor: Monitor | None = None,
 ) -> Learnt:
     """Let a plastic program learn on its target.
@@ -125,17 +128,23 @@ def learn(
         Run directory: ``last`` (to resume from), ``metrics.jsonl``, and figures.
     resume : bool
         Go on from ``out/last``, if it is there, with the same weights as without interruption.
+    force : bool
+        Replace the run that stands in `out`.
     monitor : callable, optional
         Told of every sample.
 
     Raises
     ------
     ConfigError
-        If `resume` meets another plan or program.
+        If `resume` meets another plan or program, or `out` holds a run and neither `resume` nor
+        `force` is set, or something else than a run.
     TargetError
         If the target cannot learn.
     """
-    with targets.learner(program) as session:
+    with (
+        claimed(out, MARKER, resume=resume, force=force),
+        targets.learner(program) as session,
+    ):
         run = _Run(session, program, data, plan, test or data.test, out, monitor)
         if resume:
             run.restore()
@@ -178,7 +187,6 @@ class _Run:
     def start(self) -> None:
         """Measure what there is before learning, unless the run was resumed."""
         if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.out)
         if not self.history:
             self.before = self._accuracy(self.test)

@@ -20,6 +20,8 @@ from ep_neuro.training.metrics import Record, column
 
 MEMORY, PROBES, STATE = "memory.safetensors", "probes.safetensors", "state.json"
 LAST = "last"
+MARKER = f"{LAST}/{STATE}"
+"""File that every run has from its first moment on."""
 FIGURES = ("accuracy.svg", "weights.svg", "agreement.svg")
 
 Arrays = dict[str, np.ndarray]

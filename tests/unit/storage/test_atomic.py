@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ep_neuro.errors import ModelError
 from ep_neuro.storage import atomic
-from ep_neuro.storage.atomic import replace_directory, write_atomic
+from ep_neuro.storage.atomic import is_free, replace_directory, write_atomic, write_file
+from tests.helpers.forked import fork
 
 
 def test_a_file_is_written_whole_and_replaced(tmp_path: Path) -> None:
@@ -89,3 +93,114 @@ def test_a_link_stays_a_link_and_its_directory_is_replaced(tmp_path: Path) -> No
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "m").read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def write_directory(path: Path, content: str = "new") -> None:
+    with replace_directory(path, marker="m", error=ModelError) as directory:
+        (directory / "m").write_text(content)
+
+
+def killed(write: Callable[[], object]) -> None:
+    """`write` in a process that is killed at its first sync, with everything half done."""
+
+    def work() -> None:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        write()
+
+    process = fork(work)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+WRITES = [
+    pytest.param(lambda path: write_atomic(path, b"new"), id="file"),
+    pytest.param(write_directory, id="directory"),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_a_killed_writer_left_goes_with_the_next_write_there(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    for name in ("x", "x.y", "[x]", "[x]"):
+        killed(lambda name=name: write(tmp_path / name))
+    assert len(os.listdir(tmp_path)) == 4
+    assert is_free(tmp_path)
+    write(tmp_path / "[x]")
+    left = sorted(os.listdir(tmp_path))
+    assert left[2] == "[x]"
+    assert [re.sub(r"[0-9a-f]{8}", "?", name) for name in left[:2]] == [".x.?.tmp", ".x.y.?.tmp"]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_a_living_writer_has_half_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    sync = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        write(tmp_path / "x")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write(tmp_path / "x")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_writer_whose_fresh_file_was_swept_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    lock = atomic.fcntl.flock
+
+    def swept(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(atomic.fcntl, "flock", lock)
+        atomic.remove_leftovers(tmp_path)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(atomic.fcntl, "flock", swept)
+    write(tmp_path / "x")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_disk_without_locks_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    killed(lambda: write(tmp_path / "x"))
+
+    def none(*_: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(atomic.fcntl, "flock", none)
+    write(tmp_path / "x")
+    # Whether somebody still writes the other one cannot be known.
+    assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("stands", "said"),
+    [
+        (b"mine", "is a file with other content (no 'ours' in it)"),
+        (None, "exists and is no file"),
+        (b"<!-- ours -->", ""),
+        (b"", ""),
+    ],
+)
+def test_a_file_that_we_did_not_write_is_refused(
+    tmp_path: Path, stands: bytes | None, said: str
+) -> None:
+    path = tmp_path / "f"
+    if stands is None:
+        (path / "d").mkdir(parents=True)
+        (path / "d" / "letter").touch()
+    else:
+        path.write_bytes(stands)
+    if not said:
+        write_file(path, b"ours", ModelError, marker=b"ours")
+        assert path.read_bytes() == b"ours"
+        return
+    with pytest.raises(ModelError, match=re.escape(said)):
+        write_file(path, b"ours", ModelError, marker=b"ours")
+    assert stands is None or path.read_bytes() == stands

@@ -83,7 +83,7 @@ def test_a_second_training_is_kept_out_while_one_is_going_on(tmp_path: Path) -> 
         other.start()
         said = answer.get(timeout=30)
         other.join()
-    assert "another training is going on there; wait for its end" in said
+    assert "another run is going on there; wait for its end" in said
     with claimed(tmp_path / "run"):
         pass
 
@@ -120,7 +120,7 @@ def test_a_run_that_is_killed_while_it_replaces_another_is_still_a_run(
 ) -> None:
     train(config(epochs=1), tmp_path, dataset=clusters())
 
-    def killed(_: Path) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ep_neuro.storage.atomic.shutil.rmtree", killed)
