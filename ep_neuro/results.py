@@ -25,6 +25,8 @@ class TargetRow:
         Steps of the free phase; None where there are none.
     accuracy, agreement : float or None
         Share of correct samples, and of samples answered as the torch network does, 0 to 1.
+    unsettled : float or None
+        Share of samples that did not settle, 0 to 1; None where a run has so many steps and ends.
     events, synops : float or None
         Messages and synaptic operations a sample, mean over the free phase.
     energy_joule : float or None
@@ -39,7 +41,7 @@ class TargetRow:
     Raises
     ------
     DataError
-        If accuracy or agreement is above 1.
+        If accuracy, agreement or unsettled is above 1.
     """
 
     target: str
@@ -48,6 +50,7 @@ class TargetRow:
     steps: int | None = None
     accuracy: float | None = None
     agreement: float | None = None
+    unsettled: float | None = None
     events: float | None = None
     synops: float | None = None
     energy_joule: float | None = None
@@ -55,7 +58,7 @@ class TargetRow:
     pareto: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("accuracy", "agreement"):
+        for name in ("accuracy", "agreement", "unsettled"):
             check_fraction(f"row '{self.label}'", name, getattr(self, name))
 
     @property

@@ -262,7 +262,8 @@ def row_printer(advance: Callable[..., None], total: int) -> Callable[[Any], Non
         steps = f" in {row.steps} steps" if row.steps else ""
         events = "" if row.events is None else f", {row.events:,.0f} events a sample"
         seconds = time.monotonic() - started
-        log(f"{name}: {row.accuracy:.2%} right{steps}{events} ({seconds:.0f} s)")
+        unsettled = f", {row.unsettled:.1%} did not settle" if row.unsettled else ""
+        log(f"{name}: {row.accuracy:.2%} right{unsettled}{steps}{events} ({seconds:.0f} s)")
         advance(done, total, name)
 
     return tell

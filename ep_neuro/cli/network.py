@@ -119,8 +119,9 @@ def evaluate(
     schedule = calm_schedule(opened.network, SWEEPS)
     with progress(f"settling {len(split)} samples"):
         found = run(opened.network, split, schedule, feedforward=feedforward)
-    # Also true of a residual that is no number, which compares with nothing.
-    if not found.residual <= schedule.tolerance:
+    beside = ""
+    if found.unsettled:
+        beside = f" ({found.unsettled:.1%} of the samples did not settle)"
         log(
             f"warning: {found.unsettled:.1%} of the samples did not settle in {SWEEPS} sweeps "
             f"(largest residual {found.residual:.2g}); scale the weights down"
@@ -132,7 +133,7 @@ def evaluate(
         "unsettled": found.unsettled,
         "samples": len(split),
     }
-    emit(fields, json_)
+    emit(fields, json_, lines({**fields, "accuracy": f"{found.accuracy:.4g}{beside}"}))
 
 
 @command()

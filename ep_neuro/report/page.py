@@ -136,7 +136,7 @@ def _table(rows: Sequence[TargetRow], front: bool) -> list[tuple[TargetRow, list
         cells = [
             _cell(row.bits, "float" if row.bits is None else str(row.bits)),
             _cell(row.steps, formatting.count(row.steps)),
-            _cell(row.accuracy, formatting.percent(row.accuracy)),
+            _cell(row.accuracy, formatting.percent(row.accuracy) + _unsettled(row)),
             _cell(row.agreement, formatting.percent(row.agreement)),
             _cell(row.events, formatting.count(row.events)),
             _cell(ratio, formatting.ratio(ratio)),
@@ -148,6 +148,11 @@ def _table(rows: Sequence[TargetRow], front: bool) -> list[tuple[TargetRow, list
             cells.append(Cell("yes", 1) if row.pareto else Cell(formatting.MISSING))
         table.append((row, cells))
     return table
+
+
+def _unsettled(row: TargetRow) -> str:
+    share = row.unsettled
+    return f" ({formatting.percent(share)} did not settle)" if share else ""
 
 
 def _cell(value: float | None, text: str) -> Cell:

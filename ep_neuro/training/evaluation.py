@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ep_neuro.data.datasets import Split
 from ep_neuro.deployment.dynamics import Deployment
+from ep_neuro.errors import RunError
 from ep_neuro.estimators.baselines import FeedForwardTwin
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
@@ -54,6 +55,11 @@ def evaluate(
 
     With `feedforward`, one pass of the feed-forward twin takes the place of settling; with
     `deployed`, the free phase of the compiled network does.
+
+    Raises
+    ------
+    RunError
+        If states are not finite in the end, so that no figure of theirs means anything.
     """
     device = next(network.parameters()).device
     outputs, residuals, sweeps = [], [], []
@@ -72,13 +78,18 @@ def evaluate(
             sweeps.append(result.sweeps)
     values = torch.cat(outputs).numpy()
     residual = torch.cat(residuals) if residuals else torch.zeros(1)
+    if not (np.isfinite(values).all() and residual.isfinite().all()):
+        raise RunError(
+            f"network '{network.spec.name}'",
+            f"its states are not finite after {max(sweeps, default=1)} sweeps",
+            "scale the weights down, or bound the populations",
+        )
     tolerance = schedule.tolerance if deployed is None else deployed.tolerance
     return Evaluation(
         accuracy=float((values.argmax(1) == split.y).mean()),
         outputs=values,
         residual=float(residual.max()),
-        # A residual that is not a number has not met the tolerance either.
-        unsettled=float((~(residual <= tolerance)).float().mean()),
+        unsettled=float((residual > tolerance).float().mean()),
         sweeps=float(np.mean(sweeps)) if sweeps else 1.0,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from targets.interface.protocols import Availability
 from tests.cli.conftest import Cli
 
 ROW = {
-    *("target", "code", "bits", "accuracy", "agreement"),
+    *("target", "code", "bits", "accuracy", "agreement", "unsettled"),
     *("events", "synops", "energy_joule", "ms_per_sample", "steps", "pareto"),
 }
 FRESH = "zoo:digits_dense"
@@ -112,11 +113,32 @@ def test_data_that_have_changed_since_the_training_are_told(cli: Cli, model: Pat
     assert "not what they were" in other.err
 
 
-def test_an_unsettled_network_is_never_reported_in_silence(cli: Cli) -> None:
-    Path("unstable.yaml").write_text(UNSTABLE.replace("[6]", "[1, 8, 8]").replace("[3]", "[10]"))
-    found = cli("evaluate", "unstable.yaml", "--limit", 5, "--json")
-    assert found.answer["unsettled"] > 0
+def test_what_did_not_settle_is_told_beside_the_figure(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ep_neuro.cli.network.SWEEPS", 1)
+    monkeypatch.setattr("ep_neuro.cli.targets.SWEEPS", 1)
+    found = cli("evaluate", FRESH, "--limit", 5, "--json")
+    assert found.answer["unsettled"] == 1
     assert "did not settle" in found.err
+    figure = cli("evaluate", FRESH, "--limit", 5).out.splitlines()[0]
+    assert re.fullmatch(r"accuracy: [\d.]+ \(100.0% of the samples did not settle\)", figure)
+    compared = cli("compare", FRESH, "--limit", 5, "--with", "reference", "--out", "page")
+    assert re.search(r"torch:rate: [\d.]+% right, 100.0% did not settle", compared.err)
+    assert re.search(
+        r">[\d.]+\s%( \(100.0\s% did not settle\))<", Path("page/report.html").read_text()
+    )
+    rows = cli("compare", FRESH, "--limit", 5, "--with", "reference", "--json").answer["rows"]
+    assert [row["unsettled"] for row in rows] == [1.0, None]
+
+
+@pytest.mark.parametrize("words", [("evaluate",), ("compare", "--with", "reference")])
+def test_a_network_that_is_not_finite_gives_no_figure(cli: Cli, words: tuple[str, ...]) -> None:
+    Path("unstable.yaml").write_text(UNSTABLE.replace("[6]", "[1, 8, 8]").replace("[3]", "[10]"))
+    found = cli(words[0], "unstable.yaml", *words[1:], "--limit", 5)
+    assert found.code in (1, 2)
+    assert found.out == ""
+    assert re.search(r"error: .*(not finite|never settles|stable)", found.err)
 
 
 def test_check_confirms_that_ep_gives_the_gradient(cli: Cli) -> None:

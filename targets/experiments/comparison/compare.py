@@ -126,7 +126,14 @@ def rate(network: Network, split: Split, schedule: Schedule) -> Compared:
     started = time.perf_counter()
     found: Evaluation = evaluate(network, split, schedule)
     spent = (time.perf_counter() - started) * 1e3 / len(split)
-    row = TargetRow("torch", "rate", accuracy=found.accuracy, agreement=1.0, ms_per_sample=spent)
+    row = TargetRow(
+        target="torch",
+        code="rate",
+        accuracy=found.accuracy,
+        agreement=1.0,
+        unsettled=found.unsettled,
+        ms_per_sample=spent,
+    )
     return Compared(row, found.outputs.argmax(1))
 
 
