@@ -16,6 +16,7 @@ import targets
 from compilers import Program
 from compilers.hardware.resources import resources
 from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
 from targets.crossbar.arrays.conductance_pair import ConductancePair
 from targets.crossbar.arrays.mapping import (
@@ -199,6 +200,25 @@ def test_the_estimate_is_the_sum_of_its_parts_and_names_its_sources() -> None:
     found = cost({})
     assert found.energy_joule == pytest.approx(sum(found.parts.values()))
     assert "Shafiee et al. 2016" in found.source
+
+
+def test_the_parts_are_those_of_a_recount_of_lines_and_cells() -> None:
+    """64-128-10 on tiles of 50 lines: 8 bits, the input read once, the others 16 times each way."""
+    program = compilers.compile(Network(digits_dense(), 0), BACKEND, options={"tile": 50})
+    found = BACKEND.estimate(program, idle(program)).parts
+    once, often = 8, 16 * 8
+    driven = once * 64 * 3 + often * (128 * 1 + 10 * 3)
+    sensed = once * 128 * 2 + often * (10 * 3 + 128 * 1)
+    crossed = once * 64 * 128 + 2 * often * 128 * 10
+    assert found == pytest.approx(
+        {
+            "input conversions": 3.9e-13 * driven,
+            "output conversions": 1.67e-12 * sensed,
+            "cells": 1.8e-15 * crossed,
+            "neuron updates": 81e-12 * 16 * 138,
+        },
+        rel=1e-12,
+    )
 
 
 def test_energy_grows_with_the_bits_of_an_input_and_with_the_steps() -> None:
