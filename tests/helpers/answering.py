@@ -6,16 +6,23 @@ import os
 import signal
 import time
 from multiprocessing.connection import Connection
+from typing import IO
 
 from targets.interface.supervised.messages import Done, Fault, Progress, receive, send
 
 prepared = 0
+opened: list[IO[bytes]] = []
 
 
 def prepare() -> None:
     """Count how often this is done."""
     global prepared
     prepared += 1
+
+
+def open_files() -> None:
+    """Keep files open, as simulators keep their logs."""
+    opened.extend(open(os.devnull, "rb") for _ in range(64))  # noqa: SIM115
 
 
 def hang() -> None:
@@ -32,6 +39,9 @@ def serve(fd: int) -> None:
             for part in range(3):
                 time.sleep(0.3)
                 send(connection, Progress(part))
+        if how == "close files":
+            for file in opened:
+                file.close()
         if how == "hang":
             os.fork()
             time.sleep(3600)

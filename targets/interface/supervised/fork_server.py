@@ -185,6 +185,7 @@ def _folder(package: str) -> str:
 def serve(fd: int) -> None:
     """Fork at every request of the socket `fd`, until the program at its other end has ended."""
     here, prepared = socket.socket(fileno=fd), set[str]()
+    _reserve()
     while True:
         text, given, _, _ = socket.recv_fds(here, MESSAGE_BYTES, MOST_DESCRIPTORS)
         if not text:
@@ -205,6 +206,17 @@ def serve(fd: int) -> None:
             _mind(request["serve"], request["numbers"], given)
         for descriptor in given:
             os.close(descriptor)
+
+
+def _reserve() -> None:
+    """Take all numbers below `APART`, so that no file of a simulator has one that a fork is given.
+
+    Such a file, the log of Brian2 for instance, would close or write to what took its place.
+    """
+    taken = os.open(os.devnull, os.O_RDWR)
+    while taken < APART:
+        taken = os.dup(taken)
+    os.close(taken)
 
 
 def call(name: str, *arguments: Any) -> Any:

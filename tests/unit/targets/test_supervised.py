@@ -90,6 +90,15 @@ def test_what_is_prepared_is_so_once_for_all_forks(server: ForkServer) -> None:
         made.close()
 
 
+def test_files_of_the_simulator_do_not_stand_in_the_way_of_a_fork() -> None:
+    """Its connection has the number that it has in the program, whatever was open in the server."""
+    server = ForkServer(sys.executable, [*PACKAGES, "tests"], sys.path)
+    made = Answering(server, start_limit=20.0, prepare=[f"{HELPER}:open_files"])
+    for how in ("close files", "answer"):
+        made.ask(Start(how), 20.0, "a test", "time_limit")
+    made.close()
+
+
 def test_a_server_that_hangs_meets_the_limit_of_the_start_and_is_replaced() -> None:
     server = ForkServer(sys.executable, [*PACKAGES, "tests"], sys.path)
     began = time.monotonic()
