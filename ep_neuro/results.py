@@ -25,8 +25,6 @@ class TargetRow:
         Steps of the free phase; None where there are none.
     accuracy, agreement : float or None
         Share of correct samples, and of samples answered as the torch network does, 0 to 1.
-    unsettled : float or None
-        Share of samples that did not settle, 0 to 1; None where a run has so many steps and ends.
     events, synops : float or None
         Messages and synaptic operations a sample, mean over the free phase.
     energy_joule : float or None
@@ -37,6 +35,8 @@ class TargetRow:
     pareto : bool
         Whether no other line is both as accurate and as cheap in synaptic operations, and better
         in one of the two.
+    unsettled : float or None
+        Share of samples that did not settle, 0 to 1; None where a run has so many steps and ends.
 
     Raises
     ------
@@ -50,12 +50,12 @@ class TargetRow:
     steps: int | None = None
     accuracy: float | None = None
     agreement: float | None = None
-    unsettled: float | None = None
     events: float | None = None
     synops: float | None = None
     energy_joule: float | None = None
     ms_per_sample: float | None = None
     pareto: bool = False
+    unsettled: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("accuracy", "agreement", "unsettled"):
@@ -67,8 +67,10 @@ class TargetRow:
         return f"{self.target} {self.code}".strip()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in the command line's contract."""
-        return asdict(self)
+        """Plain data, as in the command line's contract; what did not settle by the accuracy."""
+        found = asdict(self)
+        first = ("target", "code", "bits", "steps", "accuracy", "unsettled")
+        return {**{key: found[key] for key in first}, **found}
 
 
 @dataclass(frozen=True)
