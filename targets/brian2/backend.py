@@ -55,7 +55,7 @@ class Brian2Backend(SimulatedBackend):
     def available(self) -> Availability:
         """Whether Brian2 is installed; without a C++ compiler it runs all the same, in NumPy."""
         if importlib.util.find_spec("brian2") is None:
-            older = sys.version_info[:2] == (3, 10)
+            older = sys.version_info < (3, 12)
             wanted = "'brian2>=2.9,<2.10'" if older else "'brian2>=2.10'"
             return Availability(False, f"Brian2 is not installed; `pip install {wanted}`")
         missing = missing_tools()
