@@ -38,6 +38,7 @@ def main() -> None:
         digits,
         Plan(samples=SAMPLES, batch=10, anneal=0.05),
         out=OUT / "digits.run",
+        force=True,  # without it, a run that stands there is not replaced
         monitor=show,
     )
     found = learning.write(learnt, OUT / "digits.program")
