@@ -258,7 +258,7 @@ def changed(content: bytes, changes: list[tuple[str, int, int]]) -> bytes:
             name = names[at % len(names)]
             try:
                 _change(file, kind, name, names, value)
-            except (KeyError, ValueError, TypeError, OSError, RuntimeError):
+            except (LookupError, ValueError, TypeError, OSError, RuntimeError):
                 continue
     return buffer.getvalue()
 
