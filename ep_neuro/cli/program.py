@@ -252,10 +252,10 @@ def learn(
     from ep_neuro.data.datasets import identity
     from ep_neuro.training.run_directory import check_run_place
     from targets.experiments.onchip import learning, to_network
-    from targets.experiments.onchip.run_state import MARKER
+    from targets.experiments.onchip.run_state import MARKER, beside
     from targets.experiments.onchip.schedule import Plan
 
-    place = out or program.with_name(f"{program.name}-learnt")
+    place = out or beside(program, "-learnt")
     folder = _checked_places(place, model)
     check_run_place(folder, MARKER, resume=resume, force=force)
     loaded = learning.plastic(

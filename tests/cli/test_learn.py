@@ -137,6 +137,21 @@ def test_places_that_cannot_take_what_is_learnt_are_refused_before_the_first_sam
     assert said in done.err.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [(("/",), 2), (("..",), 2), ((".",), 0), ((".", "--out", "."), 0)]
+)
+def test_a_program_may_be_the_folder_that_one_is_in(
+    words: tuple[str, ...], code: int, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled(cli)
+    monkeypatch.chdir("p")
+    done = cli("learn", *words, "--samples", 2, "--limit", 2)
+    assert done.code == code
+    assert "unforeseen" not in done.err
+    place = "p" if "--out" in words else "p-learnt"
+    assert Path(f"../{place}.run/last/state.json").is_file() == (code == 0)
+
+
 def test_a_target_that_cannot_learn_says_so_before_it_compiles(cli: Cli) -> None:
     done = cli("compile", FRESH, "--target", "loihi2", "--learn", "contrastive", "--out", "q")
     assert done.code == 2

@@ -152,3 +152,8 @@ def test_a_program_without_a_weight_is_refused_though_its_hash_is_right(
     files = bases.program_files(replace(made, graph=replace(made.graph, arrays=arrays)))
     for words in (("run", "p", "--data", "npz:d.npz"), ("inspect", "p")):
         refused(supervisor, Case(words, {**SPEC, **files}), "array 'weight/h->output' is missing")
+
+
+def test_a_folder_without_a_name_is_no_program(supervisor: Supervisor) -> None:
+    case = Case(("learn", "/", "--samples", "4"), {"d.npz": bases.data()})
+    refused(supervisor, case, "/program.json: cannot be read")

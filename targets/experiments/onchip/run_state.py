@@ -48,7 +48,13 @@ class RunState:
 
 def run_directory(program: Path) -> Path:
     """Where the run that learns `program` keeps its state: beside it."""
-    return program.with_name(f"{program.name}.run")
+    return beside(program, ".run")
+
+
+def beside(place: Path, ending: str) -> Path:
+    """The sibling of `place` that is called so with an `ending`; also of ``.``, ``..``, ``/``."""
+    whole = place if place.name not in ("", "..") else place.resolve()
+    return whole.parent / f"{whole.name}{ending}"
 
 
 def save_state(saved: RunState, path: Path) -> None:
