@@ -202,11 +202,13 @@ def test_the_estimate_is_the_sum_of_its_parts_and_names_its_sources() -> None:
     assert "Shafiee et al. 2016" in found.source
 
 
-def test_the_parts_are_those_of_a_recount_of_lines_and_cells() -> None:
+@pytest.mark.parametrize("digital", ["none", "input"])
+def test_the_parts_are_those_of_a_recount_of_lines_and_cells(digital: str) -> None:
     """64-128-10 on tiles of 50 lines: 8 bits, the input read once, the others 16 times each way."""
-    program = compilers.compile(Network(digits_dense(), 0), BACKEND, options={"tile": 50})
+    options = {"tile": 50, "digital": digital}
+    program = compilers.compile(Network(digits_dense(), 0), BACKEND, options=options)
     found = BACKEND.estimate(program, idle(program)).parts
-    once, often = 8, 16 * 8
+    once, often = 8 * (digital == "none"), 16 * 8
     driven = once * 64 * 3 + often * (128 * 1 + 10 * 3)
     sensed = once * 128 * 2 + often * (10 * 3 + 128 * 1)
     crossed = once * 64 * 128 + 2 * often * 128 * 10
@@ -215,6 +217,7 @@ def test_the_parts_are_those_of_a_recount_of_lines_and_cells() -> None:
             "input conversions": 3.9e-13 * driven,
             "output conversions": 1.67e-12 * sensed,
             "cells": 1.8e-15 * crossed,
+            "digital input": 0.3e-12 * 64 * 128 * (digital == "input"),
             "neuron updates": 81e-12 * 16 * 138,
         },
         rel=1e-12,
