@@ -54,8 +54,8 @@ def write_file(
         there is not ours: `refuse_foreign`.
     """
     path = Path(path)
-    refuse_foreign(path, marker, error)
     try:
+        refuse_foreign(path, marker, error)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
     except OSError as problem:
@@ -85,10 +85,10 @@ def replace_directory(
         A temporary sibling to write into; it vanishes if the block raises.
     """
     path = Path(path)
-    refuse_foreign(path, marker, error)
-    # A link stays a link: what it leads to is replaced.
-    place = path.resolve()
     try:
+        refuse_foreign(path, marker, error)
+        # A link stays a link: what it leads to is replaced.
+        place = path.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked_sibling(place, Path.mkdir) as temporary:
             yield temporary
@@ -179,7 +179,7 @@ def _holds(path: Path, marker: bytes) -> bool:
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
-            return content.find(marker) >= 0
+            return bool(marker) and content.find(marker) >= 0
     return False
 
 

@@ -84,6 +84,23 @@ def test_a_place_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pytest.fail("the block shall not run")
 
 
+def test_a_name_that_the_disk_does_not_take_is_one_line(tmp_path: Path) -> None:
+    place = tmp_path / ("n" * 300)
+    with pytest.raises(ModelError, match=r"cannot be written.*choose another place"):
+        write_file(place, b"ours", ModelError, marker=b"ours")
+    with (
+        pytest.raises(ModelError, match=r"cannot be written.*choose another place"),
+        replace_directory(place, marker="m", error=ModelError),
+    ):
+        pass
+
+
+def test_without_a_marker_no_file_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"dear")
+    with pytest.raises(ModelError, match="other content"):
+        write_file(tmp_path / "f", b"new", ModelError, marker=b"")
+
+
 def test_a_link_stays_a_link_and_its_directory_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
