@@ -33,7 +33,7 @@ def _reader(path: Path) -> Any:
     for backend in targets.backends():
         signature, suffix = (getattr(backend, key, None) for key in ("signature", "suffix"))
         begins = signature is not None and start.startswith(signature)
-        if hasattr(backend, "read") and (begins or path.suffix.lower() == suffix):
+        if hasattr(backend, "read") and (begins or path.suffix.lower() == (suffix or None)):
             return backend
     return None
 

@@ -96,7 +96,7 @@ def compile(
     name = f"{opened.network.spec.name}-{target}-{code}"
     place = out or Path("runs") / "programs" / name
     exports = _asks_for_a_file(place, backend)
-    check_place(place, marker=getattr(backend, "marker", b"") if exports else MANIFEST)
+    check_place(place, marker=backend.marker if exports else MANIFEST)
     printer = StagePrinter(print_after, log)
     program = compile_program(
         opened,
@@ -311,7 +311,7 @@ def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:
 
     suffix = place.suffix.lower()
     for owner in targets.backends():
-        if not suffix or suffix != getattr(owner, "suffix", None):
+        if not suffix or suffix != owner.suffix:
             continue
         if owner is backend:
             return True

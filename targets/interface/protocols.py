@@ -158,10 +158,13 @@ class Backend(Emitter, Protocol):
     ``tolerance`` is the largest difference to the reference in any probed state at any step;
     ``unsupported`` maps each `Feature` that the target lacks to the reason. A target that takes
     options has them in a mapping ``options``, by name with their defaults; the compiler refuses
-    any other.
+    any other. One with a method ``export`` writes files of another tool where a name ends in its
+    ``suffix``; ``marker`` is in each of them, and a file without it is not written over.
     """
 
     summary: str
+    suffix: str = ""
+    marker: bytes = b""
     tolerance: float
     unsupported: Mapping[Feature, str]
 
