@@ -62,8 +62,9 @@ def _warn_unsettled(graph: Graph) -> None:
     if graph.split and lowest <= -1:
         names = ", ".join(f"'{name}'" for name in partial_sums(graph))
         warnings.warn(
-            f"graph '{graph.name}': {names} is heard a step later, and with an eigenvalue of "
-            f"{lowest:.4g} of the recurrent drive it may not settle; give a smaller leak",
+            f"graph '{graph.name}': sums of {names} are heard a step later, and with an "
+            f"eigenvalue of {lowest:.4g} of the recurrent drive it may not settle; "
+            "give a smaller leak",
             LeakWarning,
             stacklevel=3,
         )

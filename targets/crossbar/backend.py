@@ -77,8 +77,11 @@ class CrossbarBackend(SimulatedBackend):
 
     def emit(self, graph: Graph) -> Program:
         """The graph itself, with the list of its arrays."""
+        # It has become plastic since it was mapped, perhaps, and then has more arrays.
+        graph = map_to_tiles(graph, noted(graph))
         files = {TILE_LIST: tile_list(graph)}
-        return Program(target=self.name, graph=graph, files=files, provenance=versions())
+        notes = {**graph.provenance, **versions()}
+        return Program(target=self.name, graph=graph, files=files, provenance=notes)
 
     def open(self, program: Program) -> CrossbarSession:
         """Program the arrays.

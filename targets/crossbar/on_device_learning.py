@@ -67,7 +67,7 @@ def step(session: CrossbarSession, x: np.ndarray, y: np.ndarray, rule: DeviceRul
     half = {name: (z - low[name]) / 2 for name, z in high.items()}
     rate = rule.rate / (plus.nudge * len(x))
     for p in graph.projections:
-        # What is computed in digital, a whitening, is fixed.
+        # What is computed in digital stays as it is; see `Options`.
         if is_forward(p) and p.name in simulator.arrays:
             # States are in graph units; a weight's gradient is in the heights of both boxes.
             unit = rate * np.prod([graph.population(n).readout.gain for n in (p.pre, p.post)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -13,6 +15,7 @@ from compilers.frontend import INPUT_MEAN, WHITENED
 from compilers.hardware.resources import CROSSBAR
 from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Graph, Projection, Shape
 from compilers.ir.operators import adjoint
+from ep_neuro.errors import GraphError
 from targets.crossbar.arrays.options import Options
 
 TILES, CELLS = CROSSBAR
@@ -77,7 +80,8 @@ def digital_projections(graph: Graph, options: Options) -> list[Projection]:
     """The projections of the input that are computed before the converters, by no array."""
     if graph.plasticity or options.digital == "none":
         return []
-    whitened = json.loads(graph.provenance.get(WHITENED, "[]"))
+    with _reading(graph, WHITENED):
+        whitened = set(json.loads(graph.provenance.get(WHITENED, "[]")))
     sources = {p.name for p in graph.sources}
     return [
         p
@@ -98,7 +102,9 @@ def array_mappings(graph: Graph, options: Options) -> dict[ArrayMapping, list[Pr
         if isinstance(operator, DenseTranspose | ConvTranspose):
             # A transposed read of the array of the coupling's other direction.
             pre, post, operator = post, pre, adjoint(operator)
-        assert isinstance(operator, Dense | Conv)
+        if not isinstance(operator, Dense | Conv):
+            problem = "is split over the cores of another machine"
+            raise GraphError(f"'{p.name}'", problem, "compile it for the crossbar")
         lies = "shared" if isinstance(operator, Dense) else options.conv
         kernel = tuple(graph.arrays[p.weight].shape)
         mapping = ArrayMapping(p.weight, operator, pre, post, kernel, lies)
@@ -123,14 +129,28 @@ def noted(graph: Graph) -> Options:
     """The options by which `graph` was mapped; the defaults where it was not."""
     notes = {f"crossbar.{key}": key for key in ("tile", "conv", "digital")}
     found = {key: graph.provenance[note] for note, key in notes.items() if note in graph.provenance}
-    return Options.model_validate_strings(found)
+    with _reading(graph, "crossbar.*"):
+        return Options.model_validate_strings(found)
 
 
 def input_mean(graph: Graph) -> np.ndarray:
     """The mean by which the network normalises its raw input, of that shape; 0 if it has none."""
     (source,) = graph.sources
-    mean = np.asarray(json.loads(graph.provenance.get(INPUT_MEAN, "0.0")), np.float64)
-    return np.broadcast_to(mean.reshape(-1, *[1] * (len(source.shape) - 1)), source.shape)
+    with _reading(graph, INPUT_MEAN):
+        mean = np.asarray(json.loads(graph.provenance.get(INPUT_MEAN, "0.0")), np.float64)
+        if not np.isfinite(mean).all():
+            raise ValueError(mean)
+        return np.broadcast_to(mean.reshape(-1, *[1] * (len(source.shape) - 1)), source.shape)
+
+
+@contextlib.contextmanager
+def _reading(graph: Graph, note: str) -> Iterator[None]:
+    """Say in one line that `note`, which came with a file, is damaged."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError):
+        problem = f"its note '{note}' is damaged"
+        raise GraphError(f"graph '{graph.name}'", problem, "compile the model again") from None
 
 
 def tile_list(graph: Graph) -> str:

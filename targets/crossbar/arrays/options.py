@@ -70,7 +70,8 @@ class Options(BaseModel):
         that training took from image patches, as exact as the normalisation), every coupling of
         the ``input``, as chips often have their first layer, or ``none``. The filters that whiten
         amplify what little differs within a patch, and the errors of their devices meet the
-        whole of it. Where weights learn, all are on arrays.
+        whole of it. In a graph with a learning rule, all are on arrays; under
+        `on_device_learning` what is digital stays as it is.
     cells : str
         Device whose pulsed updates `Array.learn` makes: aihwkit's presets of Gokmen & Vlasov 2016
         (``constant-step``), of ECRAM, ReRAM and PCM, and PCM that is pulsed only by what a digital

@@ -19,6 +19,7 @@ import targets
 from compilers import Program, compile_network
 from compilers.ir.graph import Conv, Dense
 from compilers.ir.operators import adjoint, apply
+from ep_neuro.errors import GraphError
 from ep_neuro.network.network import Network
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.conductance_pair import ConductancePair
@@ -427,3 +428,13 @@ def test_an_option_says_what_of_the_input_is_digital(digital: str, exact: int) -
 def test_where_weights_learn_a_whitening_is_on_an_array_as_they_are() -> None:
     program = whitened(learn="contrastive")
     assert len(program.files["tiles.txt"].splitlines()) == len(program.graph.ties)
+    assert program.graph.provenance["tiles"] == program.provenance["tiles"] == "4"
+
+
+@pytest.mark.parametrize("note", ["input.whitened", "input.mean", "crossbar.tile"])
+@pytest.mark.parametrize("value", ["", "null", "NaN", "[[1], 2]", "[" * 10_000])
+def test_a_damaged_note_is_told_in_one_line(note: str, value: str) -> None:
+    program = whitened()
+    graph = replace(program.graph, provenance={**program.graph.provenance, note: value})
+    with pytest.raises(GraphError, match=r"^graph '.*': its note '[a-z.*]*' is damaged; compile"):
+        targets.open(replace(program, graph=graph))

@@ -265,6 +265,13 @@ def test_what_cannot_be_split_is_refused_with_the_reason(
     assert any(reason in v for v in broken), broken
 
 
+@pytest.mark.parametrize("name", ["brian2", "crossbar"])
+def test_targets_without_partial_sums_refuse_them(name: str) -> None:
+    split = split_fan_in(graph_of(image(4), "sigma-delta"), machine(9))
+    with pytest.raises(GraphError, match="is split over the cores of another machine; compile"):
+        targets.get(name).emit(split)
+
+
 def test_a_split_graph_does_not_learn_and_says_why() -> None:
     split = split_fan_in(graph_of(image(4), bits=8), machine(9))
     with pytest.raises(GraphError, match=r"'a->a_to_out'.* do not see the neuron beyond; narrow"):
@@ -274,5 +281,5 @@ def test_a_split_graph_does_not_learn_and_says_why() -> None:
 def test_where_a_step_more_can_unsettle_a_network_it_says_so() -> None:
     strong = graph_of(image(4), bits=8)
     strong = replace(strong, provenance={"spectrum.lowest": "-1.3"})
-    with pytest.warns(LeakWarning, match="'a->out' is heard a step later.*a smaller leak"):
+    with pytest.warns(LeakWarning, match="sums of 'a->out' are heard a step later.*a smaller leak"):
         split_fan_in(strong, machine(9))
