@@ -269,7 +269,10 @@ class _Run:
     def _learnt(self) -> Program:
         program = self.session.learnt()
         notes = {f"learnt.{key}": str(value) for key, value in asdict(self.plan).items()}
-        return replace(program, provenance={**program.provenance, **notes})
+        # Its files are those of a graph that did not learn yet.
+        now = targets.get(program.target).emit(program.graph)
+        notes = {**program.provenance, **notes}
+        return replace(program, graph=now.graph, files=now.files, provenance=notes)
 
     # --- on disk -------------------------------------------------------------------------------
 
