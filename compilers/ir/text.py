@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -225,7 +226,9 @@ def _fits(value: Any, hint: Any) -> bool:
             type(k) is inner[0] and type(v) is inner[1] for k, v in value.items()
         )
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        # An int may be larger than any float; what is not a number is not below anything.
+        return number and abs(value) <= sys.float_info.max
     return type(value) is hint
 
 

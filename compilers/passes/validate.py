@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
+from compilers.hardware.resources import CROSSBAR
 from compilers.ir import graph as ir
 from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
@@ -15,6 +17,9 @@ from ep_neuro.errors import GraphError
 from ep_neuro.storage.value_checks import fault
 
 _CODES = {ir.Graded: "graded", ir.SigmaDelta: "sigma-delta", ir.Spiking: "spike"}
+
+COUNTS = {"bits", "chips", *CROSSBAR}
+"""Notes that are read as numbers."""
 
 
 def validate(graph: ir.Graph) -> ir.Graph:
@@ -25,8 +30,8 @@ def validate(graph: ir.Graph) -> ir.Graph:
     GraphError
         At the first name that repeats or does not exist, operator that does not fit its
         populations, array that is missing, of another shape or not finite, tied projections
-        that disagree, dynamics out of range, phase that starts from a later one, or plasticity that
-        cannot learn.
+        that disagree, dynamics out of range, phase that starts from a later one, plasticity that
+        cannot learn, or note that counts and is no number.
     """
     for kind, names in _names(graph).items():
         _refuse_repeats(kind, names)
@@ -41,6 +46,10 @@ def validate(graph: ir.Graph) -> ir.Graph:
     _check_output(graph)
     _check_phases(graph)
     check_plasticity(graph)
+    for note in COUNTS & set(graph.provenance):
+        if not re.fullmatch("[0-9]{1,18}", graph.provenance[note]):
+            problem = f"{graph.provenance[note]!r} is no number"
+            raise GraphError(f"note '{note}'", problem, "compile the model again")
     return graph
 
 

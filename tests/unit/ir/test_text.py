@@ -102,6 +102,8 @@ def test_json_of_the_first_form_reads_and_any_other_version_is_refused() -> None
         ("populations", [{"kind": ["Source"]}], "no kind"),
         ("phases", [{"kind": "Phase", "name": "free", "steps": "12"}], "steps='12' is no int"),
         ("phases", [{"kind": "Phase", "name": "free", "stops": 1}], "stops"),
+        ("timestep", float("nan"), "timestep=nan is no float"),
+        ("timestep", 10**400, "is no float"),
         ("encoding", "morse", "'morse' is none of"),
         ("provenance", {"bits": 8}, "provenance"),
     ],

@@ -90,6 +90,7 @@ BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (_phase(0, steps=0), "0 steps are too few"),
     (_phase(1, nudge=float("nan")), "nudge nan is not finite"),
     (_phase(1, sign=2), "sign 2 is none of"),
+    (lambda g: replace(g, provenance={"tiles": "x"}), "note 'tiles': 'x' is no number"),
 ]
 
 
