@@ -18,6 +18,9 @@ from ep_neuro.storage.value_checks import fault
 
 _CODES = {ir.Graded: "graded", ir.SigmaDelta: "sigma-delta", ir.Spiking: "spike"}
 
+LONGEST = 128
+"""Bits of the longest word, and of the longest shift."""
+
 COUNTS = {"bits", "chips", *CROSSBAR}
 """Notes that are read as numbers."""
 
@@ -79,6 +82,9 @@ def _check_population(graph: ir.Graph, p: ir.Population) -> None:
         raise GraphError(subject, f"box {p.box} is no finite interval", "give (lo, hi), lo < hi")
     if p.bias is not None:
         _check_array(graph, p.bias, f"bias of {subject}", p.shape)
+    for word in (p.state, p.message):
+        if word is not None and not (1 <= word.bits <= LONGEST and 0 <= word.frac <= LONGEST):
+            raise GraphError(subject, f"{word} is no number format", f"give 1 to {LONGEST} bits")
     if isinstance(p.dynamics, ir.Source):
         return
     sums = any(q.post == p.name for q in graph.split)
@@ -141,6 +147,8 @@ def _check_projection(graph: ir.Graph, p: ir.Projection) -> None:
         raise GraphError(subject, f"delay {p.delay} is below 1 step", "give at least 1")
     if not math.isfinite(p.scale):
         raise GraphError(subject, f"scale {p.scale} is not finite", "correct it")
+    if p.rescale is not None and abs(p.rescale.shift) > LONGEST:
+        raise GraphError(subject, f"shift {p.rescale.shift} exceeds {LONGEST} bits", "correct it")
     if graph.population(p.post).state is not None and (
         p.rescale is None or not np.issubdtype(graph.arrays[p.weight].dtype, np.integer)
     ):

@@ -14,9 +14,11 @@ from compilers.ir.graph import (
     Coupling,
     Dense,
     DenseTranspose,
+    FixedPoint,
     Graded,
     Graph,
     Projection,
+    Rescale,
     SigmaDelta,
 )
 from compilers.passes.quantize import quantize
@@ -68,6 +70,12 @@ BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (_population("h1", box=(1.0, 1.0)), "is no finite interval"),
     (_population("h1", box=(0.0, float("inf"))), "is no finite interval"),
     (_population("h1", bias="nothing"), "array 'nothing' is missing"),
+    (_population("h1", state=FixedPoint(0, 0), message=FixedPoint(16, 8)), "is no number format"),
+    (
+        _population("h1", state=FixedPoint(24, 10**9), message=FixedPoint(16, 8)),
+        "is no number format",
+    ),
+    (_projection("h1->out", rescale=Rescale(1, -(10**9))), "exceeds 128 bits"),
     (_population("h1", dynamics=SigmaDelta()), "SigmaDelta neurons in a 'graded' graph"),
     (_population("h1", dynamics=Graded(0.0)), "leak 0.0 is not in (0, 1]"),
     (_population("h1", dynamics=Graded(float("nan"))), "leak nan is not in (0, 1]"),
