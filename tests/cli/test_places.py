@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import targets
+from compilers import Program
 from tests.cli.conftest import Cli
+from tests.helpers import toy_target
 
 FEW = ("--limit", 2)
 QUICK = ("compare", "model", "--with", "reference:graded:8", "--steps", 2, *FEW)
@@ -85,3 +88,22 @@ def test_what_a_command_wrote_it_writes_again(words: tuple[object, ...], cli: Cl
     again = (*words, "--force") if "train" in words else words
     assert cli(*again).code == 0
     assert set(os.listdir()) == before
+
+
+class Writer(toy_target.ToyBackend):
+    """A target of one's own that writes a file, and does not say what tells it."""
+
+    name, suffix = "writer", ".wr"
+
+    def export(self, program: Program, path: Path) -> None:
+        path.write_text(program.target)
+
+
+def test_the_file_of_a_target_that_has_no_marker_is_written_once(cli: Cli) -> None:
+    targets.register(Writer())
+    words = (*COMPILE, "--target", "writer", "--out", "x.wr")
+    try:
+        assert cli(*words).code == 0
+        assert "error: x.wr: is a file with other content" in cli(*words).err
+    finally:
+        targets.unregister("writer")

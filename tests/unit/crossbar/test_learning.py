@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aihwkit", reason="aihwkit is not installed; pip install 'ep-neuro[crossbar]'")
 
+import compilers
 import ep_neuro as ep
 import targets
 from compilers import Program
@@ -30,6 +31,8 @@ from targets.crossbar.arrays.mapping import ArrayMapping, is_forward
 from targets.crossbar.arrays.options import CELLS, DAY, Options
 from targets.crossbar.arrays.tile import Randomness
 from targets.crossbar.on_device_learning import DeviceRule, learn, step
+from targets.experiments.onchip import learning
+from targets.experiments.onchip.schedule import Plan
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 KINDS = st.sampled_from(["dense", "shared", "unrolled"])
@@ -297,3 +300,14 @@ def test_the_study_writes_its_figures_and_numbers(trained: Path, tmp_path: Path)
     for name in ("error", "bits", "time"):
         assert "<svg" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
     assert (tmp_path / "study.json").stat().st_size > 1000
+
+
+def test_a_learnt_program_lists_the_arrays_that_it_learnt_on() -> None:
+    network = Network(ep.zoo("digits_dense"), 0)
+    before = compilers.compile(network, "crossbar", steps=2, options={"digital": "input"})
+    digits = datasets.load("digits")
+    digits = replace(digits, val=digits.val.head(2), test=digits.test.head(2))
+    plan = Plan(samples=2, batch=2, points=1)
+    after = learning.learn(learning.plastic(before), digits, plan).program
+    assert [len(p.files["tiles.txt"].splitlines()) for p in (before, after)] == [1, 2]
+    assert [p.graph.provenance["tiles"] for p in (before, after)] == ["1", "2"]
