@@ -32,7 +32,8 @@ second, looks come more often; sweeps fall if fewer stay below the third. The we
 the next look, tenfold in thirty steps early in training, and its samples are others."""
 
 OFTEN = 4
-"""How many times more often to look where a cosine is uneasy."""
+"""How many times more often to look where a cosine is uneasy; and the part of its age within which
+a young network moves no further than a look can follow."""
 
 PLAIN = 6
 """Free sweeps up to which steps are whole: over-relaxation pays where many sweeps follow."""
@@ -67,8 +68,9 @@ class Truth(BaseModel):
     (`CLIMB`): the weights move on until the next look. The phases as the estimator's own schedules
     say are the last resort. The next look comes after one step where the sweeps changed, and after
     twice the steps of last time where they did not, up to `every`, or a quarter of that while the
-    cosine is not well above (`UNEASY`). Once `every` apart, looks let the sweeps fall where fewer
-    leave the cosine well above (`FALL`).
+    cosine is not well above (`UNEASY`), and up to a quarter of the steps so far unless it is far
+    above (`FALL`): young weights move fast. Once `every` apart, looks let the sweeps fall where
+    fewer leave the cosine far above.
 
     Attributes
     ----------
@@ -163,9 +165,12 @@ class TruthControl:
         calm = self._wait >= self.truth.every
         falls = calm and enough and rung > 0 and found(rung - 1)[0] >= 1 - FALL * allowed
         rung -= falls
-        uneasy = now[0] < 1 - UNEASY * allowed
-        longest = max(1, self.truth.every // OFTEN) if uneasy else self.truth.every
-        self._wait = 1 if climbs or falls else min(2 * self._wait, longest)
+        longest = self.truth.every
+        if now[0] < 1 - UNEASY * allowed:
+            longest //= OFTEN
+        if now[0] < 1 - FALL * allowed:
+            longest = min(longest, step // OFTEN)
+        self._wait = 1 if climbs or falls else max(1, min(2 * self._wait, longest))
         self._next = step + self._wait
         self._rung = rung
         chosen = self.estimator

@@ -17,8 +17,8 @@ from targets.interface.fanout import synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
 
-CHUNK_BYTES = 64 << 20
-"""Working memory of one batch, probes apart: a few caches, so that calls into torch pay."""
+CHUNK_BYTES = 128 << 20
+"""Working memory of one batch, probes apart: calls into torch, which read all weights, pay."""
 
 KEPT, STEPS = 1 << 18, 128
 """Most messages, and most steps, that are kept to be counted at once."""

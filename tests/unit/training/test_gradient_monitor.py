@@ -19,6 +19,7 @@ from ep_neuro.training.config import TrainConfig, read_config
 from ep_neuro.training.distributed import Ranks
 from ep_neuro.training.gradient_monitor import (
     CLIMB,
+    FALL,
     LADDER,
     START,
     UNEASY,
@@ -103,10 +104,19 @@ def test_sweeps_fall_back_rung_by_rung_once_the_coupling_is_weak() -> None:
     assert looks < 60 / 2
 
 
+YOUNG = [*range(9), 10, 12, 15, 18]
+"""Looks a quarter of the steps so far apart."""
+
+
 @pytest.mark.parametrize(
-    ("asked", "expected"), [(0.97, [0, 1, 3, 7, 15, 27, 39]), (0.99, [0, 1, *range(3, 50, 3)])]
+    ("asked", "expected"),
+    [
+        (0.96, [0, 1, 3, 7, 15, 27, 39]),
+        (0.97, [*YOUNG, 22, 27, 33, 41]),
+        (0.99, [*YOUNG, *range(21, 50, 3)]),
+    ],
 )
-def test_looks_come_close_after_a_change_or_near_the_limit_and_rare_where_all_is_well(
+def test_looks_come_close_after_a_change_near_the_limit_or_early_and_rare_where_all_is_well(
     asked: float, expected: list[int]
 ) -> None:
     control = TruthControl(Truth(cosine=asked, every=12), OWN)
@@ -116,7 +126,8 @@ def test_looks_come_close_after_a_change_or_near_the_limit_and_rare_where_all_is
             looks.append(step)
             found = control.look(step, *coupled(STRONG), ALONE)
     assert looks == expected
-    assert (found.cosine >= 1 - UNEASY * (1 - asked)) == (asked == 0.97)
+    assert (found.cosine >= 1 - FALL * (1 - asked)) == (asked == 0.96)
+    assert (found.cosine >= 1 - UNEASY * (1 - asked)) == (asked <= 0.97)
 
 
 def test_sweeps_that_do_not_help_are_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,8 +204,7 @@ def test_a_resumed_run_takes_the_same_sweeps_and_ends_with_the_same_bits(
     assert same(resumed.model.network, whole.model.network)
     mine, theirs = (load_state(tmp_path / run / "last")["truth"] for run in ("broken", "whole"))
     assert mine == theirs
-    changes = len({r["sweeps_free"] for r in whole.history}) > 1
-    assert changes == (every == 4)
+    assert len({r["sweeps_free"] for r in whole.history}) > 1
 
 
 def test_metrics_hold_the_least_cosines_and_the_mean_sweeps_of_each_epoch(
