@@ -84,12 +84,14 @@ def loops(network: Network, *, iterations: int = 30) -> list[Loop]:
 
 
 def calm_schedule(network: Network, sweeps: int) -> Schedule:
-    """A schedule that settles `network`: whole steps if its loops are weak, else over-relaxed.
+    """A schedule that settles `network`: over-relaxed if loops are strong and all units equal.
 
-    Over-relaxation pays along slow modes; where there are none it rings, ten sweeps for one.
+    Over-relaxation pays along slow modes; where there are none it rings, ten sweeps for one, and
+    where units shrink its overshoot grows from population to population.
     """
-    weak = all(loop.loop_gain < WEAK for loop in loops(network))
-    return Schedule(sweeps=sweeps, relaxation=1.0 if weak else "auto")
+    units = {p.unit for p in network.spec.populations}
+    slow = len(units) == 1 and any(loop.loop_gain >= WEAK for loop in loops(network))
+    return Schedule(sweeps=sweeps, relaxation="auto" if slow else 1.0)
 
 
 def _loop_gain(operators: Operators, c: CouplingSpec, like: Tensor, iterations: int) -> float:

@@ -209,11 +209,16 @@ def test_a_loop_that_gains_may_not_settle(gain: float) -> None:
     assert "may not settle" in str(Loop("a->b", gain))
 
 
-@pytest.mark.parametrize(("ratio", "relaxation"), [(4.0, 1.0), (1.0, "auto")])
-def test_only_networks_of_weak_loops_are_settled_by_whole_steps(
-    ratio: float, relaxation: float | str
+@pytest.mark.parametrize(
+    ("ratio", "factor", "weak", "relaxation"),
+    [(4.0, 1.0, True, 1.0), (4.0, 6.0, False, 1.0), (1.0, 1.0, False, "auto"), (1.0, 0.1, True, 1.0)],
+)
+def test_only_strong_loops_between_equal_units_are_over_relaxed(
+    ratio: float, factor: float, weak: bool, relaxation: float | str
 ) -> None:
     network = Network(standardised_in_units(ratio))
-    weak = all(loop.loop_gain < WEAK for loop in loops(network))
-    assert weak == (relaxation == 1.0)
+    with torch.no_grad():
+        for gain in (*network.weights.values(), *network.gains.values()):
+            gain.mul_(factor)
+    assert all(loop.loop_gain < WEAK for loop in loops(network)) == weak
     assert calm_schedule(network, 50) == Schedule(sweeps=50, relaxation=relaxation)
