@@ -50,11 +50,13 @@ class Floating:
         0.5, wide.
     single : bool
         float32 may stand for integers where it is exact.
+    learns : bool
+        Weights change as they run.
     saturations : Counter
         By population the values that met the end of their format.
     """
 
-    integers, single = False, False
+    integers, single, learns = False, False, False
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.saturations: Counter[str] = Counter()
@@ -141,7 +143,7 @@ class Integer(Floating):
         super().__init__(torch.float64, device)
         held = [f for p in graph.populations for f in formats(p)]
         self.wide = torch.float64 if fits_double(graph) else torch.int64
-        self.single = device.type == "cpu"
+        self.single, self.learns = device.type == "cpu", bool(graph.plasticity)
         images = any(isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
         short = self.wide == torch.float64 and all(f.bits <= SINGLE_BITS for f in held)
         self.narrow = torch.float32 if images and short and self.single else self.wide

@@ -16,12 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
+from compilers.execution.exact_parts import SINGLE, Split, exact_parts
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
 from compilers.ir.operators import matrix as matrix_of
 from compilers.ir.operators import receiving_axis
-
-SINGLE = float(1 << 24)
-"""Integers up to it, and sums of them in any order, are exact in float32."""
 
 FEW = 8
 """Samples so few that a call costs more than what it computes."""
@@ -178,11 +176,12 @@ class DenseMap(LinearMap):
 
 
 class ConvMap(LinearMap):
-    """A convolution, or the adjoint of one; of integers in float32 where that is as exact."""
+    """A convolution, or the adjoint of one; of integers in float32, whole or in exact parts."""
 
     def load(self, weight: np.ndarray) -> None:
         super().load(weight)
         self._kernels: dict[torch.dtype, Tensor] = {}
+        self._splits: dict[float, Split | None] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
         stride, padding = operator.stride, operator.padding
@@ -197,22 +196,37 @@ class ConvMap(LinearMap):
             )
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
-        kernel = self._kernel(self._kind(largest))
+        if not self.numbers.integers:
+            return self._convolved(x, self._kernel(self.numbers.wide))
+        if self.numbers.single and self.norm * largest < SINGLE:
+            return self._convolved(x, self._kernel(torch.float32))
+        if (split := self._in_parts(largest)) is None:
+            return self._convolved(x, self._kernel(torch.float64))
+        x, found = x.float(), self.sums(len(x))
+        for part in split.parts:
+            found.add_(self._convolved(x[..., part.channels], part.kernel), alpha=part.factor)
+        return found.mul_(split.factors)
+
+    def _convolved(self, x: Tensor, kernel: Tensor) -> Tensor:
         x = x if x.dtype == kernel.dtype else x.to(kernel.dtype)
         found = self._run(x.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1)
         return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
-
-    def _kind(self, largest: float) -> torch.dtype:
-        if not self.numbers.integers:
-            return self.numbers.wide
-        single = self.numbers.single and self.norm * largest < SINGLE
-        return torch.float32 if single else torch.float64
 
     def _kernel(self, kind: torch.dtype) -> Tensor:
         if kind not in self._kernels:
             held = torch.from_numpy(self._weight).to(self.numbers.device)
             self._kernels[kind] = held.to(kind, memory_format=torch.channels_last)
         return self._kernels[kind]
+
+    def _in_parts(self, largest: float) -> Split | None:
+        """The weight in exact parts; None where it learns, and where float64 is as fast."""
+        if self.numbers.learns or not self.numbers.single:
+            return None
+        bound = 2.0 ** math.ceil(math.log2(largest))
+        if bound not in self._splits:
+            receiving = receiving_axis(self.projection.operator)
+            self._splits[bound] = exact_parts(self._weight, receiving, bound)
+        return self._splits[bound]
 
 
 def linear_map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import targets
-from compilers.execution import arithmetic, constants, maps, streams
+from compilers.execution import arithmetic, constants, exact_parts, maps, streams
 from compilers.execution.engine import Engine
 from compilers.execution.maps import FEW, Apply, inward, linear_map, outward
 from compilers.ir.graph import (
@@ -198,8 +199,28 @@ def test_numbers_as_on_a_gpu_change_no_bit(code: Encoding, monkeypatch: pytest.M
     wanted = run(graph, x, y)
     monkeypatch.setattr(arithmetic, "SINGLE_BITS", 0)
     monkeypatch.setattr(maps, "SINGLE", 0.0)
+    monkeypatch.setattr(exact_parts, "SINGLE", 0.0)
     monkeypatch.setattr(streams, "SMALL", 1 << 40)
     assert_same(wanted, run(graph, x, y))
+
+
+@pytest.mark.parametrize("code", DYNAMICS)
+def test_sums_in_parts_change_no_bit(code: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = random_residual_spec(5)
+    graph = graph_of(spec, code, bits=8)
+    x, y = samples(spec, 3)
+    wanted = run(graph, x, y)
+    made: list[object] = []
+    split_of = exact_parts.exact_parts
+
+    def noted(*arguments: Any) -> exact_parts.Split | None:
+        made.append(arguments)
+        return split_of(*arguments)
+
+    monkeypatch.setattr(maps, "SINGLE", 0.0)
+    monkeypatch.setattr(maps, "exact_parts", noted)
+    assert_same(wanted, run(graph, x, y))
+    assert made
 
 
 @needs_cuda

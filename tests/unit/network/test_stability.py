@@ -211,7 +211,12 @@ def test_a_loop_that_gains_may_not_settle(gain: float) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "factor", "weak", "relaxation"),
-    [(4.0, 1.0, True, 1.0), (4.0, 6.0, False, 1.0), (1.0, 1.0, False, "auto"), (1.0, 0.1, True, 1.0)],
+    [
+        (4.0, 1.0, True, 1.0),
+        (4.0, 6.0, False, 1.0),
+        (1.0, 1.0, False, "auto"),
+        (1.0, 0.1, True, 1.0),
+    ],
 )
 def test_only_strong_loops_between_equal_units_are_over_relaxed(
     ratio: float, factor: float, weak: bool, relaxation: float | str
