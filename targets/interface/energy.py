@@ -8,19 +8,13 @@ from pathlib import Path
 from compilers.hardware.cost import Activity, learning_joule, phase_cost
 from compilers.hardware.limits import HardwareLimits, load_hardware
 from compilers.ir.graph import Graph
-from compilers.program import Program
 from targets.interface.protocols import CostEstimate, PhaseResult, RunResult
 
-HARDWARE = Path(__file__).parents[1] / "hardware" / "loihi.yaml"
-"""Limits and energy constants of the first Loihi, each with its source."""
 
-
-def estimate_on_loihi(program: Program, result: RunResult) -> CostEstimate:
-    """Energy and time of the free phase on Loihi, from the counted events.
-
-    The time is that of one core that does all of it.
-    """
-    return estimate_on(_loihi(), program.graph, result)
+@cache
+def loihi() -> HardwareLimits:
+    """Limits and energy constants of the first Loihi, each with its source."""
+    return load_hardware(Path(__file__).parents[1] / "hardware" / "loihi.yaml")
 
 
 def estimate_on(hardware: HardwareLimits, graph: Graph, result: RunResult) -> CostEstimate:
@@ -51,8 +45,3 @@ def activity(phase: PhaseResult) -> Activity:
         synops={name: float(counts.sum(0).mean()) for name, counts in phase.synops.items()},
         steps=len(next(iter(phase.events.values()))),
     )
-
-
-@cache
-def _loihi() -> HardwareLimits:
-    return load_hardware(HARDWARE)

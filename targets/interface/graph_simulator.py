@@ -59,6 +59,7 @@ class GraphSimulator(Simulator):
         if (batch := engine.batch(len(job.x))) is not self.batch:
             self._hold(batch)
         self._y = None if job.y is None else engine.target(job.y)
+        self.spoken = self.x.sign().abs_()
         self._starts = {phase.start for phase in job.phases}
         self.batch.clamp(self.x, self._y)
         self._stale, self._last = False, ""
@@ -80,20 +81,18 @@ class GraphSimulator(Simulator):
             self.batch.rest()
         elif phase.start != self._last:
             self.batch.go_to(self._ends[phase.start])
-        now = recorder.traces() if after_step else {}
-        for _ in range(phase.steps):
+
+        def step() -> None:
             if self._stale:
                 self.batch.clamp(self.x, self._y)
                 self._stale = False
             self.batch.step(phase, self._y)
-            recorder.take()
-            if after_step is not None:
-                before, now = now, recorder.traces()
-                after_step(before, now)
+
+        record = recorder.follow(step, after_step)
         self._last = phase.name
         if phase.name in self._starts:
             self._ends[phase.name] = self.batch.moment()
-        return recorder.record()
+        return record
 
     def load(self, learner: PlasticWeights) -> None:
         """Go on with other weights and biases."""
@@ -105,11 +104,10 @@ class _GraphRecorder(Recorder):
     """Follows the messages of a phase; those of some steps are kept, and counted at once."""
 
     def __init__(self, simulator: GraphSimulator, phase: Phase, probes: Sequence[Probe]) -> None:
-        job, graph = simulator.job, simulator.graph
-        self.numbers, self.fanouts = simulator.engine.numbers, simulator.fanouts
-        number = np.int64 if self.numbers.integers else np.float64
-        super().__init__(graph, job, phase, probes, simulator.clamped, number)
-        self.batch = simulator.batch
+        self.numbers, self.batch = simulator.engine.numbers, simulator.batch
+        super().__init__(
+            simulator, phase, probes, np.int64 if self.numbers.integers else np.float64
+        )
         self._before = {} if self.first else dict(self.numbers.saturations)
         # What a spike of each step counts in a trace, and in the readout.
         late = np.arange(phase.steps) >= phase.steps // 2
@@ -121,9 +119,6 @@ class _GraphRecorder(Recorder):
             if isinstance(c.dynamics, Spiking)
         }
         self._kept, self._rows, self._counted = simulator.kept, simulator.rows, 0
-        if self.first:
-            # The input speaks once, at the start of a sample.
-            self._count(graph.sources[0], simulator.x.sign().abs_())
 
     def value(self, p: Population, variable: str) -> np.ndarray:
         names = {"told": "sent", "u" if isinstance(p.dynamics, Spiking) else "v": "plain"}
@@ -147,9 +142,11 @@ class _GraphRecorder(Recorder):
         names = self.events if self.graph.quantised else ()
         return {name: now[name] - self._before.get(name, 0) for name in names}
 
-    def take(self) -> None:
+    def count_step(self) -> None:
         for cells, rows in zip(self.batch.cells, self._rows, strict=True):
             torch.sign(cells.message, out=rows[self.steps - self._counted])
+
+    def take(self) -> None:
         super().take()
         if self.steps - self._counted == len(self._rows[0]):
             self._count_kept()

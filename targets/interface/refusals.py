@@ -14,7 +14,7 @@ def refuse_unready(backend: Backend, graph: Graph) -> None:
     """Raise `TargetError` if `backend` cannot run here, or not `graph`."""
     refuse_absent(backend)
     refuse_integers(backend, graph)
-    refuse_violations(backend, graph)
+    refuse_first(backend.check(graph))
 
 
 def refuse_integers(backend: Backend, graph: Graph) -> None:
@@ -31,11 +31,6 @@ def refuse_absent(backend: Backend) -> None:
     if not state.available:
         problem, _, how = state.reason.partition("; ")
         raise TargetError(f"target '{backend.name}'", problem, how)
-
-
-def refuse_violations(backend: Backend, graph: Graph) -> None:
-    """Raise `TargetError` for the first limit of `backend` that `graph` breaks."""
-    refuse_first(backend.check(graph))
 
 
 def refuse_first(violations: Sequence[Violation], limit: str = "{:g}") -> None:

@@ -83,10 +83,9 @@ class Simulator(ABC):
         """Go on from `memory` and from `learner`, which was restored before."""
         self.load(learner)
 
-    def weights(self, graph: Graph, learner: PlasticWeights | None) -> dict[str, np.ndarray]:
-        """A copy of the weights by id."""
-        held = {} if learner is None else learner.weights
-        return {name: held.get(name, graph.arrays[name]).copy() for name in graph.ties}
+    def weights(self) -> dict[str, np.ndarray]:
+        """A copy of the weights by id that are others than those of the learner."""
+        return {}
 
 
 class SimulatorSession(Session):
@@ -103,9 +102,8 @@ class SimulatorSession(Session):
             settled({p.name: simulator.run(p, job.probes).result for p in job.phases})
 
     def weights(self) -> dict[str, np.ndarray]:
-        """A copy of the weights by id."""
-        self._refuse_closed()
-        return self._simulator.weights(self.graph, self._learner)
+        """A copy of the weights by id, as the target holds them."""
+        return {**super().weights(), **self._simulator.weights()}
 
     def _free(self) -> None:
         self._simulator.close()
@@ -160,67 +158,97 @@ class SimulatorSession(Session):
 # --- what a phase did --------------------------------------------------------------------------
 
 
-class Recorder(ABC):
+class Recorder:
     """Collects what one phase of a batch does, step by step.
 
     Parameters
     ----------
-    graph : Graph
-    job : RunRequest
-        What the batch was begun with.
+    simulator : Simulator
+        With the ``job`` that its batch was begun with, ``clamped`` (traces of the input),
+        ``spoken`` (messages of the input) and ``fanouts`` (synapses that those of a neuron meet).
     phase : Phase
     probes : sequence of Probe
-    clamped : mapping of ndarray
-        Traces of the input.
     number : type
         Of what probes give.
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        job: RunRequest,
-        phase: Phase,
-        probes: Sequence[Probe],
-        clamped: Traces,
-        number: type = np.float64,
+        self, simulator: Any, phase: Phase, probes: Sequence[Probe], number: type = np.float64
     ) -> None:
-        self.graph, self.phase, self.probes, self.clamped = graph, phase, probes, clamped
-        self.number, self.learns = number, learning(graph)
-        self.output, self.first = graph.population(graph.output), phase.name == job.phases[0].name
-        shape = (phase.steps, len(job.x))
-        self.events = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
-        self.synops = {p.name: np.zeros(shape, np.int64) for p in graph.populations}
+        self.simulator, self.phase, self.probes, self.number = simulator, phase, probes, number
+        self.graph: Graph = simulator.graph
+        self.fanouts = simulator.fanouts
+        self.learns, self.output = learning(self.graph), self.graph.population(self.graph.output)
+        self.first = phase.name == simulator.job.phases[0].name
+        shape = (phase.steps, len(simulator.job.x))
+        self.events = {p.name: np.zeros(shape, np.int64) for p in self.graph.populations}
+        self.synops = {p.name: np.zeros(shape, np.int64) for p in self.graph.populations}
         self.probed: dict[str, list[np.ndarray]] = {probe.name: [] for probe in probes}
         self.weights = spike_weights(phase.steps, from_rest=phase.start is None)
         self.steps = 0
+        self.spikes: dict[str, np.ndarray] = {}
+        self.late: np.ndarray | float = 0.0
 
-    @abstractmethod
+    def follow(self, step: Callable[[], None], after_step: AfterStep | None) -> PhaseRecord:
+        """What the phase does, which takes each of its steps by `step`."""
+        if self.first:
+            # The input speaks once, at the start of a sample.
+            self._count(self.graph.sources[0], self.simulator.spoken)
+        now = self.traces() if after_step else {}
+        for _ in range(self.phase.steps):
+            step()
+            self.take()
+            if after_step is not None:
+                before, now = now, self.traces()
+                after_step(before, now)
+        return self.record()
+
     def value(self, p: Population, variable: str) -> np.ndarray:
         """A variable, or ``told``, the sum of all messages, now: (N, *shape)."""
+        found = self.simulator.value(self.simulator.moment, p.name, variable)
+        return found.reshape(len(found), *p.shape)
 
-    @abstractmethod
     def weighted(self, p: Population) -> np.ndarray:
         """Sum of the spikes of `p`, each with its weight, (N, *shape)."""
+        return self.spikes[p.name] if self.steps else np.zeros_like(self.value(p, "message"))
 
-    @abstractmethod
     def shown(self) -> np.ndarray:
         """What the output is read from at the end, in graph units, (N, *shape)."""
+        if not isinstance(self.output.dynamics, Spiking):
+            return self.value(self.output, "z")
+        return np.asarray(self.late / (self.phase.steps - self.phase.steps // 2))
 
     def saturated(self) -> dict[str, int]:
         """Values that met the end of their format, by population."""
         return {}
 
     def take(self) -> None:
-        """The end of a step, whose messages were counted."""
+        """The end of a step: count its messages, keep what is probed."""
+        self.count_step()
         for probe in self.probes:
             values = self.value(self.graph.population(probe.population), probe.variable)
             self.probed[probe.name].append(np.array(values, self.number))
         self.steps += 1
 
+    def count_step(self) -> None:
+        """Count the messages of all neurons."""
+        weight = float(self.weights[self.steps])
+        for p in self.graph.neurons:
+            message = self.value(p, "message")
+            self._count(p, message)
+            if isinstance(p.dynamics, Spiking):
+                self.spikes[p.name] = self.spikes.get(p.name, 0.0) + weight * message
+            if p is self.output and self.steps >= self.phase.steps // 2:
+                self.late = self.late + message
+
+    def _count(self, p: Population, message: Any) -> None:
+        sent = message.reshape(len(message), -1) != 0
+        self.events[p.name][self.steps] = sent.sum(1)
+        self.synops[p.name][self.steps] = sent @ self.fanouts[p.name]
+
     def traces(self) -> Traces:
         """Traces by population of what learns, of the steps taken so far."""
-        return {**self.clamped, **{p.name: self._trace(p) for p in self.learns}}
+        return {**self.simulator.clamped, **{p.name: self._trace(p) for p in self.learns}}
 
     def _trace(self, p: Population) -> np.ndarray:
         if isinstance(p.dynamics, Spiking):
@@ -238,9 +266,8 @@ class Recorder(ABC):
             probes={name: np.stack(values) for name, values in self.probed.items()},
             saturations=self.saturated(),
         )
-        return PhaseRecord(
-            result, self.traces() if self.graph.plasticity and self.phase.sign else {}
-        )
+        learns = self.graph.plasticity and self.phase.sign
+        return PhaseRecord(result, self.traces() if learns else {})
 
 
 def learning(graph: Graph) -> list[Population]:
@@ -272,8 +299,7 @@ class SteppedSimulator(Simulator, Generic[M]):
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.ends: dict[str | None, M] = {}
-        self._fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
-        self._job: RunRequest | None = None
+        self.fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
         self._constant: Any = None
 
     @abstractmethod
@@ -304,76 +330,24 @@ class SteppedSimulator(Simulator, Generic[M]):
 
     def begin(self, job: RunRequest) -> None:
         """Bring a new batch to rest."""
-        self._job, self._constant = job, None
+        (source,) = self.graph.sources
+        self.job, self.spoken, self._constant = job, job.x, None
+        self.clamped = {source.name: trace(source, job.x)}
         self.ends = {None: self.rest(len(job.x))}
 
     def run(
         self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
     ) -> PhaseRecord:
         """Run `phase`, step by step."""
-        job = self._job
-        assert job is not None
-        recorder = _SteppedRecorder(self, job, phase, probes, self._fanouts)
-        now = recorder.traces() if after_step else {}
+        self.moment = self.ends[phase.start]
+
+        def step() -> None:
+            if self._constant is None:
+                self._constant = self.constant(self.job.x)
+            self.moment = self.step(self.moment, self._constant, phase, self.job.y)
+
         # A network that diverges is reported once, as an error; not by NumPy, at every step.
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(phase.steps):
-                if self._constant is None:
-                    self._constant = self.constant(job.x)
-                recorder.moment = self.step(recorder.moment, self._constant, phase, job.y)
-                recorder.take()
-                if after_step is not None:
-                    before, now = now, recorder.traces()
-                    after_step(before, now)
-        self.ends[phase.name] = recorder.moment
-        return recorder.record()
-
-
-class _SteppedRecorder(Recorder, Generic[M]):
-    """Follows a phase from moment to moment."""
-
-    def __init__(
-        self,
-        simulator: SteppedSimulator[M],
-        job: RunRequest,
-        phase: Phase,
-        probes: Sequence[Probe],
-        fanouts: Mapping[str, np.ndarray],
-    ) -> None:
-        graph = simulator.graph
-        (source,) = graph.sources
-        super().__init__(graph, job, phase, probes, {source.name: trace(source, job.x)})
-        self.simulator, self.moment, self.fanouts = simulator, simulator.ends[phase.start], fanouts
-        self.spikes: dict[str, np.ndarray] = {}
-        self.late: np.ndarray | float = 0.0
-        if self.first:
-            # The input speaks once, at the start of a sample.
-            self._count(source.name, job.x)
-
-    def value(self, p: Population, variable: str) -> np.ndarray:
-        found = self.simulator.value(self.moment, p.name, variable)
-        return found.reshape(len(found), *p.shape)
-
-    def weighted(self, p: Population) -> np.ndarray:
-        return self.spikes[p.name] if self.steps else np.zeros_like(self.value(p, "message"))
-
-    def shown(self) -> np.ndarray:
-        if not isinstance(self.output.dynamics, Spiking):
-            return self.value(self.output, "z")
-        return np.asarray(self.late / (self.phase.steps - self.phase.steps // 2))
-
-    def take(self) -> None:
-        weight = float(self.weights[self.steps])
-        for p in self.graph.neurons:
-            message = self.value(p, "message")
-            self._count(p.name, message)
-            if isinstance(p.dynamics, Spiking):
-                self.spikes[p.name] = self.spikes.get(p.name, 0.0) + weight * message
-            if p is self.output and self.steps >= self.phase.steps // 2:
-                self.late = self.late + message
-        super().take()
-
-    def _count(self, name: str, message: np.ndarray) -> None:
-        sent = message.reshape(len(message), -1) != 0
-        self.events[name][self.steps] = sent.sum(1)
-        self.synops[name][self.steps] = sent @ self.fanouts[name]
+            record = Recorder(self, phase, probes).follow(step, after_step)
+        self.ends[phase.name] = self.moment
+        return record

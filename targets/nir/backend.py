@@ -11,7 +11,7 @@ from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.program import Program
 from targets.interface.protocols import Availability, Feature, Options
-from targets.interface.refusals import refuse_absent, refuse_violations, unreached, unrunnable
+from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 from targets.nir.kernel_shapes import matrix_entries
 
@@ -73,7 +73,7 @@ class NirBackend(SimulatedBackend):
             If the disk refuses.
         """
         refuse_absent(self)
-        refuse_violations(self, program.graph)
+        refuse_first(self.check(program.graph))
         from targets.nir.files import save_nir
 
         save_nir(program.graph, path)

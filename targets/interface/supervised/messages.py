@@ -7,44 +7,37 @@ shared memory.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """Command: begin, with `argument`, JSON values."""
 
     argument: Any
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Command: run so many time steps."""
 
     steps: int
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(NamedTuple):
     """Command: end all processes and leave."""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """An answer before the last one: so far has it come, and its time limit begins anew."""
 
     done: int
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """The answer to a command that was carried out."""
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """The answer to a command that failed, the last message of a supervisor; see `RunError`."""
 
     subject: str
@@ -59,11 +52,10 @@ _KINDS: dict[str, Any] = {k.__name__: k for k in (Start, Run, Stop, Progress, Do
 
 def send(connection: Connection, message: Message) -> None:
     """Send `message`."""
-    values = {f.name: getattr(message, f.name) for f in fields(message)}
-    connection.send_bytes(json.dumps([type(message).__name__, values]).encode())
+    connection.send_bytes(json.dumps([type(message).__name__, *message]).encode())
 
 
 def receive(connection: Connection) -> Any:
     """The next message, of one of the kinds above; blocks while there is none."""
-    kind, values = json.loads(connection.recv_bytes())
-    return _KINDS[kind](**values)
+    kind, *values = json.loads(connection.recv_bytes())
+    return _KINDS[kind](*values)
