@@ -10,26 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
-from compilers.ir.graph import Graph, Source
+from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
 from ep_neuro.errors import ProgramError
 from ep_neuro.storage.atomic import refuse_foreign, write_file
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import SCRIPT, script, weights_file
-from targets.brian2.session import (
-    OPTIONS,
-    Brian2Session,
-    missing_tools,
-    read_options,
-)
+from targets.brian2.session import OPTIONS, Brian2Session, missing_tools, read_options
 from targets.interface.protocols import Availability, Feature, Options
-from targets.interface.refusals import (
-    forbidden,
-    refuse_integers,
-    refuse_unready,
-    refuse_violations,
-)
+from targets.interface.refusals import forbidden, refuse_first, refuse_integers, refuse_unready
 from targets.interface.simulated_backend import SimulatedBackend
 
 LARGEST = 1 << 26
@@ -77,11 +67,10 @@ class Brian2Backend(SimulatedBackend):
         apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
         kinds = {type(p.dynamics).__name__ for p in graph.neurons}
         stepwise = [r.weight for r in graph.plasticity if r.rule.when == "step"]
-        inputs = len([p for p in graph.populations if isinstance(p.dynamics, Source)])
         found = forbidden(
             graph,
             (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
-            (abs(inputs - 1), "inputs besides one", "give it one Source population"),
+            (abs(len(graph.sources) - 1), "inputs besides one", "give it one Source population"),
             (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
             (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
             (len(stepwise), "weights that change at every step", "choose the rule contrastive"),
@@ -112,7 +101,7 @@ class Brian2Backend(SimulatedBackend):
             If the disk refuses, or files that we did not write stand there.
         """
         refuse_integers(self, program.graph)
-        refuse_violations(self, program.graph)
+        refuse_first(self.check(program.graph))
         path = Path(path)
         weights = path.with_suffix(".npz")
         text = script(program.graph, path.name, weights.name)

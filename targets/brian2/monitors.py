@@ -99,17 +99,20 @@ def _spoken(
 
 
 def _probe(graph: Graph, record: Record, probe: Probe, samples: int, steps: int) -> np.ndarray:
-    population = graph.population(probe.population)
-    batch = len(record["outputs"])
-    if probe.variable == "message" and not isinstance(population.dynamics, Graded):
+    population, variable = graph.population(probe.population), recorded(graph, probe)
+    if variable is None:
+        batch = len(record["outputs"])
         dense = raster(record, population.name, (batch, *population.shape), steps)
     else:
-        dense = record[variable_of(population, probe)]
+        dense = record[f"{population.name}.{variable}"]
     return dense[:, :samples].reshape(steps, samples, *population.shape)
 
 
-def variable_of(population: Population, probe: Probe) -> str:
-    """What a script calls a probed variable; graded messages are the states themselves."""
-    graded = isinstance(population.dynamics, Graded)
-    shown = "z" if graded and probe.variable == "message" else probe.variable
-    return f"{population.name}.{shown}"
+def recorded(graph: Graph, probe: Probe) -> str | None:
+    """What a script has to record for `probe`; nothing for messages, which it does in any case.
+
+    Graded messages are the states themselves.
+    """
+    if probe.variable != "message":
+        return probe.variable
+    return "z" if isinstance(graph.population(probe.population).dynamics, Graded) else None

@@ -19,9 +19,9 @@ from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
 from targets.brian2.codegen.equations import synapses_per_sample
-from targets.brian2.codegen.script import script, side_by_side, weights_file
-from targets.brian2.monitors import phase_result, variable_of
-from targets.brian2.simulation.process import SERVER, Brian2Process
+from targets.brian2.codegen.script import script, side_by_side, weights_file, write_arrays
+from targets.brian2.monitors import phase_result, recorded
+from targets.brian2.simulation.process import SERVER, do
 from targets.brian2.simulation.worker import (
     ARRAYS,
     CHANGED,
@@ -36,7 +36,7 @@ from targets.brian2.simulation.worker import (
 )
 from targets.interface.fanout import synapses_of
 from targets.interface.protocols import PhaseResult
-from targets.interface.request import RunRequest as Request
+from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, classes, piece
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
@@ -75,6 +75,7 @@ class Brian2Session(Session):
         self._fanouts = {p.name: synapses_of(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
         self._folder = tempfile.TemporaryDirectory(prefix="ep-neuro-brian2-")
+        self._path = Path(self._folder.name)
         self._built = (0, 0)
         self._write_network()
 
@@ -87,16 +88,16 @@ class Brian2Session(Session):
             biases = {graph.population(name).bias or "": bias for name, bias in learnt}
             arrays |= {**self._learner.operands(), **biases}
         graph = replace(graph, arrays=arrays, plasticity=())
-        path = self._path()
-        (path / NETWORK).write_text(script(graph, NETWORK, WEIGHTS), encoding="utf-8")
-        (path / WEIGHTS).write_bytes(weights_file(graph))
+        (self._path / NETWORK).write_text(script(graph, NETWORK, WEIGHTS), encoding="utf-8")
+        (self._path / WEIGHTS).write_bytes(weights_file(graph))
 
-    def _settle(self, job: Request, settled: Settled) -> None:
-        self._do(job, self._plan(job, str(self._path())), settled)
+    def _settle(self, job: RunRequest, settled: Settled) -> None:
+        self._do(job, self._plan(job), settled)
 
-    def _do(self, job: Request, work: ScriptRun, settled: Settled) -> None:
-        process = Brian2Process(SERVER, work)
-        process.run(self._limit(job, work), lambda first: settled(self._read(job, work, first)))
+    def _do(self, job: RunRequest, work: ScriptRun, settled: Settled) -> None:
+        self._write(job)
+        limit = self._limit(job, work)
+        do(work, SERVER, limit, lambda first: settled(self._read(job, work, first)))
 
     def _free(self) -> None:
         self._folder.cleanup()
@@ -106,14 +107,14 @@ class Brian2Session(Session):
     def _begun(self) -> PlasticWeights:
         text = script(self.graph, PLASTIC, WEIGHTS)
         learner = super()._begun()
-        (self._path() / PLASTIC).write_text(text, encoding="utf-8")
+        (self._path / PLASTIC).write_text(text, encoding="utf-8")
         return learner
 
-    def _lesson(self, job: Request, batch: int) -> int:
+    def _lesson(self, job: RunRequest, batch: int) -> int:
         # NumPy runs them, as C++ cannot change weights between batches; many batches a run.
         return batch * RUN_BATCHES
 
-    def _teach(self, job: Request, batch: int, rate_scale: float) -> np.ndarray:
+    def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
         whole = len(job.x) - len(job.x) % batch
         shown = []
         try:
@@ -124,14 +125,11 @@ class Brian2Session(Session):
             self._write_network()
         return np.concatenate(shown)
 
-    def _learn(self, job: Request, side: int, rate_scale: float) -> np.ndarray:
+    def _learn(self, job: RunRequest, side: int, rate_scale: float) -> np.ndarray:
         learner, phases = self.learner, dict[str, PhaseResult]()
-        folder, graph = self._path(), print_graph(self.graph, arrays=False)
-        self._write(job, folder)
-        arrays: dict[str, Any] = dict(self.graph.arrays)
-        np.savez(folder / ARRAYS, **arrays)
-        arrays = dict(learner.memory())
-        np.savez(folder / MEMORY, **arrays)
+        folder, graph = self._path, print_graph(self.graph, arrays=False)
+        write_arrays(folder / ARRAYS, self.graph.arrays)
+        write_arrays(folder / MEMORY, learner.memory())
         work = ScriptRun(str(folder), len(job.x), side, None, {}, False, 1, graph, rate_scale)
         self._do(job, work, phases.update)
         memory = arrays_of(folder / MEMORY)
@@ -146,28 +144,23 @@ class Brian2Session(Session):
         super().restore(memory)
         self._write_network()
 
-    def _path(self) -> Path:
-        return Path(self._folder.name)
-
     # --- one call ------------------------------------------------------------------------------
 
-    def _plan(self, request: Request, folder: str) -> ScriptRun:
-        """The job that does `request`, its data written to `folder`."""
-        recorded: dict[str, list[str]] = {}
+    def _plan(self, request: RunRequest) -> ScriptRun:
+        """The job that does `request`."""
+        probes: dict[str, list[str]] = {}
         for probe in request.probes:
-            population = self.graph.population(probe.population)
-            name = variable_of(population, probe).removeprefix(f"{population.name}.")
-            if name != "message" and name not in recorded.setdefault(population.name, []):
-                recorded[population.name].append(name)
-        recorded = {name: variables for name, variables in recorded.items() if variables}
-        standalone = self._standalone(bool(recorded))
+            variable = recorded(self.graph, probe)
+            if variable and variable not in probes.setdefault(probe.population, []):
+                probes[probe.population].append(variable)
+        standalone = self._standalone(bool(probes))
         samples, side = self._sizes(request, standalone)
-        self._write(request, Path(folder))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         compilers = self._options["compilers"] or cores or 1
-        return ScriptRun(folder, samples, side, request.steps, recorded, standalone, compilers)
+        folder, steps = str(self._path), request.steps
+        return ScriptRun(folder, samples, side, steps, probes, standalone, compilers)
 
-    def _sizes(self, request: Request, standalone: bool) -> tuple[int, int]:
+    def _sizes(self, request: RunRequest, standalone: bool) -> tuple[int, int]:
         """Samples of one run, and how many of them settle side by side."""
         most = max(1, int(self._memory(request)))
         samples = _share(len(request.x), most)
@@ -186,21 +179,21 @@ class Brian2Session(Session):
             warnings.warn(f"brian2 runs in NumPy, slowly: {missing}", Brian2Warning, stacklevel=4)
         return not missing
 
-    def _memory(self, request: Request) -> float:
+    def _memory(self, request: RunRequest) -> float:
         """Samples whose records fit into `RECORD_BYTES`."""
         steps = sum(p.steps for p in request.phases)
         sizes = {p.name: p.size for p in self.graph.neurons}
         probed = sum(STATE_BYTES * sizes[q.population] for q in request.probes)
         return RECORD_BYTES / (steps * (EVENT_BYTES * sum(sizes.values()) + probed))
 
-    def _write(self, request: Request, folder: Path) -> None:
+    def _write(self, request: RunRequest) -> None:
         readout = self.graph.population(self.graph.output).readout
-        data: dict[str, Any] = {"x": request.x.reshape(len(request.x), -1)}
+        data = {"x": request.x.reshape(len(request.x), -1)}
         if request.y is not None:
             data["y"] = readout.offset + readout.gain * request.y.reshape(len(request.x), -1)
-        np.savez(folder / DATA, **data)
+        write_arrays(self._path / DATA, data)
 
-    def _read(self, request: Request, job: ScriptRun, first: int) -> dict[str, PhaseResult]:
+    def _read(self, request: RunRequest, job: ScriptRun, first: int) -> dict[str, PhaseResult]:
         """Results of the run from sample `first` on; its file goes."""
         path = result_path(job.folder, first)
         arrays = arrays_of(path)
@@ -216,7 +209,7 @@ class Brian2Session(Session):
             )
         return found
 
-    def _limit(self, request: Request, job: ScriptRun) -> float:
+    def _limit(self, request: RunRequest, job: ScriptRun) -> float:
         if self._options["time_limit"] is not None:
             return float(self._options["time_limit"])
         steps = sum(p.steps for p in request.phases)

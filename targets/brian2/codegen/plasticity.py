@@ -19,9 +19,8 @@ SPELLED: Mapping[str, str] = {
     "post": "x_post",
     "sign": "gate_post",
     "weight": "w",
-    "tag": "tag",
 }
-"""What code calls the names that a tag may read."""
+"""What code calls the names that a tag may read, but for the tag itself."""
 
 
 def record_of(graph: Graph, weight: str, pre: str, post: str) -> Plasticity | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -114,9 +115,13 @@ def side_by_side(graph: Graph) -> int:
 def weights_file(graph: Graph) -> bytes:
     """Weights and biases of `graph` as an .npz file."""
     stream = io.BytesIO()
-    arrays: dict[str, Any] = dict(graph.arrays)
-    np.savez(stream, **arrays)
+    write_arrays(stream, graph.arrays)
     return stream.getvalue()
+
+
+def write_arrays(file: Any, arrays: Mapping[str, Any]) -> None:
+    """Write `arrays` by name to an .npz file, open or by its path."""
+    np.savez(file, **arrays)
 
 
 def _phases(graph: Graph) -> str:

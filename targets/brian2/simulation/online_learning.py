@@ -50,7 +50,10 @@ class CommitLoop:
         self.learner = PlasticWeights(graph)
         self.learner.restore(memory)
         self._graph, self._side, self._scale = graph, side, rate_scale
-        self._period = sum(p.steps for p in graph.phases)
+        self._period, self._ends = 0, dict[int, Phase]()
+        for phase in graph.phases:
+            self._period += phase.steps
+            self._ends[self._period - 1] = phase
         (self._source,) = graph.sources
         self._x = x.reshape(-1, side, *self._source.shape)
         self._step = self._turn = 0
@@ -83,14 +86,10 @@ class CommitLoop:
             self._drive()
 
     def _end(self) -> None:
-        step, until = self._step % self._period, 0
+        phase = self._ends.get(self._step % self._period)
         self._step += 1
-        for phase in self._graph.phases:
-            until += phase.steps
-            if step == until - 1:
-                self._conclude(phase)
-
-    def _conclude(self, phase: Phase) -> None:
+        if phase is None:
+            return
         if phase.sign:
             now = {self._source.name: trace(self._source, self._x[self._turn])}
             for p in self._graph.neurons:
@@ -129,9 +128,8 @@ class CommitLoop:
         x, biases = self._x[self._turn], self.learner.biases()
         operands = self.learner.operands()
         for p in self._graph.neurons:
-            drive = np.zeros((self._side, *p.shape))
-            if p.name in biases or p.bias is not None:
-                drive += biases[p.name] if p.name in biases else self._graph.arrays[p.bias or ""]
+            own = 0.0 if p.bias is None else self._graph.arrays[p.bias]
+            drive = np.zeros((self._side, *p.shape)) + biases.get(p.name, own)
             for q in self._graph.into(p.name):
                 if q.pre == self._source.name:
                     weight = operands.get(q.weight, self._graph.arrays[q.weight])

@@ -30,42 +30,11 @@ _ERROR = re.compile(r"^.*\b(?:fatal )?error\b.*$", re.IGNORECASE | re.MULTILINE)
 
 
 class Brian2Process(SupervisedProcess):
-    """A fork that does `job`; `run` is all that it is for.
-
-    Parameters
-    ----------
-    server : ForkServer
-    job : ScriptRun
-        What to settle.
-    """
+    """A fork that does one job."""
 
     name, serve = "brian2", f"{_WORKER}:serve"
     repair = "see that `import brian2` works"
     memory = "run it again, with fewer samples at once if memory ran out"
-
-    def __init__(self, server: ForkServer, job: ScriptRun) -> None:
-        prepare = ["brian2", _WORKER, *([f"{_WORKER}:prepare_compiler"] if job.standalone else [])]
-        super().__init__(server, start_limit=START_SECONDS, prepare=prepare)
-        self.job = job
-
-    def run(self, limit: float, done: Callable[[int], None]) -> None:
-        """Do the job; `done` is told the first sample of each run as it ends.
-
-        Parameters
-        ----------
-        limit : float
-            Seconds that one run may take, with compilation.
-        done : callable
-
-        Raises
-        ------
-        RunError
-            If the job raises, dies or exceeds the limit.
-        """
-        try:
-            self.ask(Start(asdict(self.job)), limit, "a run", "time_limit", done)
-        finally:
-            self.close()
 
     def error(self, fault: Fault, doing: str, log: str) -> RunError:
         """One line; where C++ did not compile, the compiler's own first complaint."""
@@ -77,3 +46,19 @@ class Brian2Process(SupervisedProcess):
             "repair the compiler, or compile with the option mode=runtime; --debug shows its log"
         )
         return RunError("brian2", f"C++ compilation failed ({said.strip()[:300]})", remedy)
+
+
+def do(job: ScriptRun, server: ForkServer, limit: float, done: Callable[[int], None]) -> None:
+    """Do `job` in a fork; `done` is told the first sample of each run as it ends.
+
+    Raises
+    ------
+    RunError
+        If it raises, dies, or a run takes longer than `limit` seconds with compilation.
+    """
+    prepare = ["brian2", _WORKER, *([f"{_WORKER}:prepare_compiler"] if job.standalone else [])]
+    process = Brian2Process(server, start_limit=START_SECONDS, prepare=prepare)
+    try:
+        process.ask(Start(asdict(job)), limit, "a run", "time_limit", done)
+    finally:
+        process.close()

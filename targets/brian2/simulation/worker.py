@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from compilers.ir.text import parse_graph
-from targets.brian2.codegen.script import FLAGS
+from targets.brian2.codegen.script import FLAGS, write_arrays
 from targets.brian2.simulation.online_learning import CommitLoop
 from targets.interface.supervised.fork_server import die_with
 from targets.interface.supervised.messages import Done, Fault, Progress, receive, send
@@ -106,20 +106,15 @@ def _settle(job: ScriptRun) -> Iterator[int]:
         targets = None if y is None else filled(y[part], job.samples)
         inputs = filled(x[part], job.samples)
         lesson = _lesson(job, inputs) if job.graph else None
-        more = None if lesson is None else lesson.objects
+        more = lesson and lesson.objects
         records = script.settle(
             inputs, targets, job.steps, job.probes, build, batch=job.side, further=more
         )
         if lesson is not None:
-            learnt: dict[str, Any] = {
-                **lesson.learner.memory(),
-                CHANGED: np.array(lesson.learner.changed),
-            }
-            np.savez(folder / MEMORY, **learnt)
-        np.savez(
-            result_path(folder, first),
-            **{f"{p}\n{key}": v for p, record in records.items() for key, v in record.items()},
-        )
+            learner = lesson.learner
+            write_arrays(folder / MEMORY, {**learner.memory(), CHANGED: learner.changed})
+        found = {f"{p}\n{key}": v for p, record in records.items() for key, v in record.items()}
+        write_arrays(result_path(folder, first), found)
         yield first
 
 
