@@ -18,13 +18,7 @@ from targets.interface.simulated_backend import SimulatedBackend
 from targets.lava.connections.native import OWN, kind, misfit
 from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.environment import ARCHIVED, missing
-from targets.lava.runtime.layout import (
-    BATCHED,
-    FAITHFUL,
-    homes,
-    unreached,
-    without_format,
-)
+from targets.lava.runtime.layout import BATCHED, FAITHFUL, homes, unreached
 from targets.lava.session import OPTIONS, LavaSession, read_options
 
 PROCESSES, LAYERS = "processes.txt", "layers.txt"
@@ -67,18 +61,17 @@ class LavaBackend(SimulatedBackend):
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, loops without a step of delay, what Lava cannot reach, overflow."""
-        apart, formless = unreached(graph), without_format(graph)
+        apart, formless = unreached(graph), _formless(graph)
         hasty = [p.name for p in graph.projections if p.delay < 1]
         found = forbidden(
             graph,
-            (len(formless), "populations without a number format", "quantise the whole graph"),
+            (formless, "populations without a number format", "quantise the whole graph"),
             (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
             (len(hasty), "feedback loops without a buffer", f"delay {', '.join(hasty)} by 1 step"),
             (len(apart), "unconnected populations", f"connect {', '.join(apart)}"),
             (len(graph.sources) - 1, "further inputs", "give it one Source population"),
         )
-        found += _shared(graph)
-        return (*found, *(() if formless else inexact(graph, self.limits({}))))
+        return (*found, *_shared(graph), *(() if formless else inexact(graph, self.limits({}))))
 
     def emit(self, graph: Graph) -> Program:
         """The graph itself, with the lists of processes that it becomes."""
@@ -104,6 +97,15 @@ class LavaBackend(SimulatedBackend):
             problem = f"{late[0].delay} steps exceed the 1 that a stock process holds back{more}"
             raise ConfigError(subject, problem, f"use lowering {BATCHED}")
         return session
+
+
+def _formless(graph: Graph) -> int:
+    """Populations and projections that lack the format to be integers, in a graph that has some."""
+    if not graph.quantised:
+        return 0
+    bare = [p for p in graph.populations if p.message is None]
+    bare += [p for p in graph.neurons if p.state is None and p.message is not None]
+    return len(bare) + sum(p.rescale is None for p in graph.projections)
 
 
 def _shared(graph: Graph) -> list[Violation]:

@@ -1,4 +1,4 @@
-"""A loaded program: batches of samples go through a guarded network of Lava Processes."""
+"""A loaded program: batches of samples go through a supervised network of Lava Processes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,15 @@ from compilers.ir.graph import Graph, Phase
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
-from targets.interface.fanout import require_finite
+from targets.interface.fanout import require_finite, synapses_of
 from targets.interface.protocols import PhaseResult
 from targets.interface.refusals import refuse_first
 from targets.interface.request import Probe, RunRequest
-from targets.interface.session import Session, Settled, classes
+from targets.interface.session import Session, Settled, classes, piece
 from targets.lava.connections.loihi_rule import check_input
 from targets.lava.connections.replicas import unlearnable
 from targets.lava.learning.host_weights import HostWeights
-from targets.lava.runtime.layout import (
-    BATCHED,
-    FAITHFUL,
-    INPUT,
-    OUTPUT,
-    TARGET,
-    NetworkLayout,
-    layout_bytes,
-    synapses,
-)
+from targets.lava.runtime.layout import BATCHED, FAITHFUL, INPUT, OUTPUT, TARGET, NetworkLayout
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
@@ -39,7 +30,7 @@ OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit":
 lowering, seconds that Lava has to start, and seconds that a phase of one batch has to end (None: by
 its work)."""
 
-BOARD_BYTES = 256 << 20
+SHARED_BYTES = 256 << 20
 """Shared memory that the records of one batch may take; probes make batches smaller."""
 
 KEPT = 3
@@ -56,16 +47,16 @@ what two cores take."""
 
 @dataclass(frozen=True)
 class Network:
-    """A network that runs: what it was planned for, what is shared with it, who guards it."""
+    """A network that runs: its layout, what is shared with it, and its process."""
 
-    plan: NetworkLayout
-    board: SharedArrays
-    guard: LavaProcess
+    layout: NetworkLayout
+    shared: SharedArrays
+    process: LavaProcess
 
     def close(self) -> None:
         """End its processes and free the memory."""
-        self.guard.close()
-        self.board.close()
+        self.process.close()
+        self.shared.close()
 
 
 class LavaSession(Session):
@@ -79,12 +70,12 @@ class LavaSession(Session):
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
+        graph = program.graph
         self._options = read_options(program.options)
-        self._operations = synapses(program.graph)
+        # Of one step in which every neuron sends.
+        self._operations = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
         self._networks: list[Network] = []  # the one that works is the last
-        self._student = HostWeights(program.graph) if program.graph.plasticity else None
-        self._taught = False
-        self._orders = 0
+        self._host = HostWeights(graph) if graph.plasticity else None
 
     @property
     def lowering(self) -> str:
@@ -92,18 +83,19 @@ class LavaSession(Session):
         return str(self._options["lowering"])
 
     def _settle(self, job: RunRequest, settled: Settled) -> None:
-        plan = make_plan(self.graph, job, self._options["batch"], self.lowering)
-        self._start(replace(plan, teaches=self._taught))
-        batch = self._network.plan.batch
+        learnt = self.lowering == FAITHFUL and self._learner is not None
+        most = self._options["batch"]
+        self._start(layout_for(self.graph, job, most, self.lowering, teaches=learnt))
+        batch = self._network.layout.batch
         for first in range(0, len(job.x), batch):
-            settled(self._settle_batch(job, slice(first, min(first + batch, len(job.x)))))
+            settled(self._run(piece(job, slice(first, first + batch))))
 
     def restore(self, memory: Mapping[str, np.ndarray]) -> None:
         """Go on from `memory`; `RunError` if it is not that of the same program."""
         self._fetch()
         super().restore(memory)
         if self._running:
-            self._taking_part().write(self._network.board)
+            self._weights.write(self._network.shared)
 
     def _free(self) -> None:
         while self._networks:
@@ -111,10 +103,10 @@ class LavaSession(Session):
 
     # --- starting and stopping -----------------------------------------------------------------
 
-    def _start(self, plan: NetworkLayout) -> None:
-        """Let the network that works from now on be one that `plan` fits."""
+    def _start(self, layout: NetworkLayout) -> None:
+        """Let the network that works from now on be one that does what `layout` is for."""
         self._fetch()
-        fitting = [n for n in self._networks if n.guard.alive and n.plan.fits(plan)]
+        fitting = [n for n in self._networks if n.process.alive and n.layout.fits(layout)]
         if self._running and self._network in fitting:
             return
         if fitting:
@@ -122,29 +114,27 @@ class LavaSession(Session):
             self._networks.append(fitting[-1])
         else:
             self._make_room()
-            self._networks.append(self._started(plan))
-        if self._student is not None:
-            self._student.write(self._network.board)
+            self._networks.append(self._started(layout))
+        if self._host is not None:
+            self._host.write(self._network.shared)
 
-    def _started(self, plan: NetworkLayout) -> Network:
-        board = plan.board()
-        if self._student is not None:
-            self._student.write(board)
+    def _started(self, layout: NetworkLayout) -> Network:
+        shared = layout.allocate()
         try:
-            guard = LavaProcess(
+            process = LavaProcess(
                 "targets.lava.builders.batched:build",
-                plan.message(board),
+                layout.message(shared),
                 start_limit=self._options["start_limit"],
-                inherit=[board.fd],
+                inherit=[shared.fd],
             )
         except BaseException:
-            board.close()
+            shared.close()
             raise
-        return Network(plan, board, guard)
+        return Network(layout, shared, process)
 
     def _make_room(self) -> None:
         """End the networks that have failed, and the one that has waited longest."""
-        for network in [n for n in self._networks if not n.guard.alive]:
+        for network in [n for n in self._networks if not n.process.alive]:
             self._networks.remove(network)
             network.close()
         while len(self._networks) >= KEPT:
@@ -157,25 +147,24 @@ class LavaSession(Session):
 
     @property
     def _running(self) -> bool:
-        return bool(self._networks) and self._network.guard.alive
+        return bool(self._networks) and self._network.process.alive
 
     # --- learning ------------------------------------------------------------------------------
+
+    @property
+    def _weights(self) -> HostWeights:
+        if self._host is None:
+            self._host = HostWeights(self.graph)  # it says that nothing learns
+        return self._host
 
     def _begun(self) -> PlasticWeights:
         if self.lowering == FAITHFUL:
             refuse_first(unlearnable(self.graph), LEARNING_LIMIT)
-            self._taught = True
-        return self._taking_part().learner
-
-    def _taking_part(self) -> HostWeights:
-        self._refuse_closed()
-        if self._student is None:
-            self._student = HostWeights(self.graph)  # it says that nothing learns
-        return self._student
+        return self._weights.learner
 
     def _fetch(self) -> None:
-        if self._running and self._student is not None:
-            self._student.read(self._network.board)
+        if self._running and self._host is not None:
+            self._host.read(self._network.shared)
 
     def _lesson(self, job: RunRequest, batch: int) -> int:
         most = self._options["batch"]
@@ -184,131 +173,116 @@ class LavaSession(Session):
             raise ConfigError("batch", problem, "raise the option, or learn from fewer at a time")
         if self.lowering == FAITHFUL and self.graph.quantised:
             check_input(job.x)
-        self._start(make_lesson_plan(self.graph, job, batch, self.lowering))
+        self._start(layout_for(self.graph, job, batch, self.lowering, teaches=True))
         return batch
 
     def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
-        samples, faithful = len(job.x), self.lowering == FAITHFUL
-        student, shown = self._taking_part(), []
-        each = 1 if faithful else samples
-        for first in range(0, samples, each):
-            count = self._put(job, slice(first, first + each))
-            for index, phase in enumerate(job.phases):
-                order = replace(
-                    self._order(job.phases, index),
-                    sign=phase.sign,
-                    commit=int(phase.commit and not faithful),
-                    samples=samples,
-                    commits=student.commits,
-                )
-                self._run_phase(phase, order, phase.nudge, rate_scale)
-                result = self._read(phase, count, ())
+        faithful, shown = self.lowering == FAITHFUL, []
+        lesson = PhaseCommand(samples=len(job.x), rate_scale=rate_scale)
+        each = 1 if faithful else len(job.x)
+        for first in range(0, len(job.x), each):
+            results = self._run(piece(job, slice(first, first + each)), lesson)
+            for result in results.values():
                 self._count(result)
-                student.note(0 if faithful else self._commits_of(phase))
-                if index == 0:
-                    shown.append(classes(result.outputs))
+            shown.append(classes(results[job.phases[0].name].outputs))
         if faithful:
-            self._commit(job.phases[-1], samples, rate_scale)
+            # The tags of all samples are complete; a phase of no steps.
+            self._do("commit", replace(lesson, commit=1, commits=self._weights.commits))
+            self._weights.ahead += 1
         return np.concatenate(shown)
 
     def _commits_of(self, phase: Phase) -> int:
-        """How often weights change in `phase`, all samples at once."""
+        """How often weights change in `phase`, where they do so within the phases."""
+        if not phase.commit or self.lowering == FAITHFUL:
+            return 0
         stepwise = any(r.rule.when == "step" for r in self.graph.plasticity)
-        return int(phase.commit) * (phase.steps if stepwise and phase.sign else 1)
-
-    def _commit(self, last: Phase, samples: int, rate_scale: float) -> None:
-        """A phase of no steps of a faithful network: the tags of a batch are complete."""
-        student = self._taking_part()
-        self._orders += 1
-        order = PhaseCommand(self._orders, commit=1, samples=samples, commits=student.commits)
-        self._run_phase(replace(last, name="commit", steps=0), order, 0.0, rate_scale)
-        student.note(1)
+        return phase.steps if stepwise and phase.sign else 1
 
     # --- running -------------------------------------------------------------------------------
 
-    def _settle_batch(self, job: RunRequest, chunk: slice) -> dict[str, PhaseResult]:
-        count, results = self._put(job, chunk), {}
+    def _run(self, job: RunRequest, lesson: PhaseCommand | None = None) -> dict[str, PhaseResult]:
+        """Run the phases of `job`, all samples at once; they teach if there is a lesson."""
+        for name, values in ((INPUT, job.x), (TARGET, job.y)):
+            array = self._network.shared[name]
+            array[:] = 0.0
+            if values is not None:
+                array[: len(values)] = values
+        names, results = [p.name for p in job.phases], {}
         for index, phase in enumerate(job.phases):
-            nudge = phase.nudge if job.y is not None else 0.0
-            self._run_phase(phase, self._order(job.phases, index), nudge)
-            results[phase.name] = self._read(phase, count, job.probes)
+            command = PhaseCommand(
+                phase=index,
+                start=-1 if phase.start is None else names.index(phase.start),
+                steps=phase.steps,
+                keep=int(any(p.start == phase.name for p in job.phases)),
+                nudge=phase.nudge if job.y is not None else 0.0,
+            )
+            commits = 0
+            if lesson is not None:
+                commits = self._commits_of(phase)
+                command = replace(
+                    command,
+                    sign=phase.sign,
+                    commit=int(commits > 0),
+                    samples=lesson.samples,
+                    commits=self._weights.commits,
+                    rate_scale=lesson.rate_scale,
+                )
+            self._do(f"{phase.steps} steps of phase {phase.name}", command)
+            results[phase.name] = self._read(phase, len(job.x), job.probes)
+            if commits:
+                self._weights.ahead += commits
         return results
 
-    def _put(self, job: RunRequest, chunk: slice) -> int:
-        """Put the samples of `chunk` on the board; returns how many there are."""
-        board, count = self._network.board, chunk.stop - chunk.start
-        for field, values in ((INPUT, job.x), (TARGET, job.y)):
-            board[field][:] = 0.0
-            if values is not None:
-                board[field][:count] = values[chunk]
-        return count
-
-    def _order(self, phases: Sequence[Phase], index: int) -> PhaseCommand:
-        phase, names = phases[index], [p.name for p in phases]
-        self._orders += 1
-        return PhaseCommand(
-            number=self._orders,
-            phase=index,
-            start=-1 if phase.start is None else names.index(phase.start),
-            steps=phase.steps,
-            keep=int(any(p.start == phase.name for p in phases)),
-        )
-
-    def _run_phase(
-        self, phase: Phase, order: PhaseCommand, nudge: float, rate_scale: float = 1.0
-    ) -> None:
-        network = self._network
-        network.board.write_order(order, nudge, rate_scale)
-        limit = self._options["time_limit"]
+    def _do(self, what: str, command: PhaseCommand) -> None:
+        """Have the network that works do `command`; `what` names it in errors."""
+        network, limit = self._network, self._options["time_limit"]
+        network.shared.command = replace(command, number=network.shared.number + 1)
         if limit is None:
-            operations = network.plan.batch * self._operations
+            operations = network.layout.batch * self._operations
             step = STEP_SECONDS + OPERATION_SECONDS * operations
-            limit = math.ceil(SPARE_SECONDS + phase.steps * step)
-        steps = network.plan.lead + phase.steps
-        network.guard.run(steps, limit, f"{phase.steps} steps of phase {phase.name}")
+            limit = math.ceil(SPARE_SECONDS + command.steps * step)
+        # A faithful network loads its state in a time step of its own.
+        network.process.run(command.steps + (self.lowering == FAITHFUL), limit, what)
 
     def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
-        board = self._network.board
+        shared, steps = self._network.shared, phase.steps
         output = self.graph.population(self.graph.output)
-        shown = board[OUTPUT][:count]
-        require_finite(shown, phase.name, phase.steps)
-        names, steps = [p.name for p in self.graph.populations], phase.steps
+        shown = shared[OUTPUT][:count]
+        require_finite(shown, phase.name, steps)
+        names = [p.name for p in self.graph.populations]
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
-            events={n: board["events", n][:steps, :count].copy() for n in names},
-            synops={n: board["synops", n][:steps, :count].copy() for n in names},
-            probes={p.name: board["probe", p.name][:steps, :count].copy() for p in probes},
+            events={n: shared["events", n][:steps, :count].copy() for n in names},
+            synops={n: shared["synops", n][:steps, :count].copy() for n in names},
+            probes={p.name: shared["probe", p.name][:steps, :count].copy() for p in probes},
             saturations={
-                n: int(board["saturations", n][:count].sum())
+                n: int(shared["saturations", n][:count].sum())
                 for n in (names if self.graph.quantised else ())
             },
         )
 
 
-def make_plan(graph: Graph, job: RunRequest, most: int, lowering: str = BATCHED) -> NetworkLayout:
-    """The plan for `job`: batches of equal size, at most `most`, within the memory for records."""
+def layout_for(
+    graph: Graph, job: RunRequest, most: int, lowering: str = BATCHED, *, teaches: bool = False
+) -> NetworkLayout:
+    """The layout for `job`, `most` samples at once.
+
+    Batches are of equal size, within the memory for records; those of a lesson stay as they are.
+    """
     steps = max(p.steps for p in job.phases)
     if lowering == FAITHFUL:
-        return NetworkLayout(graph, 1, steps, job.probes, lowering=lowering)
-    one, two = (layout_bytes(NetworkLayout(graph, n, steps, job.probes).layout) for n in (1, 2))
-    most = max(1, min(most, BOARD_BYTES // (two - one)))
+        return NetworkLayout(graph, 1, steps, job.probes, lowering, teaches)
+    if teaches:
+        return NetworkLayout(graph, min(int(most), len(job.x)), steps, teaches=True)
+    one, two = (NetworkLayout(graph, n, steps, job.probes).size for n in (1, 2))
+    most = max(1, min(most, SHARED_BYTES // (two - one)))
     batches = math.ceil(len(job.x) / most)
     return NetworkLayout(graph, math.ceil(len(job.x) / batches), steps, job.probes)
 
 
-def make_lesson_plan(
-    graph: Graph, job: RunRequest, batch: int, lowering: str = BATCHED
-) -> NetworkLayout:
-    """The plan to learn from `job`, `batch` samples at a time."""
-    steps = max(p.steps for p in job.phases)
-    if lowering == FAITHFUL:
-        return NetworkLayout(graph, 1, steps, lowering=lowering, teaches=True)
-    return NetworkLayout(graph, min(batch, len(job.x)), steps, strict=True)
-
-
-def read_options(given: Any) -> dict[str, Any]:
+def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """`OPTIONS` with those that a program brings; `ConfigError` for one out of range."""
-    options = {**OPTIONS, **{k: v for k, v in dict(given).items() if k in OPTIONS}}
+    options = {**OPTIONS, **given}
     batch = options["batch"]
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise ConfigError("option batch", f"{batch!r} is no count of samples", "give 1 or more")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lava.magma.core.learning.learning_rule_applier import LearningRuleApplierBitApprox
 
-from targets.lava.builders.faithful_learning import learning_rule
+from targets.lava.builders.faithful import learning_rule
 from targets.lava.connections.loihi_rule import LEVELS, OPEN, Rate, resting, rule_of
 from tests.helpers.traced import neurons
 

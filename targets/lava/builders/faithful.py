@@ -1,15 +1,17 @@
-"""From a plan to a faithful network: what moves to hardware as it is; runs in the supervisor.
+"""From a layout to a faithful network: what moves to hardware as it is; runs in the supervisor.
 
 One Process for each population and one for each directed projection, joined to layers; one for the
 input and the nudge. One sample settles at a time. Projections are Lava's own
-Dense and Sparse wherever those compute the right thing.
+Dense and Sparse wherever those compute the right thing, and LearningDense where they learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from lava.magma.core.learning.constants import GradedSpikeCfg
+from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
 from lava.magma.core.model.model import AbstractProcessModel
 from lava.magma.core.process.process import AbstractProcess
 from lava.proc.dense.models import PyDenseModelBitAcc, PyDenseModelFloat
@@ -19,11 +21,13 @@ from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 
 from compilers.ir.graph import Population, Projection, SigmaDelta, Source
-from targets.interface.fanout import synapses_of
-from targets.lava.builders.faithful_learning import FaithfulLearning
-from targets.lava.connections.native import DENSE, OWN, SPARSE, kind, own_weights, parameters
+from compilers.learning.synapses import Synapses as PlasticSynapses
+from targets.lava.connections.connection import Connection, operand
+from targets.lava.connections.loihi_rule import ENDLESS, rate_of, rule_of
+from targets.lava.connections.native import DENSE, OWN, kind, message_bits, parameters
+from targets.lava.connections.replicas import WeightReplica, bare_biases, copies
+from targets.lava.learning.process_weights import ProcessWeights
 from targets.lava.processes.declared import Bases, models
-from targets.lava.processes.dynamics import NEURON_MODELS
 from targets.lava.processes.faithful.hopfield_layer import (
     Afferent,
     DirectedModel,
@@ -39,16 +43,16 @@ from targets.lava.processes.faithful.learning_dense import (
     PyTaughtDense,
     PyTaughtDenseFixed,
 )
-from targets.lava.processes.faithful.nudge import Nudge, NudgeModel
-from targets.lava.processes.faithful.per_sample import PerSampleModel, PerSampleSource
-from targets.lava.processes.neurons import NEURONS
+from targets.lava.processes.faithful.per_sample import (
+    Nudge,
+    NudgeModel,
+    PerSampleModel,
+    PerSampleSource,
+)
+from targets.lava.processes.neurons import NEURON_MODELS, NEURONS
 from targets.lava.processes.source import InputSource
-from targets.lava.runtime.layout import NetworkLayout
-from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.layout import WRITES, NetworkLayout
 from targets.lava.runtime.shared_memory import SharedArrays
-
-PROCESSES: Mapping[str, type[AbstractProcess]] = {OWN: Synapses, DENSE: Dense, SPARSE: Sparse}
-"""The Process of each kind of projection."""
 
 MODELS: Bases = {
     InputSource: (PerSampleSource,),
@@ -64,23 +68,37 @@ FLOATING = {Dense: PyDenseModelFloat, Sparse: PySparseModelFloat, LearningDense:
 FIXED = {Dense: PyDenseModelBitAcc, Sparse: PySparseModelBitAcc, LearningDense: PyTaughtDenseFixed}
 """The floating-point and the fixed-point model of each Process of Lava's own."""
 
+TAG, WEIGHT = "2^1*x0*x1*y1*y2 - u0*t*y3", "u0*t*y3"
+"""The rule: x1 is half the payload of the graded spike, y2 and y3 are the gates."""
 
-def build_layers(plan: NetworkLayout, board: SharedArrays) -> dict[Any, type[AbstractProcessModel]]:
-    """All processes of `plan`, connected, with their models; and models of those inside layers."""
-    builder, graph = _Builder(plan, board), plan.graph
-    senders: dict[str, AbstractProcess] = {p.name: builder.source(p) for p in graph.sources}
+
+def learning_rule(dt: str = TAG, dw: str = WEIGHT, endless: float = np.inf) -> Loihi3FLearningRule:
+    """Lava's rule, whose traces hold what they are given: `endless` is how long, in steps."""
+    rule = Loihi3FLearningRule(dt=dt, dw=dw, x1_tau=endless, x2_tau=endless, t_epoch=1)
+    rule.y1_tau = rule.y2_tau = rule.y3_tau = endless
+    return rule
+
+
+def build_layers(
+    layout: NetworkLayout, shared: SharedArrays
+) -> dict[Any, type[AbstractProcessModel]]:
+    """All processes of `layout`, connected, with their models; and models of those in layers."""
+    builder, graph = _Builder(layout, shared), layout.graph
+    senders: dict[str, AbstractProcess] = {
+        p.name: InputSource(**builder.recorded(p)) for p in graph.sources
+    }
     layers = {p.name: builder.layer(p) for p in graph.neurons}
     senders |= layers
     one = ConstantInput(name="one", shape=(1,))
     for name, layer in layers.items():
-        for k, p in enumerate(graph.into(name)):
+        into = graph.into(name)
+        for k, p in enumerate(into):
             senders[p.pre].s_out.connect(getattr(layer, f"s_in_{k}"))
-        if builder.taught.bias(graph.population(name)) is not None:
-            one.s_out.connect(getattr(layer, f"s_in_{len(graph.into(name))}"))
-    output = graph.population(graph.output)
-    nudge = Nudge(**builder.common("nudge", output))
-    layers[output.name].z_out.connect(nudge.z_in)
-    nudge.a_out.connect(layers[output.name].a_in)
+        if graph.population(name).bias in builder.copies:
+            one.s_out.connect(getattr(layer, f"s_in_{len(into)}"))
+    nudge = Nudge(**builder.common("nudge", graph.population(graph.output)))
+    layers[graph.output].z_out.connect(nudge.z_in)
+    nudge.a_out.connect(layers[graph.output].a_in)
     ones = (one,) if one.s_out.out_connections else ()
     made: dict[Any, type[AbstractProcessModel]] = {
         **models(MODELS, integers=graph.quantised),
@@ -91,62 +109,109 @@ def build_layers(plan: NetworkLayout, board: SharedArrays) -> dict[Any, type[Abs
 
 
 class _Builder:
-    """Makes processes that share a board."""
+    """Makes processes that share memory.
 
-    def __init__(self, plan: NetworkLayout, board: SharedArrays) -> None:
-        self.plan, self.graph, self.board = plan, plan.graph, board
-        self.taught = FaithfulLearning(plan, self.board)
+    Attributes
+    ----------
+    copies : dict of WeightReplica
+        What learns by Lava's rule, by projection or bias; empty where the network does not.
+    biases : dict of ndarray
+        Biases that neurons hold themselves, by population, where they are not those of the graph.
+    plastic : dict of ProcessWeights
+        Biases that learn in the neurons, by id: those of integers.
+    """
+
+    def __init__(self, layout: NetworkLayout, shared: SharedArrays) -> None:
+        self.layout, self.graph, self.shared = layout, layout.graph, shared
+        self.copies = copies(layout.graph) if layout.teaches else {}
+        self.biases = bare_biases(layout.graph) if layout.teaches else {}
+        biases = {p.bias for p in self.graph.neurons}
+        self.plastic = {
+            record.weight: ProcessWeights(self.graph, i, shared)
+            for i, record in enumerate(self.graph.plasticity)
+            if self.copies and self.graph.quantised and record.weight in biases
+        }
 
     def common(self, name: str, population: Population) -> dict[str, Any]:
         shape = (population.size,)
-        common = {"name": name, "board": self.board, "population": population, "rows": 1}
+        common = {"name": name, "shared": self.shared, "population": population, "rows": 1}
         return {**common, "shape": shape, "sample_shape": shape}
 
-    def source(self, population: Population) -> InputSource:
-        return InputSource(**self._recorded(population))
+    def recorded(self, population: Population) -> dict[str, Any]:
+        """Parameters of the input or of neurons."""
+        return {
+            **self.common(population.name, population),
+            "monitor": self.layout.monitor(self.shared, population),
+            "traced": bool(self.copies),
+        }
 
     def layer(self, population: Population) -> HopfieldLayer:
-        bias = 0 if population.bias is None else self.graph.arrays[population.bias].ravel()
-        if self.taught.biases is not None:
-            bias = self.taught.biases[population.name].ravel()
-        own = self.taught.bias(population)
-        is_output = population.name == self.graph.output
-        neurons = {**self._recorded(population), "bias": bias, "is_output": is_output}
+        name, own = population.name, population.bias
+        bias = np.zeros(1) if own is None else self.graph.arrays[own]
+        neurons = {
+            **self.recorded(population),
+            "bias": self.biases.get(name, bias).ravel(),
+            "is_output": name == self.graph.output,
+            "plastic": self.plastic.get(own or ""),
+        }
+        afferents = [self._afferent(p) for p in self.graph.into(name)]
+        if own in self.copies:
+            afferents.append(self._learning(self.copies[own], 1, adds_up=False))
         return HopfieldLayer(
-            name=f"layer {population.name}",
+            name=f"layer {name}",
             neurons=(NEURONS[type(population.dynamics)], neurons),
-            afferents=[
-                *map(self._afferent, self.graph.into(population.name)),
-                *(() if own is None else (own,)),
-            ],
-            nudged=is_output,
+            afferents=afferents,
+            nudged=name == self.graph.output,
         )
 
-    def _recorded(self, population: Population) -> dict[str, Any]:
-        counts, probes = synapses_of(self.graph, population), self.plan.probed(population.name)
-        recorder = PopulationMonitor(self.board, population.name, counts, probes)
-        common = self.common(population.name, population)
-        return {**common, **self.taught.neurons(population), "recorder": recorder}
-
     def _afferent(self, p: Projection) -> Afferent:
-        pre, name = self.graph.population(p.pre), kind(self.graph, p)
-        adds_up = isinstance(pre.dynamics, SigmaDelta | Source)
-        taught = self.taught.afferent(p, pre.size, adds_up)
-        if taught is not None:
-            return taught
-        if name == OWN:
-            params = self._own(p, adds_up=adds_up)
-        else:
-            params = {**parameters(self.graph, p), "sign_mode": SignMode.MIXED}
-        return Afferent(PROCESSES[name], {"name": p.name, **params}, pre.size, adds_up)
-
-    def _own(self, p: Projection, *, adds_up: bool) -> dict[str, Any]:
         pre, post = self.graph.population(p.pre), self.graph.population(p.post)
-        return {
-            "board": self.board,
-            "projection": p,
-            "weights": own_weights(self.graph, p),
-            "adds_up": adds_up,
+        adds_up, name = isinstance(pre.dynamics, SigmaDelta | Source), kind(self.graph, p)
+        if p.name in self.copies:
+            return self._learning(self.copies[p.name], pre.size, adds_up, p)
+        if name != OWN:
+            params = {**parameters(self.graph, p), "name": p.name, "sign_mode": SignMode.MIXED}
+            return Afferent(Dense if name == DENSE else Sparse, params, pre.size, adds_up)
+        params = {
+            "name": p.name,
+            "shared": self.shared,
+            "connection": Connection(p, operand(self.graph, p), (1, *post.shape), adds_up=adds_up),
+            "sample_shape": (1, *pre.shape),
             "pre_shape": (pre.size,),
             "post_shape": (post.size,),
         }
+        return Afferent(Synapses, params, pre.size, adds_up)
+
+    def _learning(
+        self, copy: WeightReplica, inputs: int, adds_up: bool, p: Projection | None = None
+    ) -> Afferent:
+        """The process of a projection, or of a bias, that learns by Lava's rule.
+
+        In integers it is a stock one of `p` with the rule of 7 bits.
+        """
+        s, matrix = PlasticSynapses(self.graph, copy.index), self.shared["copy", copy.name]
+        params = {
+            "name": copy.name,
+            "weights": matrix.copy(),
+            "graded_spike_cfg": GradedSpikeCfg.OVERWRITE,
+            "sign_mode": SignMode.MIXED,
+            "copy": matrix,
+            "writes": self.shared[WRITES],
+            "tally": None if copy.backward else self.shared["tally", s.record.weight],
+            "unit": s.unit / copy.scale,
+        }
+        gate = {"name": f"gate of {copy.name}", "shared": self.shared, "shape": copy.shape[:1]}
+        if p is None or p.rescale is None:
+            gate["rate"] = copy.factor(self.graph)
+            params |= {"num_message_bits": 16, "learning_rule": learning_rule()}
+            return Afferent(LearningDense, params, inputs, adds_up, gate)
+        sender, rate = self.graph.population(p.pre), rate_of(self.graph, copy.index)
+        params |= {
+            "weight_exp": p.rescale.shift,
+            "num_message_bits": message_bits(sender),
+            "learning_rule": learning_rule(*rule_of(sender, rate), endless=ENDLESS),
+            "limit": (1 << ((s.record.bits or 8) - 1)) - 1,
+            "seed": (s.record.seed, copy.index),
+            "shared": self.shared,
+        }
+        return Afferent(LearningDense, params, inputs, adds_up, {**gate, "rate": rate})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from compilers.ir.graph import Projection, Shape
-from compilers.ir.operators import apply
+from compilers.ir.graph import Graph, Projection, Shape
+from compilers.ir.operators import apply, shift_channels
 from targets.lava.connections.arithmetic import gain
 
 
@@ -65,3 +65,11 @@ class Connection:
         self._total = self._total + self.apply(arriving)
         self.held = gain(self.projection, self._total)
         return self.held
+
+
+def operand(graph: Graph, p: Projection) -> np.ndarray:
+    """The weight of `p` in float64, its channels shifted by their exponents."""
+    weight = graph.arrays[p.weight]
+    if p.exponent is not None:
+        weight = shift_channels(weight, graph.arrays[p.exponent])
+    return np.ascontiguousarray(weight, np.float64)

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compilers.hardware.limits import Violation
-from compilers.ir.graph import Graph, Population, Projection, Spiking
-from compilers.ir.plasticity import Plasticity
+from compilers.ir.graph import Graph, Population, Spiking
 from compilers.learning.synapses import Synapses, trace_offset
 from ep_neuro.errors import DataError
 from targets.lava.connections.native import misfit
@@ -122,12 +121,8 @@ def misfits(graph: Graph) -> Iterator[Violation]:
         if record.rule.keep and record.weight in graph.ties:
             subject = f"plasticity of '{record.weight}', rounding that is kept"
             yield Violation(subject, 1, 0, f"drop it, or {batched}")
-        for q in _projections(graph, record):
-            why = misfit(graph, q)
+        for q in graph.projections:
+            why = misfit(graph, q) if q.weight == record.weight else None
             if why is not None:
                 subject = f"plastic projection '{q.name}', no stock process: {why}"
                 yield Violation(subject, 1, 0, f"try --state-frac 20, or {batched}")
-
-
-def _projections(graph: Graph, record: Plasticity) -> list[Projection]:
-    return [p for p in graph.projections if p.weight == record.weight]

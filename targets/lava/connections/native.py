@@ -17,7 +17,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from compilers.hardware.word_lengths import largest_sum
 from compilers.ir import graph as ir
 from compilers.ir.operators import matrix as dense_matrix
-from compilers.ir.operators import shift_channels
 
 WEIGHT_LIMIT = 127
 """Largest magnitude of an 8-bit weight of mixed sign."""
@@ -98,13 +97,6 @@ def parameters(graph: ir.Graph, p: ir.Projection) -> dict[str, Any]:
         "num_weight_bits": 8,
         "num_message_bits": message_bits(pre),
     }
-
-
-def own_weights(graph: ir.Graph, p: ir.Projection) -> np.ndarray | Any:
-    """The int64 matrix of a projection that no stock process computes right."""
-    exponent = None if p.exponent is None else graph.arrays[p.exponent]
-    weight = shift_channels(graph.arrays[p.weight], exponent)
-    return matrix(p, weight, graph.population(p.pre).shape, graph.population(p.post).shape)
 
 
 def matrix(

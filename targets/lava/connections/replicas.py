@@ -11,7 +11,6 @@ biases learn in the neurons.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import Dense, Graph
 from compilers.ir.integers import nearest
-from compilers.ir.plasticity import Plasticity, Rule
+from compilers.ir.plasticity import Rule
 from compilers.learning.plastic_weights import fold_drive, lifted
 from compilers.learning.synapses import Synapses
 from compilers.learning.weight_sharing import shared_plasticity
@@ -111,26 +110,21 @@ def bare_biases(graph: Graph) -> dict[str, np.ndarray]:
 def unlearnable(graph: Graph) -> list[Violation]:
     """Everything about the learning of `graph` that Lava's own rule cannot do."""
     batched = "use lowering batched"
-    found = list(shared_plasticity(graph))
-    if graph.quantised:
-        found.extend(misfits(graph))
+    found = [*shared_plasticity(graph), *(misfits(graph) if graph.quantised else ())]
     early = sum(p.commit for p in graph.phases[:-1])
     if early:
         found.append(Violation(f"graph '{graph.name}', commits before its end", early, 0, batched))
+    form = "of another form than sign post pre at phase ends"
     for record in graph.plasticity:
-        for what in _misfits(record):
-            found.append(Violation(f"plasticity of '{record.weight}', {what}", 1, 0, batched))
+        for wrong, what in (
+            (not _fits(record.rule), f"rule '{record.rule.name}' {form}"),
+            (record.decay != 0, "a decay"),
+            (record.mask is not None, "stuck synapses"),
+        ):
+            if wrong:
+                subject = f"plasticity of '{record.weight}', {what}"
+                found.append(Violation(subject, 1, 0, batched))
     return found
-
-
-def _misfits(record: Plasticity) -> Sequence[str]:
-    rule = record.rule
-    checks = (
-        (not _fits(rule), f"rule '{rule.name}' of another form than sign post pre at phase ends"),
-        (record.decay != 0, "a decay"),
-        (record.mask is not None, "stuck synapses"),
-    )
-    return [what for wrong, what in checks if wrong]
 
 
 def _fits(rule: Rule) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compilers.ir.graph import Graph
 from compilers.learning.plastic_weights import PlasticWeights
-from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
+from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.layout import WRITES
 from targets.lava.runtime.shared_memory import SharedArrays
 
@@ -19,6 +19,8 @@ class HostWeights:
     ----------
     learner : PlasticWeights
         The values as of the last `read`.
+    ahead : int
+        Commits that the processes have made since.
 
     Raises
     ------
@@ -28,52 +30,45 @@ class HostWeights:
 
     def __init__(self, graph: Graph) -> None:
         self.learner = PlasticWeights(graph)
+        self.ahead = 0
         self._size = sum(weight.size for weight in self.learner.weights.values())
-        self._ahead = 0
-        self._copies = () if unlearnable(graph) else tuple(copies(graph).values())
+        found = () if unlearnable(graph) else copies(graph).values()
+        self._copies = [(copy, graph.plasticity[copy.index].weight) for copy in found]
 
     @property
     def commits(self) -> int:
-        """Commits so far, those on the board included."""
-        return self.learner.commits + self._ahead
+        """Commits so far."""
+        return self.learner.commits + self.ahead
 
-    def write(self, board: SharedArrays) -> None:
-        """Copy weights and tags to `board`; only between runs."""
-        self._ahead = 0
-        for name in self.learner.weights:
-            board["tally", name][:] = 0
-            if ("weight", name) in board:
-                board["weight", name][...] = self.learner.weights[name]
-                board["tag", name][...] = self.learner.tags[name]
-        if WRITES in board:
-            for copy in self._copies:
-                weight = self.learner.weights[self._name(copy)]
-                board["copy", copy.name][...] = copy.matrix(weight)
-            board[WRITES][0] += 1
+    def write(self, shared: SharedArrays) -> None:
+        """Copy weights and tags to `shared`; only between runs."""
+        self.ahead = 0
+        for name, weight in self.learner.weights.items():
+            shared["tally", name][:] = 0
+            if ("weight", name) in shared:
+                shared["weight", name][...] = weight
+                shared["tag", name][...] = self.learner.tags[name]
+        if WRITES in shared:
+            for copy, name in self._copies:
+                shared["copy", copy.name][...] = copy.matrix(self.learner.weights[name])
+            shared[WRITES][0] += 1
 
-    def note(self, commits: int) -> None:
-        """The processes have made so many commits more."""
-        self._ahead += commits
-
-    def read(self, board: SharedArrays) -> None:
-        """Copy back from `board` what the processes have learnt; only between runs."""
+    def read(self, shared: SharedArrays) -> None:
+        """Copy back from `shared` what the processes have learnt; only between runs."""
         learner = self.learner
         for name in learner.weights:
-            if ("weight", name) in board:
-                learner.weights[name] = board["weight", name].copy()
-                learner.tags[name] = board["tag", name].copy()
-            total, clipped = board["tally", name]
+            if ("weight", name) in shared:
+                learner.weights[name] = shared["weight", name].copy()
+                learner.tags[name] = shared["tag", name].copy()
+            total, clipped = shared["tally", name]
             learner.changed += float(total) / self._size
             learner.clipped += int(clipped)
-            board["tally", name][:] = 0
-        if WRITES in board and self._ahead:
-            for copy in self._copies:
+            shared["tally", name][:] = 0
+        if WRITES in shared and self.ahead:
+            for copy, name in self._copies:
                 if not copy.backward:
-                    held = learner.weights[self._name(copy)]
-                    found = copy.weight(board["copy", copy.name], held.shape)
-                    learner.weights[self._name(copy)] = found.astype(held.dtype)
-        learner.commits += self._ahead
-        self._ahead = 0
-
-    def _name(self, copy: WeightReplica) -> str:
-        return self.learner.graph.plasticity[copy.index].weight
+                    held = learner.weights[name]
+                    found = copy.weight(shared["copy", copy.name], held.shape)
+                    learner.weights[name] = found.astype(held.dtype)
+        learner.commits += self.ahead
+        self.ahead = 0

@@ -1,14 +1,12 @@
-"""Models of the neurons that step many samples at once; they take orders from the board."""
+"""Models of the neurons that step many samples at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from targets.lava.learning.process_weights import PlasticBias
-from targets.lava.processes.dynamics import NeuronsModel
-from targets.lava.processes.learning_model import LearningModel
+from compilers.learning.synapses import Traces
+from targets.lava.processes.neurons import NeuronsModel
+from targets.lava.processes.phase_model import LearningModel
 from targets.lava.runtime.layout import TARGET
 
 
@@ -16,57 +14,32 @@ class BatchedModel(LearningModel, NeuronsModel):
     """Sends the message of the last step, then steps; currents of the input come once a sample.
 
     Where something learns, it shows its trace at the end of a phase that teaches, and changes its
-    own bias.
+    own bias; plastic synapses add to that if `folded`.
     """
 
     real = ("t_out", "f_in")
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.plastic: PlasticBias | None = proc_params["plastic"]
-        self.last_trace = self.silence
+        self.folded: bool = proc_params["folded"]
 
     def advance(self) -> None:
         """Send, receive, step, learn."""
         self.s_out.send(self.message)
         if self.renews():
-            self.constant = self.silence + self.present_bias() + self.x_in.recv()
-        if self.compares:
-            self.last_trace = self.show_trace()
+            bias = self.present_bias()
+            if self.folded:
+                bias = bias + self.f_in.recv().astype(self.numbers.dtype)
+            self.constant = self.silence + bias + self.x_in.recv()
+        self.compare()
         drive = self.constant + self.a_in.recv()
-        if self.is_output and self.board.nudge:
-            drive += self.numbers.pull(self.board.nudge, self.board[TARGET], self.shown)
+        if self.is_output and self.command.nudge:
+            drive += self.numbers.pull(self.command.nudge, self.shared[TARGET], self.shown)
         self.step_under(drive)
-        if self.teaches:
-            self.learn()
-        if self.commits:
-            self.commit()
+        self.learn()
 
-    def present_bias(self) -> np.ndarray:
-        """The bias of this step, with what plastic synapses add to it."""
-        if self.plastic is None:
-            return self.bias
-        bias = self.plastic.present()
-        if self.plastic.folded:
-            bias = bias + self.f_in.recv().astype(self.numbers.dtype)
-        return bias
-
-    def show_trace(self) -> np.ndarray:
-        """Send the trace to the synapses at both sides."""
+    def traces(self) -> Traces:
+        """The own one, which the synapses at both sides get, too."""
         trace = self.trace
         self.t_out.send(trace)
-        return trace
-
-    def learn(self) -> None:
-        """Show the trace, and let the bias see it."""
-        before, now = self.last_trace, self.show_trace()
-        self.last_trace = now
-        if self.plastic is not None and self.plastic.own is not None:
-            name = self.population.name
-            self.plastic.own.accumulate(self.order, {name: now}, {name: before})
-
-    def commit(self) -> None:
-        """Change the bias."""
-        if self.plastic is not None and self.plastic.own is not None:
-            self.plastic.own.commit(self.order, self.number)
-        self.note_commit()
+        return {self.population.name: trace}

@@ -1,4 +1,4 @@
-"""The common part of all models: following commands, starting at rest, continuing a phase."""
+"""What all models share: following commands, starting at rest, continuing a phase, learning."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any, ClassVar
 
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 
+from compilers.learning.synapses import Traces
 from targets.lava.connections.arithmetic import Floating, Integer
+from targets.lava.learning.process_weights import ProcessWeights
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 
 class PhasedModel(PyLoihiProcessModel):
     """A model whose state is set to rest, or to the end of an earlier phase, as a phase begins.
 
-    A phase begins with a new command on the board.
+    A phase begins with a new command in shared memory.
 
     Attributes
     ----------
@@ -39,8 +41,8 @@ class PhasedModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.board: SharedArrays = proc_params["board"]
-        self.order = PhaseCommand()
+        self.shared: SharedArrays = proc_params["shared"]
+        self.command = PhaseCommand()
         self.step = 0
         self.clock = 0
         self._kept: dict[int, dict[str, Any]] = {}
@@ -53,29 +55,29 @@ class PhasedModel(PyLoihiProcessModel):
     @property
     def begins(self) -> bool:
         """Whether this is the first step of a sample."""
-        return self.step == 1 and self.order.start < 0
+        return self.step == 1 and self.command.start < 0
 
     @property
     def ends_lesson(self) -> bool:
         """Whether this is the last step of a phase that teaches."""
-        return bool(self.order.sign) and self.step == self.order.steps
+        return bool(self.command.sign) and self.step == self.command.steps
 
     def run_spk(self) -> None:
         """One time step; Lava calls this."""
-        if self.board.number != self.order.number:
-            self.begin(self.board.order)
+        if self.shared.number != self.command.number:
+            self.begin(self.shared.command)
             if self.loads:
                 return self.load()
         self.make_step()
 
-    def begin(self, order: PhaseCommand) -> None:
-        """Begin the phase that `order` describes: at rest, or where an earlier phase ended."""
-        self.order, self.step = order, 0
-        if order.start < 0:
+    def begin(self, command: PhaseCommand) -> None:
+        """Begin the phase that `command` describes: at rest, or where an earlier phase ended."""
+        self.command, self.step = command, 0
+        if command.start < 0:
             self.clock = 0
             self.rest()
             return
-        for name, value in self._kept[order.start].items():
+        for name, value in self._kept[command.start].items():
             setattr(self, name, copy.copy(value))
 
     def make_step(self) -> None:
@@ -83,9 +85,9 @@ class PhasedModel(PyLoihiProcessModel):
         self.step += 1
         self.clock += 1
         self.advance()
-        if self.order.keep and self.step == self.order.steps:
+        if self.command.keep and self.step == self.command.steps:
             state = {name: copy.copy(getattr(self, name)) for name in (*self.memory, "clock")}
-            self._kept[self.order.phase] = state
+            self._kept[self.command.phase] = state
 
     def rest(self) -> None:
         """Put the state to rest."""
@@ -96,3 +98,59 @@ class PhasedModel(PyLoihiProcessModel):
     @abstractmethod
     def advance(self) -> None:
         """Receive, step, send; `step` counts from 1 in the phase, `clock` in the sample."""
+
+
+class LearningModel(PhasedModel):
+    """A model some of whose constants may change; all of a network change in the same step.
+
+    Parameters
+    ----------
+    plastic : ProcessWeights or None
+        What changes here.
+    stepwise : bool
+        Whether the rules run at every step, and not once a phase.
+    """
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.plastic: ProcessWeights | None = proc_params["plastic"]
+        self.stepwise: bool = proc_params["stepwise"]
+        self.before: Traces = {}
+        self._changed = self._stale = False
+
+    @abstractmethod
+    def traces(self) -> Traces:
+        """Traces by population, exchanged with other processes in the steps in which they count."""
+
+    def renews(self) -> bool:
+        """Whether constants are due anew in this step; ask once a step.
+
+        They are for a new sample, after a commit, and where a phase starts from a state that is
+        older than the last commit.
+        """
+        due = self.begins or self._changed or (self._stale and self.step == 1)
+        self._stale = (self._stale or self._changed) and not self.begins
+        self._changed = False
+        return due
+
+    @property
+    def each_step(self) -> bool:
+        """Whether the rules run at every step of this phase."""
+        return self.stepwise and bool(self.command.sign)
+
+    def compare(self) -> None:
+        """Take the traces from which a stepwise rule starts."""
+        if self.each_step and self.step == 1:
+            self.before = self.traces()
+
+    def learn(self) -> None:
+        """Evaluate the tag and change the weight, where they are due at the end of this step."""
+        if self.each_step or self.ends_lesson:
+            now = self.traces()
+            if self.plastic is not None:
+                self.plastic.accumulate(self.command, now, self.before)
+            self.before = now
+        if self.command.commit and (self.each_step or self.step == self.command.steps):
+            if self.plastic is not None:
+                self.plastic.commit(self.command, self.step - 1 if self.each_step else 0)
+            self._changed = True

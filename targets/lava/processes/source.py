@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from compilers.ir.graph import Population
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.runtime.layout import INPUT
@@ -26,20 +27,21 @@ class SourceModel(PhasedModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.recorder: PopulationMonitor = proc_params["recorder"]
+        self.monitor: PopulationMonitor = proc_params["monitor"]
+        self.population: Population = proc_params["population"]
         self.numbers = self.arithmetic(proc_params)
 
     def advance(self) -> None:
         """Send the input at the first step of a sample."""
-        message = self.numbers.message(self.board[INPUT]) if self.begins else None
+        message = self.numbers.message(self.shared[INPUT]) if self.begins else None
         if message is not None:
             self.s_out.send(message)
         self.record(message)
 
     def record(self, message: np.ndarray | None) -> None:
         """Count the events of the input, which speaks once, in the first phase."""
-        first = self.begins and self.order.phase == 0
-        self.recorder.count(self.step, message if first else None)
+        first = self.begins and self.command.phase == 0
+        self.monitor.count(self.step, message if first else None)
         if self.step == 1:
-            self.recorder.saturate(self.numbers.saturated * first)
+            self.monitor.saturate(self.numbers.saturated * first)
             self.numbers.saturated[:] = 0

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from compilers.ir.graph import Population
 from compilers.learning.synapses import Traces, trace
 from targets.lava.connections.connection import Connection
-from targets.lava.learning.process_weights import ProcessWeights
 from targets.lava.processes.declared import DeclaredProcess
-from targets.lava.processes.learning_model import LearningModel
+from targets.lava.processes.phase_model import LearningModel
 
 
 class FromInput(DeclaredProcess):
@@ -54,9 +53,7 @@ class SynapsesModel(LearningModel):
         super().__init__(proc_params)
         self.forward: Connection = proc_params["forward"]
         self.backward: Connection | None = proc_params["backward"]
-        self.plastic: ProcessWeights | None = proc_params["plastic"]
         self.folds: Mapping[str, Callable[[Any], Any]] = proc_params["folds"]
-        self.before: Traces = {}
 
     @property
     def paths(self) -> tuple[Connection, ...]:
@@ -79,29 +76,15 @@ class SynapsesModel(LearningModel):
         operand = self.plastic.operand()
         for path in self.paths:
             path.weight = operand
-        for port, fold in self.folds.items():
-            getattr(self, port).send(fold(operand))
+        for end, fold in self.folds.items():
+            getattr(self, f"f_{end}").send(fold(operand))
 
-    def receive_traces(self) -> Traces:
-        """The traces of both ends, by population."""
+    def traces(self) -> Traces:
+        """The traces of both ends; none where nothing learns."""
+        if self.plastic is None:
+            return {}
         p = self.forward.projection
         return {p.pre: self.trace_of_sender(), p.post: self.t_post.recv()}
-
-    def compare(self) -> None:
-        """Take the traces from which a stepwise rule starts."""
-        if self.plastic is not None and self.compares:
-            self.before = self.receive_traces()
-
-    def learn(self) -> None:
-        """Evaluate the tag and change the weight, where they are due."""
-        if self.plastic is not None and self.teaches:
-            now = self.receive_traces()
-            self.plastic.accumulate(self.order, now, self.before)
-            self.before = now if self.stepwise else {}
-        if self.commits:
-            if self.plastic is not None:
-                self.plastic.commit(self.order, self.number)
-            self.note_commit()
 
 
 class RecurrentModel(SynapsesModel):

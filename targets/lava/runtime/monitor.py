@@ -1,4 +1,4 @@
-"""Records of one population, written to the board by the process that steps it."""
+"""Records of one population, written to shared memory by the process that steps it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PopulationMonitor:
 
     Parameters
     ----------
-    board : SharedArrays
+    shared : SharedArrays
         Where the records go.
     population : str
         Whose they are.
@@ -26,14 +26,14 @@ class PopulationMonitor:
     """
 
     def __init__(
-        self, board: SharedArrays, population: str, fanout: np.ndarray, probes: Sequence[str] = ()
+        self, shared: SharedArrays, population: str, fanout: np.ndarray, probes: Sequence[str] = ()
     ) -> None:
-        self._events = board["events", population]
-        self._synops = board["synops", population]
+        self._events = shared["events", population]
+        self._synops = shared["synops", population]
         self._saturations: np.ndarray | None = None
-        if ("saturations", population) in board:
-            self._saturations = board["saturations", population]
-        self._probes = {name: board["probe", f"{population}.{name}"] for name in probes}
+        if ("saturations", population) in shared:
+            self._saturations = shared["saturations", population]
+        self._probes = {name: shared["probe", f"{population}.{name}"] for name in probes}
         # One matrix product yields both counts; in float64 they are exact.
         self._weights = np.stack([np.ones(fanout.size), fanout.ravel()], axis=1)
 

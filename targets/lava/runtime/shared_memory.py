@@ -1,6 +1,6 @@
-"""Memory that the session, the supervisor and every Lava process share: inputs, orders, records.
+"""Memory that the session, the supervisor and every Lava process share: inputs, commands, records.
 
-`Var.get` moves one element per message, far too slowly for records of every step. The board is one
+`Var.get` moves one element per message, far too slowly for records of every step. The memory is one
 anonymous file, mapped by all: it has no name, so nothing is left behind however the run ends.
 """
 
@@ -11,16 +11,17 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 import numpy as np
 
 ALIGNMENT = 64
-"""Bytes; fields start on a cache line of their own."""
+"""Bytes; arrays start on a cache line of their own."""
 
-Layout = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Data type and shape of each field, by name."""
+Fields = Mapping[str, tuple[Any, Sequence[int]]]
+"""Data type and shape of each array, by name."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class PhaseCommand:
     Attributes
     ----------
     number : int
-        Counts the orders; a process that sees a new one begins a phase.
+        Counts the commands; a process that sees a new one begins a phase.
     phase : int
         Index of the phase in the graph.
     start : int
@@ -47,6 +48,10 @@ class PhaseCommand:
         Samples that teach, the first ones of the batch; a commit takes the mean over them.
     commits : int
         Commits that were made before this phase.
+    nudge : float
+        Nudging factor beta, with its sign.
+    rate_scale : float
+        Factor of all learning rates.
     """
 
     number: int = 0
@@ -58,26 +63,29 @@ class PhaseCommand:
     commit: int = 0
     samples: int = 0
     commits: int = 0
+    nudge: float = 0.0
+    rate_scale: float = 1.0
+
+
+COMMAND = np.dtype([(f.name, f.type) for f in fields(PhaseCommand)])
+"""A command as it lies in memory."""
 
 
 class SharedArrays:
-    """Named arrays in one shared mapping, beside the order in force.
+    """Named arrays in one shared mapping, beside the command in force.
 
     Parameters
     ----------
     fd : int
-        File to map, which the board closes in the end. Children inherit it and map it again.
-    layout : Layout
-        The arrays; the same in every process. That called ``a/b`` is also found as ``["a", "b"]``.
+        File to map, which is closed in the end. Children inherit it and map it again.
+    fields : Fields
+        The same in every process. An array called ``a/b`` is also found as ``["a", "b"]``.
     """
 
-    def __init__(self, fd: int, layout: Layout) -> None:
-        self.fd, self.layout = fd, dict(layout)
-        self.layout["order"] = ("int64", (len(fields(PhaseCommand)),))
-        self.layout["nudge"] = ("float64", (1,))
-        self.layout["rate scale"] = ("float64", (1,))
-        offsets, size = {}, 0
-        for name, (dtype, shape) in self.layout.items():
+    def __init__(self, fd: int, fields: Fields) -> None:
+        self.fd, offsets, size = fd, {}, 0
+        fields = {"command": (COMMAND, ()), **fields}
+        for name, (dtype, shape) in fields.items():
             offsets[name] = size
             size += -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
         if os.fstat(fd).st_size < size:
@@ -85,14 +93,14 @@ class SharedArrays:
         memory = mmap.mmap(fd, size)
         self._arrays: dict[str, np.ndarray] = {
             name: np.ndarray(shape, dtype, buffer=memory, offset=offsets[name])
-            for name, (dtype, shape) in self.layout.items()
+            for name, (dtype, shape) in fields.items()
         }
         self._close = weakref.finalize(self, os.close, fd)
 
     @classmethod
-    def create(cls, layout: Layout) -> SharedArrays:
-        """A new board, all zero."""
-        return cls(_anonymous_file(), layout)
+    def create(cls, fields: Fields) -> SharedArrays:
+        """New arrays, all zero."""
+        return cls(_anonymous_file(), fields)
 
     def __getitem__(self, name: str | tuple[str, ...]) -> np.ndarray:
         return self._arrays[_key(name)]
@@ -100,31 +108,19 @@ class SharedArrays:
     def __contains__(self, name: str | tuple[str, ...]) -> bool:
         return _key(name) in self._arrays
 
-    def write_order(self, order: PhaseCommand, nudge: float, rate_scale: float = 1.0) -> None:
-        """Publish the next order; the processes must be idle."""
-        self["order"][:] = astuple(order)
-        self["nudge"][0] = nudge
-        self["rate scale"][0] = rate_scale
-
     @property
     def number(self) -> int:
-        """Number of the order in force."""
-        return int(self["order"][0])
+        """Number of the command in force."""
+        return int(self._arrays["command"]["number"])
 
     @property
-    def order(self) -> PhaseCommand:
-        """The order in force."""
-        return PhaseCommand(*self["order"].tolist())
+    def command(self) -> PhaseCommand:
+        """The command in force; the processes must be idle when it is set."""
+        return PhaseCommand(*self._arrays["command"].item())
 
-    @property
-    def nudge(self) -> float:
-        """Nudging factor beta of the order in force, with its sign."""
-        return float(self["nudge"][0])
-
-    @property
-    def rate_scale(self) -> float:
-        """Factor of all learning rates in the order in force."""
-        return float(self["rate scale"][0])
+    @command.setter
+    def command(self, command: PhaseCommand) -> None:
+        self._arrays["command"][...] = astuple(command)
 
     def close(self) -> None:
         """Drop the file; memory goes with the last array that still looks at it."""

@@ -132,21 +132,21 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 
 @pytest.mark.parametrize("bits", [None, 8])
 @pytest.mark.parametrize("encoding", ["graded", "sigma-delta", "spike"])
-def test_a_plan_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
+def test_a_layout_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
     graph = graph_of(random_residual_spec(2), encoding, bits=bits)
-    plan = NetworkLayout(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL, strict=True)
-    board = plan.board()
+    layout = NetworkLayout(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL)
+    shared = layout.allocate()
     here, there = Pipe()
-    send(here, Start({**plan.message(board), "fd": os.dup(board.fd)}))
+    send(here, Start({**layout.message(shared), "fd": os.dup(shared.fd)}))
     found, other = received(receive(there).argument)
     assert found.graph.digest() == graph.digest()
-    assert replace(found, graph=plan.graph) == plan
+    assert replace(found, graph=layout.graph) == layout
     other["x"][...] = 0.25
-    assert (board["x"] == 0.25).all()
+    assert (shared["x"] == 0.25).all()
     for name, array in graph.arrays.items():
         assert found.graph.arrays[name].dtype == array.dtype
         np.testing.assert_array_equal(found.graph.arrays[name], array)
-    board.close()
+    shared.close()
     other.close()
 
 

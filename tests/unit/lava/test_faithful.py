@@ -228,7 +228,7 @@ def test_a_killed_projection_inside_a_layer_is_an_error_in_time() -> None:
     x, _ = samples(digits_dense(), 1)
     with opened(graph_of(digits_dense(), steps=20)) as session:
         session.settle(x)
-        group = session._network.guard.pid
+        group = session._network.process.pid
         victims = sorted(set(members(group)) - {group})
         threading.Timer(0.3, os.kill, (victims[4], signal.SIGKILL)).start()
         began = time.monotonic()

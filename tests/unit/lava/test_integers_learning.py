@@ -75,7 +75,7 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
         for copy in copies(program.graph).values():
             weight = memory[program.graph.plasticity[copy.index].weight]
             np.testing.assert_array_equal(
-                mine._network.board["copy", copy.name], copy.matrix(weight)
+                mine._network.shared["copy", copy.name], copy.matrix(weight)
             )
     for name, change in expected.items():
         assert cosine(update[name], change) > 0.95, name

@@ -145,10 +145,10 @@ def test_batches_and_calls_share_one_network_and_a_lost_one_costs_one_call() -> 
     program = plastic("graded", 8)
     with on_lava(program) as whole:
         whole.learn(X[:4], Y[:4], batch=2)
-        group = guard_of(whole)
+        group = process_of(whole)
         whole.learn(X[2:4], Y[2:4], batch=2)
         whole.settle(X[:2])
-        assert guard_of(whole) == group
+        assert process_of(whole) == group
         wanted = whole.memory()
     with on_lava(program) as session:
         session.learn(X[:4], Y[:4], batch=2)
@@ -173,11 +173,11 @@ def test_learning_settling_and_looking_take_turns_without_a_restart() -> None:
             part = slice(first, first + 2)
             undisturbed.learn(X[part], Y[part], batch=2)
             looked_at.learn(X[part], Y[part], batch=2)
-            groups.append(guard_of(looked_at))
+            groups.append(process_of(looked_at))
             looked_at.settle(X)
-            groups.append(guard_of(looked_at))
+            groups.append(process_of(looked_at))
             looked_at.settle(X[:1], probes=[probe])
-            groups.append(guard_of(looked_at))
+            groups.append(process_of(looked_at))
         wanted, found = undisturbed.memory(), looked_at.memory()
     assert groups == 3 * groups[:3]
     assert len(set(groups)) == 3
@@ -187,12 +187,12 @@ def test_learning_settling_and_looking_take_turns_without_a_restart() -> None:
 
 def kill(session: LavaSession) -> None:
     """End the running network."""
-    session._network.guard.kill()
+    session._network.process.kill()
 
 
-def guard_of(session: LavaSession) -> int:
+def process_of(session: LavaSession) -> int:
     """Process group of the running network."""
-    return session._network.guard.pid
+    return session._network.process.pid
 
 
 # --- refusals ----------------------------------------------------------------------------------

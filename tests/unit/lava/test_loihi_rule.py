@@ -115,13 +115,13 @@ def test_lavas_rule_learns_what_the_reference_learns(code: Encoding) -> None:
 
 def assert_ties_hold(session: LavaSession) -> None:
     """Each process changed its matrix by itself, and both directions of a weight agree."""
-    assert session._student is not None
-    graph = session._student.learner.graph
+    assert session._host is not None
+    graph = session._host.learner.graph
     backward = [c for c in copies(graph).values() if c.backward]
     assert len(backward) == 3
     for copy in backward:
         weight = session.weights()[graph.plasticity[copy.index].weight]
-        held = session._network.board["copy", copy.name]
+        held = session._network.shared["copy", copy.name]
         np.testing.assert_allclose(held, copy.matrix(weight), rtol=0, atol=1e-12)
         assert np.abs(held - copy.matrix(graph.arrays[copy_weight(graph, copy)])).max() > 1e-6
 

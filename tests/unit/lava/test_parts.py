@@ -1,4 +1,4 @@
-"""The parts of the Lava target that need no Lava: board, path, plan."""
+"""The parts of the Lava target that need no Lava: shared memory, connection, layout."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ WEIGHT = np.random.default_rng(0).normal(size=(3, 4))
 
 def test_what_one_mapping_writes_the_other_reads() -> None:
     layout = {"a": ("float64", (3, 5)), "b": ("int64", (7,))}
-    board = SharedArrays.create(layout)
-    other = SharedArrays(os.dup(board.fd), layout)
-    board["a"][1, 2] = 0.25
+    shared = SharedArrays.create(layout)
+    other = SharedArrays(os.dup(shared.fd), layout)
+    shared["a"][1, 2] = 0.25
     other["b"][:] = 7
-    board.write_order(PhaseCommand(number=3, phase=1, start=0, steps=9, keep=1), nudge=-0.5)
+    shared.command = PhaseCommand(3, 1, 0, 9, 1, nudge=-0.5)
     assert other["a"][1, 2] == 0.25
-    assert board["b"].tolist() == [7] * 7
-    assert other.order == PhaseCommand(3, 1, 0, 9, 1)
-    assert other.nudge == -0.5
-    board.close()
-    board.close()
+    assert shared["b"].tolist() == [7] * 7
+    assert other.command == PhaseCommand(3, 1, 0, 9, 1, nudge=-0.5)
+    assert other.number == 3
+    shared.close()
+    shared.close()
     assert other["a"][1, 2] == 0.25
     other.close()
 
@@ -78,10 +78,10 @@ def test_nothing_that_neurons_send_to_is_unreached(seed: int) -> None:
 
 def test_events_and_synaptic_operations_are_counted_per_sample() -> None:
     layout = {"events/a": ("int64", (2, 2)), "synops/a": ("int64", (2, 2))}
-    board = SharedArrays.create(layout)
-    recorder = PopulationMonitor(board, "a", np.array([2, 3, 5]))
-    recorder.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]))
-    recorder.count(2, None)
-    assert board["events/a"].tolist() == [[2, 1], [0, 0]]
-    assert board["synops/a"].tolist() == [[8, 2], [0, 0]]
-    board.close()
+    shared = SharedArrays.create(layout)
+    monitor = PopulationMonitor(shared, "a", np.array([2, 3, 5]))
+    monitor.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]))
+    monitor.count(2, None)
+    assert shared["events/a"].tolist() == [[2, 1], [0, 0]]
+    assert shared["synops/a"].tolist() == [[8, 2], [0, 0]]
+    shared.close()

@@ -23,7 +23,7 @@ from targets.interface.protocols import Backend
 from targets.interface.request import prepare
 from targets.interface.supervised.process import members
 from targets.lava import BACKEND
-from targets.lava.session import KEPT, LavaSession, make_plan, read_options
+from targets.lava.session import KEPT, LavaSession, layout_for, read_options
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 from tests.helpers.targets import needs
@@ -102,7 +102,7 @@ def test_calls_that_fit_share_one_network_and_others_start_their_own(session: La
     x, y = samples(random_residual_spec(3), 4)
 
     def group() -> int:
-        return session._network.guard.pid
+        return session._network.process.pid
 
     first = session.settle(x, y)
     started = group()
@@ -130,8 +130,8 @@ def test_a_longer_run_than_planned_restarts_with_room_for_it(session: LavaSessio
 def test_batches_are_equal_in_size_and_within_the_memory_for_records() -> None:
     graph = graph_of(digits_dense(), steps=10)
     x, _ = samples(digits_dense(), 300)
-    assert make_plan(graph, prepare(graph, x), 128).batch == 100
-    probed = make_plan(graph, prepare(graph, x, probes=["h1.v"], steps=5000), 128)
+    assert layout_for(graph, prepare(graph, x), 128).batch == 100
+    probed = layout_for(graph, prepare(graph, x, probes=["h1.v"], steps=5000), 128)
     assert 1 <= probed.batch <= 50
 
 
@@ -150,7 +150,7 @@ def test_a_killed_process_is_an_error_in_time_and_the_session_recovers() -> None
     x, _ = samples(digits_dense(), 4)
     with opened(graph) as session:
         wanted = session.settle(x).free.outputs
-        group = session._network.guard.pid
+        group = session._network.process.pid
         victim = sorted(set(members(group)) - {group})[3]
         threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()
         began = time.monotonic()
@@ -204,7 +204,7 @@ def test_a_diverging_network_is_an_error() -> None:
 def test_a_closed_session_refuses_work_and_leaves_nothing(session: LavaSession) -> None:
     x, _ = samples(random_residual_spec(3), 2)
     session.settle(x)
-    group = session._network.guard.pid
+    group = session._network.process.pid
     session.close()
     session.close()
     assert members(group) == []

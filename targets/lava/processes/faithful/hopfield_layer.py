@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,8 +14,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from compilers.ir.graph import Projection
-from targets.lava.connections.arithmetic import gain
+from targets.lava.connections.connection import Connection
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.faithful.learning_dense import Gate
 from targets.lava.processes.phase_model import PhasedModel
@@ -111,8 +111,8 @@ class Synapses(DeclaredProcess):
 class DirectedModel(PhasedModel):
     """The model of `Synapses`.
 
-    `settled` is the sum of messages without the one in flight, which comes again as a phase is
-    loaded. No array is ever written to.
+    `settled` is the connection before the message in flight, which comes again as a phase is
+    loaded.
     """
 
     loads = True
@@ -120,31 +120,25 @@ class DirectedModel(PhasedModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.projection: Projection = proc_params["projection"]
-        self.weights: Any = proc_params["weights"]
-        self.adds_up: bool = proc_params["adds_up"]
-        self.silence = np.zeros(proc_params["post_shape"], np.int64)
-        self.current = self.silence
+        self.connection: Connection = proc_params["connection"]
+        self.sample_shape: tuple[int, ...] = proc_params["sample_shape"]
+        self.current = np.zeros(proc_params["post_shape"], np.int64)
 
     def rest(self) -> None:
         """Nothing has added up."""
-        self.settled = self.silence
+        self.connection.rest()
+        self.settled = self.connection
 
     def load(self) -> None:
         """Take the message in flight again."""
-        self.total, self.held = self.settled, gain(self.projection, self.settled)
+        self.connection = self.settled
         self.advance()
 
     def advance(self) -> None:
         """Send the current of the last message, weigh the next."""
         self.a_out.send(self.current)
-        message = self.s_in.recv()
-        self.settled = self.total
-        if not message.any():
-            self.current = self.silence
-        elif self.adds_up:
-            self.total = self.total + self.weights.dot(message)
-            before, self.held = self.held, gain(self.projection, self.total)
-            self.current = self.held - before
-        else:
-            self.current = gain(self.projection, self.weights.dot(message))
+        message = self.s_in.recv().reshape(self.sample_shape)
+        self.settled = copy.copy(self.connection)
+        current = self.connection.current(message)
+        held = self.settled.held if self.connection.adds_up else 0
+        self.current = (current - held).ravel()

@@ -1,4 +1,4 @@
-"""Around Lava's `LearningDense`: its model on a board, the gates of its rule, a constant input."""
+"""Around Lava's `LearningDense`: its model, the gates of its rule, a constant input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from targets.lava.runtime.shared_memory import SharedArrays
 class LearningDenseModel(PyLoihiProcessModel):
     """What Lava's models of `LearningDense` lack: weights that the session can read and replace.
 
-    `copy` is the matrix on the board. It replaces the weights as the process starts and wherever
+    `copy` is the matrix in shared memory. It replaces the weights as the process starts, and where
     `writes`, which counts what the session has written, has changed; a commit goes the other way.
     """
 
@@ -83,7 +83,7 @@ class PyTaughtDenseFixed(LearningDenseModel, PyLearningDenseModelBitApproximate)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.board: SharedArrays = proc_params["board"]
+        self.shared: SharedArrays = proc_params["shared"]
         self.limit: int = proc_params["limit"]
         self.seed: tuple[int, ...] = proc_params["seed"]
         self.lesson = 0
@@ -92,7 +92,7 @@ class PyTaughtDenseFixed(LearningDenseModel, PyLearningDenseModelBitApproximate)
     def run_lrn(self) -> None:
         """Lava's rule, with its random number."""
         self.lesson += 1
-        drawn = [*self.seed, self.board.order.commits, self.lesson]
+        drawn = [*self.seed, self.shared.command.commits, self.lesson]
         self._conn_var_random = ConnVarRandom(drawn)
         super().run_lrn()
         if self.y3.any():
@@ -132,7 +132,7 @@ class GateModel(PhasedModel):
 
     def load(self) -> None:
         """Commit, if the command says so."""
-        self._open(0, self._opened()[1] if self.order.commit else 0)
+        self._open(0, self._opened()[1] if self.command.commit else 0)
 
     def advance(self) -> None:
         """Let the last step of a phase that teaches through."""
@@ -140,10 +140,10 @@ class GateModel(PhasedModel):
 
     def _opened(self) -> tuple[float, int]:
         """What the rule and what the commit opens by."""
-        order, scale = self.order, self.board.rate_scale
+        command, scale = self.command, self.command.rate_scale
         if isinstance(self.rate, Rate):
-            return 1, OPEN * self.rate.level(scale / max(1, order.samples))
-        return order.sign * self.rate * scale / order.samples, 1
+            return 1, OPEN * self.rate.level(scale / max(1, command.samples))
+        return command.sign * self.rate * scale / command.samples, 1
 
     def _open(self, y2: float, y3: int) -> None:
         self.y2.send(y2 * self.ones)

@@ -1,50 +1,44 @@
-"""Models of input and neurons that settle one sample, in flat arrays, between stock synapses."""
+"""Input, neurons and nudge of one sample, in flat arrays, between stock synapses."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from compilers.ir.graph import Population, SigmaDelta
+from compilers.ir.graph import SigmaDelta
 from compilers.learning.synapses import trace, trace_offset
 from targets.lava.connections.loihi_rule import payload, seen
-from targets.lava.learning.process_weights import PlasticBias
-from targets.lava.processes.dynamics import NeuronsModel
+from targets.lava.processes.declared import DeclaredProcess
+from targets.lava.processes.neurons import NeuronsModel
+from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.processes.source import SourceModel
-from targets.lava.runtime.layout import INPUT
+from targets.lava.runtime.layout import INPUT, TARGET
 
 
 class PerSampleModel(NeuronsModel):
     """Receives the currents of the last step's messages, steps, sends.
 
-    In a network that learns, `lift` is the offset of the readout, and messages carry it. The last
-    message of a phase that teaches is the trace. In integers a plastic bias learns here and not
-    in a process of its own.
+    In a network that learns (`traced`), messages carry the offset of the readout, and the last one
+    of a phase that teaches is the trace. In integers a plastic bias learns here and not in a
+    process of its own.
     """
 
     loads = True
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.lift: float = proc_params["lift"]
         self.traced: bool = proc_params["traced"]
-        self.plastic: PlasticBias | None = proc_params["plastic"]
+        self.lift = trace_offset(self.population, self.integers) if self.traced else 0
         self.adds_up = isinstance(self.population.dynamics, SigmaDelta)
-
-    def rest(self) -> None:
-        """The bias as it is by now."""
-        super().rest()
-        if self.plastic is not None:
-            self.constant = self.silence + self.plastic.present().ravel()
 
     def load(self) -> None:
         """Drop the currents in flight, put the kept message in flight again; commit."""
         self.a_in.recv()
         self.x_in.recv()
         self._send()
-        if self.order.commit and self.plastic is not None and self.plastic.own is not None:
-            self.plastic.own.commit(self.order, self.order.commits)
+        if self.command.commit and self.plastic is not None:
+            self.plastic.commit(self.command)
 
     def advance(self) -> None:
         """Receive, step, send."""
@@ -68,16 +62,16 @@ class PerSampleModel(NeuronsModel):
         trace, name = self.trace, self.population.name
         if not self.integers:
             return trace, trace
-        if self.plastic is not None and self.plastic.own is not None:
+        if self.plastic is not None:
             whole = {name: trace.reshape(1, *self.population.shape)}
-            self.plastic.own.accumulate(self.order, whole, {})
+            self.plastic.accumulate(self.command, whole, {})
         shown = trace - trace_offset(self.population, True)
         carried = payload(self.population, shown.astype(np.int64))
-        return carried, self.order.sign * seen(self.population, carried)
+        return carried, self.command.sign * seen(self.population, carried)
 
     def _lifted(self) -> np.ndarray:
         # Changes add up, so that theirs is sent once, with the first.
-        first = self.step == 0 and self.order.start < 0
+        first = self.step == 0 and self.command.start < 0
         due = self.lift and (first or not self.adds_up)
         return self.message + self.lift if due else self.message
 
@@ -92,16 +86,15 @@ class PerSampleSource(SourceModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.population: Population = proc_params["population"]
-        self.lift: float = proc_params["lift"]
         self.traced: bool = proc_params["traced"]
+        self.lift = trace_offset(self.population, self.integers) if self.traced else 0
 
     def load(self) -> None:
         """Send the input if a sample begins here."""
-        self.message = self.numbers.message(self.board[INPUT].reshape(self.s_out.shape))
+        self.message = self.numbers.message(self.shared[INPUT].reshape(self.s_out.shape))
         self.silence = np.zeros_like(self.message)
         lifted = self.message + self.lift if self.lift else self.message
-        self.s_out.send(lifted if self.order.start < 0 else self.silence)
+        self.s_out.send(lifted if self.command.start < 0 else self.silence)
 
     def advance(self) -> None:
         """Stay silent; the step after the load is the one that counts."""
@@ -113,3 +106,33 @@ class PerSampleSource(SourceModel):
         """The trace as a message; in integers of 7 bits, what lies outside [0, 1) saturates."""
         shows = payload if self.integers else trace
         return shows(self.population, self.message)
+
+
+class Nudge(DeclaredProcess):
+    """``beta (y - z(t - 1))``; nothing in a free phase. Ports: `z_in` and `a_out` (neurons,)."""
+
+    inputs: ClassVar = {"z_in": "shape"}
+    outputs: ClassVar = {"a_out": "shape"}
+
+
+class NudgeModel(PhasedModel):
+    """The model of `Nudge`; it holds one step back, like Lava's synapses."""
+
+    loads = True
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.numbers = self.arithmetic(proc_params)
+        self.silence = np.zeros(proc_params["shape"], self.numbers.dtype)
+        self.pull = self.silence
+
+    def load(self) -> None:
+        """See the state that the phase starts from."""
+        self.advance()
+
+    def advance(self) -> None:
+        """Send the pull of the last step, see the state of this one."""
+        self.a_out.send(self.pull)
+        shown, beta = self.z_in.recv(), self.command.nudge
+        y = self.shared[TARGET].reshape(shown.shape)
+        self.pull = self.numbers.pull(beta, y, shown) if beta else self.silence
