@@ -26,7 +26,6 @@ from targets.lava.connections.connection import Connection, operand
 from targets.lava.connections.loihi_rule import ENDLESS, rate_of, rule_of
 from targets.lava.connections.native import DENSE, OWN, kind, message_bits, parameters
 from targets.lava.connections.replicas import WeightReplica, bare_biases, copies
-from targets.lava.learning.process_weights import ProcessWeights
 from targets.lava.processes.declared import Bases, models
 from targets.lava.processes.faithful.hopfield_layer import (
     Afferent,
@@ -50,6 +49,7 @@ from targets.lava.processes.faithful.per_sample import (
     PerSampleSource,
 )
 from targets.lava.processes.neurons import NEURON_MODELS, NEURONS
+from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.processes.source import InputSource
 from targets.lava.runtime.layout import WRITES, NetworkLayout
 from targets.lava.runtime.shared_memory import SharedArrays

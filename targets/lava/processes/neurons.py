@@ -14,9 +14,9 @@ import numpy as np
 from compilers.ir.graph import Graded, Population, SigmaDelta, Spiking
 from compilers.learning.plastic_weights import spread
 from compilers.learning.synapses import spike_weights, trace
-from targets.lava.learning.process_weights import ProcessWeights
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import PhasedModel
+from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.layout import OUTPUT
 from targets.lava.runtime.monitor import PopulationMonitor
 

@@ -10,7 +10,7 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 
 from compilers.learning.synapses import Traces
 from targets.lava.connections.arithmetic import Floating, Integer
-from targets.lava.learning.process_weights import ProcessWeights
+from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 

@@ -1,1 +1,0 @@
-"""The session's side of learning on Lava, and what its processes share of a plastic weight."""
