@@ -1,4 +1,4 @@
-"""A loaded program: samples go through its Brian2 script, run after run, in a guarded process."""
+"""A loaded program: samples go through its Brian2 script, run after run, in a supervised process."""
 
 from __future__ import annotations
 

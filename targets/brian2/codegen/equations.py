@@ -113,12 +113,11 @@ def _switch(variable: str, value: str, phase: int) -> str:
 
 def _nudge(graph: Graph) -> str:
     """The nudging factor as an expression of the step."""
-    last = len(graph.phases) - 1
-    terms = []
-    for i, phase in enumerate(graph.phases):
-        until = f" and k < begin_{i + 1}" if i < last else ""
-        if phase.nudge:
-            terms.append(f"{phase.nudge!r} * int(k >= begin_{i}{until})")
+    terms = [
+        f"{phase.nudge!r} * int(k >= begin_{i} and k < end_{i})"
+        for i, phase in enumerate(graph.phases)
+        if phase.nudge
+    ]
     return " + ".join(terms) or "0.0"
 
 
