@@ -1,4 +1,4 @@
-"""A loaded program: samples go through its Brian2 script, run after run, in a supervised process."""
+"""A loaded program: samples go through its Brian2 script, in a supervised process."""
 
 from __future__ import annotations
 

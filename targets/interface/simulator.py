@@ -116,26 +116,24 @@ class SimulatorSession(Session):
         return learner
 
     def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
-        simulator, learner, shown = self._simulator, self.learner, None
+        simulator, learner, outputs = self._simulator, self.learner, []
         stepwise = any(record.rule.when == "step" for record in self.graph.plasticity)
         simulator.begin(job)
         for phase in job.phases:
-            each = stepwise and phase.sign != 0
 
-            def after(before: Traces, now: Traces, phase: Phase = phase) -> None:
-                learner.accumulate(phase.sign, now, before)
+            def learn(before: Traces, now: Traces, phase: Phase = phase) -> None:
+                if phase.sign:
+                    learner.accumulate(phase.sign, now, before)
                 if phase.commit:
                     self._commit(len(job.x), rate_scale)
 
-            record = simulator.run(phase, (), after if each else None)
-            if not each and phase.sign:
-                learner.accumulate(phase.sign, record.traces, {})
-            if not each and phase.commit:
-                self._commit(len(job.x), rate_scale)
+            each = stepwise and phase.sign
+            record = simulator.run(phase, (), learn if each else None)
+            if not each:
+                learn({}, record.traces)
             self._count(record.result)
-            shown = record.result.outputs if shown is None else shown
-        assert shown is not None
-        return classes(shown)
+            outputs.append(record.result.outputs)
+        return classes(outputs[0])
 
     def _commit(self, samples: int, rate_scale: float) -> None:
         self.learner.commit(samples, rate_scale)

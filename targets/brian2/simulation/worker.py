@@ -105,7 +105,10 @@ def _settle(job: ScriptRun) -> Iterator[int]:
         part = slice(first, first + job.samples)
         targets = None if y is None else filled(y[part], job.samples)
         inputs = filled(x[part], job.samples)
-        lesson = _lesson(job, inputs) if job.graph else None
+        lesson = None
+        if job.graph:
+            graph = parse_graph(job.graph, arrays_of(folder / ARRAYS))
+            lesson = CommitLoop(graph, arrays_of(folder / MEMORY), job.side, job.rate_scale, inputs)
         more = lesson and lesson.objects
         records = script.settle(
             inputs, targets, job.steps, job.probes, build, batch=job.side, further=more
@@ -116,12 +119,6 @@ def _settle(job: ScriptRun) -> Iterator[int]:
         found = {f"{p}\n{key}": v for p, record in records.items() for key, v in record.items()}
         write_arrays(result_path(folder, first), found)
         yield first
-
-
-def _lesson(job: ScriptRun, x: np.ndarray) -> CommitLoop:
-    folder = Path(job.folder)
-    graph = parse_graph(job.graph, arrays_of(folder / ARRAYS))
-    return CommitLoop(graph, arrays_of(folder / MEMORY), job.side, job.rate_scale, x)
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
