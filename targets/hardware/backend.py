@@ -21,7 +21,6 @@ from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
 from ep_neuro.results import CostEstimate
-from targets.hardware.lava_script import lava_files, unwritable
 from targets.interface.energy import estimate_on
 from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.unavailable import UnavailableBackend
@@ -31,6 +30,15 @@ WEIGHT_BITS = 8
 
 PLACEMENT, DRAWING = "placement.txt", "placement.svg"
 """Files of a program that show where its neurons lie."""
+
+SCRIPT = ("lava_network.py", "lava_processes.py")
+"""A script that builds a graph as a Lava process graph, for Loihi2HwCfg; here they end in ``.txt``.
+
+One process for each population and each directed projection; the input, which is constant, enters
+as a bias that the host computes. The script reads the program's records and arrays. It shares no
+code with `targets.lava`, whose processes follow the phase commands of a session in shared memory: a
+chip's host has neither.
+"""
 
 
 class HardwareBackend(Backend):
@@ -87,7 +95,7 @@ class HardwareBackend(Backend):
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Every limit of the chip that `graph` breaks, and what it cannot run or learn."""
-        script = unwritable(graph) if self._writes_script else ()
+        script = _unwritable(graph) if self._writes_script else ()
         return (*violations(graph, self.hardware), *script, *shared_plasticity(graph))
 
     def emit(self, graph: Graph) -> Program:
@@ -106,8 +114,8 @@ class HardwareBackend(Backend):
             PLACEMENT: placement_text(graph, self.hardware),
             DRAWING: _drawing(graph, self.hardware),
         }
-        if self._writes_script and not unwritable(graph):
-            files |= lava_files()
+        if self._writes_script and not _unwritable(graph):
+            files |= _lava_files()
         return Program(target=self.name, graph=graph, files=files, provenance=versions())
 
     def open(self, program: Program) -> NoReturn:
@@ -140,6 +148,25 @@ def hardware_backends(folder: Path) -> tuple[Backend, ...]:
         if hardware.target:
             found.append(HardwareBackend(hardware))
     return tuple(found)
+
+
+def _unwritable(graph: Graph) -> list[Violation]:
+    """What a graph may hold and the script cannot say."""
+    found = [
+        Violation(f"projection '{p.name}', delay", p.delay, 1, "give every projection one step")
+        for p in graph.projections
+        if p.delay > 1
+    ]
+    inputs = len(graph.sources)
+    if inputs != 1:
+        subject = f"graph '{graph.name}', inputs besides one"
+        found.append(Violation(subject, abs(inputs - 1), 0, "give it one Source population"))
+    return found
+
+
+def _lava_files() -> dict[str, str]:
+    """The script and its processes, by file name; a graph has one input and is quantised."""
+    return {name: (Path(__file__).parent / f"{name}.txt").read_text("utf-8") for name in SCRIPT}
 
 
 def _unsupported(hardware: HardwareLimits) -> dict[Feature, str]:

@@ -20,9 +20,8 @@ from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifte
 from targets.lava.connections.connection import Connection, operand
 from targets.lava.processes.batched import BatchedModel
 from targets.lava.processes.declared import Bases, DeclaredProcess, models
-from targets.lava.processes.neurons import NEURON_MODELS, NEURONS, Neurons
+from targets.lava.processes.neurons import NEURON_MODELS, NEURONS, InputSource, Neurons, SourceModel
 from targets.lava.processes.process_weights import ProcessWeights
-from targets.lava.processes.source import InputSource, SourceModel
 from targets.lava.processes.synapses import (
     Coupling,
     FromInput,

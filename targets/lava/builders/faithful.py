@@ -48,9 +48,8 @@ from targets.lava.processes.faithful.per_sample import (
     PerSampleModel,
     PerSampleSource,
 )
-from targets.lava.processes.neurons import NEURON_MODELS, NEURONS
+from targets.lava.processes.neurons import NEURON_MODELS, NEURONS, InputSource
 from targets.lava.processes.process_weights import ProcessWeights
-from targets.lava.processes.source import InputSource
 from targets.lava.runtime.layout import WRITES, NetworkLayout
 from targets.lava.runtime.shared_memory import SharedArrays
 

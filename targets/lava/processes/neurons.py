@@ -1,4 +1,4 @@
-"""Populations of neurons: for each dynamics of `compilers.ir.graph` a Process and its equations.
+"""Populations: for each dynamics of `compilers.ir.graph` a Process and its equations; the input.
 
 The equations are in either kind of numbers, whatever the ports deliver.
 """
@@ -17,8 +17,17 @@ from compilers.learning.synapses import spike_weights, trace
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.processes.process_weights import ProcessWeights
-from targets.lava.runtime.layout import OUTPUT
+from targets.lava.runtime.layout import INPUT, OUTPUT
 from targets.lava.runtime.monitor import PopulationMonitor
+
+
+class InputSource(DeclaredProcess):
+    """Sends the input once, as a sample begins: ``s(1) = x``; receivers hold it.
+
+    Port: `s_out` (batch, *shape), or (neurons,) where one sample settles at a time.
+    """
+
+    outputs: ClassVar = {"s_out": "shape"}
 
 
 class Neurons(DeclaredProcess):
@@ -225,3 +234,28 @@ NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
     SpikingNeurons: SpikingModel,
 }
 """The equations of each Process."""
+
+
+class SourceModel(PhasedModel):
+    """The model of `InputSource`."""
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.monitor: PopulationMonitor = proc_params["monitor"]
+        self.population: Population = proc_params["population"]
+        self.numbers = self.arithmetic(proc_params)
+
+    def advance(self) -> None:
+        """Send the input at the first step of a sample."""
+        message = self.numbers.message(self.shared[INPUT]) if self.begins else None
+        if message is not None:
+            self.s_out.send(message)
+        self.record(message)
+
+    def record(self, message: np.ndarray | None) -> None:
+        """Count the events of the input, which speaks once, in the first phase."""
+        first = self.begins and self.command.phase == 0
+        self.monitor.count(self.step, message if first else None)
+        if self.step == 1:
+            self.monitor.saturate(self.numbers.saturated * first)
+            self.numbers.saturated[:] = 0

@@ -10,9 +10,8 @@ from compilers.ir.graph import SigmaDelta
 from compilers.learning.synapses import trace, trace_offset
 from targets.lava.connections.loihi_rule import payload, seen
 from targets.lava.processes.declared import DeclaredProcess
-from targets.lava.processes.neurons import NeuronsModel
+from targets.lava.processes.neurons import NeuronsModel, SourceModel
 from targets.lava.processes.phase_model import PhasedModel
-from targets.lava.processes.source import SourceModel
 from targets.lava.runtime.layout import INPUT, TARGET
 
 
