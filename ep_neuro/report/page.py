@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ep_neuro.errors import ConfigError
 from ep_neuro.report.plots import curves, deployment, formatting, palette
 from ep_neuro.report.plots.gradient import describe_truth, plot_truth, truth_in_words
-from ep_neuro.report.plots.records import Activity, Answers, GradientTruth, ReportData, RunInfo
+from ep_neuro.report.plots.records import ReportData, RunInfo
 from ep_neuro.report.plots.tables import (
     cheapest_of_the_best,
     event_ratio,
@@ -22,7 +22,6 @@ from ep_neuro.report.plots.tables import (
     row_names,
 )
 from ep_neuro.report.svg import image_uri, inline_svg
-from ep_neuro.results import CostEstimate, TargetRow
 from ep_neuro.storage.atomic import write_file
 
 MARKER = b"ep-neuro report</title>"
@@ -37,23 +36,11 @@ class Drawing(NamedTuple):
 
     title: str
     svg: Markup
-    lines: Sequence[str] = ()
-
-
-class Cell(NamedTuple):
-    """A table cell: what is read, and what it sorts by."""
-
-    text: str
-    key: float | str = ""
+    lines: Sequence[str]
 
 
 def write_report(data: ReportData, path: str | Path) -> Path:
-    """Write the page of `data` to `path`, whole or not at all.
-
-    Returns
-    -------
-    Path
-        The file written; its folder is made if there is none.
+    """Write the page of `data` to `path`, whole or not at all; its folder is made.
 
     Raises
     ------
@@ -61,6 +48,13 @@ def write_report(data: ReportData, path: str | Path) -> Path:
         If the disk refuses, or a file of somebody else stands there.
     """
     return write_file(path, render_report(data).encode("utf-8"), ConfigError, marker=MARKER)
+
+
+FILTERS = (
+    *(formatting.count, formatting.joules, formatting.memory, formatting.percent),
+    *(formatting.ratio, formatting.significant, event_ratio, image_uri, truth_in_words),
+)
+"""How the template writes what it is given."""
 
 
 def render_report(data: ReportData) -> str:
@@ -72,25 +66,28 @@ def render_report(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context: dict[str, Any] = {
-        "run": data.run,
-        "notes": data.notes,
-        "facts": list(_facts(data.run)),
-        "tiles": list(_tiles(data)),
-        "table": _table(data.rows, front=bool(data.sweeps)),
-        "sweep": list(_sweep(data)),
-        "costs": _costs(data.costs) if data.costs else None,
-        "departures": list(_departures(data)),
-        "settling": list(_settling(data)),
-        "activity": _activity(data.activity) if data.activity else None,
-        "tradeoff": list(_tradeoff(data)),
-        "answers": _answers(data.answers) if data.answers else None,
-        "learning": list(_learning(data)),
-        "truth": _truth(data.truth) if data.truth else None,
-        "light": Markup(palette.css_variables(palette.LIGHT)),
-        "dark": Markup(palette.css_variables(palette.DARK)),
-    }
-    return environment.get_template("report.html.j2").render(context)
+    environment.filters.update({write.__name__: write for write in FILTERS})
+    environment.tests["known"] = formatting.is_known
+    spent = [name for _, cost in data.costs for name, joule in cost.parts.items() if joule]
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        max_cards=MAX_CARDS,
+        facts=list(_facts(data.run)),
+        tiles=list(_tiles(data)),
+        sweep=list(_sweep(data)),
+        # Parts that cost nothing anywhere are left out.
+        cost_parts=list(dict.fromkeys(spent)),
+        cost_names=row_names([row for row, _ in data.costs], without="steps"),
+        departures=list(_departures(data)),
+        settling=list(_settling(data)),
+        rasters=list(_rasters(data)),
+        events=list(_events(data)),
+        tradeoff=list(_tradeoff(data)),
+        learning=list(_learning(data)),
+        truth=list(_truth(data)),
+        light=Markup(palette.css_variables(palette.LIGHT)),
+        dark=Markup(palette.css_variables(palette.DARK)),
+    )
 
 
 def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
@@ -128,37 +125,6 @@ def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield f"{1 / ratio:.3g}×", f"fewer events, {row.label}", remark
 
 
-def _table(rows: Sequence[TargetRow], front: bool) -> list[tuple[TargetRow, list[Cell]]]:
-    """Rows with their cells; whether they are on the Pareto front comes last, if it is asked."""
-    table = []
-    for row in rows:
-        ratio = event_ratio(row, rows)
-        cells = [
-            _cell(row.bits, "float" if row.bits is None else str(row.bits)),
-            _cell(row.steps, formatting.count(row.steps)),
-            _cell(row.accuracy, formatting.percent(row.accuracy) + _unsettled(row)),
-            _cell(row.agreement, formatting.percent(row.agreement)),
-            _cell(row.events, formatting.count(row.events)),
-            _cell(ratio, formatting.ratio(ratio)),
-            _cell(row.synops, formatting.count(row.synops)),
-            _cell(row.energy_joule, formatting.joules(row.energy_joule)),
-            _cell(row.ms_per_sample, formatting.significant(row.ms_per_sample)),
-        ]
-        if front:
-            cells.append(Cell("yes", 1) if row.pareto else Cell(formatting.MISSING))
-        table.append((row, cells))
-    return table
-
-
-def _unsettled(row: TargetRow) -> str:
-    share = row.unsettled
-    return f" ({formatting.percent(share)} did not settle)" if share else ""
-
-
-def _cell(value: float | None, text: str) -> Cell:
-    return Cell(text, "" if value is None or formatting.is_missing(value) else value)
-
-
 def _sweep(data: ReportData) -> Iterator[Drawing]:
     """A figure for each swept axis, and the Pareto front along the first."""
     for axis in data.sweeps if data.rows else ():
@@ -171,30 +137,6 @@ def _sweep(data: ReportData) -> Iterator[Drawing]:
         lines = formatting.describe_front(front, [names[row] for row in front])
         plot = deployment.plot_front(data.rows, data.sweeps[0])
         yield _draw(plot, "front", "Accuracy against synaptic operations", lines)
-
-
-def _costs(costs: Sequence[tuple[TargetRow, CostEstimate]]) -> dict[str, Any]:
-    """Heads and cells of the table of estimates; parts that cost nothing anywhere are left out."""
-    spent = (name for _, cost in costs for name, joule in cost.parts.items() if joule)
-    parts = list(dict.fromkeys(spent))
-    names = row_names([row for row, _ in costs], without="steps")
-    rows = []
-    for label, (row, cost) in zip(names, costs, strict=True):
-        energies = [cost.parts.get(name) for name in parts]
-        cells = [
-            _cell(row.steps, formatting.count(row.steps)),
-            *(_cell(energy, formatting.joules(energy)) for energy in energies),
-            _cell(cost.energy_joule, formatting.joules(cost.energy_joule)),
-            _cell(cost.memory_bytes, formatting.memory(cost.memory_bytes)),
-            _cell(cost.seconds, formatting.significant(1e3 * cost.seconds)),
-            _cell(cost.learning_joule, formatting.joules(cost.learning_joule)),
-        ]
-        rows.append((label, cells))
-    heads = [name.capitalize() for name in parts]
-    return {
-        "heads": ["Steps", *heads, "Energy in all", "Memory traffic", "Time (ms)", "Learning step"],
-        "rows": rows,
-    }
 
 
 def _departures(data: ReportData) -> Iterator[Drawing]:
@@ -219,31 +161,19 @@ def _settling(data: ReportData) -> Iterator[Drawing]:
             yield _draw(plot(data.settling), quantity, f"{quantity.capitalize()} by sweep", lines)
 
 
-def _activity(activity: Activity) -> dict[str, Any]:
-    rasters, events = [], []
-    for index, one in enumerate(activity.encodings):
+def _rasters(data: ReportData) -> Iterator[Drawing]:
+    for index, one in enumerate(data.activity.encodings if data.activity else ()):
         if one.messages:
             sent = {name: float(np.count_nonzero(m)) for name, m in one.messages.items()}
             lines = formatting.describe_totals(sent, "in this sample")
-            rasters.append(_draw(curves.plot_raster(one), f"raster{index}", one.code, lines))
+            yield _draw(curves.plot_raster(one), f"raster{index}", one.code, lines)
+
+
+def _events(data: ReportData) -> Iterator[Drawing]:
+    for index, one in enumerate(data.activity.encodings if data.activity else ()):
         if one.events:
             lines = formatting.describe_totals(one.totals, "a sample")[:1]
-            events.append(_draw(curves.plot_events(one), f"events{index}", one.code, lines))
-    return {
-        "image": None if activity.image is None else image_uri(activity.image),
-        "label": activity.label,
-        "rasters": rasters,
-        "events": events,
-        "codes": [one.code for one in activity.encodings],
-        "counts": _counts(activity),
-    }
-
-
-def _counts(activity: Activity) -> list[tuple[str, list[str]]]:
-    totals = [one.totals for one in activity.encodings]
-    names = dict.fromkeys(name for total in totals for name in total)
-    rows = [(name, [formatting.count(total.get(name)) for total in totals]) for name in names]
-    return [*rows, ("all", [formatting.count(sum(total.values())) for total in totals])]
+            yield _draw(curves.plot_events(one), f"events{index}", one.code, lines)
 
 
 def _tradeoff(data: ReportData) -> Iterator[Drawing]:
@@ -251,25 +181,6 @@ def _tradeoff(data: ReportData) -> Iterator[Drawing]:
         lines = formatting.describe_tradeoffs(data.tradeoffs)
         plot = curves.plot_tradeoff(data.tradeoffs)
         yield _draw(plot, "tradeoff", "Accuracy against events", lines)
-
-
-def _answers(answers: Answers) -> dict[str, Any]:
-    images, labels = np.asarray(answers.images), np.asarray(answers.labels)
-    cards = []
-    for index in answers.disagreements[:MAX_CARDS]:
-        given = {name: int(np.asarray(a)[index]) for name, a in answers.answers.items()}
-        cards.append(
-            {
-                "index": int(index),
-                "image": image_uri(images[index]),
-                "label": answers.class_name(int(labels[index])),
-                "answers": [
-                    (name, answers.class_name(answer), answer == labels[index])
-                    for name, answer in given.items()
-                ],
-            }
-        )
-    return {"cards": cards, "found": len(answers.disagreements), "samples": len(labels)}
 
 
 def _learning(data: ReportData) -> Iterator[Drawing]:
@@ -281,7 +192,7 @@ def _learning(data: ReportData) -> Iterator[Drawing]:
                 yield _draw(plot, f"{quantity}{index}", f"{curve.title}, {quantity}", lines)
 
 
-def _truth(truth: GradientTruth) -> dict[str, Any]:
-    title = "Cosine to the exact gradient, least of each epoch"
-    drawing = _draw(plot_truth(truth), "truth", title, describe_truth(truth))
-    return {"sentence": truth_in_words(truth), "drawing": drawing}
+def _truth(data: ReportData) -> Iterator[Drawing]:
+    if data.truth:
+        title = "Cosine to the exact gradient, least of each epoch"
+        yield _draw(plot_truth(data.truth), "truth", title, describe_truth(data.truth))

@@ -28,16 +28,8 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     """Themed SVG of a figure, to stand inside an HTML page.
 
     Colours become CSS variables, text stays text in the page's font, and ids are those that the
-    figure refers to, made unique by `name`. Figures of the same data give the same text.
-
-    Parameters
-    ----------
-    figure : Figure
-        Drawn in the light colours of `palette`.
-    name : str
-        Prefix of its ids, unique in the page.
-    description : str
-        What a screen reader says in place of the figure.
+    figure refers to, made unique in the page by `name`. A screen reader says the `description`.
+    Figures of the same data give the same text.
     """
     buffer = BytesIO()
     with mpl.rc_context(STYLE):

@@ -84,7 +84,7 @@ def draw_line(
 ) -> None:
     """A series in its style; `how` are properties of the line that differ from it."""
     styled = {"color": LIGHT[style.colour], "linestyle": style.dash, "marker": style.marker}
-    axes.plot(np.asarray(at), np.asarray(values), **{**styled, "label": label, **how})
+    axes.plot(at, values, **{**styled, "label": label, **how})
 
 
 def log_ticks(axes: Axes, which: str, write: Callable[[float], str]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
 
 from ep_neuro.errors import ConfigError
 from ep_neuro.report.plots import formatting
@@ -74,8 +73,7 @@ def plot_raster(activity: EncodingActivity) -> Figure:
     many.
     """
     figure, axes = panel(raster_height(len(activity.messages)))
-    rasters = {name: np.asarray(raster) for name, raster in activity.messages.items()}
-    legend(axes, draw_raster(axes, rasters, code_styles([activity.code])[0].colour))
+    legend(axes, draw_raster(axes, activity.messages, code_styles([activity.code])[0].colour))
     whole_numbers(axes)
     axes.set_xlabel("step")
     return figure
@@ -85,7 +83,7 @@ def plot_raster(activity: EncodingActivity) -> Figure:
 def plot_events(activity: EncodingActivity) -> Figure:
     """Events at each step (mean over samples), populations stacked in order of depth."""
     figure, axes = panel()
-    curves = [np.asarray(values) for values in activity.events.values()]
+    curves = list(activity.events.values())
     if curves:
         steps = np.arange(1, len(curves[0]) + 1)
         shades = [LIGHT[depth_colour(i, len(curves))] for i in range(len(curves))]
@@ -111,10 +109,10 @@ def plot_tradeoff(series: Sequence[Tradeoff]) -> Figure:
     """Accuracy (%) against events a sample (log axis), a point a number of steps."""
     figure, axes = panel(HEIGHT + 0.35)
     for one, style in zip(series, code_styles([s.code for s in series]), strict=True):
-        events, accuracy = np.asarray(one.events), 100 * np.asarray(one.accuracy)
-        kept = (events > 0) & np.isfinite(accuracy)
+        kept = (one.events > 0) & np.isfinite(one.accuracy)
         if kept.any():
-            draw_line(axes, events[kept], accuracy[kept], style, one.code, **OUTLINED)
+            accuracy = 100 * one.accuracy[kept]
+            draw_line(axes, one.events[kept], accuracy, style, one.code, **OUTLINED)
     axes.set_xscale("log")
     log_ticks(axes, "x", formatting.compact)
     finish(axes, "events per sample", "accuracy (%)")
@@ -167,7 +165,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -> None:
     for index, curve in enumerate(curves):
-        values = np.asarray(getattr(curve, quantity), dtype=float)
+        values = getattr(curve, quantity)
         # A log axis has no place for zero: an exact fixed point ends its line.
         shown = np.where(np.isfinite(values), values, np.nan)
         if quantity == "residual":
@@ -189,15 +187,15 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
 
 
 def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:
-    curves: Mapping[str, ArrayLike] = getattr(curve, quantity)
+    curves: Mapping[str, np.ndarray] = getattr(curve, quantity)
     scale = 100 if quantity == "accuracy" else 1
     for index, (name, values) in enumerate(curves.items()):
-        style, shown = series_style(index), np.asarray(values, dtype=float)
+        style = series_style(index)
         # What was measured now and then is a line from one point to the next.
-        measured = np.isfinite(shown)
-        marker = style.marker if np.size(values) == 1 or not measured.all() else ""
-        at = np.asarray(curve.at)[measured]
-        draw_line(axes, at, scale * shown[measured], style, name, marker=marker)
+        measured = np.isfinite(values)
+        marker = style.marker if len(values) == 1 or not measured.all() else ""
+        shown = scale * values[measured]
+        draw_line(axes, curve.at[measured], shown, style, name, marker=marker)
     whole_numbers(axes)
     axes.xaxis.set_major_formatter(formatting.compact)
     axes.yaxis.set_major_formatter(formatting.axis_number)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 from matplotlib.ticker import EngFormatter
-from numpy.typing import ArrayLike
 
 from ep_neuro.report.plots.records import LearningCurve, SettlingCurve, Tradeoff
 from ep_neuro.results import LayerError, TargetRow
@@ -20,21 +20,19 @@ MISSING = "\N{EN DASH}"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def is_missing(value: float | None) -> bool:
-    """Whether there is nothing to print: None, NaN or infinite."""
-    return value is None or not math.isfinite(value)
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number to print: not None, NaN or infinite."""
+    return value is not None and math.isfinite(value)
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
     """A share from 0 to 1 in percent."""
-    if value is None or is_missing(value):
-        return MISSING
-    return f"{100 * value:.{decimals}f}{NO_BREAK}%"
+    return f"{100 * value:.{decimals}f}{NO_BREAK}%" if is_known(value) else MISSING
 
 
 def count(value: float | None) -> str:
     """A count with its thousands set apart; one decimal below 100."""
-    if value is None or is_missing(value):
+    if not is_known(value):
         return MISSING
     whole = abs(value) >= 100 or float(value).is_integer()
     return f"{value:,.{0 if whole else 1}f}".replace(",", NO_BREAK)
@@ -42,7 +40,7 @@ def count(value: float | None) -> str:
 
 def significant(value: float | None) -> str:
     """Three significant digits."""
-    if value is None or is_missing(value):
+    if not is_known(value):
         return MISSING
     if value and not 1e-3 <= abs(value) < 1e6:
         return power_of_ten(value)
@@ -60,7 +58,7 @@ def memory(value: float | None) -> str:
 
 
 def _prefixed(value: float | None, unit: str) -> str:
-    if value is None or is_missing(value):
+    if not is_known(value):
         return MISSING
     return str(EngFormatter(unit, sep=NO_BREAK)(float(f"{value:.3g}")))
 
@@ -74,7 +72,7 @@ def points(value: float) -> str:
 
 def ratio(value: float | None) -> str:
     """Events relative to graded, as times fewer or more."""
-    if value is None or is_missing(value):
+    if not is_known(value):
         return MISSING
     if value == 0:
         return "none"
@@ -107,7 +105,7 @@ def describe_settling(curves: Sequence[SettlingCurve], quantity: str) -> list[st
     """First and last value of each phase, and where a value stopped being finite."""
     lines = []
     for curve in curves:
-        values = np.asarray(getattr(curve, quantity))
+        values = getattr(curve, quantity)
         if not len(values):
             continue
         bad = np.flatnonzero(~np.isfinite(values))
@@ -128,24 +126,21 @@ def describe_tradeoffs(series: Iterable[Tradeoff]) -> list[str]:
     """Where each encoding ends."""
     lines = []
     for s in series:
-        steps, events, accuracy = (np.asarray(v) for v in (s.steps, s.events, s.accuracy))
-        if len(steps):
-            end = f"{percent(accuracy[-1])} with {count(events[-1])} events"
+        if len(s.steps):
+            end = f"{percent(s.accuracy[-1])} with {count(s.events[-1])} events"
             of = f", {count(s.samples)} samples" if s.samples else ""
-            lines.append(f"{s.code}: {end} after {steps[-1]:g} steps{of}")
+            lines.append(f"{s.code}: {end} after {s.steps[-1]:g} steps{of}")
     return lines
 
 
 def describe_learning(curve: LearningCurve, quantity: str) -> list[str]:
     """First and last value of each curve."""
-    write = percent if quantity == "accuracy" else significant
-    curves: Mapping[str, ArrayLike] = getattr(curve, quantity)
-    at = np.asarray(curve.at)
-    if not len(at):
+    if not len(curve.at):
         return []
-    ends = {name: np.asarray(values)[[0, -1]] for name, values in curves.items()}
-    seen = f"after {count(at[-1])} {curve.unit}"
-    return [f"{name}: {write(e[0])} to {write(e[1])} {seen}" for name, e in ends.items()]
+    write = percent if quantity == "accuracy" else significant
+    curves: Mapping[str, np.ndarray] = getattr(curve, quantity)
+    seen = f"after {count(curve.at[-1])} {curve.unit}"
+    return [f"{name}: {write(v[0])} to {write(v[-1])} {seen}" for name, v in curves.items()]
 
 
 def describe_sweep(series: Mapping[str, Sequence[TargetRow]], axis: str) -> list[str]:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from ep_neuro.report.plots import formatting
 from ep_neuro.report.plots.axes import draw_line, finish, log_ticks, panel, styled, whole_numbers
@@ -30,7 +29,7 @@ def draw_truth(axes: Axes, truth: GradientTruth) -> None:
     """Draw `truth` into `axes`: the distance from 1 on a log axis, 1 at the top."""
     curves = {"gradient": truth.cosine, "worst weight": truth.worst}
     for index, (name, values) in enumerate(curves.items()):
-        distance = (1 - np.asarray(values)).clip(NEAREST)
+        distance = (1 - values).clip(NEAREST)
         draw_line(axes, truth.at, distance, series_style(index), name, markersize=3.0)
     if truth.asked is not None:
         axes.axhline(1 - truth.asked, color=LIGHT["muted"], linewidth=0.8, label="asked")
@@ -67,16 +66,15 @@ def truth_in_words(truth: GradientTruth) -> str:
     )
 
 
-def _span(values: ArrayLike) -> str:
+def _span(values: np.ndarray) -> str:
     """Least and largest value."""
     known = _known(values)
     low, high = (formatting.axis_number(round(float(v), 1)) for v in (known.min(), known.max()))
     return low if low == high else f"{low} to {high}"
 
 
-def _known(values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, dtype=float)
-    return array[np.isfinite(array)]
+def _known(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
 
 
 def _downward(cosine: float) -> str:

@@ -19,15 +19,7 @@ CHANCE = 0.5
 
 @styled
 def plot_synapses(at: ArrayLike, weights: Mapping[str, np.ndarray]) -> Figure:
-    """Weights (real units) by samples seen: a line a synapse, a colour a coupling.
-
-    Parameters
-    ----------
-    at : ndarray, (K,)
-        Samples seen.
-    weights : mapping of ndarray, (K, synapses)
-        By coupling.
-    """
+    """Weights (K, synapses) of each coupling, in real units, by samples seen: a line a synapse."""
     figure, axes = panel()
     for index, (name, values) in enumerate(weights.items()):
         for number, synapse in enumerate(values.T):
@@ -42,14 +34,8 @@ def plot_synapses(at: ArrayLike, weights: Mapping[str, np.ndarray]) -> Figure:
 def plot_agreement(at: ArrayLike, sign: ArrayLike, cosine: ArrayLike) -> Figure:
     """How updates on the chip compare with the gradient in floating point; a line marks chance.
 
-    Parameters
-    ----------
-    at : ndarray, (K,)
-        Samples seen before the updates that are compared.
-    sign : ndarray, (K,)
-        Share of the synapses that changed which moved as the gradient says, 0 to 1.
-    cosine : ndarray, (K,)
-        Cosine between the change of all weights and the negative gradient.
+    `at` is the samples seen before; `sign` the share of the synapses that changed which moved as
+    the gradient says; `cosine` between the change of all weights and the negative gradient.
     """
     figure, axes = panel()
     for index, (name, values) in enumerate({"equal signs (share)": sign, "cosine": cosine}.items()):

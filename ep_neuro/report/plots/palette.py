@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import NamedTuple
 
+import numpy as np
+from matplotlib.colors import to_hex, to_rgb
+
 RAMP_STEPS = 12
 """Shades from the first population to the last."""
 
@@ -28,23 +31,19 @@ _GROUND = {
     "good": ("#17693a", "#6fd08c"),
     "bad": ("#b0232a", "#ff8f8a"),
 }
-_RAMP_ENDS = (("#4f9fd0", "#2c1760"), ("#c5e6f8", "#7460d6"))
 
 
-def _mix(start: str, end: str, share: float) -> str:
-    a, b = (bytes.fromhex(colour[1:]) for colour in (start, end))
-    return "#" + bytes(round(x + share * (y - x)) for x, y in zip(a, b, strict=True)).hex()
+def _ramp(start: str, end: str) -> list[str]:
+    return [to_hex(shade) for shade in np.linspace(to_rgb(start), to_rgb(end), RAMP_STEPS)]
 
 
-def _ramp() -> dict[str, tuple[str, str]]:
-    shares = [step / (RAMP_STEPS - 1) for step in range(RAMP_STEPS)]
-    light, dark = _RAMP_ENDS
-    return {
-        f"depth-{i}": (_mix(*light, share), _mix(*dark, share)) for i, share in enumerate(shares)
-    }
+_DEPTHS = zip(_ramp("#4f9fd0", "#2c1760"), _ramp("#c5e6f8", "#7460d6"), strict=True)
 
-
-COLOURS: dict[str, tuple[str, str]] = {**_GROUND, **SERIES, **_ramp()}
+COLOURS: dict[str, tuple[str, str]] = {
+    **_GROUND,
+    **SERIES,
+    **{f"depth-{i}": shades for i, shades in enumerate(_DEPTHS)},
+}
 """Every colour by name as (light, dark); the names are CSS variables of the page."""
 
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}

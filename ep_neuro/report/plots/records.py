@@ -1,4 +1,7 @@
-"""What a report is made of: frozen records of plain rows and arrays, each part optional."""
+"""What a report is made of: frozen records of plain rows and arrays, each part optional.
+
+Whatever NumPy takes for an array may be given as one.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +68,8 @@ class SettlingCurve:
     """
 
     phase: str
-    residual: ArrayLike = ()
-    energy: ArrayLike = ()
+    residual: np.ndarray = field(default_factory=lambda: np.empty(0))
+    energy: np.ndarray = field(default_factory=lambda: np.empty(0))
     start: int = 0
 
     def __post_init__(self) -> None:
@@ -89,8 +92,8 @@ class EncodingActivity:
     """
 
     code: str
-    events: Mapping[str, ArrayLike]
-    messages: Mapping[str, ArrayLike] = field(default_factory=dict)
+    events: Mapping[str, np.ndarray]
+    messages: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         subject = f"activity '{self.code}'"
@@ -110,7 +113,7 @@ class EncodingActivity:
     @property
     def totals(self) -> dict[str, float]:
         """Events a sample by population."""
-        return {name: float(np.asarray(values).sum()) for name, values in self.events.items()}
+        return {name: float(values.sum()) for name, values in self.events.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +124,17 @@ class Activity:
     """
 
     encodings: Sequence[EncodingActivity]
-    image: ArrayLike | None = None
+    image: np.ndarray | None = None
     label: str = ""
 
     def __post_init__(self) -> None:
         if self.image is not None:
             object.__setattr__(self, "image", _image("activity image", self.image))
+
+    @property
+    def populations(self) -> list[str]:
+        """All that send in any encoding."""
+        return list(dict.fromkeys(name for one in self.encodings for name in one.events))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,15 +152,15 @@ class Tradeoff:
     """
 
     code: str
-    steps: ArrayLike
-    events: ArrayLike
-    accuracy: ArrayLike
+    steps: np.ndarray
+    events: np.ndarray
+    accuracy: np.ndarray
     samples: int = 0
 
     def __post_init__(self) -> None:
         subject = f"trade-off '{self.code}'"
         _keep(self, subject, "steps", "events", "accuracy")
-        check_fraction(subject, "accuracy", np.max(np.asarray(self.accuracy), initial=0.0))
+        check_fraction(subject, "accuracy", self.accuracy.max(initial=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,20 +179,19 @@ class Answers:
         Names of the classes; their numbers when empty.
     """
 
-    images: ArrayLike
-    labels: ArrayLike
-    answers: Mapping[str, ArrayLike]
+    images: np.ndarray
+    labels: np.ndarray
+    answers: Mapping[str, np.ndarray]
     classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        arrays = {k: np.asarray(v, dtype=int) for k, v in self.answers.items()}
-        images = np.asarray(self.images, dtype=float)
-        object.__setattr__(self, "images", images)
+        given = {k: np.asarray(v, dtype=int) for k, v in self.answers.items()}
+        object.__setattr__(self, "images", np.asarray(self.images, dtype=float))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=int))
-        object.__setattr__(self, "answers", arrays)
-        if len(images):
-            _image("answers image", images[0])
-        parts = {"images": images, "labels": np.asarray(self.labels), **arrays}
+        object.__setattr__(self, "answers", given)
+        if len(self.images):
+            _image("answers image", self.images[0])
+        parts = {"images": self.images, "labels": self.labels, **given}
         _check_equal("answers", [(k, len(v)) for k, v in parts.items()])
 
     @property
@@ -192,7 +199,7 @@ class Answers:
         """Indices of samples that not all encodings answer alike."""
         if len(self.answers) < 2:
             return np.array([], dtype=int)
-        table = np.stack([np.asarray(a) for a in self.answers.values()])
+        table = np.stack(list(self.answers.values()))
         return np.flatnonzero((table != table[0]).any(axis=0))
 
     def class_name(self, index: int) -> str:
@@ -217,16 +224,16 @@ class LearningCurve:
     """
 
     title: str
-    at: ArrayLike
+    at: np.ndarray
     unit: str = "epochs"
-    accuracy: Mapping[str, ArrayLike] = field(default_factory=dict)
-    loss: Mapping[str, ArrayLike] = field(default_factory=dict)
+    accuracy: Mapping[str, np.ndarray] = field(default_factory=dict)
+    loss: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         subject = f"learning curve '{self.title}'"
         _keep(self, subject, "at", "accuracy", "loss")
         for name, values in self.accuracy.items():
-            check_fraction(subject, name, np.max(np.asarray(values), initial=0.0))
+            check_fraction(subject, name, values.max(initial=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,11 +253,11 @@ class GradientTruth:
         Cosine that the run was told to keep.
     """
 
-    at: ArrayLike
-    cosine: ArrayLike
-    worst: ArrayLike
-    free: ArrayLike
-    nudged: ArrayLike
+    at: np.ndarray
+    cosine: np.ndarray
+    worst: np.ndarray
+    free: np.ndarray
+    nudged: np.ndarray
     asked: float | None = None
 
     def __post_init__(self) -> None:

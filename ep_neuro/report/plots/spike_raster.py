@@ -25,17 +25,7 @@ def raster_height(bands: int) -> float:
 
 
 def runs(events: np.ndarray) -> np.ndarray:
-    """Runs of consecutive events in a boolean raster.
-
-    Parameters
-    ----------
-    events : ndarray of bool, (T, neurons)
-
-    Returns
-    -------
-    ndarray of int, (runs, 3)
-        Neuron, first step and last step of each run; steps count from 1.
-    """
+    """Runs of consecutive `events` (T, neurons): neuron, first and last step, counted from 1."""
     padded = np.pad(events.astype(np.int8), ((1, 1), (0, 0)))
     edges = np.diff(padded, axis=0).T
     neuron, first = np.nonzero(edges == 1)
@@ -64,12 +54,8 @@ def thin(rasters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def draw_raster(axes: Axes, rasters: Mapping[str, np.ndarray], colour: str) -> list[Line2D]:
     """Draw bands from top to bottom in the order of `rasters`.
 
-    Rises take `colour`, falls (negative messages of sigma-delta) a neutral one.
-
-    Returns
-    -------
-    list of Line2D
-        Handles of a legend; empty where nothing falls, so that none is needed.
+    Rises take `colour`, falls (negative messages of sigma-delta) a neutral one. Returns the handles
+    of a legend, none where nothing falls.
     """
     names = list(rasters)
     chosen = thin(rasters)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -88,14 +88,13 @@ def save_figures(page: report.ReportData, out: Path) -> None:
 
 def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
     """Of each `kind` the run of most steps, then of most bits, then the last; in order of kinds."""
-    chosen: dict[Hashable, tuple[tuple[float, float], Compared]] = {}
+    found: dict[Hashable, list[Compared]] = {}
     for c in compared:
         if c.program is not None:
-            rank = (float(c.row.steps or 0), float(c.row.bits or np.inf))
-            before = chosen.get(kind(c))
-            if before is None or rank >= before[0]:
-                chosen[kind(c)] = (rank, c)
-    return [c for _, c in chosen.values()]
+            found.setdefault(kind(c), []).insert(0, c)
+    return [
+        max(same, key=lambda c: (c.row.steps or 0, c.row.bits or np.inf)) for same in found.values()
+    ]
 
 
 def run_info(
@@ -137,12 +136,15 @@ def settling_curves(
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
-        curves = [report.SettlingCurve("free", free.residuals, free.energies)]
+        phases = [("free", free, 0)]
         for name, beta in (("nudged +", 0.2), ("nudged −", -0.2)):
             nudge = Nudge(beta, y, network.cost)
             found = settle(landscape, schedule, free.state, nudge, record=True)
-            curves.append(report.SettlingCurve(name, found.residuals, found.energies, free.sweeps))
-    return curves
+            phases.append((name, found, free.sweeps))
+    return [
+        report.SettlingCurve(name, np.array(found.residuals), np.array(found.energies), start)
+        for name, found, start in phases
+    ]
 
 
 def activity(
@@ -157,13 +159,12 @@ def activity(
         assert c.program is not None
         assert c.result is not None
         graph = c.program.graph
-        one = fit(Split(split.pixels[shown : shown + 1], split.y[shown : shown + 1]), graph)
+        one = fit(split.at(slice(shown, shown + 1)), graph)
         probes = [f"{p.name}.message" for p in graph.neurons]
         with targets.open(on_reference(c.program)) as session:
             messages = session.settle(one.x, probes=probes).free.probes
         events = {name: e.mean(1) for name, e in c.result.free.events.items()}
-        shapes = {p: np.asarray(m)[:, 0] for p, m in messages.items()}
-        rasters = {key.partition(".")[0]: m for key, m in shapes.items()}
+        rasters = {p.name: messages[f"{p.name}.message"][:, 0] for p in graph.neurons}
         encodings.append(report.EncodingActivity(c.row.code, events, rasters))
     image = split.x[shown] if split.pixels.ndim == 4 else None
     return report.Activity(encodings, image, f"class {split.y[shown]}")
@@ -206,11 +207,9 @@ def energy_notes(compared: Sequence[Compared]) -> list[str]:
     return [f"Energy is an estimate from counted events. {s}" for s in dict.fromkeys(sources)]
 
 
-def _versions() -> dict[str, Any]:
+def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
