@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -80,9 +80,13 @@ class Split:
         x, y = torch.tensor(_to_unit(self.pixels[index])), self.y[index]
         return x, int(y) if y.ndim == 0 else torch.tensor(y)
 
+    def at(self, index: slice | np.ndarray) -> Split:
+        """The samples at `index`, or where it is true, as they are stored."""
+        return Split(self.pixels[index], self.y[index])
+
     def head(self, count: int | None) -> Split:
         """The first `count` samples; all of them if None."""
-        return Split(self.pixels[:count], self.y[:count])
+        return self.at(slice(count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,10 @@ class Dataset:
     def split(self, name: SplitName) -> Split:
         """The split called `name`."""
         return cast(Split, getattr(self, name))
+
+    def each(self, change: Callable[[Split], Split]) -> Dataset:
+        """The same with `change` done to every split."""
+        return replace(self, **{name: change(self.split(name)) for name in SPLITS})
 
 
 # --- names -------------------------------------------------------------------------------------
@@ -256,12 +264,8 @@ def channels_last(has: Sequence[int], takes: Sequence[int]) -> bool:
 def fitted(dataset: Dataset, spec: NetworkSpec) -> Dataset:
     """`dataset` with samples in exactly the input shape of `spec`, flattened if that is flat."""
     check_fits(dataset, spec)
-    splits = {n: dataset.split(n) for n in SPLITS}
-    shaped = {
-        n: Split(s.pixels.reshape(len(s), *spec.input.shape), s.y)  # a view
-        for n, s in splits.items()
-    }
-    return replace(dataset, **cast(Any, shaped))
+    shape = spec.input.shape
+    return dataset.each(lambda s: Split(s.pixels.reshape(len(s), *shape), s.y))
 
 
 def image_shape(pixels: Sequence[int]) -> Sequence[int] | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ep_neuro.errors import DataError
-from ep_neuro.storage.value_checks import swollen
+from ep_neuro.storage.value_checks import refuse_swollen
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in any case."""
@@ -62,13 +63,12 @@ def read(
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
     """Pixels and labels of each of `folders`, and the names of their classes.
 
-    Classes are the subfolders of the first, in the order of their names. Warns of files that are
-    left out.
+    Folders are parts of one data set: they share classes, channels and size. Classes are the
+    subfolders of the first; they and the files are in the order of their names. Warns of files that
+    are left out.
 
     Parameters
     ----------
-    folders : sequence of path
-        Parts of one data set: they share classes, channels and size.
     shape : (channels, height, width), optional
         Convert and resize every image to this; without it images are grey only if all of them
         are, and their sizes must agree.
@@ -76,8 +76,7 @@ def read(
     Returns
     -------
     parts : list of (x, y)
-        ``x`` (N, channels, height, width) uint8, ``y`` (N,) int64, files in the order of their
-        names.
+        ``x`` (N, channels, height, width) uint8, ``y`` (N,) int64.
     classes : list of str
 
     Raises
@@ -98,9 +97,8 @@ def read(
     if shape is None:
         every = [p for listing in listings for paths in listing.values() for p in paths]
         shape = _common_shape(every)
-        problem = swollen(math.prod((len(every), *shape)), sum(p.stat().st_size for p in every))
-        if problem is not None:
-            raise DataError(f"folder {folders[0]}", problem, "store smaller images")
+        unpacked, packed = math.prod((len(every), *shape)), sum(p.stat().st_size for p in every)
+        refuse_swollen(f"folder {folders[0]}", unpacked, packed, "store smaller images")
     channels, height, width = _checked_shape(shape)
     parts = []
     for listing in listings:
@@ -198,28 +196,26 @@ def _common_shape(paths: Sequence[Path]) -> tuple[int, int, int]:
     return 1 if grey else 3, first[1], first[0]
 
 
-def _opened(path: Path) -> Image.Image:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        image = Image.open(path)
+        file = Image.open(path)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
-    problem = swollen(3 * image.width * image.height, path.stat().st_size)
-    if problem is not None:
-        image.close()
-        raise DataError(f"image {path}", problem, "store it smaller")
-    if image.mode not in (*_GREY, *_COLOUR):
-        image.close()
-        raise DataError(
-            f"image {path}", f"pixels of mode {image.mode} are not 8 bits", "save it with 8 bits"
-        )
-    return image
+    with file as image:
+        unpacked, packed = 3 * image.width * image.height, path.stat().st_size
+        refuse_swollen(f"image {path}", unpacked, packed, "store it smaller")
+        if image.mode not in (*_GREY, *_COLOUR):
+            problem = f"pixels of mode {image.mode} are not 8 bits"
+            raise DataError(f"image {path}", problem, "save it with 8 bits")
+        yield image
 
 
 def _pixels(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
     """One image as (channels, height, width) bytes; `size` is (width, height)."""
-    with _opened(path) as image:
+    with _opened(path) as file:
         try:
-            image = image.convert("L" if channels == 1 else "RGB")
+            image = file.convert("L" if channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise _unreadable(path, error) from error
     if image.size != size:

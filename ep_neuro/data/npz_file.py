@@ -15,7 +15,7 @@ import numpy as np
 from ep_neuro.data import packed_images
 from ep_neuro.data.packed_images import Pixels
 from ep_neuro.errors import DataError
-from ep_neuro.storage.value_checks import swollen
+from ep_neuro.storage.value_checks import refuse_swollen
 
 ALL = "all"
 """The part in which samples come that are not split."""
@@ -31,12 +31,7 @@ that Python does not know, or holds pickled objects or an unreadable header."""
 def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:
     """Samples and labels by split, or as one part `ALL`, and the names of the classes.
 
-    Parameters
-    ----------
-    name : str
-        The data set, for errors.
-    path : path
-        The file. Without an array ``classes``, classes are called by their numbers.
+    Without an array ``classes`` they are called by their numbers. Errors call the data `name`.
 
     Raises
     ------
@@ -46,8 +41,9 @@ def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            _refuse_swollen(name, sum(i.file_size for i in file.zip.infolist()), path)
-            if packed_images.is_packed(file.files):
+            unpacked, packed = sum(i.file_size for i in file.zip.infolist()), path.stat().st_size
+            refuse_swollen(f"data '{name}'", unpacked, packed, "write it again with numpy.savez")
+            if "train_jpeg" in file:
                 parts, classes = packed_images.read(path)
             else:
                 arrays = {k: file[k] for k in ("x", "y", "classes") if k in file}
@@ -61,12 +57,6 @@ def read(name: str, path: Path) -> tuple[dict[str, Pixels], list[str]]:
             f"data '{name}'", f"cannot be read ({reason})", "write it again with numpy.savez"
         ) from error
     return parts, _class_names(name, [y for _, y in parts.values()], classes)
-
-
-def _refuse_swollen(name: str, unpacked: int, path: Path) -> None:
-    problem = swollen(unpacked, path.stat().st_size)
-    if problem is not None:
-        raise DataError(f"data '{name}'", problem, "write it again with numpy.savez")
 
 
 def _plain(name: str, arrays: Mapping[str, np.ndarray]) -> Pixels:

@@ -12,17 +12,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ep_neuro.errors import DataError
-from ep_neuro.storage.value_checks import swollen
+from ep_neuro.storage.value_checks import refuse_swollen
 
 Pixels = tuple[np.ndarray, np.ndarray]
 """Images (N, channels, height, width) as bytes, and labels (N,)."""
 
 KEYS = ("jpeg", "offsets", "labels")
-
-
-def is_packed(names: list[str]) -> bool:
-    """Whether arrays of these names are packed JPEG images."""
-    return "train_jpeg" in names
 
 
 def read(path: Path) -> tuple[dict[str, Pixels], np.ndarray | None]:
@@ -91,18 +86,15 @@ def _images(where: str, packed: np.ndarray, offsets: np.ndarray) -> list[np.ndar
     for i, (start, end) in enumerate(pairwise(offsets)):
         images.append(_decoded(where, i, packed[start:end].tobytes()))
         unpacked += images[-1].nbytes
-        problem = swollen(unpacked, len(packed))
-        if problem is not None:
-            raise DataError(where, problem, "store smaller images")
+        refuse_swollen(where, unpacked, len(packed), "store smaller images")
     return images
 
 
 def _decoded(where: str, index: int, data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            problem = swollen(3 * image.width * image.height, len(data))
-            if problem is not None:
-                raise DataError(where, f"image {index} {problem}", "store smaller images")
+            unpacked = 3 * image.width * image.height
+            refuse_swollen(f"{where} image {index}", unpacked, len(data), "store smaller images")
             return np.asarray(image)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ep_neuro.errors import DataError
+
 FACTOR, FREE = 100, 256 << 20
 """How many times its own size a file may unpack to, and how many bytes any file may."""
 
@@ -55,3 +57,10 @@ def swollen(unpacked: int, packed: int) -> str | None:
     return (
         f"unpacks from {packed / 1e6:,.3g} MB to {unpacked / 1e6:,.0f}, over {FACTOR} times as much"
     )
+
+
+def refuse_swollen(subject: str, unpacked: int, packed: int, remedy: str) -> None:
+    """Raise `DataError` about `subject` if it is `swollen`."""
+    problem = swollen(unpacked, packed)
+    if problem is not None:
+        raise DataError(subject, problem, remedy)
