@@ -49,13 +49,7 @@ _answers: TextIO | None = None
 
 @contextlib.contextmanager
 def own_stdout() -> Iterator[None]:
-    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr.
-
-    Raises
-    ------
-    ConfigError
-        If it is closed.
-    """
+    """Keep stdout for `emit`; what libraries and child processes print there goes to stderr."""
     global _answers
     before, stdout = _answers, sys.stdout
     if stdout is None:
@@ -97,13 +91,7 @@ def _moved_descriptor(stdout: TextIO) -> Iterator[TextIO]:
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: str | Table | Group | None = None) -> None:
-    """Print `data` as exactly one JSON object, or `text` for people (one field a line).
-
-    Raises
-    ------
-    ConfigError
-        If stdout takes no more, as on a full disk.
-    """
+    """Print `data` as exactly one JSON object, or `text` for people (one field a line)."""
     out = _answers or sys.stdout
     try:
         if as_json:

@@ -12,21 +12,9 @@ if TYPE_CHECKING:
 def completed_choices(
     model: "Model", texts: Sequence[str], steps: int | None, swept: Collection[str]
 ) -> tuple[list[str], int | None, dict[str, Any]]:
-    """What `compare` is to run, with what is left out from the model.
+    """What `compare` is to run: `texts` (``target[:code[:bits]]``), `steps`, and what was taken.
 
-    Parameters
-    ----------
-    model : Model
-    texts : sequence of str
-        ``target[:code[:bits]]``.
-    steps : int, optional
-    swept : collection of str
-        ``bits`` and ``steps`` stay open if they are in it.
-
-    Returns
-    -------
-    texts, steps, taken
-        The same completed, and what was taken from the model.
+    What they leave out is taken from the model, but for ``bits`` and ``steps`` in `swept`.
     """
     from compilers.model_options import deployment_of
 

@@ -12,14 +12,6 @@ OURS = ("", ".yaml", ".yml", ".txt", ".json")
 """Suffixes of text that no target reads."""
 
 
-def foreign(name: str) -> "Model | None":
-    """The model in a file of the format of a target, such as NIR; None for anything else."""
-    path = Path(name)
-    backend = _reader(path)
-    model: Model | None = None if backend is None else backend.read(path)
-    return model
-
-
 def _reader(path: Path) -> Any:
     """The backend whose file this is, by its first bytes or its name; None if it is nobody's."""
     if not path.is_file():
@@ -42,8 +34,13 @@ def open_named(name: str, seed: int) -> "Model":
     """A model, or the file of another tool; the run directory of `train` is its best model."""
     from ep_neuro.network.checkpoint import SPEC, open_model
 
-    best = Path(name) / "best"
-    return foreign(name) or open_model(str(best) if (best / SPEC).is_file() else name, seed)
+    path = Path(name)
+    backend = _reader(path)
+    if backend is not None:
+        found: Model = backend.read(path)
+        return found
+    best = path / "best"
+    return open_model(str(best) if (best / SPEC).is_file() else name, seed)
 
 
 def config_in(name: str) -> "TrainConfig | None":

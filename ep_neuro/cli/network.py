@@ -177,24 +177,15 @@ def check(
 
 def _failed(name: str, found: "CheckResult") -> CheckFailed:
     """What does not hold of the network called `name`, and what to do about it."""
+    from ep_neuro.estimators.gradient_check import LARGEST_DEVIATION, LEAST_COSINE
+
     subject = f"network '{name}'"
     if found.settled and found.vanishes:
         problem = "both gradients are zero: every output neuron sits at an end of its box, or on "
         problem += "its target, so there is nothing to compare"
         remedy = "check other samples (--seed, --batch) or other weights, or widen the box"
         return CheckFailed(subject, problem, remedy)
-    deviation = found.finite_difference or 0.0
-    claims = (
-        (found.settled, found.message.partition(":")[0]),
-        (
-            found.gradient_cosine > 0.9999,
-            f"gradient cosine {found.gradient_cosine:.6f}, worst {found.worst_tensor}, where "
-            f"the least curvature of the energy is {found.curvature:.2g}",
-        ),
-        (found.energy_rises == 0, f"{found.energy_rises} rises of the energy"),
-        (deviation < 1e-3, f"{deviation:.2g} from finite differences"),
-    )
-    problem = ", ".join(text for holds, text in claims if not holds)
-    problem += " (limits: cosine 0.9999, no rise, 0.001 from finite differences)"
+    limits = f"cosine {LEAST_COSINE}, no rise, {LARGEST_DEVIATION} from finite differences"
+    problem = f"{', '.join(found.faults)} (limits: {limits})"
     remedy = "scale the weights down" + ("" if found.settled else " until the network settles")
     return CheckFailed(subject, problem, remedy)

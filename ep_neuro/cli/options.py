@@ -122,13 +122,7 @@ PrintAfter = Annotated[
 
 
 def precision_of(codes: Collection[str], precision: float) -> dict[str, float]:
-    """``parameters`` of `compile_network`, of which only sigma-delta messages take the precision.
-
-    Raises
-    ------
-    ConfigError
-        If none of `codes` is sigma-delta.
-    """
+    """``parameters`` of `compile_network`; `ConfigError` if none of `codes` is sigma-delta."""
     if "sigma-delta" not in codes:
         problem = f"{', '.join(sorted(set(codes)))} messages have no threshold"
         raise ConfigError(f"--precision {precision:g}", problem, "take sigma-delta, or drop it")
@@ -136,13 +130,7 @@ def precision_of(codes: Collection[str], precision: float) -> dict[str, float]:
 
 
 def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
-    """The data to use: what was asked for, else what the model was trained on, else digits.
-
-    Raises
-    ------
-    DataError
-        If it was trained on data in memory, which no name gives again.
-    """
+    """The data to use: what was asked for, else what the model was trained on, else digits."""
     if asked is None and "data" not in notes and "data.sha256" in notes:
         raise DataError("data", "the model was trained on data in memory", "name some with --data")
     return asked or notes.get("data") or "digits"

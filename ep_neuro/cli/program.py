@@ -287,9 +287,9 @@ def _checked_places(place: Path, model: Path | None) -> Path:
     """The run directory of a program that is learnt, after a look at all that will be written."""
     from compilers.program import MANIFEST
     from ep_neuro.network.checkpoint import SPEC
-    from targets.experiments.onchip.run_state import MARKER, run_directory
+    from targets.experiments.onchip.run_state import MARKER, beside
 
-    folder = run_directory(place)
+    folder = beside(place, ".run")
     _asks_for_a_file(place, None)
     check_place(place, marker=MANIFEST)
     check_place(folder, marker=MARKER)

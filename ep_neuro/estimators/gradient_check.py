@@ -23,6 +23,10 @@ TIGHT = Schedule(method="coloured", sweeps=5000, relaxation=1.6, tolerance=1e-8)
 """Settling far below what the gradient shows."""
 
 
+LEAST_COSINE, LARGEST_DEVIATION = 0.9999, 1e-3
+"""Limits of the cosine to the exact gradient, and of its relative deviation from differences."""
+
+
 @dataclass(frozen=True)
 class CheckResult:
     """What `check_network` found.
@@ -64,10 +68,25 @@ class CheckResult:
     vanishes: bool = False
 
     @property
+    def faults(self) -> list[str]:
+        """What does not hold of settling, a falling energy and EP's exact gradient, in words."""
+        deviation = self.finite_difference or 0.0
+        claims = (
+            (self.settled, self.message.partition(":")[0]),
+            (
+                self.gradient_cosine > LEAST_COSINE,
+                f"gradient cosine {self.gradient_cosine:.6f}, worst {self.worst_tensor}, where "
+                f"the least curvature of the energy is {self.curvature:.2g}",
+            ),
+            (self.energy_rises == 0, f"{self.energy_rises} rises of the energy"),
+            (deviation < LARGEST_DEVIATION, f"{deviation:.2g} from finite differences"),
+        )
+        return [text for holds, text in claims if not holds]
+
+    @property
     def holds(self) -> bool:
         """Whether the network settles, its energy falls and EP gives the exact gradient."""
-        small = self.finite_difference is None or self.finite_difference < 1e-3
-        return self.settled and self.energy_rises == 0 and self.gradient_cosine > 0.9999 and small
+        return not self.faults
 
 
 def check_network(
