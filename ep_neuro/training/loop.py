@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import platform
 import time
@@ -160,7 +161,7 @@ class _Run:
         self.network, self.origin = begun.network.to(ranks.device), begun.metadata
         if config.start is None:
             whiten(self.network, dataset.train.pixels)
-        self.best = self._copy(self.network)
+        self.best = copy.deepcopy(self.network)
         self.steps_an_epoch = -(-len(dataset.train) // config.batch)
         steps = config.epochs * self.steps_an_epoch
         self.stepper = Stepper(config, dataset.train, self.network, steps, ranks)
@@ -206,7 +207,8 @@ class _Run:
         for index in self._batches()[self.step :]:
             started = time.perf_counter()
             try:
-                measured = self._step(index)
+                seed = self._seed() * 1_000_003 + self.step + 1
+                measured = self.stepper(index, seed, f"training, epoch {self.epoch + 1}")
             except RunError:
                 self._save_last()
                 raise
@@ -221,7 +223,7 @@ class _Run:
         self.history.append(record)
         self.step, self.tally, self.seconds = 0, Tally(), 0.0
         if record.get("val_accuracy", -1.0) >= (0.0 if so_far is None else so_far):
-            self.best = self._copy(self.candidate)
+            self.best = copy.deepcopy(self.candidate)
             self._save("best", self.best)
         self._save_last()
         self.log.write(self.history)
@@ -275,18 +277,13 @@ class _Run:
     def _seed(self) -> int:
         return self.config.seed * 100_003 + self.epoch
 
-    def _step(self, index: Tensor) -> Record:
-        seed = self._seed() * 1_000_003 + self.step + 1
-        return self.stepper(index, seed, f"training, epoch {self.epoch + 1}")
-
     def _evaluate(self, network: Network, split: Split) -> Evaluation:
         """Accuracy on `split`, of which each rank settles its part."""
         estimator = self.config.estimator
         feedforward = isinstance(estimator, Backprop)
         deployed = estimator if isinstance(estimator, Deployment) else None
         index = self.ranks.share(torch.arange(len(split))).numpy()
-        mine = Split(split.pixels[index], split.y[index])
-        schedule = self.config.evaluation
+        mine, schedule = split.at(index), self.config.evaluation
         found = evaluate(network, mine, schedule, feedforward=feedforward, deployed=deployed)
         return joined(self.ranks.gather(found))
 
@@ -386,9 +383,3 @@ class _Run:
     def _save(self, name: str, network: Network, state: dict[str, Any] | None = None) -> None:
         if self.out is not None:
             save_model(Model(network, self._metadata()), self.out / name, state)
-
-    @staticmethod
-    def _copy(network: Network) -> Network:
-        twin = Network(network.spec).to(next(network.parameters()).device)
-        twin.load_state_dict(network.state_dict())
-        return twin

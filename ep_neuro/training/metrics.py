@@ -127,17 +127,9 @@ def gradient_truth(
 
 
 def truth_beside(model: str | Path) -> GradientTruth | None:
-    """How true the gradient was in the run that wrote `model`.
+    """How true the gradient was in the run that `model` is, or its ``best`` or ``last``.
 
-    Parameters
-    ----------
-    model : path
-        A run directory, or its ``best`` or ``last``.
-
-    Returns
-    -------
-    GradientTruth or None
-        None where no run lies around `model`, or it measured no cosine.
+    None where no run lies around `model`, or it measured no cosine.
 
     Raises
     ------

@@ -135,14 +135,7 @@ class MuonAndAdam(torch.optim.Optimizer):
 
     Muon (Jordan et al. 2024) makes all singular values of a step equal, so the size of a gradient,
     and with it the unit of its population, does not matter. A kernel is the matrix of its output
-    channels by all else.
-
-    Parameters
-    ----------
-    groups : list of dict
-        Of one weight each, (neurons, ...).
-    adam : torch.optim.AdamW
-    momentum : float
+    channels by all else. Each of `groups` holds one weight, (neurons, ...).
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from ep_neuro.network.network import Network, State, parameter_names
 from ep_neuro.network.stability import PATIENCE, with_more_sweeps
 from ep_neuro.training.config import TrainConfig
 from ep_neuro.training.distributed import Ranks, weighted_mean
+from ep_neuro.training.evaluation import as_unit
 from ep_neuro.training.gradient_monitor import TruthControl
 from ep_neuro.training.metrics import Record
 from ep_neuro.training.optimizer import make_optimiser, make_scheduler
@@ -28,17 +29,8 @@ from ep_neuro.training.optimizer import make_optimiser, make_scheduler
 class Stepper:
     """A network in training: its optimiser, the schedule of its rate, its running average.
 
-    Parameters
-    ----------
-    config : TrainConfig
-    split : Split
-        Training samples.
-    network : Network
-        Moved in place.
-    steps : int
-        Length of the whole training, for the schedule of the rate.
-    ranks : Ranks
-        The processes that share each batch.
+    It moves `network` in place by samples of `split`, of which the `ranks` share each batch; the
+    rate falls over `steps`, the whole training.
     """
 
     def __init__(
@@ -62,16 +54,10 @@ class Stepper:
             self.control = TruthControl(config.truth, config.estimator)
 
     def __call__(self, index: Tensor, seed: int, where: str) -> Record:
-        """Move the parameters by the global batch `index`; its mean metrics.
+        """Move the parameters by the batch of the samples `index` (N,), the same on all ranks.
 
-        Parameters
-        ----------
-        index : Tensor, (N,)
-            Samples of the split, the same on all ranks.
-        seed : int
-            Of the augmentation and of `disturbed`.
-        where : str
-            Place in the training, for errors.
+        Gives its mean metrics. `seed` is that of the augmentation and of `disturbed`; errors say
+        `where` in the training they happened.
 
         Raises
         ------
@@ -102,8 +88,7 @@ class Stepper:
             # Drawn for the global batch, so that the number of ranks changes nothing.
             u = self.ranks.share(draws(self.config.augment, len(index), seed))
             pixels = augment(pixels, self.config.augment, u)
-        pixels = pixels.to(self.ranks.device)
-        return pixels if pixels.is_floating_point() else pixels.float() / 255
+        return as_unit(pixels.to(self.ranks.device))
 
     def _targets(self, index: Tensor) -> Tensor:
         spec = self.network.spec
