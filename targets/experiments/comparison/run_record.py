@@ -33,24 +33,10 @@ def write_trace(
 ) -> None:
     """Settle the first `TRACE_SAMPLES` of `split` freely and write what happened, step by step.
 
-    Parameters
-    ----------
-    session : Session
-        A session of a program of `graph`.
-    graph : Graph
-        Says which variables there are.
-    split : Split
-        Samples in the graph's input shape.
-    path : path
-        The .npz file; parents are made, and an older trace is replaced atomically.
-    steps : int, optional
-        Length of the free phase; None is the program's.
-
-    Notes
-    -----
-    Arrays, for N samples over T steps: ``events/POPULATION`` and ``synops/POPULATION`` (T, N);
-    ``states/POPULATION.VARIABLE`` (T, N, *shape), float32 or, quantised, integers of the graph;
-    ``inputs`` (N, *shape), ``labels`` (N,), ``outputs`` (N, *shape) in real units.
+    The .npz file replaces an older trace. Its arrays, for N samples over T steps:
+    ``events/POPULATION`` and ``synops/POPULATION`` (T, N); ``states/POPULATION.VARIABLE``
+    (T, N, *shape), float32 or, quantised, integers of the graph; ``inputs`` (N, *shape), ``labels``
+    (N,), ``outputs`` (N, *shape) in real units.
 
     Raises
     ------
@@ -66,12 +52,11 @@ def write_trace(
         "outputs": free.outputs,
         **{f"events/{name}": counts for name, counts in free.events.items()},
         **{f"synops/{name}": counts for name, counts in free.synops.items()},
-        **{f"states/{name}": _compact(values) for name, values in free.probes.items()},
+        **{
+            f"states/{name}": values.astype(np.float32) if values.dtype.kind == "f" else values
+            for name, values in free.probes.items()
+        },
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_file(path, buffer.getvalue(), DataError, marker=MARKER, subject=f"trace {path}")
-
-
-def _compact(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32) if values.dtype.kind == "f" else values

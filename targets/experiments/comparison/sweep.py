@@ -35,13 +35,7 @@ class Sweep:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Sweep:
-        """Read ``steps=8,16,32`` and ``bits=8,6,float``, each at most once.
-
-        Raises
-        ------
-        ConfigError
-            Names an axis that does not exist or comes twice, or a value out of range.
-        """
+        """Read ``steps=8,16,32`` and ``bits=8,6,float``; `ConfigError` names what is wrong."""
         found: dict[str, tuple[int | None, ...]] = {}
         for text in texts:
             axis, _, values = text.partition("=")
@@ -69,13 +63,7 @@ class Sweep:
         return max(1, len(self.steps)) * max(1, len(self.bits))
 
     def over_bits(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Each choice at each number of bits.
-
-        Raises
-        ------
-        ConfigError
-            If a choice names its bits while they are swept.
-        """
+        """Each choice at each number of bits; `ConfigError` if one names its own."""
         if not self.bits:
             return list(choices)
         for choice in choices:
@@ -86,13 +74,7 @@ class Sweep:
         return [replace(choice, bits=bits) for choice in choices for bits in self.bits]
 
     def compiled_steps(self, asked: int | None) -> int | None:
-        """Steps to compile for: the longest of the sweep, or those `asked` for.
-
-        Raises
-        ------
-        ConfigError
-            If steps are asked for and swept.
-        """
+        """Steps to compile for: the longest of the sweep, or those `asked`; not both."""
         if self.steps and asked is not None:
             problem = "steps are swept as well"
             raise ConfigError(f"--steps {asked}", problem, "drop --steps, or add it to --sweep")

@@ -10,14 +10,11 @@ import numpy as np
 import torch
 
 from compilers.ir.graph import Graph
+from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import one_hot
 from ep_neuro.estimators import Centered
 from ep_neuro.network.settling import Schedule
-from targets.experiments.onchip.to_network import (
-    UnevenBiasWarning,
-    network_of,
-    real_weight,
-)
+from targets.experiments.onchip.to_network import UnevenBiasWarning, network_of, real_weight
 
 SETTLED = Schedule(sweeps=80, tolerance=1e-4)
 """How far the network in floating point settles, in either phase."""
@@ -60,30 +57,18 @@ def watched_synapses(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def ep_step(graph: Graph, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+def ep_step(graph: Graph, samples: Split) -> dict[str, np.ndarray]:
     """The direction in which centered EP moves the weights of `graph`, in floating point.
 
-    Parameters
-    ----------
-    graph : Graph
-        Lowered; its weights as they are now.
-    x : ndarray, (N, *input shape)
-        Raw inputs.
-    y : ndarray of int, (N,)
-        Labels.
-
-    Returns
-    -------
-    dict of ndarray
-        The negative gradient of the mean cost by weight id, real units (Laborieux 2021, eq. 11).
+    The negative gradient of the mean cost by weight id, in real units (Laborieux 2021, eq. 11).
     """
     with warnings.catch_warnings():
         # A gradient of the median bias is what there is to compare with.
         warnings.simplefilter("ignore", UnevenBiasWarning)
         network = network_of(graph)
-    targets = one_hot(torch.from_numpy(y), network.spec.target_shape, torch.float32)
+    targets = one_hot(torch.from_numpy(samples.y), network.spec.target_shape, torch.float32)
     estimate = Centered(beta=COMPARED_BETA, free=SETTLED, nudged=SETTLED)
-    found = estimate(network, torch.from_numpy(np.asarray(x, np.float32)), targets).gradient
+    found = estimate(network, torch.from_numpy(samples.x), targets).gradient
     return {
         tie.weight: -found[f"weight/{tie.name}"].numpy().astype(np.float64)
         for tie in map(graph.tie, graph.ties)

@@ -20,20 +20,12 @@ from ep_neuro.storage.atomic import remove_leftovers
 from ep_neuro.training.metrics import Record, column, write_metrics
 from ep_neuro.training.run_directory import claimed
 from targets.experiments.comparison.compare import fit, weight_bits
+from targets.experiments.onchip import run_state
 from targets.experiments.onchip.gradient_alignment import (
     compare_updates,
     ep_step,
     watched_synapses,
     weights_of,
-)
-from targets.experiments.onchip.run_state import (
-    LAST,
-    MARKER,
-    Arrays,
-    RunState,
-    draw,
-    load_state,
-    save_state,
 )
 from targets.experiments.onchip.schedule import Plan
 from targets.interface.protocols import LearnResult
@@ -142,7 +134,7 @@ def learn(
         If the target cannot learn.
     """
     with (
-        claimed(out, MARKER, resume=resume, force=force),
+        claimed(out, run_state.MARKER, resume=resume, force=force),
         targets.learner(program) as session,
     ):
         run = _Run(session, program, data, plan, test or data.test, out, monitor)
@@ -174,9 +166,9 @@ class _Run:
         self.order = plan.order(len(self.train))
         self.val = self.val.head(HELD_OUT)
         self.watched = watched_synapses(graph, plan.seed)
-        self.out, self.monitor = out, monitor
+        self.out, self.monitor = out, monitor or (lambda *_: None)
         self.history: list[Record] = []
-        self.seen: Arrays = {}
+        self.seen: run_state.Arrays = {}
         self.before = float("nan")
 
     @property
@@ -197,7 +189,7 @@ class _Run:
         first, batch = self.done, self.plan.batch
         compared = min(stop, first + -(-COMPARED // batch) * batch)
         graph = self._graph()
-        step = ep_step(graph, *self._samples(first, compared))
+        step = ep_step(graph, self._samples(first, compared))
         parts = [self._learn(first, compared)]
         agreement = compare_updates(weights_of(graph), weights_of(self._graph()), step)
         if compared < stop:
@@ -208,13 +200,15 @@ class _Run:
                 "compared_from": float(first),
                 "sign_agreement": agreement.sign,
                 "cosine": agreement.cosine,
-                **_joined(parts, self._samples(first, stop)[1]),
+                **_joined(parts, self._samples(first, stop).y),
             }
         )
 
     def finish(self) -> Learnt:
         """Test what was learnt, draw, and hand over the program."""
-        energy = self._energy_of_a_sample()
+        few, target = self.val.head(COSTED), targets.get(self.program.target)
+        estimate = target.estimate(self.program, self.session.settle(few.x, few.y))
+        energy = estimate.learning_joule
         title = f"{self.program.graph.name} learns on {self.program.target}"
         return Learnt(
             program=self._learnt(),
@@ -222,7 +216,7 @@ class _Run:
             accuracy_before=self.before,
             accuracy_after=self._accuracy(self.test),
             energy_joule=None if energy is None else energy * self.done,
-            figures=draw(title, self.history, self.seen, self.out) if self.out else [],
+            figures=run_state.draw(title, self.history, self.seen, self.out) if self.out else [],
         )
 
     # --- measuring -----------------------------------------------------------------------------
@@ -230,21 +224,18 @@ class _Run:
     def _graph(self) -> Graph:
         return self.session.learnt().graph
 
-    def _samples(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        index = self.order[first:stop]
-        chosen = Split(self.train.pixels[index], self.train.y[index])
-        return chosen.x, chosen.y
+    def _samples(self, first: int, stop: int) -> Split:
+        return self.train.at(self.order[first:stop])
 
     def _learn(self, first: int, stop: int) -> LearnResult:
-        x, y = self._samples(first, stop)
-        note = _in_words(self.history[-1])
-
-        def tell(done: int, _: int) -> None:
-            if self.monitor is not None:
-                self.monitor(first + done, self.plan.samples, note)
-
-        scale = self.plan.rate_scale(first)
-        return self.session.learn(x, y, batch=self.plan.batch, rate_scale=scale, progress=tell)
+        some, note = self._samples(first, stop), _in_words(self.history[-1])
+        return self.session.learn(
+            some.x,
+            some.y,
+            batch=self.plan.batch,
+            rate_scale=self.plan.rate_scale(first),
+            progress=lambda done, _: self.monitor(first + done, self.plan.samples, note),
+        )
 
     def _accuracy(self, split: Split) -> float:
         return self.session.settle(split.x).accuracy(split.y)
@@ -258,13 +249,10 @@ class _Run:
             k: np.concatenate([self.seen[k], now]) if self.seen else now for k, now in row.items()
         }
         if self.out is not None:
-            save_state(self._state(), self.out / LAST)
+            facts = {**self._identity(), "before": self.before, "history": self.history}
+            saved = run_state.RunState(self.session.memory(), self.seen, facts)
+            run_state.save_state(saved, self.out / run_state.LAST)
             write_metrics(self.history, self.out)
-
-    def _energy_of_a_sample(self) -> float | None:
-        few = self.val.head(COSTED)
-        result = self.session.settle(few.x, few.y)
-        return targets.get(self.program.target).estimate(self.program, result).learning_joule
 
     def _learnt(self) -> Program:
         program = self.session.learnt()
@@ -276,10 +264,6 @@ class _Run:
 
     # --- on disk -------------------------------------------------------------------------------
 
-    def _state(self) -> RunState:
-        facts = {**self._identity(), "before": self.before, "history": self.history}
-        return RunState(self.session.memory(), self.seen, facts)
-
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that it resumes."""
         plan = asdict(self.plan)
@@ -290,7 +274,7 @@ class _Run:
 
     def restore(self) -> None:
         """Go back to the last point on disk, if there is one."""
-        saved = None if self.out is None else load_state(self.out / LAST)
+        saved = None if self.out is None else run_state.load_state(self.out / run_state.LAST)
         if saved is None:
             return
         where = f"--resume {self.out}"

@@ -153,12 +153,13 @@ def accuracy(program: Program, split: Split) -> float:
 
 def rotated(data: Dataset, turns: int = 1) -> Dataset:
     """`data` with every image turned by 90 degrees, `turns` times to the left."""
-    return _changed(data, lambda pixels: np.rot90(pixels, turns, axes=(-2, -1)))
+    return data.each(lambda s: Split(np.rot90(s.pixels, turns, axes=(-2, -1)).copy(), s.y))
 
 
 def inverted(data: Dataset) -> Dataset:
     """`data` with dark and bright exchanged."""
-    return _changed(data, lambda pixels: (255 if pixels.dtype == np.uint8 else 1) - pixels)
+    bright = 255 if data.train.pixels.dtype == np.uint8 else 1
+    return data.each(lambda s: Split(bright - s.pixels, s.y))
 
 
 def few(data: Dataset, samples: int) -> Dataset:
@@ -168,23 +169,14 @@ def few(data: Dataset, samples: int) -> Dataset:
 
 def only(split: Split, *labels: int) -> Split:
     """The samples of `split` that have one of `labels`."""
-    kept = np.isin(split.y, labels)
-    return Split(split.pixels[kept], split.y[kept])
+    return split.at(np.isin(split.y, labels))
 
 
 def without(split: Split, *labels: int) -> Split:
     """The samples of `split` that have none of `labels`."""
-    kept = ~np.isin(split.y, labels)
-    return Split(split.pixels[kept], split.y[kept])
+    return split.at(~np.isin(split.y, labels))
 
 
 def mixed(*splits: Split) -> Split:
     """All samples of `splits`."""
     return Split(np.concatenate([s.pixels for s in splits]), np.concatenate([s.y for s in splits]))
-
-
-def _changed(data: Dataset, change: Any) -> Dataset:
-    def split(s: Split) -> Split:
-        return Split(np.ascontiguousarray(change(s.pixels)), s.y)
-
-    return replace(data, train=split(data.train), val=split(data.val), test=split(data.test))

@@ -31,24 +31,13 @@ Arrays = dict[str, np.ndarray]
 class RunState:
     """The state of a learning run.
 
-    Attributes
-    ----------
-    memory : dict of ndarray
-        What the session remembers: weights, biases, tags, number of commits.
-    probes : dict of ndarray, (K, ...)
-        Watched synapses of each weight at each point so far, in real units.
-    facts : dict
-        Settings, position and history; JSON values.
+    What the session remembers (weights, biases, tags, number of commits); the watched synapses of
+    each weight at each of K points so far, (K, ...) in real units; settings and history as JSON.
     """
 
     memory: Arrays
     probes: Arrays
     facts: dict[str, Any]
-
-
-def run_directory(program: Path) -> Path:
-    """Where the run that learns `program` keeps its state: beside it."""
-    return beside(program, ".run")
 
 
 def beside(place: Path, ending: str) -> Path:
@@ -92,8 +81,6 @@ def draw(
     title: str, history: Sequence[Record], probes: Mapping[str, np.ndarray], folder: Path
 ) -> list[Path]:
     """Draw accuracy, synapses and agreement into `folder`; the files that came of it."""
-    if not history:
-        return []
     weights = {name.removeprefix("weight/"): seen for name, seen in probes.items()}
     learnt = [record for record in history if record["samples"] > 0]
     compared = (column(learnt, key) for key in ("compared_from", "sign_agreement", "cosine"))

@@ -164,7 +164,7 @@ def test_the_update_of_one_batch_points_where_ep_points(digits: Dataset) -> None
     with targets.learner(made) as session:
         session.learn(few.x, few.y, batch=20)
         after = session.learnt()
-    step = ep_step(made.graph, few.x, few.y)
+    step = ep_step(made.graph, few)
     found = compare_updates(weights_of(made.graph), weights_of(after.graph), step)
     assert found.cosine > 0.999
     assert found.sign > 0.98
