@@ -207,8 +207,7 @@ class _Run:
         for index in self._batches()[self.step :]:
             started = time.perf_counter()
             try:
-                seed = self._seed() * 1_000_003 + self.step + 1
-                measured = self.stepper(index, seed, f"training, epoch {self.epoch + 1}")
+                measured = self._step(index)
             except RunError:
                 self._save_last()
                 raise
@@ -276,6 +275,10 @@ class _Run:
 
     def _seed(self) -> int:
         return self.config.seed * 100_003 + self.epoch
+
+    def _step(self, index: Tensor) -> Record:
+        seed = self._seed() * 1_000_003 + self.step + 1
+        return self.stepper(index, seed, f"training, epoch {self.epoch + 1}")
 
     def _evaluate(self, network: Network, split: Split) -> Evaluation:
         """Accuracy on `split`, of which each rank settles its part."""
