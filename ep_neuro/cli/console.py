@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -240,11 +241,9 @@ def _truth(latest: Mapping[str, float]) -> str:
 
 def row_printer(advance: Callable[..., None], total: int) -> Callable[[Any], None]:
     """Tells of each row of the comparison as it comes."""
-    started, done = time.monotonic(), 0
+    started, done = time.monotonic(), itertools.count(1)
 
     def tell(compared: Any) -> None:
-        nonlocal done
-        done += 1
         row = compared.row
         name = ":".join(str(part) for part in (row.target, row.code, row.bits) if part)
         steps = f" in {row.steps} steps" if row.steps else ""
@@ -252,7 +251,7 @@ def row_printer(advance: Callable[..., None], total: int) -> Callable[[Any], Non
         seconds = time.monotonic() - started
         unsettled = f", {row.unsettled:.1%} did not settle" if row.unsettled else ""
         log(f"{name}: {row.accuracy:.2%} right{unsettled}{steps}{events} ({seconds:.0f} s)")
-        advance(done, total, name)
+        advance(next(done), total, name)
 
     return tell
 

@@ -219,9 +219,9 @@ def load(
         npz = kind == "npz"
         found = _given(name, *npz_file.read(name, place)) if npz else _folder(name, place, shape)
         return replace(found, name=located(name))
-    near = difflib.get_close_matches(kind, [n.partition(":")[0] for n in NAMES], n=1)
-    hint = [n for n in NAMES if near and n.partition(":")[0] == near[0]]
-    remedy = f"did you mean '{hint[0]}'?" if hint else f"choose from {', '.join(NAMES)}"
+    kinds = {name.partition(":")[0]: name for name in NAMES}
+    near = difflib.get_close_matches(kind, kinds, n=1)
+    remedy = f"did you mean '{kinds[near[0]]}'?" if near else f"choose from {', '.join(NAMES)}"
     raise DataError(f"data '{name}'", "there is no data set of this name", remedy)
 
 

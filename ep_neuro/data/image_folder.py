@@ -111,14 +111,11 @@ def read(
 def _listed(folder: Path) -> Listing:
     """The images of each class folder in `folder`, sorted; warns of files that are left out."""
     found: Listing = {}
-    others: set[str] = set()
-    left_out = 0
+    left_out: list[Path] = []
     for inside in _folders(folder):
         files = sorted(p for p in inside.rglob("*") if p.is_file())
         found[inside.name] = [p for p in files if _is_image(p)]
-        no_images = [p for p in files if not (_is_image(p) or _hidden(p))]
-        left_out += len(no_images)
-        others |= {p.suffix.lower() or "no ending" for p in no_images}
+        left_out += [p for p in files if not (_is_image(p) or _hidden(p))]
     empty = [name for name, paths in found.items() if not paths]
     if len(empty) == len(found):
         raise DataError(
@@ -133,10 +130,8 @@ def _listed(folder: Path) -> Listing:
             "add some, or remove the folder",
         )
     if left_out:
-        _warn(
-            folder,
-            f"{_count(left_out, 'file')} no images that are read ({', '.join(sorted(others))})",
-        )
+        endings = ", ".join(sorted({p.suffix.lower() or "no ending" for p in left_out}))
+        _warn(folder, f"{_count(len(left_out), 'file')} no images that are read ({endings})")
     if beside := sum(map(_is_image, folder.iterdir())):
         _warn(folder, f"{_count(beside, 'image')} in no class folder")
     return found
@@ -178,22 +173,22 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 def _common_shape(paths: Sequence[Path]) -> tuple[int, int, int]:
     """Shape that all images have; only their headers are read."""
-    first: tuple[int, int] | None = None
-    grey = True
+    sizes: dict[tuple[int, int], Path] = {}
+    modes = set()
     for path in paths:
         with _opened(path) as image:
-            size, mode = image.size, image.mode
-        first = first or size
-        if size != first:
-            raise DataError(
-                f"image {path}",
-                f"it is {size[0]} x {size[1]} pixels, {paths[0]} is {first[0]} x {first[1]}",
-                "resize them to one size, or take a network whose input is [channels, height, "
-                "width]: they are then brought to that",
-            )
-        grey = grey and mode in _GREY
-    assert first is not None
-    return 1 if grey else 3, first[1], first[0]
+            sizes.setdefault(image.size, path)
+            modes.add(image.mode)
+    (size, first), *others = sizes.items()
+    if others:
+        (width, height), path = others[0]
+        raise DataError(
+            f"image {path}",
+            f"it is {width} x {height} pixels, {first} is {size[0]} x {size[1]}",
+            "resize them to one size, or take a network whose input is [channels, height, "
+            "width]: they are then brought to that",
+        )
+    return 1 if modes <= set(_GREY) else 3, size[1], size[0]
 
 
 @contextlib.contextmanager

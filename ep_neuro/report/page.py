@@ -134,7 +134,11 @@ def _sweep(data: ReportData) -> Iterator[Drawing]:
     if data.sweeps and data.rows:
         names = dict(zip(data.rows, row_names(data.rows), strict=True))
         front = deployment.front_rows(data.rows)
-        lines = formatting.describe_front(front, [names[row] for row in front])
+        lines = [
+            f"{names[row]}: {formatting.percent(row.accuracy)} with "
+            f"{formatting.count(row.synops)} operations"
+            for row in front
+        ]
         plot = deployment.plot_front(data.rows, data.sweeps[0])
         yield _draw(plot, "front", "Accuracy against synaptic operations", lines)
 

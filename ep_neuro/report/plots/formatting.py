@@ -153,14 +153,6 @@ def describe_sweep(series: Mapping[str, Sequence[TargetRow]], axis: str) -> list
     return lines
 
 
-def describe_front(rows: Sequence[TargetRow], names: Sequence[str]) -> list[str]:
-    """The rows of the Pareto front, with their accuracy and operations."""
-    return [
-        f"{name}: {percent(row.accuracy)} with {count(row.synops)} operations"
-        for row, name in zip(rows, names, strict=True)
-    ]
-
-
 def describe_departures(departures: Mapping[str, Sequence[LayerError]]) -> list[str]:
     """Where each deployment departs most after its last step."""
     lines = []

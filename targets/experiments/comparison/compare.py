@@ -22,7 +22,7 @@ from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
 from ep_neuro.results import CostEstimate, LayerError, TargetRow
 from ep_neuro.training.loop import Evaluation, evaluate
-from targets.experiments.comparison.layer_errors import Equilibrium, departures, equilibrium
+from targets.experiments.comparison.layer_errors import departures, equilibrium
 from targets.experiments.comparison.sweep import FLOAT, Sweep, front
 from targets.interface.protocols import Feature, RunResult
 from targets.interface.session import Session
@@ -299,7 +299,10 @@ def _with_learning(one: Compared, split: Split) -> Compared:
 
 
 def _with_departures(
-    session: Session, found: Sequence[Compared], split: Split, known: Equilibrium | None
+    session: Session,
+    found: Sequence[Compared],
+    split: Split,
+    known: Mapping[str, np.ndarray] | None,
 ) -> Iterator[Compared]:
     """`found`, runs of one program, with departures: those of the longest, up to their own end.
 

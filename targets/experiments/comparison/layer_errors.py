@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,21 +22,10 @@ PROBE_BYTES = 64 << 20
 """Memory that the recorded states of all steps may take."""
 
 
-@dataclass(frozen=True, eq=False)
-class Equilibrium:
-    """Where the network settles in floating point on the first `count` samples.
-
-    ``states`` are (count, *shape) by population, in real units.
-    """
-
-    count: int
-    states: Mapping[str, np.ndarray]
-
-
 def equilibrium(
     network: Network, split: Split, schedule: Schedule, graphs: Sequence[Graph]
-) -> Equilibrium:
-    """Settle the first samples of `split`, as many as every one of `graphs` can be recorded on.
+) -> dict[str, np.ndarray]:
+    """Real states by population of the first of `split`, as many as all `graphs` can record.
 
     Warns
     -----
@@ -53,8 +41,7 @@ def equilibrium(
             "--layerwise measures from where it ended",
             stacklevel=2,
         )
-    states = {name: z.cpu().numpy().astype(np.float64) for name, z in found.state.items()}
-    return Equilibrium(len(samples), states)
+    return {name: z.cpu().numpy().astype(np.float64) for name, z in found.state.items()}
 
 
 def recordable(graph: Graph) -> int:
@@ -64,17 +51,16 @@ def recordable(graph: Graph) -> int:
 
 
 def departures(
-    session: Session, graph: Graph, known: Equilibrium, x: np.ndarray
+    session: Session, graph: Graph, settled: Mapping[str, np.ndarray], x: np.ndarray
 ) -> tuple[LayerError, ...]:
-    """Settle the first of `x` (N, *input shape) that are `known`, and measure every population.
+    """Settle the first of `x` (N, *input shape) that are `settled` in floating point, and measure.
 
     A spiking population shows the rate that would be read if the run ended there.
     """
     probes = [probe_of(p) for p in graph.neurons]
-    found = session.settle(x[: known.count], probes=probes).free.probes
+    found = session.settle(x[: len(settled[graph.output])], probes=probes).free.probes
     return tuple(
-        _departure(p, shown_states(p, found[probe_of(p)]), known.states[p.name])
-        for p in graph.neurons
+        _departure(p, shown_states(p, found[probe_of(p)]), settled[p.name]) for p in graph.neurons
     )
 
 
