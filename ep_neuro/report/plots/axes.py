@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
@@ -87,10 +88,9 @@ def draw_line(
     axes.plot(at, values, **{**styled, "label": label, **how})
 
 
-def log_ticks(axes: Axes, which: str, write: Callable[[float], str]) -> None:
-    """Ticks of the logarithmic axis `which` ("x" or "y"), few and round, in words by `write`."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+def log_ticks(axis: Axis, write: Callable[[float], str]) -> None:
+    """Ticks of a logarithmic axis, few and round, in words by `write`."""
+    low, high = axis.get_view_interval()
     decades = np.log10(high / low) if high > low > 0 else 0.0
     subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(10, subs=subs, numticks=8))

@@ -114,7 +114,7 @@ def plot_tradeoff(series: Sequence[Tradeoff]) -> Figure:
             accuracy = 100 * one.accuracy[kept]
             draw_line(axes, one.events[kept], accuracy, style, one.code, **OUTLINED)
     axes.set_xscale("log")
-    log_ticks(axes, "x", formatting.compact)
+    log_ticks(axes.xaxis, formatting.compact)
     finish(axes, "events per sample", "accuracy (%)")
     return figure
 
@@ -178,7 +178,7 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
         draw_line(axes, sweeps, shown, style, curve.phase, marker=marker)
     if quantity == "residual":
         axes.set_yscale("log")
-        log_ticks(axes, "y", formatting.power_of_ten)
+        log_ticks(axes.yaxis, formatting.power_of_ten)
     else:
         axes.yaxis.set_major_formatter(formatting.axis_number)
     whole_numbers(axes)

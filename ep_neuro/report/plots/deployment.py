@@ -105,7 +105,7 @@ def plot_front(rows: Sequence[TargetRow], axis: str) -> Figure:
         )
     _reference(axes, rows)
     axes.set_xscale("log")
-    log_ticks(axes, "x", formatting.compact)
+    log_ticks(axes.xaxis, formatting.compact)
     finish(axes, "synaptic operations per sample", "accuracy (%)")
     return figure
 
@@ -182,7 +182,7 @@ def _reference(axes: Axes, rows: Sequence[TargetRow]) -> None:
 
 def _finish_departures(axes: Axes, x: str) -> None:
     axes.set_yscale("log")
-    log_ticks(axes, "y", formatting.power_of_ten)
+    log_ticks(axes.yaxis, formatting.power_of_ten)
     finish(axes, x, "relative departure (rms)")
 
 

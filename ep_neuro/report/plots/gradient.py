@@ -34,7 +34,7 @@ def draw_truth(axes: Axes, truth: GradientTruth) -> None:
     if truth.asked is not None:
         axes.axhline(1 - truth.asked, color=LIGHT["muted"], linewidth=0.8, label="asked")
     axes.set_yscale("log")
-    log_ticks(axes, "y", lambda value: formatting.axis_number(1 - value))
+    log_ticks(axes.yaxis, lambda value: formatting.axis_number(1 - value))
     axes.invert_yaxis()
     whole_numbers(axes)
     finish(axes, "epochs", "cosine to the exact gradient")

@@ -21,7 +21,7 @@ from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
 from ep_neuro.results import CostEstimate, LayerError, TargetRow
-from ep_neuro.training.loop import Evaluation, evaluate
+from ep_neuro.training.loop import evaluate
 from targets.experiments.comparison.layer_errors import departures, equilibrium
 from targets.experiments.comparison.sweep import FLOAT, Sweep, front
 from targets.interface.protocols import Feature, RunResult
@@ -124,7 +124,7 @@ def fit(split: Split, graph: Graph) -> Split:
 def rate(network: Network, split: Split, schedule: Schedule) -> Compared:
     """The torch network: the reference line of every comparison."""
     started = time.perf_counter()
-    found: Evaluation = evaluate(network, split, schedule)
+    found = evaluate(network, split, schedule)
     spent = (time.perf_counter() - started) * 1e3 / len(split)
     row = TargetRow(
         target="torch",
