@@ -24,7 +24,7 @@ def check_packages() -> None:
         ours = home / name
         try:
             spec = importlib.util.find_spec(name)
-            origin = spec and spec.origin
+            origin = spec.origin if spec else None
         except ValueError:
             # A module in `sys.modules` without a spec was put there by hand: not ours either.
             origin = f"<{name} in sys.modules>"

@@ -125,7 +125,8 @@ class Dataset:
 
     def each(self, change: Callable[[Split], Split]) -> Dataset:
         """The same with `change` done to every split."""
-        return replace(self, **{name: change(self.split(name)) for name in SPLITS})
+        train, val, test = (change(self.split(name)) for name in SPLITS)
+        return replace(self, train=train, val=val, test=test)
 
 
 # --- names -------------------------------------------------------------------------------------
