@@ -2,75 +2,86 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import nir
 import numpy as np
+import torch
+from torch import Tensor
 
-from compilers.ir.graph import Conv, Dense, Graph, Operator, Projection
+from compilers.execution.maps import Apply, channels_first, channels_last
+from compilers.ir.graph import Graph, Shape
+from targets.nir.linear_nodes import bias_of, linear_map
 
 
-def as_written(graph: Graph, net: nir.NIRGraph) -> Graph:
-    """The graph of real numbers that `net` computes, which `graph` was written as.
+def as_written(graph: Graph, net: nir.NIRGraph) -> tuple[Graph, dict[str, Apply]]:
+    """The graph of real numbers that `net` computes, which `graph` was written as, and its maps.
 
-    Leaks, weights, biases, delays and what leads where are read from the nodes; what NIR has no
-    words for, such as boxes, thresholds and phases, is that of `graph`. A coupling is two matrices.
+    Leaks, biases, delays and what leads where are read from the nodes; what NIR has no words for,
+    such as boxes, thresholds and phases, is that of `graph`. The maps are what the nodes do with
+    messages, by projection, in place of operators and weights.
     """
     before: dict[str, list[str]] = {}
     for pre, post in net.edges:
         before.setdefault(post, []).append(pre)
     names = {p.name for p in graph.populations}
-    populations, projections, arrays = list(graph.sources), [], {}
+    between = {(q.pre, q.post): q for q in graph.projections}
+    populations, projections, biases = list(graph.sources), [], {}
+    maps: dict[str, Apply] = {}
     for p in graph.neurons:
         # The filter of a spiking population is the one neuron that feeds another directly.
         filters = [name for name in before[p.name] if isinstance(net.nodes[name], nir.LI)]
         entry = filters[0] if filters else p.name
         node, leak, bias = net.nodes[entry], 1.0, np.zeros(p.size)
         if isinstance(node, nir.LI):
-            leak, bias = 1 / _same(node.tau), node.v_leak.astype(np.float64)
+            leak, bias = 1 / _same(node.tau), node.v_leak.astype(np.float64).ravel()
         for end in before[entry]:
             pre, nodes = _path(net, before, end, names)
-            q, weight, drive = _projection(pre, p.name, nodes, _same(node.r))
+            delay = 1 + sum(int(_same(n.delay)) for n in nodes if isinstance(n, nir.Delay))
+            q = replace(between[pre, p.name], scale=_same(node.r), delay=delay)
+            maps[q.name], drive = _through(nodes, p.shape)
+            bias = bias + q.scale * drive
             projections.append(q)
-            arrays[q.weight] = weight
-            bias = bias + drive
         dynamics = replace(p.dynamics, leak=leak)  # type: ignore[arg-type]
         populations.append(replace(p, dynamics=dynamics, bias=f"bias/{p.name}"))
-        arrays[f"bias/{p.name}"] = bias.reshape(p.shape)
-    return replace(
+        biases[f"bias/{p.name}"] = bias.reshape(p.shape)
+    written = replace(
         graph,
         populations=tuple(populations),
         projections=tuple(projections),
-        arrays=arrays,
+        arrays={**graph.arrays, **biases},
         plasticity=(),
     )
+    return written, maps
 
 
 def _path(
     net: nir.NIRGraph, before: Mapping[str, list[str]], node: str, names: Collection[str]
 ) -> tuple[str, list[nir.NIRNode]]:
-    """What leads through `node`: the population that it starts from, and the nodes in between."""
-    nodes = []
+    """What leads through `node`: the population that it starts from, and the nodes from there."""
+    nodes: list[nir.NIRNode] = []
     while node not in names:
-        nodes.append(net.nodes[node])
+        nodes.insert(0, net.nodes[node])
         (node,) = before[node]
     return node, nodes
 
 
-def _projection(
-    pre: str, post: str, nodes: Sequence[nir.NIRNode], gain: float
-) -> tuple[Projection, np.ndarray, np.ndarray | float]:
-    """What `nodes` do with messages, the weight of it, and what they drive `post` with anyway."""
-    (linear,) = (n for n in nodes if isinstance(n, nir.Affine | nir.Conv2d))
-    delay = 1 + sum(int(_same(n.delay)) for n in nodes if isinstance(n, nir.Delay))
-    operator: Operator = Dense()
-    drive = 0.0
-    if isinstance(linear, nir.Conv2d):
-        operator = Conv(linear.stride[0], linear.padding[0])
-    else:
-        drive = gain * linear.bias
-    return Projection(pre, post, operator, f"{pre}->{post}", gain, delay), linear.weight, drive
+def _through(nodes: Sequence[nir.NIRNode], post: Shape) -> tuple[Apply, np.ndarray]:
+    """What `nodes` do with messages to a population of shape `post`, and what they add anyway."""
+    linear = [(linear_map(n), n) for n in nodes if not isinstance(n, nir.Delay)]
+
+    def apply(x: Tensor) -> Tensor:
+        x = channels_first(x).double().flatten(1)
+        for mapped, _ in linear:
+            x = mapped(x)
+        return channels_last(x.reshape(-1, *post))
+
+    drive = torch.zeros(1, math.prod(nodes[0].input_type["input"]), dtype=torch.float64)
+    for mapped, node in linear:
+        drive = mapped(drive) + bias_of(node)
+    return apply, drive.numpy()[0]
 
 
 def _same(values: np.ndarray) -> float:

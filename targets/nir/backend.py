@@ -13,14 +13,14 @@ from compilers.program import Program
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
-from targets.nir.kernel_shapes import matrix_entries
+from targets.nir.kernel_shapes import keeps_planes, weight_bytes
 
 if TYPE_CHECKING:
     from ep_neuro.network.checkpoint import Model
     from targets.interface.simulator import Simulator
 
 MATRIX_BYTES = 1 << 30
-"""Most bytes that the matrices of one file may take."""
+"""Most bytes that the kernels and matrices of one file may take."""
 
 
 class NirBackend(SimulatedBackend):
@@ -48,17 +48,21 @@ class NirBackend(SimulatedBackend):
         return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:
-        """What the matrices of one file may take, as NIR has no transposed convolution."""
+        """What the kernels and matrices of one file may take."""
         source = "assumed: a file that readers hold in memory at once"
         return HardwareLimits(self.name, {"matrix_bytes": Quantity(MATRIX_BYTES, "bytes", source)})
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, no delay, unreached populations, too large feature maps."""
+        planes = keeps_planes(graph)
+        sizes = {p.name: weight_bytes(graph, p, planes) for p in graph.projections}
+        most = max(sizes, key=sizes.__getitem__, default="")
         large = self.limits({}).violation(
             "matrix_bytes",
-            f"graph '{graph.name}', its projections as matrices",
-            sum(4 * matrix_entries(graph, p) for p in graph.projections),
-            "narrow the feature maps: NIR has no transposed convolution to keep them small",
+            f"graph '{graph.name}' as NIR nodes, '{most}' with {sizes.get(most, 0):g} bytes first",
+            sum(sizes.values()),
+            "narrow its feature maps"
+            + ("" if planes else "; square ones stay convolutions, these become matrices"),
         )
         return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))
 
@@ -103,7 +107,8 @@ class NirBackend(SimulatedBackend):
         from targets.nir.export import to_nir
 
         graph = program.graph
-        return GraphSimulator(graph, Engine(as_written(graph, to_nir(graph))))
+        written, maps = as_written(graph, to_nir(graph))
+        return GraphSimulator(graph, Engine(written, maps=maps))
 
 
 BACKEND = NirBackend()

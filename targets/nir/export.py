@@ -11,16 +11,18 @@ from compilers.ir import graph as ir
 from compilers.ir.operators import apply, shift_channels
 from compilers.ir.text import print_graph
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
-from targets.nir.kernel_shapes import stays_convolution
+from targets.nir.convolutions import convolutions
+from targets.nir.kernel_shapes import keeps_planes, plane, stays_convolution
 
-FORMAT = "ep-neuro graph 1"
-"""Name and version of the metadata that `targets.nir.files` reads back."""
+FORMATS = ("ep-neuro graph 1", "ep-neuro graph 2")
+"""Name and version of the metadata that `targets.nir.files` reads back: of flat populations, and of
+planes."""
 
 ROWS = 256
 """Unit vectors that go through an operator at once when it is unrolled."""
 
 
-def to_nir(graph: ir.Graph) -> nir.NIRGraph:
+def to_nir(graph: ir.Graph, planes: bool | None = None) -> nir.NIRGraph:
     """The NIR graph of `graph`: nodes that any reader may run, and metadata that loses nothing.
 
     Time constants are in steps: forward Euler with dt = 1, each edge reading the values of the
@@ -34,25 +36,34 @@ def to_nir(graph: ir.Graph) -> nir.NIRGraph:
     `SigmaDelta`          the same; threshold in the metadata
     `Spiking`             ``LI`` (the current; none if leak = 1), then ``IF`` with r = 1 and
                           threshold 1; soft reset, start at 0.5 and bound in the metadata
-    projection            ``Affine``, or ``Conv2d`` and ``Flatten`` out of the input
-    bias                  bias of the first ``Affine`` of its population, else ``v_leak``
+    projection            ``Conv2d`` if populations are planes, one more where feedback is strided;
+                          else ``Affine``, or ``Conv2d`` and ``Flatten`` out of the input
+    bias                  bias of the first ``Affine`` of its population, or of its first ``Conv2d``
+                          if populations are planes and it is even over each; else ``v_leak``
     delay > 1             ``Delay`` of delay - 1
     ===================== ======================================================================
 
     ``Affine`` with a zero bias stands where ``Linear`` would do, because more tools read it.
     Gains are folded into the weights, in float32; integers are written as the reals they stand for.
 
+    Parameters
+    ----------
+    graph : Graph
+    planes : bool, optional
+        Whether populations are planes (channels, rows, columns), or flat; by default what
+        `targets.nir.kernel_shapes.keeps_planes` says.
+
     Raises
     ------
     ValueError
         From NIR's own type check, if the graph is inconsistent.
     """
-    return _Export(graph).build()
+    return _Export(graph, keeps_planes(graph) if planes is None else planes).build()
 
 
 class _Export:
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: ir.Graph, planes: bool) -> None:
+        self.graph, self.planes = graph, planes
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         # Populations keep their names; what stands between them yields.
@@ -62,18 +73,26 @@ class _Export:
         self.bias = {p.name: _real_bias(graph, p) for p in graph.neurons}
 
     def build(self) -> nir.NIRGraph:
-        hosts = {p.post: p.name for p in reversed(self.graph.projections) if self._matrix(p)}
+        hosts = {p.post: p.name for p in reversed(self.graph.projections) if self._fits_bias(p)}
         for p in self.graph.populations:
             self._population(p, p.name in hosts)
         for q in self.graph.projections:
             self._projection(q, hosts.get(q.post) == q.name)
         output = self.graph.population(self.graph.output)
-        node = nir.Output(np.array([output.size]), metadata=_output_facts(output))
+        node = nir.Output(np.array(self._written_shape(output)), metadata=_output_facts(output))
         self._chain(output.name, self._fresh("output"), node)
-        return nir.NIRGraph(self.nodes, self.edges, metadata=_graph_facts(self.graph))
+        facts = {"format": FORMATS[self.planes], **_graph_facts(self.graph)}
+        return nir.NIRGraph(self.nodes, self.edges, metadata=facts)
 
     def _matrix(self, p: ir.Projection) -> bool:
-        return not stays_convolution(self.graph, p)
+        return not (self.planes or stays_convolution(self.graph, p))
+
+    def _fits_bias(self, p: ir.Projection) -> bool:
+        """Whether `p` can carry the bias of its population, which a ``Conv2d`` has by channel."""
+        if not self.planes:
+            return self._matrix(p)
+        bias = self.bias[p.post].reshape(plane(self.graph.population(p.post).shape)[0], -1)
+        return bool((bias == bias[:, :1]).all())
 
     def _fresh(self, name: str) -> str:
         while name in self.taken:
@@ -91,8 +110,8 @@ class _Export:
         if isinstance(p.dynamics, ir.Source):
             self.nodes[p.name] = nir.Input(np.array(self._written_shape(p)), metadata=facts)
             return
-        ones = np.ones(p.size, np.float32)
-        bias = np.zeros_like(ones) if bias_elsewhere else self.bias[p.name]
+        ones = np.ones(self._written_shape(p), np.float32)
+        bias = np.zeros_like(ones) if bias_elsewhere else self.bias[p.name].reshape(ones.shape)
         tau = (ones / p.dynamics.leak).astype(np.float32)
         if not isinstance(p.dynamics, ir.Spiking):
             self.nodes[p.name] = nir.LI(tau=tau, r=ones, v_leak=bias, metadata=facts)
@@ -109,18 +128,23 @@ class _Export:
         self._chain(current, p.name, spikes)
 
     def _projection(self, p: ir.Projection, carries_bias: bool) -> None:
-        graph, post = self.graph, self.graph.population(p.post)
+        graph, pre, post = self.graph, self.graph.population(p.pre), self.graph.population(p.post)
         name = self._fresh(f"{p.pre}_to_{p.post}")
         weight, facts = real_weight(graph, p), _projection_facts(p)
+        bias = self.bias[p.post] if carries_bias else np.zeros(post.size, np.float32)
         if self._matrix(p):
-            bias = self.bias[p.post] if carries_bias else np.zeros(post.size, np.float32)
             matrix = nir.Affine(unrolled(graph, p, weight), bias, metadata=facts)
             last = self._chain(self._flattened(p.pre), name, matrix)
         else:
-            last = self._chain(p.pre, name, _conv2d(graph, p, weight, facts))
-            last = self._flatten(last, post.shape)
+            last = p.pre
+            *spread, kernel = convolutions(p.operator, weight, pre.shape, post.shape)
+            for node in spread:
+                last = self._chain(last, self._fresh(f"{name}_spread"), node)
+            kernel.bias, kernel.metadata = bias.reshape(len(kernel.bias), -1)[:, 0].copy(), facts
+            last = self._chain(last, name, kernel)
+            last = last if self.planes else self._flatten(last, post.shape)
         if p.delay > 1:
-            delay = nir.Delay(np.full(post.size, p.delay - 1, np.float32))
+            delay = nir.Delay(np.full(self._written_shape(post), p.delay - 1, np.float32))
             last = self._chain(last, self._fresh(f"{name}_delay"), delay)
         self.edges.append((last, self.entry[p.post]))
 
@@ -135,8 +159,10 @@ class _Export:
 
     def _written_shape(self, p: ir.Population) -> tuple[int, ...]:
         """Flat unless a convolution needs the shape: readers differ on what ``Flatten`` means."""
-        plane = any(not self._matrix(q) for q in self.graph.out_of(p.name))
-        return p.shape if plane else (p.size,)
+        if self.planes:
+            return plane(p.shape)
+        convolved = any(not self._matrix(q) for q in self.graph.out_of(p.name))
+        return p.shape if convolved else (p.size,)
 
     def _flatten(self, before: str, shape: tuple[int, ...]) -> str:
         node = nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
@@ -173,22 +199,6 @@ def unrolled(graph: ir.Graph, p: ir.Projection, weight: np.ndarray) -> np.ndarra
     return matrix
 
 
-def _conv2d(
-    graph: ir.Graph, p: ir.Projection, weight: np.ndarray, facts: dict[str, Any]
-) -> nir.Conv2d:
-    assert isinstance(p.operator, ir.Conv)
-    return nir.Conv2d(
-        input_shape=graph.population(p.pre).shape[1:],
-        weight=np.ascontiguousarray(weight, np.float32),
-        stride=p.operator.stride,
-        padding=p.operator.padding,
-        dilation=1,
-        groups=1,
-        bias=np.zeros(len(weight), np.float32),
-        metadata=facts,
-    )
-
-
 def _real_bias(graph: ir.Graph, p: ir.Population) -> np.ndarray:
     if p.bias is None:
         return np.zeros(p.size, np.float32)
@@ -205,7 +215,6 @@ def _frac(number: ir.FixedPoint | None) -> int:
 
 def _graph_facts(graph: ir.Graph) -> dict[str, Any]:
     return {
-        "format": FORMAT,
         "encoding": graph.encoding,
         "dt": 1.0,
         "timestep": graph.timestep,
@@ -246,4 +255,4 @@ def _projection_facts(p: ir.Projection) -> dict[str, Any]:
     return {"projection": p.name, "tie": p.weight, "operator": repr(p.operator)}
 
 
-__all__ = ["FORMAT", "real_weight", "to_nir", "unrolled"]
+__all__ = ["FORMATS", "real_weight", "to_nir", "unrolled"]

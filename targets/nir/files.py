@@ -15,8 +15,9 @@ from compilers.ir.text import parse_graph
 from ep_neuro.errors import GraphError, ProgramError
 from ep_neuro.storage.atomic import write_file
 from ep_neuro.storage.value_checks import fault
-from targets.nir.export import FORMAT, to_nir
+from targets.nir.export import FORMATS, to_nir
 from targets.nir.hdf5 import danger
+from targets.nir.kernel_shapes import keeps_planes
 from targets.nir.reader_errors import first_fault
 
 _NUMBERS = (np.ndarray, np.generic)
@@ -37,7 +38,7 @@ def save_nir(graph: Graph, path: str | Path) -> None:
     ProgramError
         If the disk refuses, or a file that we did not write stands there.
     """
-    write_file(path, nir_bytes(graph), ProgramError, marker=FORMAT[:-2].encode())
+    write_file(path, nir_bytes(graph), ProgramError, marker=FORMATS[0][:-2].encode())
 
 
 def read_nir(path: str | Path) -> nir.NIRGraph:
@@ -90,8 +91,9 @@ def load_nir(path: str | Path) -> Graph:
         If the file is damaged, was not written by `save_nir`, or its nodes were changed since.
     """
     found = read_nir(path)
-    if found.metadata.get("format") != FORMAT:
-        problem = f"holds no '{FORMAT}' in its metadata"
+    written = str(found.metadata.get("format"))
+    if written not in FORMATS:
+        problem = f"holds neither of {', '.join(FORMATS)} in its metadata"
         raise ProgramError(str(path), problem, "read a foreign file with targets.nir.importer")
     arrays = dict(_flattened(found.metadata.get("arrays", {})))
     try:
@@ -99,7 +101,9 @@ def load_nir(path: str | Path) -> Graph:
     except GraphError as error:
         problem = f"has damaged metadata ({error})"
         raise ProgramError(str(path), problem, "export it again") from None
-    changed = first_difference(to_nir(graph), found)
+    # Earlier versions wrote every graph flat.
+    planes = written == FORMATS[1] and keeps_planes(graph)
+    changed = first_difference(to_nir(graph, planes), found)
     if changed:
         problem = f"{changed} is not what its metadata says: it was changed after export"
         remedy = "export it again, or read the nodes with targets.nir.importer"

@@ -1,15 +1,62 @@
-"""Which projections keep their kernel in NIR, and how large a matrix the others become."""
+"""Which projections keep their kernel in NIR, and what all of them take in memory."""
 
 from __future__ import annotations
 
-from compilers.ir.graph import Conv, Graph, Projection, Source
+import math
+
+from compilers.ir.graph import (
+    Conv,
+    ConvTranspose,
+    Dense,
+    DenseTranspose,
+    Graph,
+    Projection,
+    Shape,
+    Source,
+)
+
+BYTES = 4
+"""Of a weight, float32."""
+
+PIXEL = (1, 1)
+"""Sides of a plane of one neuron."""
+
+
+def plane(shape: Shape) -> Shape:
+    """(channels, rows, columns): neurons that lie on no plane are channels of one pixel."""
+    return shape if len(shape) == 3 else (math.prod(shape), *PIXEL)
+
+
+def keeps_planes(graph: Graph) -> bool:
+    """Whether all populations are written as planes, joined by ``Conv2d`` alone.
+
+    All or none, as NIR can flatten but not fold back. A graph without feedback by convolution stays
+    flat: more tools read ``Affine``.
+    """
+    feedback = any(isinstance(p.operator, ConvTranspose) for p in graph.projections)
+    return feedback and all(_by_convolutions(graph, p) for p in graph.projections)
+
+
+def _by_convolutions(graph: Graph, p: Projection) -> bool:
+    """Whether `targets.nir.convolutions` can write `p`; NIR's type inference knows square kernels
+    only.
+    """
+    pre, post = (plane(graph.population(name).shape)[1:] for name in (p.pre, p.post))
+    square = len(set(pre)) == len(set(post)) == 1
+    match p.operator:
+        case Conv() | ConvTranspose(stride=1):
+            return len(set(graph.arrays[p.weight].shape[2:])) == 1
+        case ConvTranspose():
+            return square and len(set(graph.arrays[p.weight].shape[2:])) == 1
+        case Dense() | DenseTranspose():
+            return square and PIXEL in (pre, post)
+    return False
 
 
 def stays_convolution(graph: Graph, p: Projection) -> bool:
-    """Whether `p` becomes a ``Conv2d`` node; all others become matrices.
+    """Whether `p` becomes a ``Conv2d`` in a graph of flat populations; all others become matrices.
 
-    NIR can flatten but not fold back. What feedback, a matrix, reaches is one-dimensional, so only
-    the input keeps its plane. Its type inference knows square kernels only.
+    What feedback, a matrix, reaches is one-dimensional, so only the input keeps its plane.
     """
     pre, kernel = graph.population(p.pre), graph.arrays[p.weight].shape[2:]
     return (
@@ -17,8 +64,27 @@ def stays_convolution(graph: Graph, p: Projection) -> bool:
     )
 
 
-def matrix_entries(graph: Graph, p: Projection) -> int:
-    """Entries of the matrix that `p` becomes; 0 if it stays a convolution."""
-    if stays_convolution(graph, p):
-        return 0
-    return graph.population(p.pre).size * graph.population(p.post).size
+def margins(operator: ConvTranspose, kernel: int, side: int) -> tuple[int, int, int]:
+    """Zeros before and behind the turned kernel, and its padding, for `side` pixels to reach.
+
+    Rows that the stride of the forward kernel leaves unused take zeros behind; a padding beyond the
+    kernel would be below 0 here, and takes zeros at both ends.
+    """
+    padding = kernel - 1 - operator.padding
+    before = max(0, -padding)
+    unused = (side + 2 * operator.padding - kernel) % operator.stride
+    return before, before + operator.stride - 1 - unused, padding + before
+
+
+def weight_bytes(graph: Graph, p: Projection, planes: bool) -> int:
+    """Bytes of the kernels, or of the matrix, that `p` becomes."""
+    pre, post, weight = graph.population(p.pre), graph.population(p.post), graph.arrays[p.weight]
+    if not planes:
+        return 0 if stays_convolution(graph, p) else BYTES * pre.size * post.size
+    if not isinstance(p.operator, ConvTranspose):
+        return BYTES * weight.size
+    before, behind, _ = margins(p.operator, weight.shape[2], post.shape[1])
+    entries = math.prod(weight.shape[:2]) * (weight.shape[2] + before + behind) ** 2
+    if p.operator.stride > 1:
+        entries += (pre.shape[0] * (pre.shape[1] + 1)) ** 2
+    return BYTES * entries

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import nir
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from compilers.ir.graph import Conv
-from compilers.ir.operators import apply
+from compilers.execution.maps import Apply
 from ep_neuro.errors import SpecError
 
 NEURONS = (nir.LI, nir.CubaLI, nir.LIF, nir.CubaLIF, nir.IF, nir.I)
@@ -93,64 +97,70 @@ def _out_of(
     keys = list(into.weights)
     # Columns are samples here: an operator maps the images of all unit vectors at once.
     columns = np.concatenate([*(into.weights[k] for k in keys), into.bias[:, None]], axis=1)
-    images = _applied(node, name, columns.T).T
+    try:
+        images = linear_map(node)(torch.from_numpy(columns.T)).numpy().T
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        problem = f"this {type(node).__name__} is not supported ({reason})"
+        raise SpecError(f"node '{name}'", problem, "write it as Affine") from None
     splits = np.cumsum([into.weights[k].shape[1] for k in keys])
     *parts, bias = np.split(images, splits, axis=1)
-    return Drive(dict(zip(keys, parts, strict=True)), bias[:, 0] + _bias(node))
+    return Drive(dict(zip(keys, parts, strict=True)), bias[:, 0] + np.asarray(bias_of(node)))
 
 
-def _applied(node: nir.NIRNode, name: str, x: np.ndarray) -> np.ndarray:
-    """The linear part of `node` on flat samples `x` (N, size)."""
+def linear_map(node: nir.NIRNode) -> Apply:
+    """What `node` makes of flat samples (N, size), float64, its bias apart.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        Now, or when it is called: what torch raises on numbers that do not fit.
+    """
     if isinstance(node, nir.Affine | nir.Linear) and node.weight.ndim == 2:
-        return x @ np.asarray(node.weight, np.float64).T
+        return partial(F.linear, weight=_tensor(node.weight))
     if isinstance(node, nir.Scale):
-        return x * np.asarray(node.scale, np.float64).ravel()
+        return partial(torch.mul, _tensor(node.scale).flatten())
     if isinstance(node, nir.Flatten):
-        return x
-    if isinstance(node, POOLS):
-        return _pooled(node, name, x)
-    if isinstance(node, nir.Conv2d):
-        operator, shape = _plain_conv(node, name), tuple(map(int, node.output_type["output"]))
-        planes = x.reshape(len(x), *map(int, node.input_type["input"]))
-        return apply(operator, node.weight, planes, shape).reshape(len(x), -1)
-    problem = f"a {type(node).__name__} of this shape is not supported"
-    raise SpecError(f"node '{name}'", problem, "write it as Affine")
-
-
-def _pooled(node: nir.NIRNode, name: str, x: np.ndarray) -> np.ndarray:
-    """Sum or mean of the patches of each plane, over zeros beyond the border: a convolution."""
-    rows, cols = np.broadcast_to(np.ravel(node.kernel_size), 2)
-    kernel = np.ones((1, 1, int(rows), int(cols)))
-    if isinstance(node, nir.AvgPool2d):
-        kernel /= kernel.size
+        return lambda x: x
+    if not isinstance(node, (nir.Conv2d, *POOLS)):
+        raise TypeError("neither a matrix nor a map of planes")
     channels, *sides = map(int, node.input_type["input"])
-    shape = (1, *map(int, node.output_type["output"][1:]))
-    planes = x.reshape(len(x) * channels, 1, *sides)
-    return apply(_operator(node, name), kernel, planes, shape).reshape(len(x), -1)
+    padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
+    how: dict[str, Any] = {"stride": _pair(node.stride), "padding": padding}
+    if isinstance(node, nir.Conv2d):
+        kernel, groups = _without_zeros(_tensor(node.weight), int(node.groups))
+        how |= {"dilation": _pair(node.dilation), "groups": groups}
+    else:
+        # Sum or mean of the patches of each plane, over zeros beyond the border.
+        kernel = torch.ones(channels, 1, *_pair(node.kernel_size), dtype=torch.float64)
+        kernel /= kernel[0].numel() if isinstance(node, nir.AvgPool2d) else 1
+        how |= {"groups": channels}
+    return lambda x: F.conv2d(x.reshape(-1, channels, *sides), kernel, **how).flatten(1)
 
 
-def _plain_conv(node: nir.Conv2d, name: str) -> Conv:
-    if int(node.groups) != 1 or set(map(int, np.ravel(node.dilation))) != {1}:
-        problem = "groups and dilation are not supported"
-        raise SpecError(f"node '{name}'", problem, "write the convolution as Affine")
-    return _operator(node, name)
+def _without_zeros(kernel: Tensor, groups: int) -> tuple[Tensor, int]:
+    """The same kernel and groups, or cheaper ones where each channel goes into itself alone."""
+    out, channels = kernel.shape[:2]
+    own = kernel.diagonal().movedim(-1, 0)[:, None]
+    if groups > 1 or out != channels or own.count_nonzero() < kernel.count_nonzero():
+        return kernel, groups
+    return own, channels
 
 
-def _operator(node: nir.NIRNode, name: str) -> Conv:
-    """Stride and padding of a convolution or a pool, which are one number each."""
-    numbers = not isinstance(node.padding, str)
-    sides = [set(map(int, np.ravel(v))) for v in (node.stride, node.padding)] if numbers else []
-    if [len(side) for side in sides] != [1, 1]:
-        problem = f"named padding or unequal sides of a {type(node).__name__} are not supported"
-        raise SpecError(f"node '{name}'", problem, "write it as Affine")
-    stride, padding = (side.pop() for side in sides)
-    return Conv(stride, padding)
-
-
-def _bias(node: nir.NIRNode) -> np.ndarray | float:
+def bias_of(node: nir.NIRNode) -> Tensor | float:
+    """What `node` adds to samples (N, size)."""
     if isinstance(node, nir.Affine):
-        return np.asarray(node.bias, np.float64)
+        return _tensor(node.bias)
     if isinstance(node, nir.Conv2d) and node.bias is not None:
         places = int(np.prod(node.output_type["output"][1:]))
-        return np.repeat(np.asarray(node.bias, np.float64), places)
+        return _tensor(node.bias).repeat_interleave(places)
     return 0.0
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float64))
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    rows, columns = np.broadcast_to(np.ravel(values), 2)
+    return int(rows), int(columns)

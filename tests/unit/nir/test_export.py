@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,46 @@ from hypothesis import strategies as st
 
 import targets
 from compilers import Program, compile_network
-from compilers.ir.graph import ENCODINGS, Conv, Coupling, Encoding, Graph, Source, Spiking
+from compilers.ir.graph import (
+    ENCODINGS,
+    Conv,
+    ConvTranspose,
+    Coupling,
+    Encoding,
+    Graph,
+    Projection,
+    Spiking,
+)
 from ep_neuro.cli import main
 from ep_neuro.energy.spec import InputSpec, NetworkSpec, PopulationSpec
 from ep_neuro.errors import ProgramError, TargetError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
 from targets.nir.backend import BACKEND
-from tests.helpers.graphs import conv, digits_like_dense, graph_of, random_residual_spec, samples
+from targets.nir.kernel_shapes import keeps_planes
+from tests.helpers.graphs import (
+    conv,
+    digits_like_dense,
+    digits_like_residual,
+    graph_of,
+    random_residual_spec,
+    samples,
+    standardised_in_units,
+)
 from tests.helpers.oracle import unrolled
 
 nir = pytest.importorskip("nir", reason=BACKEND.available().reason)
 
+from targets.nir.convolutions import convolutions  # noqa: E402
 from targets.nir.export import to_nir  # noqa: E402
 from targets.nir.files import load_nir, nir_bytes, read_nir, save_nir  # noqa: E402
 from targets.nir.importer import import_nir  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::compilers.passes.choose_leak.LeakWarning")
+
+
+FLAT = {"Input", "Affine", "LI", "Output"}
+"""Types of nodes that a graph without a convolution becomes."""
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +66,27 @@ def graph() -> Graph:
 # --- nodes -------------------------------------------------------------------------------------
 
 
-def matrix_of(net: Any, name: str) -> np.ndarray:
-    """Matrix of the projection `name`, composed of the nodes that it became."""
-    (node,) = (n for n in net.nodes.values() if n.metadata.get("projection") == name)
-    if isinstance(node, nir.Affine):
-        return np.asarray(node.weight, np.float64)
-    layer = torch.nn.functional.conv2d
-    shape = tuple(map(int, node.input_type["input"]))
-    units = torch.eye(int(np.prod(shape))).reshape(-1, *shape)
-    images = layer(units, torch.tensor(node.weight), stride=node.stride, padding=node.padding)
-    return images.flatten(1).T.double().numpy()
+def matrix_of(net: Any, p: Projection) -> np.ndarray:
+    """Matrix of the projection `p`, composed of the nodes that it became."""
+    (name,) = (k for k, n in net.nodes.items() if n.metadata.get("projection") == p.name)
+    chain = [net.nodes[name]]
+    while (name := next(pre for pre, post in net.edges if post == name)) != p.pre:
+        chain.insert(0, net.nodes[name])
+    units = torch.eye(int(np.prod(chain[0].input_type["input"])))
+    return images(chain, units).T.double().numpy()
+
+
+def images(chain: Sequence[Any], x: torch.Tensor) -> torch.Tensor:
+    """What `chain` makes of samples (N, size)."""
+    for node in chain:
+        if isinstance(node, nir.Affine):
+            x = x @ torch.tensor(node.weight).T
+        elif isinstance(node, nir.Conv2d):
+            planes = x.reshape(-1, *map(int, node.input_type["input"]))
+            kernel = torch.tensor(node.weight).to(x.dtype)
+            how = node.stride, node.padding, node.dilation
+            x = torch.nn.functional.conv2d(planes, kernel, None, *how).flatten(1)
+    return x
 
 
 @pytest.mark.parametrize("bits", [None, 8])
@@ -76,7 +110,7 @@ def test_each_projection_becomes_its_own_matrix_in_real_numbers(
             gain *= pre.message.one / post.state.one
             arrays = {**graph.arrays, p.weight: shifted}
             wanted = unrolled(replace(graph, arrays=arrays), p) * gain
-        found = matrix_of(net, p.name)
+        found = matrix_of(net, p)
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
 
 
@@ -88,12 +122,60 @@ def test_tied_weights_are_each_others_transpose_up_to_their_gains() -> None:
     assert net.nodes["h1_to_out"].metadata["tie"] == net.nodes["out_to_h1"].metadata["tie"]
 
 
-def test_only_what_leaves_the_input_stays_a_convolution(graph: Graph) -> None:
-    kinds = {type(n).__name__ for n in to_nir(graph).nodes.values()}
-    assert kinds == {"Input", "Conv2d", "Flatten", "Affine", "LI", "Output"}
-    dense = to_nir(graph_of(digits_like_dense()))
-    assert {type(n).__name__ for n in dense.nodes.values()} == {"Input", "Affine", "LI", "Output"}
-    assert list(dense.nodes["input"].input_type["input"]) == [64]
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(), stride=st.integers(1, 4), kernel=st.integers(1, 4), padding=st.integers(0, 5)
+)
+def test_the_transpose_of_a_convolution_is_made_of_plain_ones(
+    data: st.DataObject, stride: int, kernel: int, padding: int
+) -> None:
+    """Whatever the stride leaves over; strided feedback needs squares."""
+    least = max(1, kernel - 2 * padding)
+    rows, columns = (data.draw(st.integers(least, least + 7)) for _ in range(2))
+    sides = (rows, columns if stride == 1 else rows)
+    small = [(n + 2 * padding - kernel) // stride + 1 for n in sides]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    weight = rng.normal(size=(3, 2, kernel, kernel)).astype(np.float32)
+    x = torch.from_numpy(rng.normal(size=(2, 3, *small)))
+    operator = ConvTranspose(stride, padding)
+    chain = convolutions(operator, weight, (3, *small), (2, *sides))
+    over = [(n + 2 * padding - kernel) % stride for n in sides]
+    wanted = torch.nn.functional.conv_transpose2d(
+        x, torch.from_numpy(weight).double(), None, stride, padding, over
+    )
+    found = images(chain, x.flatten(1))
+    np.testing.assert_allclose(found, wanted.flatten(1), rtol=0, atol=1e-12)
+    assert list(chain[-1].output_type["output"]) == [2, *sides]
+
+
+def kinds(net: Any) -> set[str]:
+    return {type(node).__name__ for node in net.nodes.values()}
+
+
+def test_feedback_by_convolution_keeps_every_kernel_and_plane() -> None:
+    net = to_nir(graph_of(digits_like_residual()))
+    assert kinds(net) == {"Input", "Conv2d", "LI", "Output"}
+    assert net.nodes["h2"].tau.shape == (32, 4, 4)
+    assert net.nodes["h3_to_h2"].weight.shape == (32, 32, 3, 3)
+    assert net.nodes["out_to_h4"].weight.shape == (64, 10, 2, 2)
+    assert "h4_to_h3_spread" in net.nodes
+
+
+def test_planes_that_are_not_square_go_flat_and_only_the_input_is_convolved() -> None:
+    spec = digits_like_residual()
+    wide = spec.model_copy(update={"input": InputSpec(shape=(1, 8, 7))})
+    shapes = {"h1": (16, 8, 7)}
+    populations = [
+        p.model_copy(update={"shape": shapes.get(p.name, p.shape)}) for p in spec.populations
+    ]
+    wide = wide.model_copy(update={"populations": tuple(populations)})
+    assert kinds(to_nir(graph_of(wide))) == {*FLAT, "Conv2d", "Flatten"}
+
+
+def test_a_dense_network_is_flat() -> None:
+    net = to_nir(graph_of(digits_like_dense()))
+    assert kinds(net) == FLAT
+    assert list(net.nodes["input"].input_type["input"]) == [64]
 
 
 def test_a_spiking_population_is_a_filter_and_a_unit_that_fires() -> None:
@@ -116,18 +198,31 @@ def assert_same_probes(graph: Graph, x: np.ndarray, y: np.ndarray, probes: list[
             np.testing.assert_allclose(values, wanted, rtol=0, atol=BACKEND.tolerance)
 
 
-def without_filter(graph: Graph) -> Graph:
-    populations = tuple(
-        p if isinstance(p.dynamics, Source) else replace(p, dynamics=Spiking(leak=1.0))
-        for p in graph.populations
-    )
-    return replace(graph, populations=populations)
+def without_leak(graph: Graph, even: bool) -> Graph:
+    """`graph` of spikes without a leak, whose bias is the same in each place if it is `even`."""
+    neurons = [replace(p, dynamics=Spiking(leak=1.0)) for p in graph.neurons]
+    arrays = dict(graph.arrays)
+    for p in graph.neurons if even else ():
+        assert p.bias is not None
+        bias = arrays[p.bias].reshape(p.shape[0], -1)[:, :1]
+        arrays[p.bias] = np.repeat(bias, p.size // p.shape[0], 1).reshape(p.shape)
+    return replace(graph, populations=(*graph.sources, *neurons), arrays=arrays)
 
 
-def test_without_a_leak_the_filter_vanishes_and_the_numbers_stay() -> None:
-    spec = random_residual_spec(2)
-    graph = without_filter(graph_of(spec, "spike"))
-    assert not any(isinstance(n, nir.LI) for n in to_nir(graph).nodes.values())
+@pytest.mark.parametrize(
+    ("make", "even", "filters"),
+    [
+        (digits_like_dense, False, 0),
+        (standardised_in_units, True, 0),
+        (standardised_in_units, False, 2),
+    ],
+)
+def test_without_a_leak_the_filter_vanishes_where_weights_can_carry_the_bias(
+    make: Callable[[], NetworkSpec], even: bool, filters: int
+) -> None:
+    """A convolution adds the same in each place."""
+    graph = without_leak(graph_of(spec := make(), "spike"), even)
+    assert sum(isinstance(n, nir.LI) for n in to_nir(graph).nodes.values()) == filters
     x, y = samples(spec, 3)
     probes = [f"{p.name}.{v}" for p in graph.neurons for v in ("v", "u", "message")]
     assert_same_probes(graph, x, y, probes)
@@ -183,6 +278,13 @@ def test_export_import_export_gives_the_same_bytes(
     loaded = load_nir(path)
     assert loaded.digest() == graph.digest()
     assert nir_bytes(loaded) == path.read_bytes()
+
+
+def test_a_flat_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    graph = graph_of(standardised_in_units())
+    assert keeps_planes(graph)
+    nir.write(tmp_path / "flat.nir", to_nir(graph, planes=False))
+    assert load_nir(tmp_path / "flat.nir").digest() == graph.digest()
 
 
 @pytest.mark.parametrize("code", ENCODINGS)
@@ -255,18 +357,43 @@ def test_without_the_package_it_says_how_to_get_it(
             use(Program("nir", graph))
 
 
-def test_feedback_too_large_for_matrices_is_a_violation_found_without_building_them() -> None:
+def two_planes(channels: int, sides: tuple[int, int], stride: int) -> Graph:
+    """An image, and 'a' and 'b' behind it, joined by a convolution of `stride`."""
+    last = tuple(n // stride for n in sides)
     spec = NetworkSpec(
         name="wide",
-        input=InputSpec(shape=(3, 32, 32)),
-        populations=tuple(PopulationSpec(name=n, shape=(64, 32, 32)) for n in ("a", "b")),
-        couplings=(conv("input", "a", 3, 1, 1), conv("a", "b", 3, 1, 1)),
+        input=InputSpec(shape=(3, *sides)),
+        populations=(
+            PopulationSpec(name="a", shape=(channels, *sides)),
+            PopulationSpec(name="b", shape=(2 * channels, *last)),
+        ),
+        couplings=(conv("input", "a", 3, 1, 1), conv("a", "b", 3, stride, 1)),
     )
-    graph = graph_of(spec)
+    return graph_of(spec)
+
+
+def test_wide_feature_maps_take_their_kernels_alone() -> None:
+    assert BACKEND.check(two_planes(64, (32, 32), 1)) == ()
+    assert BACKEND.check(two_planes(64, (32, 32), 2)) == ()
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "remedy"),
+    [
+        ((256, 256), (128 * 129) ** 2 + 3 * 64 * 9 + 2 * 64 * 128 * 9, "narrow"),
+        ((64, 32), 2 * (64 * 64 * 32 * 128 * 32 * 16), "square ones stay convolutions"),
+    ],
+)
+def test_what_is_too_large_is_told_by_projection_without_building_it(
+    sides: tuple[int, int], size: int, remedy: str
+) -> None:
+    graph = two_planes(64, sides, 2)
     (violation,) = BACKEND.check(graph)
-    assert violation.value == 4 * (2 * 65536**2) > violation.limit == 2**30
+    assert violation.limit == 2**30 < violation.value
+    assert violation.value == pytest.approx(4 * size, rel=1e-5)
+    assert ("'b->a'" if sides[0] == sides[1] else "'a->b'") in violation.subject
     for use in (BACKEND.open, lambda program: BACKEND.export(program, "never.nir")):
-        with pytest.raises(TargetError, match="transposed convolution"):
+        with pytest.raises(TargetError, match=remedy):
             use(Program("nir", graph))
 
 

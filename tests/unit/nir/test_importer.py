@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 
 import targets
 from compilers import compile_network
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ProgramError, SpecError
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
 from targets.nir.backend import BACKEND
-from tests.helpers.graphs import digits_like_dense, samples
+from tests.helpers.graphs import digits_like_dense, samples, standardised_in_units
 from tests.helpers.problems import chain
 
 nir = pytest.importorskip("nir", reason=BACKEND.available().reason)
@@ -87,14 +89,17 @@ def test_a_symmetric_network_of_integrators_settles_where_its_equations_do(
     np.testing.assert_allclose(settled(network, x), euler(net, x), atol=1e-4)
 
 
+@pytest.mark.parametrize("make", [digits_like_dense, standardised_in_units])
 def test_an_exported_network_comes_back_with_its_boxes_from_the_nodes_alone(
-    tmp_path: Path,
+    make: Callable[[], NetworkSpec], tmp_path: Path
 ) -> None:
-    spec = digits_like_dense()
+    """Couplings by convolution as dense ones, strided feedback included."""
+    spec = make()
     program = compile_network(Network(spec, 3), BACKEND, leak=0.5, steps=400)
     BACKEND.export(program, tmp_path / "a.nir")
     model = import_nir(tmp_path / "a.nir")
     assert model.network.spec.input.shape == spec.input.shape
+    assert len(model.network.spec.couplings) == len(spec.couplings)
     x, _ = samples(spec, 1)
     with targets.open(program) as session:
         z = session.settle(x, probes=["out.z"]).free.probes["out.z"][-1, 0]
@@ -149,6 +154,43 @@ def test_pools_are_linear_maps(kernel: Any, stride: int, padding: int) -> None:
             [("input", "pool"), ("pool", "flat"), ("flat", "v"), ("v", "output")],
         )
         np.testing.assert_allclose(settled(network_of(net), x), expected.flatten(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups"),
+    [(2, 3, 2, 2), ((2, 1), (0, 1), (1, 2), 1), (1, "same", 2, 1)],
+)
+def test_convolutions_of_all_kinds_are_linear_maps(
+    stride: Any, padding: Any, dilation: Any, groups: int
+) -> None:
+    how = stride, padding, dilation, groups
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(2, 6, 6)).astype(np.float32)
+    kernel, bias = rng.normal(size=(4, 2 // groups, 3, 3)), rng.normal(size=4)
+    layer = torch.nn.functional.conv2d
+    expected = layer(torch.tensor(x[None]).double(), *map(torch.tensor, (kernel, bias)), *how)
+    net = convolved(nir.Conv2d(None, kernel, *how, bias), expected.numel())
+    np.testing.assert_allclose(settled(network_of(net), x), expected.flatten(), atol=1e-5)
+
+
+def convolved(conv: Any, size: int) -> Any:
+    """Images (2, 6, 6), `conv`, and as many integrators as `size`."""
+    nodes = {
+        "input": nir.Input(np.array([2, 6, 6])),
+        "conv": conv,
+        "flat": nir.Flatten(None, 0, -1),
+        "v": nir.LI(np.ones(size), np.ones(size), np.zeros(size)),
+        "output": nir.Output(np.array([size])),
+    }
+    return nir.NIRGraph(nodes, list(pairwise(nodes)))
+
+
+def test_a_convolution_that_does_not_fit_is_told() -> None:
+    """NIR takes the size of the input for that of the output whatever the stride."""
+    conv = nir.Conv2d(None, np.ones((4, 2, 3, 3)), 2, "same", 1, 1, np.zeros(4))
+    with pytest.raises(SpecError, match="node 'conv': this Conv2d is not supported") as caught:
+        network_of(convolved(conv, 4 * 36))
+    assert "\n" not in str(caught.value)
 
 
 def test_neurons_without_an_energy_are_told_before_what_could_be_rewritten() -> None:
