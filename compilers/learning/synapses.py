@@ -38,6 +38,9 @@ MEAN_FRAC = 8
 WORD_BITS = 62
 """Bits of a product of integers that fits a word of 64 with room for a sum."""
 
+SMALLEST = 1e-90
+"""Least unit of a weight, of which some powers still are numbers."""
+
 Traces = Mapping[str, np.ndarray]
 """Traces by population, each (N, *shape)."""
 
@@ -105,18 +108,20 @@ def weight_unit(graph: Graph, p: Projection) -> float:
     Raises
     ------
     GraphError
-        If the gain of `p` is 0, so that its weight means nothing.
+        If the gain of `p` is 0, or not that in real units, so that its weight means nothing.
     """
     if p.rescale is None:
         return 1.0
-    if p.scale == 0 or p.rescale.multiplier == 0:
-        problem = "its gain is 0, so no change of its weight has an effect"
-        raise GraphError(f"projection '{p.name}'", problem, "freeze it, or give it a gain")
     state, message = graph.population(p.post).state, graph.population(p.pre).message
     assert state is not None
     assert message is not None
-    gain = p.rescale.multiplier * 2.0**p.rescale.shift
-    unit = gain / p.scale * 2.0 ** (message.frac - state.frac)
+    gain = p.rescale.multiplier * 2.0 ** (p.rescale.shift + message.frac - state.frac)
+    unit = gain / p.scale if p.scale else 0.0
+    if not SMALLEST < unit < 1 / SMALLEST:
+        problem = (
+            f"its gain is {gain:g}, for {p.scale:g} in real units, so its weight means nothing"
+        )
+        raise GraphError(f"projection '{p.name}'", problem, "freeze it, or compile the model again")
     # The gain has 15 bits; a power of two that went into it comes back exactly.
     power = 2.0 ** round(math.log2(unit))
     return power if abs(unit / power - 1) < 2.0**-12 else unit

@@ -6,11 +6,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from compilers.hardware.resources import CROSSBAR
 from compilers.ir import graph as ir
+from compilers.ir.bounds import MOST, out_of_bounds
 from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
@@ -18,8 +20,11 @@ from ep_neuro.storage.value_checks import fault
 
 _CODES = {ir.Graded: "graded", ir.SigmaDelta: "sigma-delta", ir.Spiking: "spike"}
 
-LONGEST = 128
-"""Bits of the longest word, and of the longest shift."""
+FARTHEST = 31
+"""Largest shift of a channel's weights: what 32 bits hold then still fits into 64."""
+
+LARGE = 1e30
+"""Real units are no larger, nor its inverse smaller: what is divided by them stays a number."""
 
 COUNTS = {"bits", "chips", *CROSSBAR}
 """Notes that are read as numbers."""
@@ -31,13 +36,15 @@ def validate(graph: ir.Graph) -> ir.Graph:
     Raises
     ------
     GraphError
-        At the first name that repeats or does not exist, operator that does not fit its
-        populations, array that is missing, of another shape or not finite, tied projections
-        that disagree, dynamics out of range, phase that starts from a later one, plasticity that
-        cannot learn, or note that counts and is no number.
+        At the first name that repeats or does not exist, whole number out of its bounds
+        (`compilers.ir.bounds`), operator that does not fit its populations, array that is missing,
+        of another shape or not finite, tied projections that disagree, dynamics out of range, phase
+        that starts from a later one, plasticity that cannot learn, or note that counts and is no
+        number.
     """
     for kind, names in _names(graph).items():
         _refuse_repeats(kind, names)
+    _check_whole_numbers(graph)
     for population in graph.populations:
         _check_population(graph, population)
     for coupling in graph.couplings:
@@ -71,20 +78,37 @@ def _refuse_repeats(kind: str, names: Iterable[str]) -> None:
             raise GraphError(f"{kind} '{name}'", f"the name stands {count} times", "rename one")
 
 
+def _check_whole_numbers(graph: ir.Graph) -> None:
+    subjects: list[tuple[str, Any]] = [
+        *((f"population '{p.name}'", p) for p in graph.populations),
+        *((f"coupling '{c.pre}->{c.post}'", c) for c in graph.couplings),
+        *((f"projection '{p.name}'", p) for p in graph.projections),
+        *((f"phase '{p.name}'", p) for p in graph.phases),
+        *((f"tile of '{t.population}'", t) for t in graph.placement),
+        *((f"plasticity of '{r.weight}'", r) for r in graph.plasticity),
+    ]
+    for subject, record in subjects:
+        problem = out_of_bounds(record)
+        if problem is not None:
+            raise GraphError(subject, problem, "choose one in between")
+
+
 # --- populations -------------------------------------------------------------------------------
 
 
 def _check_population(graph: ir.Graph, p: ir.Population) -> None:
     subject = f"population '{p.name}'"
-    if not p.shape or min(p.shape) < 1:
-        raise GraphError(subject, f"shape {p.shape} has no neurons", "give sizes of at least 1")
+    if not p.shape or p.size > MOST:
+        problem = (
+            f"shape {p.shape} has {p.size:,} neurons" if p.shape else "shape () has no neurons"
+        )
+        raise GraphError(subject, problem, f"give sizes, {MOST:,} neurons at most")
     if p.box is not None and not (all(map(math.isfinite, p.box)) and p.box[0] < p.box[1]):
         raise GraphError(subject, f"box {p.box} is no finite interval", "give (lo, hi), lo < hi")
+    if not (1 / LARGE <= abs(p.readout.gain) <= LARGE and abs(p.readout.offset) <= LARGE):
+        raise GraphError(subject, f"{p.readout} gives no real units", "give a gain, 1 for instance")
     if p.bias is not None:
-        _check_array(graph, p.bias, f"bias of {subject}", p.shape)
-    for word in (p.state, p.message):
-        if word is not None and not (1 <= word.bits <= LONGEST and 0 <= word.frac <= LONGEST):
-            raise GraphError(subject, f"{word} is no number format", f"give 1 to {LONGEST} bits")
+        _check_array(graph, p.bias, f"bias of {subject}", p.shape, whole=p.state is not None)
     if isinstance(p.dynamics, ir.Source):
         return
     sums = any(q.post == p.name for q in graph.split)
@@ -109,7 +133,9 @@ def _check_dynamics(subject: str, d: ir.Graded | ir.SigmaDelta | ir.Spiking) -> 
             raise GraphError(subject, f"{name} {value} is not {wanted}", "correct it")
 
 
-def _check_array(graph: ir.Graph, name: str, subject: str, shape: tuple[int, ...] | None) -> None:
+def _check_array(
+    graph: ir.Graph, name: str, subject: str, shape: tuple[int, ...] | None, whole: bool = False
+) -> None:
     array = graph.arrays.get(name)
     if array is None:
         raise GraphError(subject, f"array '{name}' is missing", "add it to the graph's arrays")
@@ -119,6 +145,13 @@ def _check_array(graph: ir.Graph, name: str, subject: str, shape: tuple[int, ...
     if problem is not None:
         remedy = "train with a smaller learning rate, or mend the file"
         raise GraphError(subject, f"array '{name}' {problem}", remedy)
+    if whole and not np.issubdtype(array.dtype, np.integer):
+        problem = f"array '{name}' is {array.dtype}, in a graph of integers"
+        raise GraphError(subject, problem, "run quantize")
+    wide = np.issubdtype(array.dtype, np.integer) and not np.can_cast(array.dtype, np.int32)
+    if wide and np.abs(array.astype(np.float64)).max(initial=0) > MOST:
+        problem = f"array '{name}' holds integers beyond {MOST:,}"
+        raise GraphError(subject, problem, "use fewer bits")
 
 
 # --- edges -------------------------------------------------------------------------------------
@@ -143,18 +176,18 @@ def _check_edge(graph: ir.Graph, edge: ir.Coupling | ir.Projection) -> None:
 
 def _check_projection(graph: ir.Graph, p: ir.Projection) -> None:
     subject = f"projection '{p.name}'"
-    if p.delay < 1:
-        raise GraphError(subject, f"delay {p.delay} is below 1 step", "give at least 1")
     if not math.isfinite(p.scale):
         raise GraphError(subject, f"scale {p.scale} is not finite", "correct it")
-    if p.rescale is not None and abs(p.rescale.shift) > LONGEST:
-        raise GraphError(subject, f"shift {p.rescale.shift} exceeds {LONGEST} bits", "correct it")
     if graph.population(p.post).state is not None and (
         p.rescale is None or not np.issubdtype(graph.arrays[p.weight].dtype, np.integer)
     ):
         raise GraphError(subject, "it is in floating point and its post not", "run quantize")
     if p.exponent is not None:
-        _check_array(graph, p.exponent, subject, graph.arrays[p.weight].shape[:1])
+        _check_array(graph, p.exponent, subject, graph.arrays[p.weight].shape[:1], whole=True)
+        shifts = graph.arrays[p.exponent]
+        if not 0 <= shifts.min() <= shifts.max() <= FARTHEST:
+            problem = f"shifts of {shifts.min()} to {shifts.max()} bits are not in 0 to {FARTHEST}"
+            raise GraphError(subject, problem, "run quantize")
 
 
 def _check_ties(graph: ir.Graph) -> None:
@@ -194,12 +227,8 @@ def _check_phases(graph: ir.Graph) -> None:
     earlier: list[str] = []
     for p in graph.phases:
         subject = f"phase '{p.name}'"
-        if p.steps < 1:
-            raise GraphError(subject, f"{p.steps} steps are too few", "give at least 1")
         if not math.isfinite(p.nudge):
             raise GraphError(subject, f"nudge {p.nudge} is not finite", "correct it")
-        if p.sign not in (-1, 0, 1):
-            raise GraphError(subject, f"sign {p.sign} is none of -1, 0, 1", "correct it")
         if p.start is not None and p.start not in earlier:
             raise GraphError(subject, f"starts from '{p.start}', not an earlier phase", "reorder")
         earlier.append(p.name)

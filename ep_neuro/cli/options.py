@@ -32,7 +32,8 @@ Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Use the first N samples only.")
 ]
 Steps = Annotated[
-    int | None, typer.Option(min=1, metavar="T", help="Length of the free phase in steps.")
+    int | None,
+    typer.Option(min=1, max=1_000_000, metavar="T", help="Length of the free phase in steps."),
 ]
 ModelName = Annotated[
     str,

@@ -192,4 +192,5 @@ def bytes_per_sample(graph: Graph) -> int:
     """Working memory of one sample: what neurons hold between two steps, and sums that arrive."""
     states = sum(p.size for p in graph.populations)
     sums = sum(graph.population(p.post).size for p in graph.projections)
-    return 8 * (10 * states + 2 * sums)
+    late = max((p.delay for p in graph.projections), default=1)
+    return 8 * ((9 + late) * states + 2 * sums)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compilers.ir.bounds import BOUNDS
 from compilers.ir.graph import Graph, Phase, Population, Source, Spiking
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
 from ep_neuro.errors import DataError, GraphError, TargetError, nearest
@@ -66,7 +67,7 @@ def prepare(
         If `x` or `y` has the wrong shape, no samples, labels out of range, or values that are
         not finite numbers.
     TargetError
-        If a probe does not exist or `steps` is below 1.
+        If a probe does not exist or `steps` is out of bounds (`compilers.ir.bounds`).
     GraphError
         If the graph has not exactly one input, has no phase, a phase starts from one that does
         not precede it, or `y` is given and no target nudges by the graph's cost.
@@ -138,8 +139,9 @@ def _targets(graph: Graph, y: np.ndarray, samples: int) -> np.ndarray:
 def _phases(graph: Graph, nudged: bool, steps: int | None) -> tuple[Phase, ...]:
     if not graph.phases:
         raise GraphError(f"graph '{graph.name}'", "it has no phase", "give it a free phase")
-    if steps is not None and steps < 1:
-        raise TargetError("steps", f"{steps} is below 1", "run at least one step")
+    low, high = BOUNDS[Phase, "steps"]
+    if steps is not None and not low <= steps <= high:
+        raise TargetError("steps", f"{steps} is not in {low} to {high:,}", "choose one in between")
     phases = graph.phases if nudged else graph.phases[:1]
     before: set[str] = set()
     for phase in phases:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from compilers.ir.bounds import BOUNDS
+from compilers.ir.graph import Phase
+from compilers.ir.plasticity import Plasticity
 from ep_neuro.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 FLOAT = "float"
 """How a sweep over bits writes floating point."""
 
-_LIMITS = {"steps": (1, 1_000_000), "bits": (2, 16)}
+_LIMITS = {"steps": BOUNDS[Phase, "steps"], "bits": BOUNDS[Plasticity, "bits"]}
 _EXAMPLES = {"steps": "steps=8,16,32,64", "bits": "bits=8,6,4,3,2"}
 
 

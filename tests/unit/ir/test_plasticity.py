@@ -277,7 +277,8 @@ def test_making_a_graph_plastic_keeps_its_input_and_its_weights() -> None:
         (dict(lr=math.nan), "rate nan is not above 0"),
         (dict(decay=1.5), "decay 1.5 is not in [0, 1)"),
         (dict(rule="hebb"), "rule 'hebb'"),
-        (dict(steps=0), "0 steps"),
+        (dict(steps=0), "steps 0 is not in 1 to"),
+        (dict(seed=-1), "seed -1 is not in 0 to"),
     ],
 )
 def test_what_cannot_learn_is_refused_in_one_line(arguments: dict, said: str) -> None:

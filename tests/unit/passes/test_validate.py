@@ -17,9 +17,12 @@ from compilers.ir.graph import (
     FixedPoint,
     Graded,
     Graph,
+    Partial,
     Projection,
+    Readout,
     Rescale,
     SigmaDelta,
+    Tile,
 )
 from compilers.passes.quantize import quantize
 from compilers.passes.validate import validate
@@ -64,18 +67,31 @@ def _phase(number: int, /, **changes: Any) -> Callable[[Graph], Graph]:
     )
 
 
+def _tile(**changes: Any) -> Callable[[Graph], Graph]:
+    return lambda g: replace(g, placement=(replace(Tile("h1", 0, 0, (0, 128)), **changes),))
+
+
 BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (_population("h1", name="out"), "population 'out': the name stands 2 times"),
     (_population("h1", shape=()), "shape () has no neurons"),
     (_population("h1", box=(1.0, 1.0)), "is no finite interval"),
     (_population("h1", box=(0.0, float("inf"))), "is no finite interval"),
     (_population("h1", bias="nothing"), "array 'nothing' is missing"),
-    (_population("h1", state=FixedPoint(0, 0), message=FixedPoint(16, 8)), "is no number format"),
+    (_population("h1", state=FixedPoint(0, 0), message=FixedPoint(16, 8)), "bits 0 is not in 1 to"),
     (
         _population("h1", state=FixedPoint(24, 10**9), message=FixedPoint(16, 8)),
-        "is no number format",
+        "frac 1000000000 is not in 0 to 128",
     ),
-    (_projection("h1->out", rescale=Rescale(1, -(10**9))), "exceeds 128 bits"),
+    (_population("h1", shape=(128, 0)), "shape 0 is not in 1 to 2,147,483,647"),
+    (_population("h1", shape=(1 << 20, 1 << 20)), "has 1,099,511,627,776 neurons"),
+    (_population("h1", readout=Readout(0.0, 0.0)), "gives no real units"),
+    (_population("h1", readout=Readout(1e300, 1.0)), "gives no real units"),
+    (_projection("h1->out", rescale=Rescale(1, -(10**9))), "shift -1000000000 is not in -128 to"),
+    (_projection("h1->out", rescale=Rescale(10**400, 0)), "multiplier of 401 digits is not in"),
+    (_projection("h1->out", operator=Conv(0, 0)), "stride 0 is not in 1 to 65,536"),
+    (_projection("h1->out", operator=Conv(1, 10**9)), "padding 1000000000 is not in 0 to 65,536"),
+    (_projection("h1->out", operator=Partial(Dense(), 0)), "share 0 is not in 1 to"),
+    (_projection("h1->out", delay=10**9), "'h1->out': delay 1000000000 is not in 1 to 1,024"),
     (_population("h1", dynamics=SigmaDelta()), "SigmaDelta neurons in a 'graded' graph"),
     (_population("h1", dynamics=Graded(0.0)), "leak 0.0 is not in (0, 1]"),
     (_population("h1", dynamics=Graded(float("nan"))), "leak nan is not in (0, 1]"),
@@ -84,7 +100,7 @@ BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (_projection("h1->out", operator=Conv()), "a convolution joins"),
     (_projection("h1->out", operator=DenseTranspose()), "weight (10, 128) is not (128, 10)"),
     (_projection("h1->out", weight="nothing"), "array 'nothing' is missing"),
-    (_projection("h1->out", delay=0), "delay 0 is below 1 step"),
+    (_projection("h1->out", delay=0), "delay 0 is not in 1 to 1,024"),
     (_projection("h1->out", scale=float("inf")), "scale inf is not finite"),
     (_projection("out->h1", pre="h1", post="out"), "projection 'h1->out': the name stands 2"),
     (_array("bias/h1", np.zeros(3, np.float32)), "is (3,), not (128,)"),
@@ -95,9 +111,12 @@ BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (lambda g: replace(g, phases=()), "has no phase"),
     (lambda g: replace(g, phases=g.phases[::-1]), "starts from 'free', not an earlier phase"),
     (_phase(1, start="nudged+"), "not an earlier phase"),
-    (_phase(0, steps=0), "0 steps are too few"),
+    (_phase(0, steps=0), "steps 0 is not in 1 to 1,000,000"),
     (_phase(1, nudge=float("nan")), "nudge nan is not finite"),
-    (_phase(1, sign=2), "sign 2 is none of"),
+    (_phase(0, steps=10**7), "phase 'free': steps 10000000 is not in 1 to 1,000,000"),
+    (_phase(1, sign=2), "sign 2 is not in -1 to 1"),
+    (_tile(core=-1), "tile of 'h1': core -1 is not in 0 to 1,048,576"),
+    (_tile(channels=(0, 10**10)), "tile of 'h1': channels 10000000000 is not in 0 to"),
     (lambda g: replace(g, provenance={"tiles": "x"}), "note 'tiles': 'x' is no number"),
 ]
 
@@ -144,6 +163,31 @@ def test_a_float_projection_into_an_integer_population_is_refused() -> None:
     graph = quantize(graph_of(digits_like_dense()))
     with pytest.raises(GraphError, match="run quantize"):
         validate(_projection("h1->out", rescale=None)(graph))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "complaint"),
+    [
+        ("bias/h1", np.full(128, 0.5, np.float32), "is float32, in a graph of integers"),
+        ("bias/h1", np.full(128, 2**40), "holds integers beyond 2,147,483,647"),
+        ("shifts", np.full(10, -1), "shifts of -1 to -1 bits are not in 0 to 31"),
+        ("shifts", np.full(10, 64), "shifts of 64 to 64 bits are not in 0 to 31"),
+        ("shifts", np.ones(10, np.float32), "is float32, in a graph of integers"),
+    ],
+)
+def test_integers_that_words_do_not_hold_are_refused(
+    name: str, array: np.ndarray, complaint: str
+) -> None:
+    graph = quantize(graph_of(digits_like_dense()))
+    tied = tuple(
+        replace(p, exponent="shifts") if p.weight == "weight/h1->out" else p
+        for p in graph.projections
+    )
+    arrays = {**graph.arrays, "shifts": np.ones(10, np.int32)}
+    graph = validate(replace(graph, projections=tied, arrays=arrays))
+    with pytest.raises(GraphError) as caught:
+        validate(_array(name, array)(graph))
+    assert complaint in str(caught.value)
 
 
 def test_couplings_are_checked_like_projections() -> None:
