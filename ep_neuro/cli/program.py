@@ -238,7 +238,9 @@ def learn(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a run at --out.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run or program at --out.")
+    ] = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also bring the weights back into a model there."),
@@ -258,6 +260,7 @@ def learn(
     place = out or beside(program, "-learnt")
     folder = _checked_places(place, model)
     check_run_place(folder, MARKER, resume=resume, force=force)
+    _keep_program(place, begun=resume and (folder / MARKER).is_file(), force=force)
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
@@ -297,6 +300,15 @@ def _checked_places(place: Path, model: Path | None) -> Path:
         check_place(model, marker=SPEC)
         check_apart("--model", model, place, folder)
     return folder
+
+
+def _keep_program(place: Path, *, begun: bool, force: bool) -> None:
+    """Refuse to replace the program at `place` unasked, but by the run that has `begun` there."""
+    from compilers.program import MANIFEST
+
+    if (place / MANIFEST).is_file() and not (begun or force):
+        remedy = "choose another place, or replace it (--force)"
+        raise ConfigError(f"--out {place}", "holds a program already", remedy)
 
 
 def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -138,7 +139,11 @@ def test_places_that_cannot_take_what_is_learnt_are_refused_before_the_first_sam
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("/",), 2), (("..",), 2), ((".",), 0), ((".", "--out", "."), 0)]
+    ("words", "code"),
+    [
+        *((("/",), 2), (("..",), 2), ((".",), 0)),
+        *(((".", "--out", "."), 2), ((".", "--out", ".", "--force"), 0)),
+    ],
 )
 def test_a_program_may_be_the_folder_that_one_is_in(
     words: tuple[str, ...], code: int, cli: Cli, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +183,24 @@ def test_a_run_is_not_replaced_unasked(cli: Cli) -> None:
     assert Path("p-learnt/program.json").read_bytes() == before
     assert cli(*words, "--seed", 1, "--force").code == 0
     assert Path("p-learnt/program.json").read_bytes() != before
+
+
+@pytest.mark.parametrize("out", ["p", "./p", "q"])
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_a_program_is_not_replaced_unasked(out: str, resume: tuple[str, ...], cli: Cli) -> None:
+    compiled(cli)
+    shutil.copytree("p", "q")
+    before = Path(out, "program.json").read_bytes()
+    words = ("learn", "p", "--samples", 2, "--limit", 2, "--out", out)
+    done = cli(*words, *resume)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: --out {Path(out)}: holds a program already; choose another place, or replace it "
+        "(--force)\n"
+    )
+    assert Path(out, "program.json").read_bytes() == before
+    assert cli(*words, "--force").code == 0
+    assert Path(out, "program.json").read_bytes() != before
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(cli: Cli) -> None:
