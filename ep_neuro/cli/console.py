@@ -305,6 +305,16 @@ def check_place(path: Path, *, marker: str | bytes) -> None:
     raise ConfigError(str(path), problem, "choose another place")
 
 
+def check_page_place(out: Path, *, marker: str) -> None:
+    """`check_place` of a folder, of the report page in it, and of the figures beside that."""
+    from targets.experiments.comparison.report_page import DRAWN, MARKER, REPORT, figures_in
+
+    check_place(out, marker=marker)
+    check_place(out / REPORT, marker=MARKER)
+    for figure in figures_in(out):
+        check_place(figure, marker=DRAWN)
+
+
 def check_apart(option: str, place: Path, *others: Path) -> None:
     """Refuse the `place` of an option that is, holds or lies in one of the `others`."""
     whole = place.resolve()

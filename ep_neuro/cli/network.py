@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.console import check_place, emit, health, lines, log, progress, records
+from ep_neuro.cli.console import (
+    check_page_place,
+    check_place,
+    emit,
+    health,
+    lines,
+    log,
+    progress,
+    records,
+)
 from ep_neuro.cli.models import config_in, open_named
 from ep_neuro.cli.options import (
     Data,
@@ -33,11 +42,9 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Train on digits, compile, run on Lava, compare, learn on a damaged array, report."""
-    from targets.experiments.comparison.report_page import MARKER, REPORT
     from targets.experiments.demo import RUN, run_demo
 
-    check_place(out, marker=RUN)
-    check_place(out / REPORT, marker=MARKER)
+    check_page_place(out, marker=RUN)
     done = run_demo(out, log=log, progress=progress)
     emit(done, json_, records(done["rows"]))
     log(f"{done['seconds']:.0f} s; open {done['report']}")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Group
 
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.console import check_place, emit, log, progress, records, row_printer, table
+from ep_neuro.cli.console import check_page_place, emit, log, progress, records, row_printer, table
 from ep_neuro.cli.fine_tuned import completed_choices
 from ep_neuro.cli.models import open_named
 from ep_neuro.cli.options import (
@@ -90,10 +90,9 @@ def compare(
     opened = open_named(model, seed)
     truth = None
     if out is not None:
-        from targets.experiments.comparison.report_page import MARKER, REPORT
+        from targets.experiments.comparison.report_page import REPORT
 
-        check_place(out, marker=REPORT)
-        check_place(out / REPORT, marker=MARKER)
+        check_page_place(out, marker=REPORT)
         truth = truth_beside(model)
     texts = with_ or default_choices(log)
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from compilers import load_program
+from targets.experiments.comparison import report_page
 from tests.cli.conftest import Cli
 
 FRESH = "zoo:digits_dense"
@@ -65,6 +68,44 @@ def test_a_page_without_a_sweep_estimates_the_learning_step_too(cli: Cli) -> Non
     (cells,) = [part for part in page.split("<tr>") if 'data-key="reference graded"' in part][1:]
     assert cells.count("J</td>") == 5
     assert [p.name for p in Path("page").iterdir()] == ["report.html"]
+
+
+def test_a_second_page_leaves_no_figure_of_the_first(cli: Cli) -> None:
+    words = ("compare", FRESH, "--with", "reference", *FEW, "--out", "page")
+    assert cli(*words, "--sweep", "steps=2,4", "--layerwise").code == 0
+    (note := Path("page/notes.txt")).write_text("mine")
+    assert cli(*words, "--sweep", "bits=8,float").code == 0
+    left = {"accuracy_bits.svg", "pareto.svg", "report.html", note.name}
+    assert {p.name for p in Path("page").iterdir()} == left
+
+
+@pytest.mark.parametrize("fails", ["write_report", "save_figure"])
+def test_a_second_page_that_fails_loses_nothing_of_the_first(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    words = ("compare", FRESH, "--with", "reference", *FEW, "--out", "page", "--sweep")
+    assert cli(*words, "steps=2,4").code == 0
+    before = {p: p.read_bytes() for p in Path("page").iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "page")
+
+    monkeypatch.setattr(report_page.report, fails, full)
+    assert "page: No space left on device; make room" in cli(*words, "bits=8,float").err
+    after = {p: p.read_bytes() for p in Path("page").iterdir()}
+    page = Path("page/report.html")
+    assert fails == "write_report" or before.pop(page) != after.pop(page)
+    assert after == before
+
+
+def test_a_figure_of_somebody_else_beside_the_page_is_refused(cli: Cli) -> None:
+    words = ("compare", FRESH, "--with", "reference", *FEW, "--out", "page")
+    assert cli(*words).code == 0
+    Path("page/pareto.svg").write_text("<svg>mine</svg>")
+    done = cli(*words)
+    assert (done.code, done.out) == (2, "")
+    assert "page/pareto.svg: is a file with other content" in done.err
+    assert Path("page/pareto.svg").read_text() == "<svg>mine</svg>"
 
 
 def test_a_coarser_precision_sends_fewer_events_of_sigma_delta_alone(cli: Cli) -> None:

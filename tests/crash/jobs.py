@@ -40,6 +40,8 @@ def _on(target: str) -> Job:
     return Job(("run", "q", *ON_DATA, "--trace", "t.npz"), prepared=(made,))
 
 
+_COMPARE = ("compare", "m", *ON_DATA, "--out", "page", "--with")
+
 JOBS: Mapping[str, Job] = {
     "train": Job(("train", "c.yaml", "--out", "run"), ("--resume",)),
     "learn": Job(
@@ -47,8 +49,10 @@ JOBS: Mapping[str, Job] = {
         ("--resume",),
     ),
     "compile": Job(("compile", "m", "--target", "reference", "--steps", "4", "--out", "q")),
-    "compare": Job(
-        ("compare", "m", "--with", "reference:graded:8", "--steps", "4", *ON_DATA, "--out", "page")
+    "compare": Job((*_COMPARE, "reference:graded:8", "--steps", "4")),
+    "compare again": Job(
+        (*_COMPARE, "reference:graded:8", "--steps", "4"),
+        prepared=((*_COMPARE, "reference", "--sweep", "steps=2,4"),),
     ),
     "demo": Job(("demo", "--out", "demo")),
     "brian2": _on("brian2"),

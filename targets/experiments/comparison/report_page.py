@@ -24,6 +24,10 @@ from targets.experiments.comparison.compare import Compared, fit, on_reference
 from targets.experiments.comparison.layer_errors import probe_of, shown_states
 
 REPORT, MARKER = "report.html", page.MARKER
+
+FIGURES, DRAWN = ("accuracy_*.svg", "pareto.svg", "layerwise*.svg"), b"Matplotlib v"
+"""What figures beside a page are called, and what is in each of them."""
+
 PACKAGES = ("ep-neuro", "torch", "numpy", "lava-nc")
 TRADEOFF_STEPS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of steps at which the trade-off is read, as far as a program goes."""
@@ -48,7 +52,7 @@ def comparison_page(
     """Write ``report.html`` into `out`: everything that can be drawn of these runs.
 
     With `sweeps`, the swept columns of the rows, and with departures, their figures lie beside it
-    as SVG.
+    as SVG. Those of an earlier page go once all is written.
     """
     runs = finest(compared, lambda c: c.row.code)
     longest = finest(
@@ -76,14 +80,25 @@ def comparison_page(
 
 
 def save_figures(page: report.ReportData, out: Path) -> None:
-    """Write the figures of the sweeps and of the departures of `page` into `out` as SVG."""
+    """Write the figures of the sweeps and of the departures of `page` into `out` as SVG.
+
+    Other figures of a page, of an earlier one, are removed then.
+    """
     drawn = {f"accuracy_{axis}": report.plot_sweep(page.rows, axis) for axis in page.sweeps}
     if page.sweeps:
         drawn["pareto"] = report.plot_front(page.rows, page.sweeps[0])
     for family, some in families(page.departures).items():
         drawn[f"layerwise {family}".strip()] = report.plot_departure_by_population(some)
+    stale = set(figures_in(out))
     for name, figure in drawn.items():
-        report.save_figure(figure, out / f"{name.replace(' ', '_')}.svg")
+        stale.discard(report.save_figure(figure, out / f"{name.replace(' ', '_')}.svg"))
+    for path in stale:
+        path.unlink(missing_ok=True)
+
+
+def figures_in(out: Path) -> list[Path]:
+    """What is called like a figure beside the page in `out`."""
+    return [path for pattern in FIGURES for path in sorted(out.glob(pattern))]
 
 
 def finest(compared: Sequence[Compared], kind: Callable[[Compared], Hashable]) -> list[Compared]:
