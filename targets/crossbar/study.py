@@ -3,13 +3,15 @@
     python -m targets.crossbar.study MODEL DIRECTORY [--seeds N]
 
 settles the test digits on arrays of growing error, of fewer bits and of growing age, lets an
-erroneous array learn, and writes ``error.svg``, ``bits.svg``, ``time.svg`` and ``study.json``.
+erroneous array learn, and writes ``study.json``, ``error.svg``, ``bits.svg`` and ``time.svg`` when
+all is done, into a new folder or that of an earlier study.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,12 +27,13 @@ from compilers.passes.choose_leak import LeakWarning
 from compilers.program import Program
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset, Split
+from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
 from ep_neuro.report.plots.axes import legend, panel, styled
 from ep_neuro.report.plots.palette import LIGHT, series_style
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
 from targets.interface.session import Session
@@ -63,6 +66,9 @@ TIMES = {60.0: "minute", 3600.0: "hour", DAY: "day", 30 * DAY: "month", YEAR: "y
 
 Series = Mapping[str, Mapping[str, Any]]
 """Options of each series, by the name that the legend gives it."""
+
+NUMBERS = "study.json"
+"""File of every study."""
 
 PLANS: tuple[tuple[str, str, tuple[str, ...], tuple[float, ...], Series], ...] = (
     (
@@ -193,19 +199,29 @@ def recover(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the whole study on digits; see the module's docstring."""
+    """Run the whole study on digits; see the module's docstring.
+
+    Raises
+    ------
+    ConfigError
+        If the directory holds something else, or the disk refuses.
+    """
+    from ep_neuro.cli.console import check_place
+
     parser = argparse.ArgumentParser(description="accuracy of a digits network on crossbars")
     parser.add_argument("model", type=Path, help="a model directory")
     parser.add_argument("directory", type=Path, help="where figures and numbers go")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args(arguments)
+    if given.seeds < 1:
+        parser.error(f"--seeds {given.seeds}: give at least 1")
+    check_place(given.directory, marker=NUMBERS)
     network, dataset = load_model(given.model).network, datasets.load("digits")
-    given.directory.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
+    figures: dict[str, Figure] = {}
     for name, *_ in PLANS:
         result = sweep(network, dataset.test, name, given.seeds)
-        save_figure(draw(result), given.directory / f"{name}.svg")
-        found[name] = asdict(result)
+        found[name], figures[f"{name}.svg"] = asdict(result), draw(result)
         for title, accuracy in result.accuracy.items():
             means = ", ".join(f"{np.mean(a):.1%}" for a in accuracy)
             print(f"{name}, {title}: {means}")
@@ -215,8 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"10 % programming error: {recovery.erroneous:.1%}, learnt on the arrays "
         f"{recovery.learnt[-1]:.1%}, exact {recovery.exact:.1%}"
     )
-    write_atomic(given.directory / "study.json", json.dumps(found, indent=1).encode())
+    text = json.dumps(found, indent=1)
+    write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"recovery"')
+    for name, figure in figures.items():
+        save_figure(figure, given.directory / name)
 
 
 if __name__ == "__main__":
-    main()
+    from ep_neuro.cli.ending import exit_code
+
+    sys.exit(exit_code(main, debug=False))

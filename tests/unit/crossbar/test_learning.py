@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,9 +296,35 @@ def test_ten_percent_of_programming_error_are_learnt_away(trained: Path, pulses:
     assert found.learnt[-1] >= found.exact - 0.015
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("m", "mine"), "error: mine: is a directory with other content (no study.json in it)"),
+        (("m", "mine/letter"), "error: mine/letter: is a file, not a folder"),
+    ],
+)
+def test_the_study_refuses_a_place_that_it_did_not_make(
+    words: tuple[str, str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/letter").write_text("dear")
+    monkeypatch.setattr(sys, "argv", ["study", *words])
+    with pytest.raises(SystemExit) as left, pytest.warns(RuntimeWarning, match="sys.modules"):
+        runpy.run_module("targets.crossbar.study", run_name="__main__")
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(says)
+    assert [p.name for p in Path("mine").iterdir()] == ["letter"]
+
+
 @pytest.mark.slow
 def test_the_study_writes_its_figures_and_numbers(trained: Path, tmp_path: Path) -> None:
-    study.main([str(trained), str(tmp_path), "--seeds", "1"])
+    for _ in range(2):
+        study.main([str(trained), str(tmp_path), "--seeds", "1"])
     for name in ("error", "bits", "time"):
         assert "<svg" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
     assert (tmp_path / "study.json").stat().st_size > 1000
