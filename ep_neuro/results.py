@@ -36,7 +36,10 @@ class TargetRow:
         Whether no other line is both as accurate and as cheap in synaptic operations, and better
         in one of the two.
     unsettled : float or None
-        Share of samples that did not settle, 0 to 1; None where a run has so many steps and ends.
+        Share of samples that did not settle, 0 to 1: of torch by the residual, of a target's graded
+        and sigma-delta messages by what still moves in its last step
+        (`compilers.execution.engine.Batch.moving`); None of spikes, of noise, and where a target
+        does not tell.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_
 from compilers.execution.neurons import Cells, advance
 from compilers.execution.streams import Stream, union
 from compilers.ir.graph import Graded, Graph, Phase, Population, SigmaDelta, Spiking
+from compilers.passes.quantize import MESSAGE_FRAC
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,26 @@ class Batch:
             advance(cells.dynamics, cells, self.t)
             if self.engine.depth > 1:
                 self._slots[id(cells)][self.t % self.engine.depth].copy_(cells.told)
+
+    def moving(self, before: Sequence[Tensor]) -> Tensor | None:
+        """Samples (N,) that are not at rest after a step, to a message step or to 2**-8 of the box.
+
+        Of each, a state moved by more than that since `before`, the `z` of all cells before the
+        step, or is farther from where the drive of the step pulls it: by the one a network shows
+        that swings, by the other one that creeps. None of spikes, which never rest.
+        """
+        if any(isinstance(cells.dynamics, Spiking) for cells in self.cells):
+            return None
+        step = 1.0 if self.engine.numbers.integers else 2.0**-MESSAGE_FRAC
+        found = torch.zeros(self.samples, dtype=torch.bool, device=self.engine.numbers.device)
+        for cells, then in zip(self.cells, before, strict=True):
+            own, z = cells.constants, cells.z.double()
+            pulled = cells.drive.double() * 2.0**-own.finer
+            pulled = pulled if own.box is None else pulled.clamp_(*own.box)
+            off = torch.maximum((z - then).abs_(), (z - pulled).abs_()) > step
+            for p in cells.populations:
+                found |= cells.part(off, p.name).flatten(1).any(1)
+        return found
 
     # --- moments -------------------------------------------------------------------------------
 

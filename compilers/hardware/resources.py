@@ -41,6 +41,14 @@ def resources(graph: Graph) -> dict[str, Any]:
     }
 
 
+def bytes_per_sample(graph: Graph) -> int:
+    """Working memory of one sample: what neurons hold between two steps, and sums that arrive."""
+    states = sum(p.size for p in graph.populations)
+    sums = sum(graph.population(p.post).size for p in graph.projections)
+    late = max((p.delay for p in graph.projections), default=1)
+    return 8 * ((9 + late) * states + 2 * sums)
+
+
 def partial_sums(graph: Graph) -> dict[str, dict[str, int]]:
     """Neurons and shares of the partial sums of each projection that is split over cores."""
     found = {}

@@ -136,6 +136,13 @@ def lines(data: Mapping[str, Any]) -> str:
     return "\n".join(found)
 
 
+def told_beside(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields` with what did not settle beside the accuracy, for people."""
+    share, shown = fields["unsettled"], _cell(fields["accuracy"])
+    beside = f" ({share:.1%} of the samples did not settle)" if share else ""
+    return {**fields, "accuracy": f"{shown}{beside}"}
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table for people; numbers to the right, None as a dash."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -16,6 +16,7 @@ from ep_neuro.cli.console import (
     log,
     progress,
     records,
+    told_beside,
 )
 from ep_neuro.cli.models import config_in, open_named
 from ep_neuro.cli.options import (
@@ -126,9 +127,7 @@ def evaluate(
     schedule = calm_schedule(opened.network, SWEEPS)
     with progress(f"settling {len(split)} samples"):
         found = run(opened.network, split, schedule, feedforward=feedforward)
-    beside = ""
     if found.unsettled:
-        beside = f" ({found.unsettled:.1%} of the samples did not settle)"
         log(
             f"warning: {found.unsettled:.1%} of the samples did not settle in {SWEEPS} sweeps "
             f"(largest residual {found.residual:.2g}); scale the weights down"
@@ -140,7 +139,7 @@ def evaluate(
         "unsettled": found.unsettled,
         "samples": len(split),
     }
-    emit(fields, json_, lines({**fields, "accuracy": f"{found.accuracy:.4g}{beside}"}))
+    emit(fields, json_, lines(told_beside(fields)))
 
 
 @command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ep_neuro.cli.app import command
-from ep_neuro.cli.console import check_apart, check_place, emit, log, progress
+from ep_neuro.cli.console import check_apart, check_place, emit, lines, log, progress, told_beside
 from ep_neuro.cli.fine_tuned import tell
 from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.cli.options import (
@@ -176,12 +176,13 @@ def run(
             write_trace(session, loaded.graph, split, trace, steps=steps)
     fields = {
         "accuracy": result.accuracy(split.y),
+        "unsettled": result.unsettled,
         "events_per_sample": result.events_per_sample,
         "synops_per_sample": result.synops_per_sample,
         "ms_per_sample": result.seconds * 1e3 / len(split),
         "samples": len(split),
     }
-    emit(fields, json_)
+    emit(fields, json_, lines(told_beside(fields)))
 
 
 @command()
@@ -239,7 +240,7 @@ def learn(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a run or program at --out.")
+        bool, typer.Option("--force", help="Replace what is at --out or --model.")
     ] = False,
     model: Annotated[
         Path | None,
@@ -260,7 +261,8 @@ def learn(
     place = out or beside(program, "-learnt")
     folder = _checked_places(place, model)
     check_run_place(folder, MARKER, resume=resume, force=force)
-    _keep_program(place, begun=resume and (folder / MARKER).is_file(), force=force)
+    if not (force or (resume and (folder / MARKER).is_file())):
+        _keep_what_is_there(place, model)
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
@@ -302,13 +304,16 @@ def _checked_places(place: Path, model: Path | None) -> Path:
     return folder
 
 
-def _keep_program(place: Path, *, begun: bool, force: bool) -> None:
-    """Refuse to replace the program at `place` unasked, but by the run that has `begun` there."""
+def _keep_what_is_there(program: Path, model: Path | None) -> None:
+    """Refuse places that hold a program or a model, of which nobody said that it may go."""
     from compilers.program import MANIFEST
+    from ep_neuro.network.checkpoint import SPEC
 
-    if (place / MANIFEST).is_file() and not (begun or force):
-        remedy = "choose another place, or replace it (--force)"
-        raise ConfigError(f"--out {place}", "holds a program already", remedy)
+    remedy = "choose another place, or replace it (--force)"
+    if (program / MANIFEST).is_file():
+        raise ConfigError(f"--out {program}", "holds a program already", remedy)
+    if model is not None and (model / SPEC).is_file():
+        raise ConfigError(f"--model {model}", "holds a model already", remedy)
 
 
 def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:

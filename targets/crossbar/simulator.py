@@ -54,6 +54,7 @@ class CrossbarSimulator(GraphSimulator):
         analog = [p for p in graph.projections if p.name not in digital]
         maps = {p.name: partial(self._read, p) for p in analog}
         super().__init__(graph, Engine(graph, maps=maps))
+        self.rests = options.perfect
         self._randomness = Randomness(options.seed)
         self.arrays: dict[str, Array] = {}
         widest = 1

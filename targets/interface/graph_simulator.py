@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compilers.execution.engine import Batch, Engine, Snapshot
 from compilers.execution.maps import outward
+from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import Traces, trace
@@ -33,7 +34,14 @@ class GraphSimulator(Simulator):
         Its synapses are what messages meet.
     engine : Engine, optional
         What runs: by default `graph` itself, in float64 or in exact integers.
+
+    Attributes
+    ----------
+    rests : bool
+        A network that has settled stands still; with noise none does, and none is told unsettled.
     """
+
+    rests = True
 
     def __init__(self, graph: Graph, engine: Engine | None = None) -> None:
         self.graph, self.engine = graph, engine or Engine(graph)
@@ -86,6 +94,7 @@ class GraphSimulator(Simulator):
             if self._stale:
                 self.batch.clamp(self.x, self._y)
                 self._stale = False
+            recorder.watch()
             self.batch.step(phase, self._y)
 
         record = recorder.follow(step, after_step)
@@ -119,6 +128,8 @@ class _GraphRecorder(Recorder):
             if isinstance(c.dynamics, Spiking)
         }
         self._kept, self._rows, self._counted = simulator.kept, simulator.rows, 0
+        self._watches = simulator.rests and self.first and simulator.job.y is None
+        self._then: list[Tensor] | None = None
 
     def value(self, p: Population, variable: str) -> np.ndarray:
         names = {"told": "sent", "u" if isinstance(p.dynamics, Spiking) else "v": "plain"}
@@ -141,6 +152,15 @@ class _GraphRecorder(Recorder):
         now = self.numbers.saturations
         names = self.events if self.graph.quantised else ()
         return {name: now[name] - self._before.get(name, 0) for name in names}
+
+    def watch(self) -> None:
+        """See whether states still move in the step that comes, if it is the last."""
+        if self._watches and self.steps == self.phase.steps - 1:
+            self._then = [cells.z.clone() for cells in self.batch.cells]
+
+    def unsettled(self) -> np.ndarray | None:
+        found = None if self._then is None else self.batch.moving(self._then)
+        return None if found is None else outward(found)
 
     def count_step(self) -> None:
         for cells, rows in zip(self.batch.cells, self._rows, strict=True):
@@ -186,11 +206,3 @@ class _GraphRecorder(Recorder):
         for counts, found in ((self.events, events), (self.synops, synops)):
             rows = found.cpu().numpy().reshape(-1, self.batch.samples)
             counts[p.name][self._counted : self._counted + len(rows)] = rows
-
-
-def bytes_per_sample(graph: Graph) -> int:
-    """Working memory of one sample: what neurons hold between two steps, and sums that arrive."""
-    states = sum(p.size for p in graph.populations)
-    sums = sum(graph.population(p.post).size for p in graph.projections)
-    late = max((p.delay for p in graph.projections), default=1)
-    return 8 * ((9 + late) * states + 2 * sums)

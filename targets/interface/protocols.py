@@ -63,6 +63,10 @@ class PhaseResult:
         current) of spiking populations; ``z`` of a spiking population does not exist.
     saturations : dict of int
         Values that met the end of their number format, by population; empty in floating point.
+    unsettled : ndarray of bool, (N,), optional
+        Samples of which a state still moved at the end of a free phase, by more than a message step
+        (`compilers.execution.engine.Batch.moving`). None where it was not watched, and of spikes:
+        neurons that spike are never at rest, and one rate of so few steps tells no trend.
     """
 
     outputs: np.ndarray
@@ -70,6 +74,7 @@ class PhaseResult:
     synops: Mapping[str, np.ndarray]
     probes: Mapping[str, np.ndarray] = field(default_factory=dict)
     saturations: Mapping[str, int] = field(default_factory=dict)
+    unsettled: np.ndarray | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[PhaseResult]) -> PhaseResult:
@@ -79,6 +84,7 @@ class PhaseResult:
             records = [getattr(part, record) for part in parts]
             return {name: np.concatenate([r[name] for r in records], 1) for name in records[0]}
 
+        unsettled = [part.unsettled for part in parts if part.unsettled is not None]
         return cls(
             outputs=np.concatenate([part.outputs for part in parts]),
             events=by_name("events"),
@@ -87,6 +93,7 @@ class PhaseResult:
             saturations={
                 name: sum(part.saturations[name] for part in parts) for name in parts[0].saturations
             },
+            unsettled=np.concatenate(unsettled) if len(unsettled) == len(parts) else None,
         )
 
 
@@ -110,6 +117,12 @@ class RunResult:
     def accuracy(self, y: np.ndarray) -> float:
         """Share of the samples that are answered as their labels `y` say, (N,)."""
         return float((self.predictions == y).mean())
+
+    @property
+    def unsettled(self) -> float | None:
+        """Share of the samples that did not settle in the free phase; None if that is not known."""
+        found = self.free.unsettled
+        return None if found is None else float(found.mean())
 
     @property
     def events_per_sample(self) -> float:

@@ -220,6 +220,10 @@ class Recorder:
         """Values that met the end of their format, by population."""
         return {}
 
+    def unsettled(self) -> np.ndarray | None:
+        """Samples (N,) of which a state still moved in the last step; None if that is not known."""
+        return None
+
     def take(self) -> None:
         """The end of a step: count its messages, keep what is probed."""
         self.count_step()
@@ -263,6 +267,7 @@ class Recorder:
             synops=self.synops,
             probes={name: np.stack(values) for name, values in self.probed.items()},
             saturations=self.saturated(),
+            unsettled=self.unsettled(),
         )
         learns = self.graph.plasticity and self.phase.sign
         return PhaseRecord(result, self.traces() if learns else {})

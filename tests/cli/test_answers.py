@@ -128,8 +128,29 @@ def test_what_did_not_settle_is_told_beside_the_figure(
     assert re.search(
         r">[\d.]+\s%( \(100.0\s% did not settle\))<", Path("page/report.html").read_text()
     )
-    rows = cli("compare", FRESH, "--limit", 5, "--with", "reference", "--json").answer["rows"]
-    assert [row["unsettled"] for row in rows] == [1.0, None]
+    chosen = ("--with", "reference", "--with", "reference:spike", "--sweep", "steps=1,64")
+    rows = cli("compare", FRESH, "--limit", 5, *chosen, "--json").answer["rows"]
+    told = [(row["code"], row["steps"], row["unsettled"]) for row in rows]
+    assert told == [
+        ("rate", None, 1.0),
+        *(("graded", 1, 1.0), ("graded", 64, 0.0)),
+        *(("spike", 1, None), ("spike", 64, None)),
+    ]
+
+
+@pytest.mark.parametrize("bits", [(), ("--bits", 8)])
+def test_run_tells_beside_the_accuracy_what_did_not_settle(
+    cli: Cli, model: Path, bits: tuple[object, ...]
+) -> None:
+    words = ("compile", model, "--target", "reference", "--steps", 64, "--out", "p", *bits)
+    assert cli(*words).code == 0
+    settled = cli("run", "p", "--limit", 5, "--json").answer
+    assert list(settled)[:2] == ["accuracy", "unsettled"]
+    assert settled["unsettled"] == 0.0
+    assert "settle" not in cli("run", "p", "--limit", 5).out.splitlines()[0]
+    assert cli("run", "p", "--limit", 5, "--steps", 1, "--json").answer["unsettled"] == 1.0
+    figure = cli("run", "p", "--limit", 5, "--steps", 1).out.splitlines()[0]
+    assert re.fullmatch(r"accuracy: [\d.]+ \(100.0% of the samples did not settle\)", figure)
 
 
 @pytest.mark.parametrize("words", [("evaluate",), ("compare", "--with", "reference")])

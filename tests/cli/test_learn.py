@@ -203,6 +203,21 @@ def test_a_program_is_not_replaced_unasked(out: str, resume: tuple[str, ...], cl
     assert Path(out, "program.json").read_bytes() != before
 
 
+def test_a_model_is_not_replaced_unasked(cli: Cli, model: Path) -> None:
+    compiled(cli)
+    before = (model / "weights.safetensors").read_bytes()
+    words = ("learn", "p", "--samples", 2, "--limit", 2, "--model", "model")
+    done = cli(*words)
+    assert (done.code, done.out) == (2, "")
+    assert "error: --model model: holds a model already; choose another place" in done.err
+    assert (model / "weights.safetensors").read_bytes() == before
+    assert not Path("p-learnt.run").exists()
+    assert cli(*words, "--force").code == 0
+    assert (model / "weights.safetensors").read_bytes() != before
+    # The run that wrote it goes on.
+    assert cli(*words[:3], 4, *words[4:], "--resume").code == 0
+
+
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(cli: Cli) -> None:
     program = compiled(cli, "--bits", 8, "--learn", "contrastive")
     words = ["learn", "p", "--samples", "100", "--batch", "2", "--limit", "10"]

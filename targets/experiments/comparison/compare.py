@@ -153,6 +153,7 @@ def measure(
         bits=weight_bits(program),
         steps=program.graph.phases[0].steps if steps is None else steps,
         accuracy=result.accuracy(split.y),
+        unsettled=result.unsettled,
         agreement=float((result.predictions == expected).mean()),
         events=result.events_per_sample,
         synops=result.synops_per_sample,

@@ -243,6 +243,21 @@ def test_small_tiles_convert_more_often() -> None:
     assert cut["cells"] == pytest.approx(whole["cells"])
 
 
+# --- settling ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0.0, True), (0.01, False)])
+def test_a_run_with_noise_which_never_rests_says_nothing_of_settling(
+    noise: float, told: bool
+) -> None:
+    if not (state := BACKEND.available()).available:
+        pytest.skip(state.reason)
+    options = {"output_noise": noise}
+    program = compilers.compile(Network(digits_dense(), 0), BACKEND, options=options, steps=4)
+    with BACKEND.open(program) as session:
+        assert (session.settle(np.zeros((1, 1, 8, 8))).unsettled is not None) is told
+
+
 # --- availability ------------------------------------------------------------------------------
 
 

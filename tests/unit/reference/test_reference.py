@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import targets
 from compilers import compile_network
+from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import (
     Coupling,
     Dense,
@@ -34,7 +35,6 @@ from ep_neuro.errors import GraphError, RunError, TargetError
 from ep_neuro.network.architectures import digits_dense, digits_residual
 from ep_neuro.network.network import Landscape, Network
 from targets.interface import graph_simulator
-from targets.interface.graph_simulator import bytes_per_sample
 from targets.interface.protocols import RunResult
 from tests.helpers.graphs import (
     DYNAMICS,
