@@ -59,6 +59,14 @@ def _digest(spec: str, network: Network) -> str:
     return sha.hexdigest()
 
 
+def joint_digest(values: Any, *files: bytes) -> str:
+    """SHA-256 of JSON `values` and of `files`, which belong together."""
+    sha = hashlib.sha256(json.dumps(values).encode())
+    for content in files:
+        sha.update(content)
+    return sha.hexdigest()
+
+
 def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None = None) -> Path:
     """Write a model directory, replacing one of ours as a whole or not at all.
 
@@ -86,7 +94,9 @@ def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None =
         if state is not None:
             found: dict[str, Tensor] = {}
             tree = _take_tensors(state, "", found)
-            (folder / STATE_TENSORS).write_bytes(save(found))
+            packed = save(found)
+            tree["sha256"] = joint_digest(tree["items"], packed)
+            (folder / STATE_TENSORS).write_bytes(packed)
             (folder / STATE).write_text(json.dumps(tree) + "\n", encoding="utf-8")
     return Path(path)
 
@@ -174,6 +184,10 @@ def load_state(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     tree, tensors = _read_json(path / STATE), _read_tensors(path / STATE_TENSORS)
     try:
+        if "sha256" in tree:
+            packed = (path / STATE_TENSORS).read_bytes()
+            if tree["sha256"] != joint_digest(tree["items"], packed):
+                raise ValueError("their sha256 is another one")
         return {key: _put_tensors(value, tensors) for key, value in tree["items"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(

@@ -142,23 +142,22 @@ def truth_beside(model: str | Path) -> GradientTruth | None:
         return None
     truth = load_yaml(run / CONFIG).get("truth") if (run / CONFIG).is_file() else None
     asked = truth.get("cosine") if isinstance(truth, dict) else None
+    asked = asked if isinstance(asked, float | int) else None
     return gradient_truth(read_metrics(run / METRICS), asked)
 
 
 def read_metrics(path: Path) -> list[Record]:
     """The metrics of every epoch; raises `DataError` if a line is no record."""
     history: list[Record] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
         try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
+            record = {k: v if v is None else float(v) for k, v in json.loads(line).items()}
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             raise DataError(
                 f"{path} line {number}",
                 "is not the metrics of an epoch",
                 "correct the line, or move the model out of the run directory",
-            )
+            ) from None
         history.append(record)
     return history
 

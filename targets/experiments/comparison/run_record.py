@@ -14,8 +14,8 @@ from ep_neuro.errors import DataError
 from ep_neuro.storage.atomic import write_file
 from targets.interface.session import Session
 
-MARKER = b"outputs.npy"
-"""What tells a trace: an array of this name."""
+MARKER = b"synops/"
+"""What tells a trace: arrays of such names."""
 
 TRACE_SAMPLES = 4
 """Samples in a trace: enough to look at, while every state of every step fits in memory."""

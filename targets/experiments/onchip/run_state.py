@@ -13,18 +13,21 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from ep_neuro.errors import ProgramError
+from ep_neuro.network.checkpoint import joint_digest
 from ep_neuro.report import LearningCurve, plot_learning, save_figure
 from ep_neuro.report.plots.learning import plot_agreement, plot_synapses
 from ep_neuro.storage.atomic import replace_directory
 from ep_neuro.training.metrics import Record, column
 
 MEMORY, PROBES, STATE = "memory.safetensors", "probes.safetensors", "state.json"
-LAST = "last"
+LAST, SHA256 = "last", "sha256"
 MARKER = f"{LAST}/{STATE}"
 """File that every run has from its first moment on."""
 FIGURES = ("accuracy.svg", "weights.svg", "agreement.svg")
 
 Arrays = dict[str, np.ndarray]
+
+_UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, SafetensorError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +57,17 @@ def save_state(saved: RunState, path: Path) -> None:
     ProgramError
         If `path` holds anything else, or the disk refuses.
     """
+    packed = {MEMORY: _packed(saved.memory), PROBES: _packed(saved.probes)}
+    facts = {**saved.facts, SHA256: joint_digest(saved.facts, *packed.values())}
     with replace_directory(path, marker=STATE, error=ProgramError) as folder:
-        for name, arrays in ((MEMORY, saved.memory), (PROBES, saved.probes)):
-            plain = {key: np.asarray(value, order="C") for key, value in arrays.items()}
-            (folder / name).write_bytes(safetensors_numpy.save(plain))
-        text = json.dumps(saved.facts, indent=1) + "\n"
-        (folder / STATE).write_text(text, encoding="utf-8")
+        for name, content in packed.items():
+            (folder / name).write_bytes(content)
+        (folder / STATE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    plain = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+    return safetensors_numpy.save(plain)
 
 
 def load_state(path: Path) -> RunState | None:
@@ -68,10 +76,12 @@ def load_state(path: Path) -> RunState | None:
         return None
     try:
         facts = json.loads((path / STATE).read_text(encoding="utf-8"))
-        memory, probes = (
-            safetensors_numpy.load((path / name).read_bytes()) for name in (MEMORY, PROBES)
-        )
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        packed = [(path / name).read_bytes() for name in (MEMORY, PROBES)]
+        noted = facts.pop(SHA256, None)
+        if noted not in (None, joint_digest(facts, *packed)):
+            raise ValueError("it does not fit its sha256")
+        memory, probes = map(safetensors_numpy.load, packed)
+    except (OSError, *_UNREADABLE) as error:
         remedy = "restore it, or learn again without --resume"
         raise ProgramError(str(path), f"is damaged ({error})", remedy) from None
     return RunState(memory, probes, facts)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -271,14 +273,41 @@ def test_resuming_something_else_is_refused(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["state.json", "memory.safetensors"])
-def test_a_damaged_state_is_refused_in_one_line(name: str, finished: Path, tmp_path: Path) -> None:
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "half": lambda content: content[: len(content) // 2],
+    "a list": lambda content: b"[]",
+    "one bit": lambda content: content[:-4] + bytes([content[-4] ^ 1]) + content[-3:],
+    "one value": lambda content: content.replace(b'"samples": 20', b'"samples": 10'),
+}
+FILES = ("state.json", "memory.safetensors", "probes.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [*itertools.product(FILES, ("half", "a list", "one bit")), (FILES[0], "one value")],
+)
+def test_a_damaged_state_is_refused_in_one_line(
+    name: str, damage: str, finished: Path, tmp_path: Path
+) -> None:
     state = shutil.copytree(finished / LAST, tmp_path / LAST)
     content = (state / name).read_bytes()
-    (state / name).write_bytes(content[: len(content) // 2])
+    (state / name).write_bytes(changed := DAMAGES[damage](content))
+    assert changed != content
     with pytest.raises(ProgramError, match="is damaged") as raised:
         load_state(state)
     assert "\n" not in str(raised.value)
+
+
+def test_a_state_that_an_earlier_version_wrote_is_read_without_a_digest(
+    finished: Path, tmp_path: Path
+) -> None:
+    state = shutil.copytree(finished / LAST, tmp_path / LAST)
+    facts = json.loads((state / "state.json").read_text())
+    assert len(facts.pop("sha256")) == 64
+    (state / "state.json").write_text(json.dumps(facts))
+    saved = load_state(state)
+    assert saved is not None
+    assert saved.facts == facts
 
 
 # --- watched synapses --------------------------------------------------------------------------

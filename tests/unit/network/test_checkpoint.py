@@ -287,6 +287,26 @@ def test_a_state_with_a_live_object_is_refused(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def flip(path: Path) -> None:
+    """Change one bit of the last value."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_state_that_an_earlier_version_wrote_is_read_without_a_digest(tmp_path: Path) -> None:
+    path = save_model(model(), tmp_path / "model", {"a": torch.ones(2)})
+    tree = json.loads((path / STATE).read_text())
+    del tree["sha256"]
+    (path / STATE).write_text(json.dumps(tree))
+    assert load_state(path)["a"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
@@ -296,6 +316,8 @@ def test_a_state_with_a_live_object_is_refused(tmp_path: Path) -> None:
         (lambda p: (p / STATE).write_text('{"items": 5}'), "does not fit"),
         (lambda p: (p / STATE_TENSORS).unlink(), "the file is missing"),
         (lambda p: (p / STATE_TENSORS).write_bytes(b"x"), "truncated or damaged"),
+        (lambda p: flip(p / STATE_TENSORS), "their sha256 is another one"),
+        (lambda p: edit(p / STATE, '"c", 1', '"c", 2'), "their sha256 is another one"),
     ],
 )
 def test_a_damaged_state_is_refused_in_one_line(

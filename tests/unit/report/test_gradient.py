@@ -92,9 +92,13 @@ def test_a_run_that_measured_no_truth_draws_and_tells_as_before(tmp_path: Path) 
     assert "cosine" not in (tmp_path / "curves.svg").read_text()
 
 
-def test_metrics_that_cannot_be_read_are_a_one_line_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line", [b"{half", b"[1]", b'{"epoch": "x"}', b'{"epoch": 1' + b"0" * 5000 + b"}", b"\xff"]
+)
+def test_metrics_that_cannot_be_read_are_a_one_line_error(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "best").mkdir()
-    (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": 1}) + "\n{half\n")
+    first = json.dumps({"epoch": 1, "val_accuracy": None}).encode()
+    (tmp_path / "metrics.jsonl").write_bytes(first + b"\n" + line + b"\n")
     with pytest.raises(DataError, match=r"metrics.jsonl line 2: is not the metrics of an epoch"):
         truth_beside(tmp_path / "best")
 
