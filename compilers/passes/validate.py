@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from compilers.hardware.resources import CROSSBAR
+from compilers.hardware.resources import CROSSBAR, bytes_per_sample
 from compilers.ir import graph as ir
 from compilers.ir.bounds import MOST, out_of_bounds
 from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
-from ep_neuro.storage.value_checks import fault
+from ep_neuro.storage.value_checks import fault, memory
 
 _CODES = {ir.Graded: "graded", ir.SigmaDelta: "sigma-delta", ir.Spiking: "spike"}
 
@@ -40,7 +40,7 @@ def validate(graph: ir.Graph) -> ir.Graph:
         (`compilers.ir.bounds`), operator that does not fit its populations, array that is missing,
         of another shape or not finite, tied projections that disagree, dynamics out of range, phase
         that starts from a later one, plasticity that cannot learn, or note that counts and is no
-        number.
+        number; or if one sample takes more than the memory of this machine.
     """
     for kind, names in _names(graph).items():
         _refuse_repeats(kind, names)
@@ -52,6 +52,7 @@ def validate(graph: ir.Graph) -> ir.Graph:
     for projection in graph.projections:
         _check_edge(graph, projection)
         _check_projection(graph, projection)
+    _check_size(graph)
     _check_ties(graph)
     _check_output(graph)
     _check_phases(graph)
@@ -148,8 +149,8 @@ def _check_array(
     if whole and not np.issubdtype(array.dtype, np.integer):
         problem = f"array '{name}' is {array.dtype}, in a graph of integers"
         raise GraphError(subject, problem, "run quantize")
-    wide = np.issubdtype(array.dtype, np.integer) and not np.can_cast(array.dtype, np.int32)
-    if wide and np.abs(array.astype(np.float64)).max(initial=0) > MOST:
+    whole = np.issubdtype(array.dtype, np.integer) and array.size
+    if whole and not -MOST <= array.min() <= array.max() <= MOST:
         problem = f"array '{name}' holds integers beyond {MOST:,}"
         raise GraphError(subject, problem, "use fewer bits")
 
@@ -188,6 +189,17 @@ def _check_projection(graph: ir.Graph, p: ir.Projection) -> None:
         if not 0 <= shifts.min() <= shifts.max() <= FARTHEST:
             problem = f"shifts of {shifts.min()} to {shifts.max()} bits are not in 0 to {FARTHEST}"
             raise GraphError(subject, problem, "run quantize")
+
+
+def _check_size(graph: ir.Graph) -> None:
+    needed, there = bytes_per_sample(graph), memory()
+    if needed > there:
+        largest = max(graph.populations, key=lambda p: p.size)
+        raise GraphError(
+            f"graph '{graph.name}'",
+            f"one sample takes {needed / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f} GB",
+            f"narrow population '{largest.name}' ({largest.size:,} neurons), or shorten delays",
+        )
 
 
 def _check_ties(graph: ir.Graph) -> None:

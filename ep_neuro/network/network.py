@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Collection, Mapping
 
 import torch
@@ -17,6 +16,7 @@ from ep_neuro.energy.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.energy.weight_standardization import pull_back, standardised
 from ep_neuro.errors import DataError, SpecError
 from ep_neuro.network.settling import Schedule, SettleResult, settle
+from ep_neuro.storage.value_checks import memory
 
 State = dict[str, Tensor]
 """States by population name, each (N, *population shape)."""
@@ -47,7 +47,7 @@ class Network(nn.Module):
     Raises
     ------
     SpecError
-        If the parameters exceed the memory of this machine.
+        If the parameters and one state exceed the memory of this machine.
     """
 
     def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
@@ -370,14 +370,16 @@ def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:
 
 
 def _refuse_giant(spec: NetworkSpec) -> None:
-    """Raise `SpecError` if the parameters alone exceed the memory of this machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needed = 4 * spec.parameters
-    if needed > memory:
-        sizes = {name: math.prod(shape) for name, shape in spec.weight_shapes.items()}
+    """Raise `SpecError` if the parameters and one state alone exceed the memory of this machine."""
+    neurons = {f"population '{name}'": math.prod(shape) for name, shape in spec.shapes.items()}
+    needed, there = 4 * (spec.parameters + sum(neurons.values())), memory()
+    if needed > there:
+        weights = {name: math.prod(shape) for name, shape in spec.weight_shapes.items()}
+        sizes = neurons | {f"a population at coupling '{name}'": n for name, n in weights.items()}
         largest = max(sizes, key=lambda name: sizes[name])
         raise SpecError(
             f"network '{spec.name}'",
-            f"its parameters take {needed / 1e9:,.0f} GB, this machine has {memory / 1e9:,.0f} GB",
-            f"narrow a population at coupling '{largest}' ({sizes[largest]:,} weights)",
+            f"its parameters and one state take {needed / 1e9:,.0f} GB, this machine has "
+            f"{there / 1e9:,.0f} GB",
+            f"narrow {largest} ({sizes[largest]:,} numbers)",
         )

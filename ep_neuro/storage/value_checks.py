@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from ep_neuro.errors import DataError
@@ -37,6 +39,11 @@ def fault(values: np.ndarray, kinds: str = "f") -> str | None:
     if np.isfinite(values).all():
         return f"holds {np.abs(values).max():.3g}, beyond float32"
     return "holds NaN or infinity"
+
+
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def swollen(unpacked: int, packed: int) -> str | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ep_neuro.energy.operators import adjoint, forward
 from ep_neuro.energy.spec import INPUT, CouplingSpec, NetworkSpec
-from ep_neuro.errors import DataError
+from ep_neuro.errors import DataError, SpecError
 from ep_neuro.network.network import Landscape, Network, State, parameter_names
 from ep_neuro.network.settling import Schedule, settle
 from tests.helpers.graphs import digits_like_residual, random_residual_spec
@@ -179,6 +179,27 @@ def test_a_population_may_bear_the_name_of_a_method_of_torch(name: str) -> None:
         }
     )
     assert Network(spec).biases[name].shape == (2,)
+
+
+def test_a_network_of_few_weights_and_states_beyond_the_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plane = [1, 600, 600]
+    spec = NetworkSpec.from_dict(
+        {
+            "name": "wide",
+            "input": {"shape": plane},
+            "populations": [{"name": "a", "shape": plane}, {"name": "o", "shape": [2, 1, 1]}],
+            "couplings": [
+                {"pre": "input", "post": "a", "kind": "conv", "kernel": 1},
+                {"pre": "a", "post": "o", "kind": "conv", "kernel": 1, "stride": 600},
+            ],
+            "output": "o",
+        }
+    )
+    monkeypatch.setattr("ep_neuro.network.network.memory", lambda: 2_000_000)
+    with pytest.raises(SpecError, match=r"one state take .*'input' \(360,000 numbers\)"):
+        Network(spec)
 
 
 def test_a_network_in_front_of_inputs_answers_with_its_settled_output() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import (
     Conv,
     Coupling,
@@ -188,6 +189,22 @@ def test_integers_that_words_do_not_hold_are_refused(
     with pytest.raises(GraphError) as caught:
         validate(_array(name, array)(graph))
     assert complaint in str(caught.value)
+
+
+def test_a_graph_beyond_the_memory_of_the_machine_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = graph_of(digits_like_dense())
+    needed = bytes_per_sample(graph)
+    monkeypatch.setattr("compilers.passes.validate.memory", lambda: needed)
+    assert validate(graph) is graph
+    monkeypatch.setattr("compilers.passes.validate.memory", lambda: needed - 1)
+    with pytest.raises(GraphError, match=r"one sample takes .* GB, this .*'h1' \(128 neurons\)"):
+        validate(graph)
+    slow = _projection("h1->out", delay=1024)(graph)
+    monkeypatch.setattr("compilers.passes.validate.memory", lambda: 10 * needed)
+    with pytest.raises(GraphError, match="or shorten delays"):
+        validate(slow)
 
 
 def test_couplings_are_checked_like_projections() -> None:
