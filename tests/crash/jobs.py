@@ -35,9 +35,17 @@ class Job:
     prepared: tuple[tuple[str, ...], ...] = ()
 
 
+def _made(target: str) -> tuple[str, ...]:
+    return ("compile", "m", "--target", target, "--steps", "4", "--out", "q")
+
+
 def _on(target: str) -> Job:
-    made = ("compile", "m", "--target", target, "--steps", "4", "--out", "q")
-    return Job(("run", "q", *ON_DATA, "--trace", "t.npz"), prepared=(made,))
+    return Job(("run", "q", *ON_DATA, "--trace", "t.npz"), prepared=(_made(target),))
+
+
+def _learning_on(target: str) -> Job:
+    words = ("learn", "q", *ON_DATA, "--samples", "12", "--batch", "2", "--out", "learnt")
+    return Job(words, ("--resume",), prepared=((*_made(target), "--learn", "contrastive"),))
 
 
 _COMPARE = ("compare", "m", *ON_DATA, "--out", "page", "--with")
@@ -55,8 +63,8 @@ JOBS: Mapping[str, Job] = {
         prepared=((*_COMPARE, "reference", "--sweep", "steps=2,4"),),
     ),
     "demo": Job(("demo", "--out", "demo")),
-    "brian2": _on("brian2"),
-    "lava": _on("lava"),
+    **{target: _on(target) for target in ("nir", "crossbar", "brian2", "lava")},
+    **{f"learn on {name}": _learning_on(name) for name in ("crossbar", "brian2", "lava")},
 }
 
 QUICK = ("train", "learn", "compile", "compare", "demo")
