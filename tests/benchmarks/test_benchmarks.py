@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import bench_settle, bench_training
+from ep_neuro.data import datasets
+from tests.benchmarks import bench_checks, bench_settle, bench_training
 
 
 def test_each_schedule_is_measured() -> None:
@@ -32,3 +33,21 @@ def test_the_training_benchmark_writes_ratios_and_cosines(tmp_path: Path) -> Non
     assert found["training_step_speedup"] > 0
     assert found["gradient_cosine"] > 0.9
     assert set(found["growth_seconds"]) == {"blocks", "width", "batch"}
+
+
+def test_every_check_that_is_timed_is_there_and_is_put_back() -> None:
+    names = [name for kind in bench_checks.CHECKS.values() for name in kind]
+    before = [vars(owner)[name] for owner, name in map(bench_checks._owner, names)]
+    clock = bench_checks.Clock()
+    with bench_checks.watched(clock):
+        datasets.load("digits").digest  # noqa: B018 - it is a digest that is taken
+    assert clock.spent["values"] > 0
+    assert clock.spent["digests"] > 0
+    assert [vars(owner)[name] for owner, name in map(bench_checks._owner, names)] == before
+
+
+@pytest.mark.slow
+def test_checks_take_no_more_than_two_percent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_checks.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(bench_checks.COMMANDS)
