@@ -266,6 +266,8 @@ class Integer(Floating):
     def _nearest(self, values: Tensor, bits: int, out: Tensor) -> Tensor:
         """``values >> bits``, rounded to nearest, halves up."""
         if self.wide == torch.int64:
+            if bits > 63:
+                return out.zero_()
             torch.add(values, 1 << (bits - 1), out=out)
             return out.bitwise_right_shift_(bits)
         return torch.add(self.half, values, alpha=2.0**-bits, out=out).floor_()

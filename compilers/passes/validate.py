@@ -12,7 +12,7 @@ import numpy as np
 
 from compilers.hardware.resources import CROSSBAR, bytes_per_sample
 from compilers.ir import graph as ir
-from compilers.ir.bounds import MOST, out_of_bounds
+from compilers.ir.bounds import LARGE, MILLION, MOST, out_of_bounds
 from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
@@ -22,9 +22,6 @@ _CODES = {ir.Graded: "graded", ir.SigmaDelta: "sigma-delta", ir.Spiking: "spike"
 
 FARTHEST = 31
 """Largest shift of a channel's weights: what 32 bits hold then still fits into 64."""
-
-LARGE = 1e30
-"""Real units are no larger, nor its inverse smaller: what is divided by them stays a number."""
 
 COUNTS = {"bits", "chips", *CROSSBAR}
 """Notes that are read as numbers."""
@@ -36,7 +33,7 @@ def validate(graph: ir.Graph) -> ir.Graph:
     Raises
     ------
     GraphError
-        At the first name that repeats or does not exist, whole number out of its bounds
+        At the first name that repeats or does not exist, number out of its bounds
         (`compilers.ir.bounds`), operator that does not fit its populations, array that is missing,
         of another shape or not finite, tied projections that disagree, dynamics out of range, phase
         that starts from a later one, plasticity that cannot learn, or note that counts and is no
@@ -44,7 +41,7 @@ def validate(graph: ir.Graph) -> ir.Graph:
     """
     for kind, names in _names(graph).items():
         _refuse_repeats(kind, names)
-    _check_whole_numbers(graph)
+    _check_numbers(graph)
     for population in graph.populations:
         _check_population(graph, population)
     for coupling in graph.couplings:
@@ -79,7 +76,7 @@ def _refuse_repeats(kind: str, names: Iterable[str]) -> None:
             raise GraphError(f"{kind} '{name}'", f"the name stands {count} times", "rename one")
 
 
-def _check_whole_numbers(graph: ir.Graph) -> None:
+def _check_numbers(graph: ir.Graph) -> None:
     subjects: list[tuple[str, Any]] = [
         *((f"population '{p.name}'", p) for p in graph.populations),
         *((f"coupling '{c.pre}->{c.post}'", c) for c in graph.couplings),
@@ -106,7 +103,7 @@ def _check_population(graph: ir.Graph, p: ir.Population) -> None:
         raise GraphError(subject, problem, f"give sizes, {MOST:,} neurons at most")
     if p.box is not None and not (all(map(math.isfinite, p.box)) and p.box[0] < p.box[1]):
         raise GraphError(subject, f"box {p.box} is no finite interval", "give (lo, hi), lo < hi")
-    if not (1 / LARGE <= abs(p.readout.gain) <= LARGE and abs(p.readout.offset) <= LARGE):
+    if abs(p.readout.gain) < 1 / LARGE or not math.isfinite(p.readout.gain + p.readout.offset):
         raise GraphError(subject, f"{p.readout} gives no real units", "give a gain, 1 for instance")
     if p.bias is not None:
         _check_array(graph, p.bias, f"bias of {subject}", p.shape, whole=p.state is not None)
@@ -119,6 +116,11 @@ def _check_population(graph: ir.Graph, p: ir.Population) -> None:
     _check_dynamics(subject, p.dynamics)
     if (p.state is None) != (p.message is None):
         raise GraphError(subject, "has only one of two number formats", "run quantize")
+    d, edges = p.dynamics, p.box or ()
+    reals = [*edges, *(getattr(d, name, 0.0) for name in ("start", "end", "bound"))]
+    if p.state is not None and max(map(abs, reals)) > MILLION:
+        problem = f"box {p.box} or {d} is beyond {MILLION:,}, which integers stand for"
+        raise GraphError(subject, problem, "narrow it, or compile in floating point")
 
 
 def _check_dynamics(subject: str, d: ir.Graded | ir.SigmaDelta | ir.Spiking) -> None:

@@ -12,7 +12,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from tests.fuzz import bases
 from tests.fuzz.case import Case
-from tests.fuzz.mutations import TAME, WILD, damaged, mutated, yaml_bytes
+from tests.fuzz.mutations import HUGE, TAME, WILD, damaged, mutated, yaml_bytes
 from tests.fuzz.texts import MODEL_COMMANDS, with_model
 
 _TYPES = ("float32", "float64", "float16", "int8", "int64", "uint8", "bool", "complex64")
@@ -163,7 +163,7 @@ def programs(draw: DrawFn) -> Case:
     words = draw(st.sampled_from(PROGRAM_COMMANDS))
     made = bases.program(draw(st.integers(0, len(bases.PROGRAMS) - 1)))
     files = bases.program_files(made)
-    parts = ("records", "records", "arrays", "program", "graph", "bytes", "whole")
+    parts = ("records", "tree", "tree", "arrays", "program", "graph", "bytes", "whole")
     part = draw(st.sampled_from(parts))
     if part == "bytes":
         name = draw(st.sampled_from(sorted(files)))
@@ -179,6 +179,7 @@ def programs(draw: DrawFn) -> Case:
 @st.composite
 def _consistent(draw: DrawFn, made: Any, files: dict[str, bytes], part: str) -> dict[str, bytes]:
     """The files of `made` after a change, with the right hash if they still are a program."""
+    from compilers.ir.json_form import graph_from_json, graph_to_json
     from compilers.ir.text import parse_graph, print_graph
     from ep_neuro.errors import EPNeuroError
 
@@ -192,7 +193,11 @@ def _consistent(draw: DrawFn, made: Any, files: dict[str, bytes], part: str) -> 
     if part == "whole":
         options = draw(mutated({**options, "x": 1}, WILD, 1))
     try:
-        graph = parse_graph("\n".join(lines), arrays)
+        if part == "tree":
+            # Also what is at its default, which the text leaves out.
+            graph = graph_from_json(draw(mutated(graph_to_json(made.graph), HUGE)), arrays)
+        else:
+            graph = parse_graph("\n".join(lines), arrays)
         whole = dataclasses.replace(made, graph=graph, options=options, provenance=notes)
         return bases.program_files(whole)
     except (EPNeuroError, TypeError, ValueError, AttributeError):

@@ -16,6 +16,11 @@ TAME: SearchStrategy[Any] = (
 )
 """Values that keep a network small and a phase short."""
 
+HUGE: SearchStrategy[Any] = TAME | st.sampled_from(
+    [1025, 10**9, 10**12, 2**31, 2**63, -(2**64), 10**400, 1e308, -1e308, 5e-324]
+)
+"""Values that keep a phase short, or are far beyond what any may be."""
+
 WILD: SearchStrategy[Any] = (
     TAME
     | st.sampled_from(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from compilers.ir.graph import Conv
 from tests.fuzz import bases
 from tests.fuzz.binaries import bomb, changed, liar, strangers
 from tests.fuzz.case import Case, Outcome
@@ -152,6 +153,27 @@ def test_a_program_without_a_weight_is_refused_though_its_hash_is_right(
     files = bases.program_files(replace(made, graph=replace(made.graph, arrays=arrays)))
     for words in (("run", "p", "--data", "npz:d.npz"), ("inspect", "p")):
         refused(supervisor, Case(words, {**SPEC, **files}), "array 'weight/h->output' is missing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"delay": 10**9}, "projection 'h->output': delay 1000000000 is not in 1 to 1,024"),
+        ({"operator": Conv(0)}, "projection 'h->output': stride 0 is not in 1 to 65,536"),
+    ],
+)
+def test_a_number_beyond_its_bounds_is_refused_though_the_hash_is_right(
+    supervisor: Supervisor, changes: dict[str, Any], says: str
+) -> None:
+    from dataclasses import replace
+
+    made = bases.program()
+    ways = tuple(
+        replace(p, **changes) if p.name == "h->output" else p for p in made.graph.projections
+    )
+    files = bases.program_files(replace(made, graph=replace(made.graph, projections=ways)))
+    for words in (("run", "p", "--data", "npz:d.npz"), ("inspect", "p")):
+        refused(supervisor, Case(words, {**SPEC, **files}), says)
 
 
 def test_a_folder_without_a_name_is_no_program(supervisor: Supervisor) -> None:

@@ -81,12 +81,13 @@ BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (_population("h1", state=FixedPoint(0, 0), message=FixedPoint(16, 8)), "bits 0 is not in 1 to"),
     (
         _population("h1", state=FixedPoint(24, 10**9), message=FixedPoint(16, 8)),
-        "frac 1000000000 is not in 0 to 128",
+        "frac 1000000000 is not in 0 to 40",
     ),
     (_population("h1", shape=(128, 0)), "shape 0 is not in 1 to 2,147,483,647"),
     (_population("h1", shape=(1 << 20, 1 << 20)), "has 1,099,511,627,776 neurons"),
     (_population("h1", readout=Readout(0.0, 0.0)), "gives no real units"),
-    (_population("h1", readout=Readout(1e300, 1.0)), "gives no real units"),
+    (_population("h1", readout=Readout(1e300, 1.0)), "offset 1e+300 is not in -1e+30 to 1e+30"),
+    (_phase(1, nudge=1e30), "phase 'nudged+': nudge 1e+30 is not in -1,048,576 to 1,048,576"),
     (_projection("h1->out", rescale=Rescale(1, -(10**9))), "shift -1000000000 is not in -128 to"),
     (_projection("h1->out", rescale=Rescale(10**400, 0)), "multiplier of 401 digits is not in"),
     (_projection("h1->out", operator=Conv(0, 0)), "stride 0 is not in 1 to 65,536"),
@@ -164,6 +165,18 @@ def test_a_float_projection_into_an_integer_population_is_refused() -> None:
     graph = quantize(graph_of(digits_like_dense()))
     with pytest.raises(GraphError, match="run quantize"):
         validate(_projection("h1->out", rescale=None)(graph))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"box": (0.0, 1e9)}, {"dynamics": SigmaDelta(start=1e9)}, {"dynamics": SigmaDelta(end=1e9)}],
+)
+def test_reals_that_integers_cannot_stand_for_are_refused(changes: dict[str, Any]) -> None:
+    graph = graph_of(digits_like_dense(), "sigma-delta")
+    change = _population("h1", **changes)
+    assert validate(change(graph))
+    with pytest.raises(GraphError, match=r"is beyond 1,048,576, which integers stand for"):
+        validate(change(quantize(graph)))
 
 
 @pytest.mark.parametrize(
