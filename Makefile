@@ -40,9 +40,10 @@ fuzz: $(STAMP)  ## 10,000 inputs of each class, good and bad; faults are kept in
 crash: $(STAMP)  ## 1,000 kills and failing disks; nothing may be lost, left or wrong
 	$(PYTHON) -m tests.crash
 
-bench: $(STAMP)  ## measure settling and training on this machine; benchmarks.json
+bench: $(STAMP)  ## measure settling, training and checks on this machine; benchmarks.json
 	$(PYTHON) -m tests.benchmarks.bench_settle
 	$(PYTHON) -m tests.benchmarks.bench_reference
+	$(PYTHON) -m tests.benchmarks.bench_checks
 	$(PYTHON) -m tests.benchmarks.bench_training --out benchmarks.json
 
 clean:  ## remove the environment, caches and runs

@@ -151,8 +151,8 @@ def _check_array(
     if whole and not np.issubdtype(array.dtype, np.integer):
         problem = f"array '{name}' is {array.dtype}, in a graph of integers"
         raise GraphError(subject, problem, "run quantize")
-    whole = np.issubdtype(array.dtype, np.integer) and array.size
-    if whole and not -MOST <= array.min() <= array.max() <= MOST:
+    integers = np.issubdtype(array.dtype, np.integer) and array.size > 0
+    if integers and not -MOST <= array.min() <= array.max() <= MOST:
         problem = f"array '{name}' holds integers beyond {MOST:,}"
         raise GraphError(subject, problem, "use fewer bits")
 

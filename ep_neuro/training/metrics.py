@@ -151,7 +151,8 @@ def read_metrics(path: Path) -> list[Record]:
     history: list[Record] = []
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
         try:
-            record = {k: v if v is None else float(v) for k, v in json.loads(line).items()}
+            found = json.loads(line).items()
+            record = {key: float("nan" if value is None else value) for key, value in found}
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             raise DataError(
                 f"{path} line {number}",

@@ -23,40 +23,33 @@ LIMIT = 0.02
 CHECKS: dict[str, tuple[str, ...]] = {
     "places": (
         "ep_neuro.cli.console.check_place",
-        "ep_neuro.cli.package_guard.check_packages",
         "ep_neuro.storage.atomic.refuse_foreign",
-        "ep_neuro.storage.atomic.remove_leftovers",
         "ep_neuro.training.run_directory.check_run_place",
         "ep_neuro.training.run_directory._lock",
     ),
     "values": (
-        "ep_neuro.data.datasets._checked",
         "ep_neuro.storage.value_checks.fault",
         "ep_neuro.storage.value_checks.swollen",
-        "ep_neuro.training.train_step._refuse_infinity",
-        "targets.interface.fanout.require_finite",
-        "targets.interface.request.prepare",
+        "ep_neuro.network.network._refuse_giant",
     ),
     "graphs": (
         "compilers.passes.validate.validate",
         "compilers.execution.engine.Batch.moving",
-        "targets.interface.refusals.refuse_unready",
     ),
     "digests": (
-        "compilers.frontend._digest",
-        "compilers.ir.graph.Graph.digest",
         "compilers.program.Program.digest",
         "ep_neuro.network.checkpoint._digest",
+        "ep_neuro.network.checkpoint.joint_digest",
         "ep_neuro.data.datasets.Dataset.digest",
     ),
 }
-"""Functions that check, by what they look at."""
+"""Functions that check places, files, graphs and results, by what they look at."""
 
-MODEL = ("train", "zoo:digits_dense", "--set", "epochs=3", "--out", "run")
+MODEL = ("train", "zoo:digits_dense", "--set", "epochs=10", "--out", "run")
 PROGRAM = ("compile", "run/best", "--target", "reference", "--bits", "8", "--out", "p")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train": (*MODEL, "--force"),
-    "learn": ("learn", "p", "--samples", "300", "--batch", "10", "--force"),
+    "learn": ("learn", "p", "--samples", "1000", "--batch", "10", "--force"),
     "compare": (
         *("compare", "run/best", "--with", "reference", "--with", "reference:spike:8"),
         *("--out", "page"),

@@ -41,7 +41,6 @@ def test_every_check_that_is_timed_is_there_and_is_put_back() -> None:
     clock = bench_checks.Clock()
     with bench_checks.watched(clock):
         datasets.load("digits").digest  # noqa: B018 - it is a digest that is taken
-    assert clock.spent["values"] > 0
     assert clock.spent["digests"] > 0
     assert [vars(owner)[name] for owner, name in map(bench_checks._owner, names)] == before
 
