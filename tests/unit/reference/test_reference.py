@@ -216,6 +216,11 @@ def test_saturations_are_those_of_one_phase_of_one_run() -> None:
             assert more.saturations == {"input": 0, "out": 10}
 
 
+@pytest.mark.parametrize("bits", [-63, -64, -128, -1000])
+def test_a_shift_beyond_the_word_leaves_nothing(bits: int) -> None:
+    assert shift(np.array([2**61, -(2**61)]), bits).tolist() == [0, 0]
+
+
 @given(value=st.integers(-(2**40), 2**40), bits=st.integers(-20, 20))
 def test_shifts_to_the_right_round_to_nearest(value: int, bits: int) -> None:
     shifted = int(shift(np.array([value]), bits)[0])
