@@ -17,7 +17,10 @@ LARGE = 1e30
 """Largest real number; none that is divided by is below its inverse."""
 
 MILLION = 1 << 20
-"""Largest of the real numbers that integers stand for: by 40 bits more it still fits a word."""
+"""Largest nudge and rate."""
+
+LONGEST = 60
+"""Bits of what integers stand for: a word of 64 has room for sums of it."""
 
 BOUNDS: Mapping[tuple[type, str], tuple[int, int]] = {
     (ir.Population, "shape"): (1, MOST),

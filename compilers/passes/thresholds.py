@@ -14,7 +14,7 @@ from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 PRECISION = 0.004
 """Error of an output, in heights of its box, that all last thresholds together may cause."""
 
-LOGITS = 3.0
+LOGITS = 2.0
 """The same where a softmax is taken of the output, in logits, whatever room its box leaves them."""
 
 START = 1.0

@@ -12,7 +12,7 @@ import numpy as np
 
 from compilers.hardware.resources import CROSSBAR, bytes_per_sample
 from compilers.ir import graph as ir
-from compilers.ir.bounds import LARGE, MILLION, MOST, out_of_bounds
+from compilers.ir.bounds import LARGE, LONGEST, MOST, out_of_bounds
 from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
@@ -118,9 +118,11 @@ def _check_population(graph: ir.Graph, p: ir.Population) -> None:
         raise GraphError(subject, "has only one of two number formats", "run quantize")
     d, edges = p.dynamics, p.box or ()
     reals = [*edges, *(getattr(d, name, 0.0) for name in ("start", "end", "bound"))]
-    if p.state is not None and max(map(abs, reals)) > MILLION:
-        problem = f"box {p.box} or {d} is beyond {MILLION:,}, which integers stand for"
-        raise GraphError(subject, problem, "narrow it, or compile in floating point")
+    if p.state is not None and p.message is not None:
+        most = 1 << (LONGEST - max(p.state.frac, p.message.frac))
+        if max(map(abs, reals)) > most:
+            problem = f"box {p.box} or {d} is beyond {most:,}, which integers stand for"
+            raise GraphError(subject, problem, "narrow it, or compile in floating point")
 
 
 def _check_dynamics(subject: str, d: ir.Graded | ir.SigmaDelta | ir.Spiking) -> None:
