@@ -36,8 +36,8 @@ def exact_parts(weight: np.ndarray, receiving: int, largest: float) -> Split | N
     """`weight` as a factor by receiving channel times a sum of parts; None if there are too many.
 
     Exponents by channel make integers long without giving them digits. What is common to a
-    receiving channel multiplies its sum; sending channels with the same factor make a part, as many
-    as float32 sums exactly.
+    receiving channel multiplies its sum; sending channels of near factors make a part, as many as
+    float32 sums exactly in units of the smallest.
 
     Parameters
     ----------
