@@ -17,7 +17,8 @@ from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import Nudge, one_hot
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Landscape, Network
-from ep_neuro.network.settling import Schedule, settle
+from ep_neuro.network.settling import settle
+from ep_neuro.network.stability import calm_schedule
 from ep_neuro.report import page
 from ep_neuro.report.plots.deployment import families
 from targets.experiments.comparison.compare import Compared, fit, on_reference
@@ -147,7 +148,7 @@ def settling_curves(
     some = split.head(samples)
     x, shape = torch.from_numpy(some.x), network.spec.target_shape
     y = one_hot(torch.from_numpy(some.y), shape, torch.float32)
-    schedule = Schedule(sweeps=60, tolerance=1e-4)
+    schedule = calm_schedule(network, 60)
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, record=True)
