@@ -16,8 +16,15 @@ MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
 
-WHOLE: Mapping[str, float] = {"graded": 0.9, "sigma-delta": 0.9}
-"""Spectral radius below which an encoding takes whole steps (leak 1) by default.
+CALM = 0.94
+"""Spectral radius below which whole steps (leak 1) are safe.
+
+The ends of the drive between two populations are of about equal size, and whole steps contract the
+slowest of both faster than any smaller leak does; close to 1 nothing would damp a rounding error.
+"""
+
+WHOLE = ("graded", "sigma-delta")
+"""Encodings that take whole steps by default where they are safe.
 
 A weakly coupled network is then at rest as soon as the signal has passed it, and its sigma-delta
 neurons say in one message what a smaller leak spreads over several.
@@ -53,16 +60,16 @@ class Spectrum:
     def leak(self, maximum: float, safety: float = 0.9) -> float:
         """The largest multiple of ``2**-12`` up to `maximum` and to `safety` times the limit.
 
-        Whole steps settle by themselves below a radius of 1, and `safety` times 1 is safe for them.
+        Whole steps are safe for a radius below `CALM`.
         """
-        limit = max(safety * self.leak_limit, 1.0 if self.radius <= safety else 0.0)
+        limit = max(safety * self.leak_limit, 1.0 if self.radius < CALM else 0.0)
         steps = math.floor(min(maximum, limit) * (1 << LEAK_BITS))
         return max(1, steps) / (1 << LEAK_BITS)
 
 
 def largest_leak(code: str, spectrum: Spectrum) -> float:
     """The largest leak that neurons of the encoding `code` take by default."""
-    if spectrum.radius < WHOLE.get(code, 0.0):
+    if code in WHOLE and spectrum.radius < CALM:
         return 1.0
     return MAX_LEAKS.get(code, min(MAX_LEAKS.values()))
 

@@ -14,14 +14,22 @@ from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 PRECISION = 0.004
 """Error of an output, in heights of its box, that all last thresholds together may cause."""
 
-LOGITS = 2.0
-"""The same where a softmax is taken of the output, in logits, whatever room its box leaves them."""
+LOGITS = 6.0
+"""The same where a softmax is taken of the output, in logits, whatever room its box leaves them.
+
+All thresholds at once, at their worst: outputs of a trained network erred by 0.25 (rms).
+"""
 
 START = 1.0
 """Threshold at the first step, in heights of the box."""
 
-LARGEST, FINEST = 0.5, 2.0**-8
-"""Bounds of the last threshold; messages of 8 fractional bits can say nothing finer."""
+LARGEST, FINEST = 0.1, 2.0**-8
+"""Bounds of the last threshold.
+
+A state below it is never told. Such losses all have one sign, so that they add up where random
+errors average out: next to the output a coarse threshold does more harm than any other. Messages of
+8 fractional bits can say nothing finer than the lower bound.
+"""
 
 SPREAD, REACHED = 0.38, 0.95
 """Shares of a phase: until the deepest population begins, and until the finest threshold stands."""

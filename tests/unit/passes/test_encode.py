@@ -62,7 +62,7 @@ def test_thresholds_follow_from_the_weights_and_the_steps_unless_one_is_given(
     assert encode(graph, "sigma-delta", start=0.3).neurons[0].dynamics == SigmaDelta(0.5, start=0.3)
 
 
-@pytest.mark.parametrize("height", [8.0, 32.0])
+@pytest.mark.parametrize("height", [64.0, 256.0])
 def test_logits_may_err_by_as_much_whatever_their_box(graph: Graph, height: float) -> None:
     out = graph.population(graph.output)
     boxed = replace(out, box=(0.0, 1.0), readout=replace(out.readout, gain=height))
