@@ -90,7 +90,7 @@ def lay_out(place: Path) -> None:
         # A run notes the place of its data in full, and a demo looks whether it made the run.
         "c.yaml": bases.spec_bytes({**CONFIG, "data": f"npz:{place}/d.npz"}),
         **bases.model(),
-        **bases.program_files(bases.program(1)),
+        **bases.whole_program(1),
     }
     for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
