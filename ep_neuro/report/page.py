@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -57,8 +58,8 @@ FILTERS = (
 """How the template writes what it is given."""
 
 
-def render_report(data: ReportData) -> str:
-    """The page as HTML: no network, no external files, the same text for the same data."""
+@functools.cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("ep_neuro.report", "."),
         autoescape=True,
@@ -68,8 +69,13 @@ def render_report(data: ReportData) -> str:
     )
     environment.filters.update({write.__name__: write for write in FILTERS})
     environment.tests["known"] = formatting.is_known
+    return environment.get_template("report.html.j2")
+
+
+def render_report(data: ReportData) -> str:
+    """The page as HTML: no network, no external files, the same text for the same data."""
     spent = [name for _, cost in data.costs for name, joule in cost.parts.items() if joule]
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         data=data,
         max_cards=MAX_CARDS,
         facts=list(_facts(data.run)),

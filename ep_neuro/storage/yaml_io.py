@@ -33,6 +33,9 @@ come to `SHORT`."""
 
 SHORT = 100_000
 
+DEEPEST = 64
+"""Brackets in brackets that a text may have: PyYAML takes time by the square of their number."""
+
 
 class _Loader(yaml.SafeLoader):
     """Plain data alone, by YAML 1.2, no key twice, and no aliases of aliases without end."""
@@ -44,6 +47,12 @@ class _Loader(yaml.SafeLoader):
             problem = "its aliases stand for more than a file may hold, or for themselves"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return node
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level >= DEEPEST:
+            problem = f"more than {DEEPEST} brackets in brackets"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
+        super().fetch_flow_collection_start(kind)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written = set()

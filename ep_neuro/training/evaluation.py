@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,12 @@ from ep_neuro.errors import RunError
 from ep_neuro.estimators.baselines import FeedForwardTwin
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
+
+BATCH = 360
+"""Samples that are settled at once."""
+
+BATCH_NUMBERS = 1 << 27
+"""Most states of neurons that are settled at once, 512 MiB: a spec of few bytes may name many."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def evaluate(
     split: Split,
     schedule: Schedule,
     *,
-    batch: int = 360,
+    batch: int = BATCH,
     feedforward: bool = False,
     deployed: Deployment | None = None,
 ) -> Evaluation:
@@ -62,6 +69,8 @@ def evaluate(
         If states are not finite in the end, so that no figure of theirs means anything.
     """
     device = next(network.parameters()).device
+    neurons = sum(math.prod(shape) for shape in network.spec.shapes.values())
+    batch = max(1, min(batch, BATCH_NUMBERS // neurons))
     outputs, residuals, sweeps = [], [], []
     with torch.no_grad():
         for start in range(0, len(split), batch):

@@ -38,6 +38,7 @@ from targets.interface.fanout import synapses_of
 from targets.interface.protocols import PhaseResult
 from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, classes, piece
+from targets.interface.supervised.process import LONGEST
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
 OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
@@ -224,11 +225,11 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if options["mode"] not in modes:
         problem = f"is {options['mode']!r}"
         raise ConfigError("target 'brian2', mode", problem, f"choose from {', '.join(modes)}")
-    for name, kinds in (("compilers", int), ("time_limit", (int, float))):
+    for name, kinds in (("compilers", int), ("time_limit", int | float)):
         value = options[name]
         number = isinstance(value, kinds) and not isinstance(value, bool)
-        if value is not None and not (number and 0 < value < math.inf):
-            remedy = "give a number above 0, or none"
+        if value is not None and not (number and 0 < value <= LONGEST):
+            remedy = f"give a number above 0, {LONGEST:g} at most, or none"
             raise ConfigError(f"target 'brian2', {name}", f"is {value!r}", remedy)
     return options
 

@@ -18,6 +18,7 @@ from targets.interface.protocols import PhaseResult
 from targets.interface.refusals import refuse_first
 from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes, piece
+from targets.interface.supervised.process import LONGEST
 from targets.lava.connections.loihi_rule import check_input
 from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.layout import (
@@ -365,6 +366,7 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("start_limit", "time_limit"):
         value = options[name]
         unlimited = value is None and OPTIONS[name] is None
-        if not unlimited and not (isinstance(value, int | float) and value > 0):
-            raise ConfigError(f"option {name}", f"{value!r} is no time", "give seconds above 0")
+        if not unlimited and not (isinstance(value, int | float) and 0 < value <= LONGEST):
+            remedy = f"give seconds above 0, {LONGEST:g} at most"
+            raise ConfigError(f"option {name}", f"{value!r} is no time", remedy)
     return options

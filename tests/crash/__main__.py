@@ -43,7 +43,10 @@ def main() -> int:
                 wrong += 1
                 print(f"{job}, {fault}: {said}", flush=True)
     seconds = time.monotonic() - started
-    print(f"{counts.total()} kills in {seconds:.0f} s, {wrong} went wrong")
+    print(
+        f"{counts.total()} kills in {seconds:.0f} s, {harness.stopped} of them before the end "
+        f"of the run, {wrong} went wrong"
+    )
     for (job, kind), count in sorted(counts.items()):
         print(f"  {job}, {kind}: {count}")
     return 1 if wrong or not counts else 0

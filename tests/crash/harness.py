@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import importlib
 import io
 import itertools
 import os
+import select
 import shutil
 import signal
 import sys
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash.faults import SIGNALS, After, Disk, Fault, at_each_change, install
-from tests.crash.jobs import JOBS, lay_out, results, shrink_demo
+from tests.crash.jobs import JOBS, empty_figures, lay_out, results, shrink_demo
 
 PATIENCE = 120.0
 """Seconds after which a command hangs."""
@@ -55,6 +58,7 @@ class Harness:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="crash-"))
         self.disk = Disk(self.folder / "disk")
+        self.stopped = 0
         self._known: dict[str, Undisturbed] = {}
         _import_all()
 
@@ -96,6 +100,7 @@ class Harness:
 
         ended = self._run(job.words, prepare, fault, fault.moment * whole.seconds)
         self.disk.mend()
+        self.stopped += ended.code != 0
         wrong = _judged(fault, ended)
         if wrong is not None:
             return wrong
@@ -127,17 +132,11 @@ class Harness:
         said = self.folder / "said"
         child = _forked(lambda: _become(words, self.disk.place, said, prepare))
         started = time.monotonic()
-        pending = fault is not None
-        code: int | None = None
-        while code is None:
-            now = time.monotonic() - started
-            if pending and fault is not None and now >= moment:
-                pending = False
-                self._strike(fault, child)
-            code = _ended(child)
-            if now > PATIENCE:
-                os.kill(child, signal.SIGKILL)
-            time.sleep(0.002)
+        if fault is not None and not _ends_within(moment, child):
+            self._strike(fault, child)
+        if not _ends_within(PATIENCE, child):
+            os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         seconds = time.monotonic() - started
         return Ended(code, said.read_text(errors="replace"), seconds, _left(child))
 
@@ -151,11 +150,18 @@ class Harness:
 def _import_all() -> None:
     """Import what the commands import, so that a process is ready as soon as it is forked."""
     import torch
+    import typer
 
     torch.set_num_threads(1)
-    for name in ("ep_neuro.cli", "ep_neuro.training.loop", "targets.experiments.demo"):
-        importlib.import_module(name)
+    for name in ("cli", "training.loop", "report.plots.learning"):
+        importlib.import_module(f"ep_neuro.{name}")
+    importlib.import_module("targets.experiments.demo")
     shrink_demo()
+    empty_figures()
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    # A fork copies each page that it writes, and a collection writes all.
+    gc.collect()
+    gc.freeze()
 
 
 def _rehearse(words: tuple[str, ...], place: Path) -> None:
@@ -234,9 +240,13 @@ def _become(words: tuple[str, ...], place: Path, said: Path, prepare: Callable[[
     return 0
 
 
-def _ended(child: int) -> int | None:
-    pid, status = os.waitpid(child, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if pid else None
+def _ends_within(seconds: float, child: int) -> bool:
+    """Whether `child` ends in this time; it is not asked for its exit code."""
+    descriptor = os.pidfd_open(child)
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
 
 
 def _left(session: int) -> tuple[int, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from tests.fuzz import bases
 
@@ -90,7 +93,7 @@ def lay_out(place: Path) -> None:
         # A run notes the place of its data in full, and a demo looks whether it made the run.
         "c.yaml": bases.spec_bytes({**CONFIG, "data": f"npz:{place}/d.npz"}),
         **bases.model(),
-        **bases.program_files(bases.program(1)),
+        **bases.whole_program(1),
     }
     for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,14 @@ def shrink_demo() -> None:
     }
     for name, value in changes.items():
         setattr(demo, name, value)
+
+
+def empty_figures() -> None:
+    """Let every figure be an empty one: to draw them takes most of a run, and writes no file."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("ep_neuro", "targets"):
+            for key in [key for key in vars(module) if key.startswith("plot_")]:
+                setattr(module, key, lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 def results(place: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -72,11 +73,17 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def spec_bytes(spec: dict[str, Any] = SPECS[0]) -> bytes:
+def spec_bytes(spec: dict[str, Any]) -> bytes:
     """A spec as a file."""
     import yaml
 
     return yaml.safe_dump(spec, sort_keys=False).encode()
+
+
+@functools.cache
+def texts() -> dict[str, bytes]:
+    """The first of `SPECS` and `CONFIG` as files."""
+    return {"s.yaml": spec_bytes(SPECS[0]), "c.yaml": spec_bytes(CONFIG)}
 
 
 @functools.cache
@@ -99,6 +106,11 @@ def data() -> bytes:
     return npz(arrays())
 
 
+def memory() -> str | None:
+    """A folder in memory, where a sync waits for no disk; None without one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def files_in(folder: Path, under: str) -> dict[str, bytes]:
     """Everything in `folder`, by path below `under`."""
     return {
@@ -116,7 +128,7 @@ def model(number: int = 0) -> dict[str, bytes]:
     from ep_neuro.network.network import Network
 
     network = Network(NetworkSpec.from_dict(SPECS[number]), 0)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         notes = {"data": "npz:d.npz", "epochs": 1, "val_accuracy": 0.5, "estimator": "centered"}
         save_model(Model(network, notes), Path(folder) / "m")
         return files_in(Path(folder) / "m", "m")
@@ -148,11 +160,17 @@ def program(number: int = 0) -> Any:
         return compilers.compile(Network(NetworkSpec.from_dict(SPECS[0]), 0), **asked)
 
 
+@functools.cache
+def whole_program(number: int = 0) -> dict[str, bytes]:
+    """`program` as the directory ``p``."""
+    return program_files(program(number))
+
+
 def program_files(made: Any) -> dict[str, bytes]:
     """A program as the directory ``p``."""
     from compilers import save_program
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         save_program(made, Path(folder) / "p")
         return files_in(Path(folder) / "p", "p")
 

@@ -6,6 +6,7 @@ import functools
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
@@ -100,7 +101,7 @@ DATA_COMMANDS = (
 
 @functools.cache
 def _readers() -> dict[str, bytes]:
-    return {**bases.model(), **bases.program_files(bases.program())}
+    return {**bases.model(), **bases.whole_program()}
 
 
 def _on(words: tuple[str, ...], name: str) -> tuple[str, ...]:
@@ -209,9 +210,8 @@ def image_folders(draw: DrawFn) -> Case:
             place = draw(st.sampled_from(("f/x.png", "f/.a/x.png", "f/val/a/x.png", "f/d/x.png")))
             files[place] = content
         elif kind == "ending":
-            files[name[:-4] + draw(st.sampled_from((".txt", ".JPG", ".tif", ".webp", "")))] = (
-                content
-            )
+            ending = draw(st.sampled_from((".txt", ".JPG", ".tif", ".webp", "")))
+            files[str(PurePosixPath(name).with_suffix(ending))] = content
     words = _on(draw(st.sampled_from(DATA_COMMANDS)), "folder:f")
     return Case(words, {**_readers(), "d.npz": bases.data(), **files})
 

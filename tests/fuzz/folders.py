@@ -161,8 +161,8 @@ def _records(draw: DrawFn, lines: list[str]) -> list[str]:
 def programs(draw: DrawFn) -> Case:
     """A program with changed records, arrays or options, mostly with the hash of what it holds."""
     words = draw(st.sampled_from(PROGRAM_COMMANDS))
-    made = bases.program(draw(st.integers(0, len(bases.PROGRAMS) - 1)))
-    files = bases.program_files(made)
+    number = draw(st.integers(0, len(bases.PROGRAMS) - 1))
+    made, files = bases.program(number), dict(bases.whole_program(number))
     parts = ("records", "tree", "tree", "arrays", "program", "graph", "bytes", "whole")
     part = draw(st.sampled_from(parts))
     if part == "bytes":

@@ -107,7 +107,7 @@ def _has(container: Any, key: Any) -> bool:
 def yaml_bytes(draw: DrawFn, tree: Any) -> bytes:
     """`tree` as YAML, now and then with a line that is foreign to it, or damaged."""
     try:
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
     except (yaml.YAMLError, RecursionError):
         text = repr(tree)
     kind = draw(st.integers(0, 9))

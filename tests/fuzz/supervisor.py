@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tests.fuzz.bases import memory
 from tests.fuzz.case import Case, Outcome
 from tests.fuzz.claims import MEMORY, fault_of
 
@@ -35,7 +36,7 @@ class Supervisor:
     """Tries cases one after another, in a process that outlives most of them."""
 
     def __init__(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        self.place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory()))
         self.children = 0
         self.answered = False
         self._process: subprocess.Popen[bytes] | None = None

@@ -17,7 +17,7 @@ from tests.fuzz.claims import fault_of
 from tests.fuzz.mutations import laughs
 from tests.fuzz.supervisor import Supervisor
 
-SPEC = {"s.yaml": bases.spec_bytes(), "d.npz": bases.data()}
+SPEC = {"s.yaml": bases.texts()["s.yaml"], "d.npz": bases.data()}
 
 
 def refused(supervisor: Supervisor, case: Case, says: str) -> None:
@@ -92,7 +92,7 @@ def _picture(side: int) -> bytes:
     ],
 )
 def test_a_deceiving_npz_file_is_refused(supervisor: Supervisor, content: Any, says: str) -> None:
-    files = {"s.yaml": bases.spec_bytes(), "e.npz": content()}
+    files = {"s.yaml": bases.texts()["s.yaml"], "e.npz": content()}
     refused(supervisor, Case(("evaluate", "s.yaml", "--data", "npz:e.npz"), files), says)
 
 

@@ -51,6 +51,9 @@ ESTIMATORS: tuple[dict[str, Any], ...] = (
     {"kind": "backprop", "batch_norm": True},
 )
 
+_ESTIMATORS = st.sampled_from(ESTIMATORS)
+_NETWORKS = st.sampled_from(("s.yaml", "zoo:digits_dense", *bases.SPECS))
+
 CONFIG_COMMANDS = (
     ("inspect", "c.yaml", "--json"),
     ("inspect", "c.yaml", "--json"),
@@ -65,13 +68,12 @@ def configs(draw: DrawFn) -> Case:
     """A training configuration, changed, and a command that reads it."""
     words = draw(st.sampled_from(CONFIG_COMMANDS))
     values = WILD if words[0] == "inspect" else TAME
-    network = draw(st.sampled_from(("s.yaml", "zoo:digits_dense", *bases.SPECS)))
-    tree = {**bases.CONFIG, "network": network, "estimator": draw(st.sampled_from(ESTIMATORS))}
+    tree = {**bases.CONFIG, "network": draw(_NETWORKS), "estimator": draw(_ESTIMATORS)}
     # What a plug-in does is its own; the configuration that names it is trusted.
     tree = draw(mutated(tree, values).filter(lambda t: not _names_plugins(t)))
     files = {
         "c.yaml": draw(yaml_bytes(tree)),
-        "s.yaml": bases.spec_bytes(),
+        "s.yaml": bases.texts()["s.yaml"],
         "d.npz": bases.data(),
         **bases.model(),
     }
@@ -166,10 +168,9 @@ def words(draw: DrawFn) -> Case:
         found = draw(st.lists(st.text(max_size=5), max_size=4))
     files = {
         "d.npz": bases.data(),
-        "s.yaml": bases.spec_bytes(),
-        "c.yaml": bases.spec_bytes(bases.CONFIG),
+        **bases.texts(),
         "f.nir": bases.nir_file(1),
         **bases.model(),
-        **bases.program_files(bases.program()),
+        **bases.whole_program(),
     }
     return Case(tuple(found), files)

@@ -22,6 +22,10 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 3.0
 """Time that a group has to vanish after SIGTERM; then it gets SIGKILL."""
 
+LONGEST = 1e9
+"""Seconds, 31 years, that the limit of a start or a run may be; of an integer without end no clock
+can be set."""
+
 STOP_LIMIT = 8.0
 """Time that the process has to stop in good order."""
 

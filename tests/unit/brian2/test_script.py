@@ -259,7 +259,14 @@ def test_integers_have_no_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"mode": "cuda"}, {"compilers": 0}, {"time_limit": "long"}, {"time_limit": -1.0}]
+    "options",
+    [
+        {"mode": "cuda"},
+        {"compilers": 0},
+        {"time_limit": "long"},
+        {"time_limit": -1.0},
+        {"time_limit": 10**400},
+    ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, Any]) -> None:
     (name,) = options

@@ -287,6 +287,7 @@ def test_integers_that_could_overflow_are_refused() -> None:
         {"batch": 0},
         {"batch": 1.5},
         {"time_limit": -1},
+        {"time_limit": 10**400},
         {"start_limit": "soon"},
         {"lowering": "slow"},
     ],

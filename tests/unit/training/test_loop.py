@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.errors import ConfigError, DataError, RunError
 from ep_neuro.network.checkpoint import load_model, load_state
 from ep_neuro.network.network import Network, parameter_names
-from ep_neuro.training import loop
+from ep_neuro.training import evaluation, loop
 from ep_neuro.training.config import Optimiser, TrainConfig, build_config, read_config
 from ep_neuro.training.loop import TrainResult, evaluate, train
 from ep_neuro.training.optimizer import make_optimiser, make_scheduler
@@ -285,6 +286,18 @@ def test_evaluation_does_not_depend_on_the_batch() -> None:
     a, b = (evaluate(result.model.network, clusters().test, tight, batch=n) for n in (1, 15))
     assert a.accuracy == b.accuracy
     np.testing.assert_allclose(a.outputs, b.outputs, atol=1e-4)
+
+
+def test_evaluation_settles_no_more_samples_at_once_than_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, sizes = Network(config().spec()), []
+    neurons = sum(math.prod(shape) for shape in network.spec.shapes.values())
+    monkeypatch.setattr(evaluation, "BATCH_NUMBERS", 4 * neurons + 1)
+    settle = network.settle
+    monkeypatch.setattr(network, "settle", lambda x, how: sizes.append(len(x)) or settle(x, how))
+    evaluate(network, clusters().test, config().evaluation)
+    assert sizes == [4, 4, 4, 3]
 
 
 # --- the schedule of the learning rate ---------------------------------------------------------
