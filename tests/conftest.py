@@ -10,9 +10,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import pytest
-import torch
-
-torch.set_num_threads(1)
 
 collect_ignore = ["lava"]  # It runs on Lava's own Python: tests/unit/lava/test_environment.py.
 
@@ -35,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         alone = item.path.parent.name == "examples" or item.get_closest_marker("xdist_group")
         if not alone:
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Hold torch to it. The process that only hands out tests starts without torch."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,8 @@ its weights. With ``F = state.frac`` and ``M = message.frac``,
     q     = clip((v + (1 << (F - M - 1))) >> (F - M), box)
 
 and every value saturates at its format, which is counted.
+
+The records that a graph is made of can all be had from here.
 """
 
 from __future__ import annotations
@@ -27,165 +29,34 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
+from compilers.ir.dynamics import (
+    ENCODINGS,
+    Dynamics,
+    Encoding,
+    Graded,
+    SigmaDelta,
+    Source,
+    Spiking,
+)
+from compilers.ir.integers import LEAK_BITS, FixedPoint, Rescale
+from compilers.ir.operators import (
+    Conv,
+    ConvTranspose,
+    Dense,
+    DenseTranspose,
+    Operator,
+    Partial,
+    Shape,
+    Total,
+    adjoint,
+)
 from compilers.ir.plasticity import Plasticity
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 from ep_neuro.errors import GraphError
-
-Encoding = Literal["graded", "sigma-delta", "spike"]
-ENCODINGS: tuple[Encoding, ...] = ("graded", "sigma-delta", "spike")
-
-Shape = tuple[int, ...]
-
-LEAK_BITS = 12
-"""Fractional bits of a leak in integer arithmetic."""
-
-
-# --- dynamics: the docstring is the equation ---------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Source:
-    """Holds the input: one graded event per non-zero element at the start of a sample.
-
-    ``s(t) = x`` for every ``t``.
-    """
-
-
-@dataclass(frozen=True)
-class Graded:
-    """Sends its clipped state at every step; an event is a non-zero message.
-
-    ``v += leak (I - v)``, ``z = clip(v, box)``, ``message = z``. Starts at ``v = 0``; read at the
-    last step.
-    """
-
-    leak: float = 1.0
-
-
-@dataclass(frozen=True)
-class SigmaDelta:
-    """Sends the change of its clipped state once that reaches an annealed threshold.
-
-    ``v += leak (I - v)``, ``z = clip(v, box)``, ``d = z - sent``; if ``|d| >= threshold(t)``:
-    ``message = d``, ``sent += d``; otherwise nothing is sent. Receivers add messages up.
-    ``threshold(t) = max(end, start * decay ** (t - 1))``, ``t = 1`` at the first step of the free
-    phase and counted on through the nudged phases. Starts at ``v = sent = 0``; read ``z`` at the
-    last step.
-    """
-
-    leak: float = 1.0
-    start: float = 0.5
-    end: float = 0.01
-    decay: float = 0.92
-
-    def threshold(self, t: int) -> float:
-        """Threshold at step `t` (from 1), in units of the box height."""
-        return max(self.end, self.start * self.decay ** (t - 1))
-
-
-@dataclass(frozen=True)
-class Spiking:
-    """Integrate-and-fire with soft reset on a low-passed current; messages are 0 or 1.
-
-    ``u += leak (I - u)``, ``v = clip(v + u, -bound, 1 + bound)``, ``message = (v >= 1)``,
-    ``v -= message``. Starts at ``u = 0``, ``v = 0.5``; read the mean of the messages over the
-    last half of the phase (after step ``steps // 2``). Soft reset makes the rate ``clip(I, 0, 1)``.
-    """
-
-    leak: float = 0.5
-    bound: float = 1.0
-
-
-Dynamics = Source | Graded | SigmaDelta | Spiking
-
-
-# --- operators ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Dense:
-    """``y = W x`` on flattened populations; ``W`` is (post, pre)."""
-
-
-@dataclass(frozen=True)
-class DenseTranspose:
-    """``y = W^T x``: the adjoint of `Dense`; ``W`` is (pre, post) of *this* projection."""
-
-
-@dataclass(frozen=True)
-class Conv:
-    """``y[o, i, j] = sum_(c,k,l) W[o, c, k, l] x[c, S i + k - P, S j + l - P]``, ``S`` the stride.
-
-    ``P`` is the padding, with zeros.
-    ``W`` is (post channels, pre channels, kernel, kernel).
-    """
-
-    stride: int = 1
-    padding: int = 0
-
-
-@dataclass(frozen=True)
-class ConvTranspose:
-    """The exact adjoint of `Conv` with the same weight, for any size of the post population.
-
-    ``W`` is (pre channels, post channels, kernel, kernel) of *this* projection.
-    """
-
-    stride: int = 1
-    padding: int = 0
-
-
-@dataclass(frozen=True)
-class Partial:
-    """``y[i, k] = sum_(j in share k) W[i, j] x[j]``: the terms of `of`, added up by share.
-
-    Share ``k`` is the neurons from ``k * share`` on, as many as `share`, of the flattened pre
-    population; ``W`` is that of `of`, and the post population is (neurons of `of`, shares, 1).
-    """
-
-    of: Dense | DenseTranspose
-    share: int
-
-
-@dataclass(frozen=True)
-class Total:
-    """``y[i] = sum_k W[0, k] x[i, k]``: every neuron hears its own partial sums alone."""
-
-
-Operator = Dense | DenseTranspose | Conv | ConvTranspose | Partial | Total
-
-
-# --- numbers -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FixedPoint:
-    """Signed integer ``q`` of `bits` bits that stands for ``q * 2**-frac``; it saturates."""
-
-    bits: int
-    frac: int
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """Smallest and largest ``q``."""
-        return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
-
-    @property
-    def one(self) -> int:
-        """The ``q`` that stands for 1."""
-        return 1 << self.frac
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """Integer gain of a projection: ``(acc * multiplier) << shift``, rounded if shift < 0."""
-
-    multiplier: int
-    shift: int
 
 
 @dataclass(frozen=True)
@@ -194,9 +65,6 @@ class Readout:
 
     offset: float = 0.0
     gain: float = 1.0
-
-
-# --- nodes and edges ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -404,8 +272,6 @@ class Graph:
 
         In the order of the projections; if `recurrent`, without those that start at a source.
         """
-        from compilers.ir.operators import adjoint
-
         skipped = {p.name for p in self.sources} if recurrent else set()
         found: dict[Coupling, Tie] = {}
         for p in (p for p in self.projections if p.pre not in skipped):

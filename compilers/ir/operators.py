@@ -1,22 +1,67 @@
-"""The linear operators of the IR on batched NumPy arrays: apply, adjoint, fan-out, shape check."""
+"""The linear operators of the IR, and on batched NumPy arrays: apply, adjoint, fan-out, check."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    Operator,
-    Partial,
-    Shape,
-    Total,
-)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``y = W x`` on flattened populations; ``W`` is (post, pre)."""
+
+
+@dataclass(frozen=True)
+class DenseTranspose:
+    """``y = W^T x``: the adjoint of `Dense`; ``W`` is (pre, post) of *this* projection."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """``y[o, i, j] = sum_(c,k,l) W[o, c, k, l] x[c, S i + k - P, S j + l - P]``, ``S`` the stride.
+
+    ``P`` is the padding, with zeros.
+    ``W`` is (post channels, pre channels, kernel, kernel).
+    """
+
+    stride: int = 1
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class ConvTranspose:
+    """The exact adjoint of `Conv` with the same weight, for any size of the post population.
+
+    ``W`` is (pre channels, post channels, kernel, kernel) of *this* projection.
+    """
+
+    stride: int = 1
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class Partial:
+    """``y[i, k] = sum_(j in share k) W[i, j] x[j]``: the terms of `of`, added up by share.
+
+    Share ``k`` is the neurons from ``k * share`` on, as many as `share`, of the flattened pre
+    population; ``W`` is that of `of`, and the post population is (neurons of `of`, shares, 1).
+    """
+
+    of: Dense | DenseTranspose
+    share: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """``y[i] = sum_k W[0, k] x[i, k]``: every neuron hears its own partial sums alone."""
+
+
+Operator = Dense | DenseTranspose | Conv | ConvTranspose | Partial | Total
 
 
 def apply(operator: Operator, weight: np.ndarray, x: np.ndarray, post_shape: Shape) -> np.ndarray:
@@ -25,7 +70,7 @@ def apply(operator: Operator, weight: np.ndarray, x: np.ndarray, post_shape: Sha
     Parameters
     ----------
     operator : Operator
-        What the weight means; see the docstrings of `compilers.ir.graph`.
+        What the weight means; see the docstrings above.
     weight : ndarray
         ``W``; converted to the dtype of `x`, so convert it once where many steps follow.
     x : ndarray, (N, *pre shape)

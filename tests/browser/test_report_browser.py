@@ -31,7 +31,7 @@ FLAGS = (
     "--disable-component-update",
     "--no-first-run",
 )
-SCREENS = {"phone": 360, "desktop": 1280}
+SCREENS = {"phone": 360, "desktop": 1100}
 TABLE = "return [...document.querySelectorAll('#targets tbody tr')]"
 
 LOW_CONTRAST = """
@@ -121,6 +121,16 @@ def test_every_section_is_there_and_has_a_size(browser: Any, address: str) -> No
     )
     assert set(heights) == set(SECTIONS)
     assert min(heights.values()) > 50
+
+
+def test_the_table_of_targets_fits_beside_what_did_not_settle(browser: Any, address: str) -> None:
+    show(browser, address)
+    wide, seen, told = browser.execute_script(
+        "const box = document.querySelector('#targets .scroll');"
+        "return [box.scrollWidth, box.clientWidth, box.querySelector('td small').innerText]"
+    )
+    assert wide <= seen
+    assert told.split() == ["10.0", "%", "did", "not", "settle"]
 
 
 @pytest.mark.parametrize("screen", SCREENS)
