@@ -16,11 +16,11 @@ MAX_LEAKS: Mapping[str, float] = {"graded": 0.8, "sigma-delta": 0.8, "spike": 0.
 States settle the faster the larger it is; a spike train needs the low-pass that a smaller one is.
 """
 
-CALM = 0.94
+CALM = 0.99
 """Spectral radius below which whole steps (leak 1) are safe.
 
 The ends of the drive between two populations are of about equal size, and whole steps contract the
-slowest of both faster than any smaller leak does; close to 1 nothing would damp a rounding error.
+slowest of both faster than any smaller leak does; at 1 nothing would damp a rounding error.
 """
 
 WHOLE = ("graded", "sigma-delta")
