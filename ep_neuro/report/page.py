@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ep_neuro.errors import ConfigError
 from ep_neuro.report.plots import curves, deployment, formatting, palette
 from ep_neuro.report.plots.gradient import describe_truth, plot_truth, truth_in_words
-from ep_neuro.report.plots.records import ReportData, RunInfo
+from ep_neuro.report.plots.records import ReportData, RunInfo, above_the_lowest
 from ep_neuro.report.plots.tables import (
     cheapest_of_the_best,
     event_ratio,
@@ -113,8 +113,7 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
 def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
     """The figures worth reading first, as (value, name, remark)."""
     if data.run.test_accuracy is not None:
-        remark = f"on {formatting.count(data.run.samples)} samples" if data.run.samples else ""
-        yield formatting.percent(data.run.test_accuracy), "test accuracy", remark
+        yield formatting.percent(data.run.test_accuracy), "test accuracy", "at the end of training"
     told = {"graded"}
     for first in data.rows:
         same = (first.target, first.code, first.bits)
@@ -167,7 +166,7 @@ def _settling(data: ReportData) -> Iterator[Drawing]:
     plots = {"residual": curves.plot_residual, "energy": curves.plot_energy}
     for quantity, plot in plots.items():
         if any(np.size(getattr(curve, quantity)) for curve in data.settling):
-            lines = formatting.describe_settling(data.settling, quantity)
+            lines = formatting.describe_settling(above_the_lowest(data.settling), quantity)
             yield _draw(plot(data.settling), quantity, f"{quantity.capitalize()} by sweep", lines)
 
 

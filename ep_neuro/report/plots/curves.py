@@ -35,6 +35,7 @@ from ep_neuro.report.plots.records import (
     LearningCurve,
     SettlingCurve,
     Tradeoff,
+    above_the_lowest,
 )
 from ep_neuro.report.plots.spike_raster import draw_raster, raster_height
 from ep_neuro.storage.atomic import write_atomic
@@ -50,16 +51,16 @@ def plot_residual(curves: Sequence[SettlingCurve]) -> Figure:
 
 @styled
 def plot_energy(curves: Sequence[SettlingCurve]) -> Figure:
-    """Energy (dimensionless, a sample) by sweep, a line a phase."""
+    """Energy above the lowest of all (dimensionless, a sample) by sweep, a line a phase."""
     figure, axes = panel()
-    _draw_settling(axes, curves, "energy")
+    _draw_settling(axes, above_the_lowest(curves), "energy")
     return figure
 
 
 @styled
 def plot_settling(curves: Sequence[SettlingCurve]) -> Figure:
-    """Residual and energy by sweep, side by side."""
-    figure = Figure(figsize=(2 * WIDTH, HEIGHT))
+    """Residual and energy, above the lowest of all, by sweep, side by side."""
+    figure, curves = Figure(figsize=(2 * WIDTH, HEIGHT)), above_the_lowest(curves)
     for axes, quantity in zip(figure.subplots(1, 2), ("residual", "energy"), strict=True):
         _draw_settling(axes, curves, quantity)
     return figure
@@ -182,8 +183,8 @@ def _draw_settling(axes: Axes, curves: Sequence[SettlingCurve], quantity: str) -
     else:
         axes.yaxis.set_major_formatter(formatting.axis_number)
     whole_numbers(axes)
-    unit = "box heights" if quantity == "residual" else "dimensionless"
-    finish(axes, "sweep", f"{quantity} ({unit})")
+    told = {"residual": "residual (box heights)", "energy": "above the lowest energy"}
+    finish(axes, "sweep", told[quantity])
 
 
 def _draw_learning(axes: Axes, curve: LearningCurve, quantity: str) -> None:

@@ -6,7 +6,7 @@ Whatever NumPy takes for an array may be given as one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,16 @@ class SettlingCurve:
     def __post_init__(self) -> None:
         for name in ("residual", "energy"):
             _keep(self, f"settling '{self.phase}'", name)
+
+
+def above_the_lowest(curves: Sequence[SettlingCurve]) -> list[SettlingCurve]:
+    """The same with energies counted from the lowest of all.
+
+    In units energies can be of 1e24 and more: beside that, their fall is no digit of a tick.
+    """
+    finite = [e[np.isfinite(e)] for e in (curve.energy for curve in curves)]
+    lowest = min((e.min() for e in finite if e.size), default=0.0)
+    return [replace(curve, energy=curve.energy - lowest) for curve in curves]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from ep_neuro.report import (
     ReportData,
     RunInfo,
     SettlingCurve,
+    plot_energy,
     plot_events,
     plot_raster,
     plot_residual,
@@ -68,6 +69,14 @@ def test_nudged_phases_continue_where_the_free_phase_ended() -> None:
 def test_settling_draws_residual_on_a_log_axis_beside_energy() -> None:
     residual, energy = plot_settling([SettlingCurve("free", [1, 0.1], [0, -1])]).axes
     assert (residual.get_yscale(), energy.get_yscale()) == ("log", "linear")
+
+
+def test_an_energy_far_from_zero_shows_how_it_falls() -> None:
+    low = -5.1e24
+    curves = [SettlingCurve("free", [], [low / 2, low]), SettlingCurve("nudged", [], [low, low])]
+    free, nudged = plot_energy(curves).axes[0].lines
+    assert free.get_ydata().tolist() == [-low / 2, 0]
+    assert nudged.get_ydata().tolist() == [0, 0]
 
 
 def test_tradeoff_has_a_series_an_encoding_on_a_log_axis() -> None:
