@@ -45,8 +45,8 @@ ARCHIVE = b"/data.pkl"
 """What tells a file of `torch.save`: this name, behind that of the archive."""
 
 TENSORS_ALONE = (
-    "in the code that wrote it save tensors alone, torch.save([p.state for p in energy.params()], "
-    "FILE) or torch.save(model.state_dict(), FILE)"
+    "let the code that trained it write tensors alone: torch.save([p.state for p in "
+    "energy.params()], FILE), or torch.save(model.state_dict(), FILE)"
 )
 
 
@@ -261,8 +261,9 @@ def _read(path: Path) -> tuple[str, dict[int | str, Any]]:
         raise
     # The reader meets damage in the order of its own code, hence with whatever that raises.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        problem = f"is no whole file of torch.save with tensors alone ({reason})"
+        if isinstance(error, OSError) and error.filename is not None:
+            raise ModelError(str(path), f"{error.strerror}", "check the path") from None
+        problem = f"is no whole file of torch.save with tensors alone ({type(error).__name__})"
         classes = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
         if classes:
             problem = f"is a pickle of classes ('{classes[1]}'), which only running it could read"
