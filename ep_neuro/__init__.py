@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ep_neuro.network.checkpoint import Model, load_model, open_model, save_model
     from ep_neuro.network.initialization import keep_alive
     from ep_neuro.network.network import Landscape, Network, parameter_names
+    from ep_neuro.network.published_files import export_published, import_published
     from ep_neuro.network.settling import Schedule, SettleResult, Status, settle
     from ep_neuro.network.whitening import whiten
     from ep_neuro.training.config import Optimiser, TrainConfig, read_config
@@ -87,6 +88,7 @@ _PUBLIC = {
     "network.checkpoint": ("Model", "load_model", "open_model", "save_model"),
     "network.initialization": ("keep_alive",),
     "network.network": ("Landscape", "Network", "parameter_names"),
+    "network.published_files": ("export_published", "import_published"),
     "network.settling": ("Schedule", "SettleResult", "Status", "settle"),
     "network.whitening": ("whiten",),
     "training.config": ("Optimiser", "TrainConfig", "read_config"),

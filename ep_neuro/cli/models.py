@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ep_neuro.energy.spec import NetworkSpec
     from ep_neuro.network.checkpoint import Model
     from ep_neuro.training.config import TrainConfig
 
@@ -52,6 +53,16 @@ def config_in(name: str) -> "TrainConfig | None":
         return None
     data = load_yaml(name)
     return build_config(data, name) if data.keys() & {"network", "start"} else None
+
+
+def spec_like(name: str) -> "NetworkSpec":
+    """The network of a model, a spec, a configuration, or the zoo, with ``zoo:`` or without."""
+    from ep_neuro.network.architectures import ZOO, zoo
+
+    if name.removeprefix("zoo:") in ZOO:
+        return zoo(name.removeprefix("zoo:"))
+    config = config_in(name)
+    return open_named(name, 0).network.spec if config is None else config.spec()
 
 
 def model_facts(name: str) -> dict[str, Any]:

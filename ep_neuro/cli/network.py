@@ -1,4 +1,4 @@
-"""Commands about a network itself: demo, train, evaluate, check."""
+"""Commands about a network itself: demo, train, evaluate, check, import, export."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ from ep_neuro.cli.console import (
     records,
     told_beside,
 )
-from ep_neuro.cli.models import config_in, open_named
+from ep_neuro.cli.models import config_in, open_named, spec_like
 from ep_neuro.cli.options import (
     Data,
     Json,
@@ -29,7 +29,14 @@ from ep_neuro.cli.options import (
     data_name,
     samples,
 )
-from ep_neuro.errors import CheckFailed
+from ep_neuro.errors import CheckFailed, ConfigError
+
+Slope = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S", help="Slope of the activation in that code, 1 by default (my_hard_sig: 0.5)."
+    ),
+]
 
 if TYPE_CHECKING:
     from ep_neuro.estimators.gradient_check import CheckResult
@@ -195,3 +202,66 @@ def _failed(name: str, found: "CheckResult") -> CheckFailed:
     problem = f"{', '.join(found.faults)} (limits: {limits})"
     remedy = "scale the weights down" + ("" if found.settled else " until the network settles")
     return CheckFailed(subject, problem, remedy)
+
+
+@command(name="import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Checkpoint of published code (torch.save).")
+    ],
+    like: Annotated[
+        str,
+        typer.Option(
+            metavar="NETWORK",
+            help="The network that was saved: a name of the zoo, a spec or configuration in YAML, "
+            "or a model.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The model.")],
+    average_biases: Annotated[
+        bool,
+        typer.Option("--average-biases", help="Average biases that differ within a channel."),
+    ] = False,
+    slope: Slope = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model in OUT.")] = False,
+    json_: Json = False,
+) -> None:
+    """Make a model of a checkpoint that the published code, or that of Laborieux, saved."""
+    from ep_neuro.network.checkpoint import SPEC, Model, save_model
+    from ep_neuro.network.published_files import import_published
+
+    check_place(out, marker=SPEC)
+    if (out / SPEC).is_file() and not force:
+        remedy = "choose another place, or replace it (--force)"
+        raise ConfigError(f"--out {out}", "holds a model already", remedy)
+    found = import_published(file, spec_like(like), average_biases=average_biases, slope=slope)
+    # A model is read in float32, and its digest is to be that of what is read.
+    model = Model(found.network.float(), found.metadata)
+    spec = model.network.spec
+    fields = {"model": str(save_model(model, out)), "network": spec.name}
+    emit({**fields, "parameters": spec.parameters}, json_)
+
+
+@command()
+def export(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file of torch.save.")],
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="published|laborieux",
+            help="A list of tensors, biases first, or a state dict.",
+        ),
+    ] = "published",
+    slope: Slope = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file OUT.")] = False,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Write a model as a checkpoint that published code reads."""
+    from ep_neuro.network.published_files import export_published
+
+    opened = open_named(model, seed)
+    file = export_published(opened, out, layout=layout, slope=slope, force=force)
+    emit({"file": str(file), "parameters": opened.network.spec.parameters}, json_)

@@ -141,12 +141,19 @@ def _misfit(name: str, found: Tensor | None, parameter: Tensor | None) -> tuple[
     if found.shape != parameter.shape:
         problem = f"is {list(found.shape)}, the spec says {list(parameter.shape)}"
         return problem, "restore the file that belongs to the spec"
-    # NumPy lacks some of torch's floating types, and double holds them all.
-    values = found.double() if found.is_floating_point() else found
-    problem = fault(values.numpy()) or ""
     if found.is_floating_point():
-        return problem, "restore the file, or train with a smaller learning rate"
-    return problem, "save the real weights as float32"
+        remedy = "restore the file, or train with a smaller learning rate"
+    else:
+        remedy = "save the real weights as float32"
+    return tensor_fault(found) or "", remedy
+
+
+def tensor_fault(found: Tensor) -> str | None:
+    """`fault` of a tensor of any type."""
+    if not found.is_floating_point():
+        return f"is {str(found.dtype).removeprefix('torch.')}, not floating point"
+    # NumPy lacks some of torch's floating types, and double holds them all.
+    return fault(found.detach().double().numpy())
 
 
 def _warn_if_changed(model: Model, path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.helpers import toy_target
 FEW = ("--limit", 2)
 QUICK = ("compare", "model", "--with", "reference:graded:8", "--steps", 2, *FEW)
 COMPILE = ("compile", "model", "--steps", 2)
+IMPORT = ("import", "theirs.pt", "--like", "digits_dense")
 TRAIN = ("train", "zoo:digits_dense", "--set", "epochs=1")
 
 FOLDERS = [
@@ -27,6 +28,7 @@ FOLDERS = [
     pytest.param(("learn", "program", "--out", "x"), "x.run", id="learn run"),
     pytest.param(("learn", "program", "--out", "x", "--force"), "x.run", id="learn run force"),
     pytest.param(("learn", "program", "--model", "x"), "x", id="learn model"),
+    pytest.param((*IMPORT, "--out", "x", "--force"), "x", id="import"),
 ]
 FILES = [
     pytest.param((*COMPILE, "--target", "nir", "--out", "x.nir"), "x.nir", id="nir"),
@@ -34,6 +36,7 @@ FILES = [
     pytest.param((*COMPILE, "--target", "brian2", "--out", "x.py"), "x.npz", id="brian2 weights"),
     pytest.param(("run", "program", *FEW, "--trace", "x.npz"), "x.npz", id="trace"),
     pytest.param((*QUICK, "--out", "x"), "x/report.html", id="page"),
+    pytest.param(("export", "model", "--out", "x.pt", "--force"), "x.pt", id="export"),
 ]
 
 

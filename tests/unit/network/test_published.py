@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ep_neuro.energy.costs import one_hot
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.estimators import Estimate
 from ep_neuro.network.architectures import hopfield_resnet
 from ep_neuro.network.network import Network, parameter_names
@@ -25,13 +26,18 @@ CLOSE = {"rtol": 0.0, "atol": 1e-12}
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, Tensor]:
+    return published_figures()
+
+
+def published_figures() -> dict[str, Tensor]:
+    """Every figure of the public code, by name."""
     with np.load(FIGURES) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays}
 
 
-@pytest.fixture(scope="module")
-def network(figures: dict[str, Tensor]) -> Network:
-    spec = hopfield_resnet(
+def narrow() -> NetworkSpec:
+    """The network that the figures belong to."""
+    return hopfield_resnet(
         "narrow",
         image=(3, 32, 32),
         channels=(4, 4, 6, 6, 8, 8, 8, 8),
@@ -40,7 +46,11 @@ def network(figures: dict[str, Tensor]) -> Network:
         output_box=None,
         gain=1.0,
     )
-    network = Network(spec).double()
+
+
+@pytest.fixture(scope="module")
+def network(figures: dict[str, Tensor]) -> Network:
+    network = Network(narrow()).double()
     with torch.no_grad():
         for name, parameter in parameter_names(network).items():
             parameter.copy_(figures[name])
