@@ -77,9 +77,8 @@ python=${EP_PYTHON:-}
     python=$(find_python 3.13) || python=$(find_python 3.11) ||
     give_up "Python 3.12 is needed (3.11 and 3.13 do) and uv could not download it; install it (pyenv install 3.12, or your system's python3.12) or set EP_PYTHON=/path/to/python, then run make again"
 
+# Bytecode: half a minute here saves seconds at each start where Python may not write it itself.
 say "building .venv with $python"
-# Half a minute here saves two seconds at each start where Python may not write bytecode itself.
-export UV_COMPILE_BYTECODE=1
 # A changed requirement must not leave old packages behind, and uv's cache makes this cheap.
 rm -rf .venv .venv-lava
 "$uv" venv --quiet --python "$python" .venv
@@ -89,14 +88,14 @@ else
     say "constraints.txt is for Python 3.12; taking the newest versions that pyproject.toml allows"
     set --
 fi
-"$uv" pip install --quiet --python .venv/bin/python "$@" --editable '.[dev,crossbar]' ||
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@" --editable '.[dev,crossbar]' ||
     give_up "the packages could not be installed (see above); check the network and the disk, then run make again"
 
 python310=${EP_PYTHON310:-}
 if [ -n "$python310" ] || python310=$(find_python 3.10) || python310=$(fetch_python 3.10); then
     say "building .venv-lava with $python310"
     "$uv" venv --quiet --python "$python310" .venv-lava
-    "$uv" pip install --quiet --python .venv-lava/bin/python --requirement constraints-lava.txt ||
+    "$uv" pip install --quiet --compile-bytecode --python .venv-lava/bin/python --requirement constraints-lava.txt ||
         give_up "Lava could not be installed (see above); check the network and the disk, then run make again"
 else
     say "no Python 3.10, so the target lava cannot run here and its tests skip; install one (pyenv install 3.10) or set EP_PYTHON310=/path/to/python3.10, then remove .venv and run make again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import re
 import sys
 import types
 import typing
@@ -207,7 +208,7 @@ def _no(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return f"none of {', '.join(typing.get_args(hint))}"
     name = hint.__name__ if isinstance(hint, type) else str(hint)
-    return f"no {name.replace('compilers.ir.graph.', '')}"
+    return "no " + re.sub(r"compilers\.ir\.\w+\.", "", name)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -247,6 +248,3 @@ def _check_array(
     wanted = f"array({_literal(name)}, dtype={_literal(dtype)}, shape={shape}, "
     if found != f"{wanted}sha256={_literal(sha256)})":
         raise _MisreadError(f"the array given is {found}")
-
-
-__all__ = ["build", "parse_graph", "print_graph"]

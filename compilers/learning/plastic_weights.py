@@ -221,6 +221,3 @@ def _first(bias: np.ndarray) -> np.ndarray:
 def spread(values: np.ndarray, p: Population) -> np.ndarray:
     """One value for each element of the first axis of `p`, full shape."""
     return np.broadcast_to(values.reshape(-1, *[1] * (len(p.shape) - 1)), p.shape)
-
-
-__all__ = ["Memory", "PlasticWeights", "fold_drive", "lifted", "spread", "true_bias"]

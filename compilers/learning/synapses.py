@@ -377,14 +377,3 @@ def _factor(
             trace = traces[population.name]
             value = trace if value is None else value * trace
     return np.ones_like(now[population.name]) if value is None else value
-
-
-__all__ = [
-    "Change",
-    "Synapses",
-    "Traces",
-    "spike_weights",
-    "trace",
-    "trace_frac",
-    "trace_offset",
-]

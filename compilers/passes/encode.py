@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from compilers.ir.graph import (
 )
 from compilers.ir.operators import adjoint, apply
 from compilers.passes.thresholds import Edge, falls, usual_precision
-from ep_neuro.errors import GraphError
+from ep_neuro.errors import GraphError, nearest
 
 DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
     "graded": Graded,
@@ -82,9 +81,7 @@ def encode(
         in it, or a population cannot spike.
     """
     if code not in ENCODINGS:
-        near = difflib.get_close_matches(code, ENCODINGS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(ENCODINGS)}"
-        raise GraphError(f"encoding '{code}'", "does not exist", hint)
+        raise GraphError(f"encoding '{code}'", "does not exist", nearest(code, ENCODINGS))
     _refuse_unknown(code, parameters)
     if nudged_steps is None and steps is not None:
         nudged_steps = max(1, steps // 2)
@@ -136,9 +133,8 @@ def _refuse_unknown(code: Encoding, parameters: Mapping[str, Parameter]) -> None
     known = [f.name for f in dataclasses.fields(DYNAMICS[code])]
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
-            raise GraphError(f"parameter '{name}'", f"'{code}' neurons have none", hint)
+            problem = f"'{code}' neurons have none"
+            raise GraphError(f"parameter '{name}'", problem, nearest(name, known))
 
 
 def _encoded(

@@ -236,6 +236,3 @@ def _refuse_no_contrast(phases: Collection[Phase]) -> None:
         betas = ", ".join(f"{p.name} {p.nudge:g}" for p in phases)
         problem = f"nudges ({betas}) times signs add up to {contrast:g}, not above 0"
         raise GraphError("beta", problem, "give a beta above 0, for instance 0.2")
-
-
-__all__ = ["check_plasticity", "default_rule", "learnable", "make_plastic", "program_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -150,10 +151,7 @@ class Nudge:
 
 def one_hot(labels: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Targets (N, *shape) of class `labels` (N,)."""
-    size = 1
-    for n in shape:
-        size *= n
-    return F.one_hot(labels, size).to(dtype).unflatten(1, shape)
+    return F.one_hot(labels, math.prod(shape)).to(dtype).unflatten(1, shape)
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

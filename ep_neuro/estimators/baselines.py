@@ -22,6 +22,7 @@ from ep_neuro.estimators.contrast import (
 )
 from ep_neuro.network.network import Landscape, Network, State, parameter_names
 from ep_neuro.network.settling import Schedule, SettleResult, Status, settle
+from ep_neuro.network.stability import inner
 
 CALIBRATION = 1024
 """Training images over which batch norm takes its statistics before validation."""
@@ -120,30 +121,25 @@ def _conjugate_gradients(
     solution = {p: torch.zeros_like(v) for p, v in rhs.items()}
     rest = dict(rhs)
     direction = dict(rhs)
-    norm = _dot(rest, rest)
+    norm = inner(rest, rest)
     scale = norm.clamp_min(1e-300)
     curvature = float("inf")
     for _ in range(iterations):
         image = matrix(direction)
-        bend = _dot(direction, image)
+        bend = inner(direction, image)
         active = norm > scale * tolerance**2
         if not bool(active.any()):
             break
-        quotient = (bend / _dot(direction, direction).clamp_min(1e-300))[active]
+        quotient = (bend / inner(direction, direction).clamp_min(1e-300))[active]
         curvature = min(curvature, float(quotient.min()))
         step = torch.where(active, norm / bend.where(bend != 0, torch.ones_like(bend)), 0.0)
         solution = _axpy(step, direction, solution)
         rest = _axpy(-step, image, rest)
-        fresh = _dot(rest, rest)
+        fresh = inner(rest, rest)
         growth = torch.where(active, fresh / norm.clamp_min(1e-300), 0.0)
         direction = _axpy(growth, direction, rest)
         norm = fresh
     return solution, float((norm / scale).max().sqrt()), curvature
-
-
-def _dot(a: State, b: State) -> Tensor:
-    products = [(a[p] * b[p]).flatten(1).sum(1) for p in a]
-    return torch.stack(products).sum(0)
 
 
 def _axpy(factor: Tensor, a: State, b: State) -> State:

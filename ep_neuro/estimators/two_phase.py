@@ -120,7 +120,7 @@ def both_phases(
     size = landscape.size
     # They settle as one batch of twice the size.
     start = {p: torch.cat([v, v]) for p, v in free.items()}
-    nudged = settle(landscape.doubled(), schedule, start, nudge)
+    nudged = settle(landscape.repeated(2), schedule, start, nudge)
     plus, minus = (
         {p: v[part] for p, v in nudged.state.items()}
         for part in (slice(None, size), slice(size, None))

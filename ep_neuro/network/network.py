@@ -222,7 +222,9 @@ class Landscape:
         self.clamped = arranged(network.normalise(x).to(next(iter(weights.values())).dtype))
         exact = self.operators if precision is None else Operators(weights, self.shapes)
         # A bias alone is one for all samples, (1, *shape) or (1, channels, 1, 1): it broadcasts.
-        self.constant = {p: _per_channel(network.biases[p], len(s))[None] for p, s in self._free()}
+        self.constant = {
+            p: _per_channel(network.biases[p], len(self.shapes[p]))[None] for p in self.boxes
+        }
         for c in self.spec.couplings:
             if c.pre == INPUT:
                 self.constant[c.post] = self.constant[c.post] + exact.forward(c, self.clamped)
@@ -231,10 +233,6 @@ class Landscape:
                 self.out_of[c.pre].append(c)
         if precision is not None:
             self.constant = {p: v.to(precision) for p, v in self.constant.items()}
-
-    def _free(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Name and shape of each population that settles."""
-        return [(p, self.shapes[p]) for p in self.boxes]
 
     def rest(self) -> State:
         """Every population at zero, or at the end of its box that is nearest to zero."""
@@ -278,12 +276,8 @@ class Landscape:
             return torch.zeros_like(like)
         return total if total.shape == like.shape else total.expand_as(like)
 
-    def doubled(self) -> Landscape:
-        """The landscape of the batch twice over, as both nudged phases in one need it."""
-        return self.repeated(2)
-
     def repeated(self, times: int) -> Landscape:
-        """The landscape of the batch several times over."""
+        """The landscape of the batch several times over, as phases that settle in one need it."""
         constant = {
             p: v if len(v) < self.size else torch.cat([v] * times) for p, v in self.constant.items()
         }

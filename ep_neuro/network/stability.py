@@ -175,7 +175,7 @@ def eigenvalues_at_rest(
         for _ in range(iterations):
             heard = {p: root[p] * value for p, value in v.items()}
             image = {p: r * landscape.linear_drive(heard, p) for p, r in root.items()}
-            diagonal.append(_inner(image, v))
+            diagonal.append(inner(image, v))
             pairs = (_times(v, diagonal[-1]), _times(before, length))
             image = {p: value - pairs[0][p] - pairs[1][p] for p, value in image.items()}
             length = _norm(image)
@@ -204,12 +204,13 @@ def _times(v: State, factor: Tensor | float) -> State:
     return {p: factor * s for p, s in v.items()}
 
 
-def _inner(a: State, b: State) -> Tensor:
+def inner(a: State, b: State) -> Tensor:
+    """Inner product of two states, sample by sample, (N,)."""
     return torch.stack([(a[p] * b[p]).flatten(1).sum(1) for p in a]).sum(0)
 
 
 def _norm(v: State) -> Tensor:
-    return _inner(v, v).sqrt()
+    return inner(v, v).sqrt()
 
 
 def with_more_sweeps(estimator: Any, factor: int) -> Any:

@@ -99,7 +99,7 @@ class CrossbarBackend(SimulatedBackend):
             from targets.crossbar.session import CrossbarSession
         except (ImportError, OSError) as error:
             problem = f"aihwkit is installed and cannot be loaded ({error})"
-            how = "install aihwkit 1.1.0 with torch 2.10 to 2.12"
+            how = "`pip install 'ep-neuro[crossbar]'` brings versions that fit each other"
             raise TargetError(f"target '{self.name}'", problem, how) from error
         return CrossbarSession(program)
 

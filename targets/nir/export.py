@@ -253,6 +253,3 @@ def _output_facts(p: ir.Population) -> dict[str, Any]:
 
 def _projection_facts(p: ir.Projection) -> dict[str, Any]:
     return {"projection": p.name, "tie": p.weight, "operator": repr(p.operator)}
-
-
-__all__ = ["FORMATS", "real_weight", "to_nir", "unrolled"]

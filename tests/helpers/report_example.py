@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from ep_neuro import report
+from ep_neuro.data import datasets
 from ep_neuro.results import CostEstimate, LayerError, TargetRow
 
 POPULATIONS = {
@@ -27,8 +27,8 @@ SECTIONS = (
 def example_report(seed: int = 0) -> report.ReportData:
     """Every part filled; the same `seed` gives the same data."""
     rng = np.random.default_rng(seed)
-    digits = load_digits()
-    images, labels = digits.images[:360] / 16, digits.target[:360]
+    digits = datasets.load("digits").test
+    images, labels = digits.x[:, 0], digits.y
     return report.ReportData(
         run=_run(),
         rows=_rows(),
@@ -39,7 +39,7 @@ def example_report(seed: int = 0) -> report.ReportData:
         ],
         settling=_settling(),
         activity=report.Activity(
-            [_activity(rng, c, t) for c, t in CODES.items()], images[7], "a seven"
+            [_activity(rng, c, t) for c, t in CODES.items()], images[labels == 7][0], "a seven"
         ),
         tradeoffs=_tradeoffs(),
         answers=report.Answers(images, labels, _answers(rng, labels)),

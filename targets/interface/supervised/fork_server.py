@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import importlib
 import importlib.util
 import json
@@ -201,6 +202,7 @@ def serve(fd: int) -> None:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+        gc.freeze()  # What was imported is no garbage: forks need not look through it each time.
         if os.fork() == 0:
             here.close()
             _mind(request["serve"], request["numbers"], given)

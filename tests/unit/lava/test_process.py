@@ -203,6 +203,20 @@ def wait_until_gone(group: int, memory: set[str], seconds: float = 8.0) -> None:
     assert_gone(group, memory)
 
 
+def wait_until_idle(group: int, seconds: float = 3.0) -> None:
+    """Wait until its processes use no time, as they have answered, or for so long."""
+    deadline, before = time.monotonic() + seconds, [""]
+    while (now := times(group)) != before and time.monotonic() < deadline:
+        before = now
+        time.sleep(0.3)
+
+
+def times(group: int) -> list[str]:
+    """Processor time of each process of a group, from /proc."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in members(group)]
+    return [used for stat in stats for used in stat.split()[11:13]]
+
+
 def test_a_program_that_forgets_to_close_still_exits_cleanly() -> None:
     process, group = program("never")
     with process:
@@ -241,10 +255,10 @@ def test_a_program_killed_together_with_its_supervisor_leaves_nothing() -> None:
 
 
 def test_a_program_killed_before_it_reads_an_answer_leaves_nothing() -> None:
-    process, group = program("never", steps=2000)
+    process, group = program("never", steps=500)
     memory = shared_memory(group)
     process.send_signal(signal.SIGSTOP)
-    time.sleep(3.0)
+    wait_until_idle(group)
     process.kill()
     with process:
         process.wait(10)
