@@ -140,6 +140,14 @@ def test_metadata_of_endless_lists_are_refused(supervisor: Supervisor) -> None:
     refused(supervisor, Case(("inspect", "m"), files), "metadata.json: cannot be read")
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_note_of_a_model_that_is_not_finite_is_null(supervisor: Supervisor, number: str) -> None:
+    files = {**bases.model(), "m/metadata.json": f'{{"x": [{number}]}}'.encode()}
+    case = Case(("inspect", "m", "--json"), files)
+    assert supervisor.fault(case) is None
+    assert supervisor.answered
+
+
 # --- programs ----------------------------------------------------------------------------------
 
 
