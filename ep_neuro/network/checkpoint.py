@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,8 @@ def _warn_if_changed(model: Model, path: Path) -> None:
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
-    """The notes of a model, whose names and digests are texts."""
-    notes = _read_json(path)
+    """The notes of a model, whose names and digests are texts; None is what was not finite."""
+    notes = _read_json(path, parse_constant=_finite, parse_float=_finite)
     for key in TEXTS:
         if not isinstance(notes.get(key, ""), str):
             problem = f"'{key}' is {json.dumps(notes[key])}, not a text"
@@ -235,9 +236,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _read_json(path: Path, **how: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), **how)
         if isinstance(data, dict):
             return data
         reason = "it holds no object"

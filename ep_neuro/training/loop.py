@@ -32,7 +32,7 @@ from ep_neuro.storage.yaml_io import dump_yaml
 from ep_neuro.training.config import TrainConfig, located
 from ep_neuro.training.distributed import Ranks, join
 from ep_neuro.training.evaluation import Evaluation, as_unit, evaluate, joined
-from ep_neuro.training.metrics import CONFIG, Record, RunLog, Tally
+from ep_neuro.training.metrics import CONFIG, Record, RunLog, Tally, write_metrics
 from ep_neuro.training.run_directory import MARKER, claimed, clear, keep_start
 from ep_neuro.training.train_step import Stepper
 
@@ -327,6 +327,9 @@ class _Run:
         counts = begun.get("samples", dict.fromkeys(begun["sums"], done))
         self.tally = Tally(begun["sums"], counts)
         self._write_config()
+        if self.out is not None and self.history:
+            # A run that was stopped between the two had saved an epoch and not yet told of it.
+            write_metrics(self.history, self.out)
         return True
 
     def _refuse_another(self, spec: dict[str, Any], state: dict[str, Any]) -> None:

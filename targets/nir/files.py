@@ -72,9 +72,11 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
 
 
 def _refuse_faults(node: nir.NIRNode, name: str, path: str | Path) -> None:
-    """Raise `ProgramError` if an array of `node`, or of a graph that it is, cannot be used."""
+    """Raise `ProgramError` if what `node`, or a graph that it is, holds cannot be used."""
     for key, value in vars(node).items():
         problem = fault(np.asarray(value), "fiu") if isinstance(value, _NUMBERS) else None
+        if key == "metadata" and not isinstance(value, Mapping):
+            problem = "is no group of values"
         if problem is not None:
             subject = f"{path}: node '{name}'"
             raise ProgramError(subject, f"its {key} {problem}", "export it again with real numbers")

@@ -99,13 +99,14 @@ def _out_of(
     columns = np.concatenate([*(into.weights[k] for k in keys), into.bias[:, None]], axis=1)
     try:
         images = linear_map(node)(torch.from_numpy(columns.T)).numpy().T
+        images[:, -1] += np.asarray(bias_of(node))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         problem = f"this {type(node).__name__} is not supported ({reason})"
         raise SpecError(f"node '{name}'", problem, "write it as Affine") from None
     splits = np.cumsum([into.weights[k].shape[1] for k in keys])
     *parts, bias = np.split(images, splits, axis=1)
-    return Drive(dict(zip(keys, parts, strict=True)), bias[:, 0] + np.asarray(bias_of(node)))
+    return Drive(dict(zip(keys, parts, strict=True)), bias[:, 0])
 
 
 def linear_map(node: nir.NIRNode) -> Apply:

@@ -15,7 +15,7 @@ def first_fault(path: str | Path) -> str | None:
     try:
         with h5py.File(path, "r") as file:
             return "it has no group 'node'" if "node" not in file else _of_node(file["node"], "")
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError):
         return None
 
 

@@ -13,6 +13,9 @@ from tests.crash.faults import FAULTS, Fault
 from tests.crash.harness import Harness
 from tests.crash.jobs import JOBS, QUICK
 
+EVERY = 50
+"""Kills from one line of progress to the next."""
+
 
 def main() -> int:
     """Try; 1 if anything was lost, left or wrong."""
@@ -39,6 +42,9 @@ def main() -> int:
             fault = Fault(kind, rng.random())
             said = harness.trial(job, fault)
             counts[job, kind] += 1
+            if counts.total() % EVERY == 0:
+                took = time.monotonic() - started
+                print(f"... {counts.total()} kills in {took:.0f} s", file=sys.stderr, flush=True)
             if said is not None:
                 wrong += 1
                 print(f"{job}, {fault}: {said}", flush=True)

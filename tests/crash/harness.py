@@ -231,8 +231,11 @@ def _become(words: tuple[str, ...], place: Path, said: Path, prepare: Callable[[
     prepare()
     from ep_neuro.cli import main
 
-    # From here on the command answers for what a signal does.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS.values()))
+    try:
+        # From here on the command answers for what a signal does.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS.values()))
+    except KeyboardInterrupt:
+        return 130
     try:
         main()
     except SystemExit as left:

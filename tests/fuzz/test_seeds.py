@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -132,12 +133,40 @@ def test_a_node_whose_type_is_an_array_is_refused(supervisor: Supervisor) -> Non
         assert supervisor.fault(case) is None, value
 
 
+@pytest.mark.parametrize(
+    ("number", "place", "value", "says"),
+    [
+        (0, "node/nodes/h/metadata", "text", "node 'h': its metadata is no group of values"),
+        (1, "node/nodes", np.array([10**6]), "is no readable NIR file"),
+        (1, "node/nodes/up/bias", "text", "this Affine is not supported"),
+        (1, "node/nodes/up/bias", np.zeros(0), "this Affine is not supported"),
+        (1, "node/nodes/up/bias/x", 0.0, "this Affine is not supported"),
+    ],
+)
+def test_a_part_of_a_node_that_is_another_thing_is_refused(
+    supervisor: Supervisor, number: int, place: str, value: Any, says: str
+) -> None:
+    buffer = io.BytesIO(bases.nir_file(number))
+    with h5py.File(buffer, "r+") as file:
+        del file[place.removesuffix("/x")]
+        file[place] = value
+    refused(supervisor, Case(("inspect", "f.nir"), {"f.nir": buffer.getvalue()}), says)
+
+
 # --- models ------------------------------------------------------------------------------------
 
 
 def test_metadata_of_endless_lists_are_refused(supervisor: Supervisor) -> None:
     files = {**bases.model(), "m/metadata.json": b"[" * 5000}
     refused(supervisor, Case(("inspect", "m"), files), "metadata.json: cannot be read")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_note_of_a_model_that_is_not_finite_is_null(supervisor: Supervisor, number: str) -> None:
+    files = {**bases.model(), "m/metadata.json": f'{{"x": [{number}]}}'.encode()}
+    case = Case(("inspect", "m", "--json"), files)
+    assert supervisor.fault(case) is None
+    assert supervisor.answered
 
 
 # --- programs ----------------------------------------------------------------------------------

@@ -183,6 +183,9 @@ class _Run:
         if not self.history:
             self.before = self._accuracy(self.test)
             self._note({"samples": 0.0})
+        elif self.out is not None:
+            # A run that was stopped between the two had saved a point and not yet told of it.
+            write_metrics(self.history, self.out)
 
     def advance(self, stop: int) -> None:
         """Learn up to `stop`; over the first samples of the way, compare with the gradient."""

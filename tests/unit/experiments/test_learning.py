@@ -247,6 +247,16 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
         )
 
 
+def test_going_on_tells_of_a_point_that_was_saved_and_not_yet_told_of(
+    digits: Dataset, finished: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    told = (out / "metrics.jsonl").read_text()
+    (out / "metrics.jsonl").write_text(told.splitlines(keepends=True)[0])
+    learn(program(), digits, Plan(samples=20, batch=10, points=1), out=out, resume=True)
+    assert (out / "metrics.jsonl").read_text() == told
+
+
 def test_a_finished_run_can_learn_more(digits: Dataset, finished: Path, tmp_path: Path) -> None:
     made, out = program(), shutil.copytree(finished, tmp_path / "run")
     more = learn(made, digits, Plan(samples=40, batch=10, points=1), out=out, resume=True)

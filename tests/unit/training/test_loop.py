@@ -233,6 +233,14 @@ def test_resuming_a_finished_run_trains_no_more(tmp_path: Path) -> None:
     assert again.test.accuracy == done.test.accuracy
 
 
+def test_resuming_tells_of_an_epoch_that_was_saved_and_not_yet_told_of(tmp_path: Path) -> None:
+    train(config(epochs=2), tmp_path, dataset=clusters())
+    told = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(told.splitlines(keepends=True)[0])
+    train(config(epochs=2), tmp_path, dataset=clusters(), resume=True)
+    assert (tmp_path / "metrics.jsonl").read_text() == told
+
+
 def test_resuming_where_nothing_is_starts_from_the_beginning(tmp_path: Path) -> None:
     resumed = train(config(epochs=1), tmp_path / "new", dataset=clusters(), resume=True)
     assert same(resumed.model.network, train(config(epochs=1), dataset=clusters()).model.network)
