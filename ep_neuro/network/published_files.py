@@ -64,10 +64,6 @@ class Place:
     neurons: tuple[int, ...] | None = None
     turned: bool = False
 
-    def scale(self, slope: float) -> float:
-        """What the parameter is multiplied by; a readout is behind the activation."""
-        return 1.0 if self.name.startswith("readout/") else slope
-
 
 def _in_order(spec: NetworkSpec) -> list[CouplingSpec]:
     """The couplings as published code lists them: by their end, then by their start.
@@ -157,7 +153,7 @@ def import_published(
     """
     path = Path(path)
     layout, found = _read(path)
-    factor, network = _factor(slope), Network(like)
+    network = Network(like)
     places, parameters = _places(layout, network), parameter_names(network)
     _refuse_misfits(path, found, layout, places, average_biases)
     if layout == "laborieux" and slope is None:
@@ -176,7 +172,7 @@ def import_published(
                 value = value.reshape(own.shape[::-1]).T
             elif value.shape != own.shape:
                 value = value.double().flatten(1).mean(1)
-            own.copy_(value).mul_(place.scale(factor))
+            own.copy_(value).mul_(_scale(place, slope))
     return Model(network, {"imported_from": path.name})
 
 
@@ -207,7 +203,7 @@ def export_published(
     ModelError
         If `model` has parameters that such files lack, `path` is taken, or the disk refuses.
     """
-    path, network, factor = Path(path), model.network.folded(), _factor(slope)
+    path, network = Path(path), model.network.folded()
     if layout not in LAYOUTS:
         raise ConfigError(f"--as {layout}", "is no published layout", nearest(layout, LAYOUTS))
     refuse_foreign(path, ARCHIVE, ModelError)
@@ -215,7 +211,7 @@ def export_published(
         raise ModelError(str(path), "exists", "choose another path, or replace it (--force)")
     found, parameters = {}, parameter_names(network)
     for place in _places(layout, network):
-        own = parameters[place.name].detach().cpu() / place.scale(factor)
+        own = parameters[place.name].detach().cpu() / _scale(place, slope)
         found[place.key] = (own.T if place.turned else own).reshape(place.shape).contiguous()
     # torch names the archive after its file, so that the name is in the bytes.
     with tempfile.TemporaryDirectory() as folder:
@@ -228,9 +224,12 @@ def export_published(
         return write_file(path, packed.read_bytes(), ModelError, marker=ARCHIVE)
 
 
-def _factor(slope: float | None) -> float:
-    if slope is None or (math.isfinite(slope) and slope > 0):
-        return 1.0 if slope is None else slope
+def _scale(place: Place, slope: float | None) -> float:
+    """What a parameter is multiplied by; a readout is behind the activation."""
+    if slope is None or place.name.startswith("readout/"):
+        return 1.0
+    if math.isfinite(slope) and slope > 0:
+        return slope
     raise ConfigError(f"--slope {slope:g}", "is no finite number above 0", "give 0.5 or 1")
 
 
@@ -251,12 +250,17 @@ def _places(layout: str, network: Network) -> list[Place]:
 
 def _read(path: Path) -> tuple[str, dict[int | str, Any]]:
     """The layout of a file, and what it holds by key; nothing in it is run."""
+    content = problem = None
     try:
-        # Before anything is unpacked.
-        problem = swollen(_unpacked(path), path.stat().st_size)
+        # Older versions of torch wrote no archives, and packed nothing.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            problem = swollen(unpacked, path.stat().st_size)
         # A pickle of an odd protocol is warned of before it is refused.
         with warnings.catch_warnings(action="ignore"):
-            content = None if problem else torch.load(path, map_location="cpu", weights_only=True)
+            if problem is None:
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     # The reader meets damage in the order of its own code, hence with whatever that raises.
@@ -275,14 +279,6 @@ def _read(path: Path) -> tuple[str, dict[int | str, Any]]:
             return "published", dict(enumerate(content))
         problem = problem or f"holds a {type(content).__name__}, no list of tensors or state dict"
     raise ModelError(str(path), problem, TENSORS_ALONE)
-
-
-def _unpacked(path: Path) -> int:
-    """Bytes that a file takes in memory; older versions of torch wrote no archives."""
-    if not zipfile.is_zipfile(path):
-        return path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        return sum(entry.file_size for entry in archive.infolist())
 
 
 def _refuse_misfits(
