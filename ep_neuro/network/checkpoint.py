@@ -173,7 +173,7 @@ def _warn_if_changed(model: Model, path: Path) -> None:
 
 def _read_metadata(path: Path) -> dict[str, Any]:
     """The notes of a model, whose names and digests are texts; None is what was not finite."""
-    notes = _read_json(path, parse_constant=_finite, parse_float=_finite)
+    notes = _read_json(path, _finite)
     for key in TEXTS:
         if not isinstance(notes.get(key, ""), str):
             problem = f"'{key}' is {json.dumps(notes[key])}, not a text"
@@ -241,9 +241,10 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _read_json(path: Path, **how: Callable[[str], Any]) -> dict[str, Any]:
+def _read_json(path: Path, number: Callable[[str], Any] = float) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), **how)
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=number, parse_float=number)
         if isinstance(data, dict):
             return data
         reason = "it holds no object"
