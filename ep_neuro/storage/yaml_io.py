@@ -102,8 +102,10 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+    except (OSError, ValueError) as error:
+        # Of other bytes, or of a path with a null character, which no file has.
+        other = isinstance(error, UnicodeDecodeError)
+        reason = "it is not UTF-8 text" if other else getattr(error, "strerror", error)
         raise ConfigError(str(path), f"cannot be read ({reason})", "give a YAML file") from None
     return parse_yaml(text, str(path))
 

@@ -61,6 +61,10 @@ def test_an_alias_is_still_an_alias() -> None:
     assert parse_yaml("a: &a {x: 1}\nb: *a\n", "here") == {"a": {"x": 1}, "b": {"x": 1}}
 
 
+def test_a_name_that_no_file_can_have_is_refused(supervisor: Supervisor) -> None:
+    refused(supervisor, Case(("train", "\0"), SPEC), "cannot be read (embedded null byte)")
+
+
 # --- data --------------------------------------------------------------------------------------
 
 
