@@ -18,6 +18,7 @@ from compilers.passes.fold_boxes import fold_boxes
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import FEW_BITS, MESSAGE_FRAC, quantize
 from compilers.passes.spectrum import MAX_LEAKS, largest_leak
+from compilers.passes.units import faintness
 from compilers.passes.validate import validate
 from compilers.program import Program, versions
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
@@ -32,6 +33,9 @@ FRONTEND = "frontend"
 
 STATE_BITS = 24
 """Bits of a membrane in a graph of integers: those of Loihi 2."""
+
+STATE_FRAC, FINE_FRAC = 16, 20
+"""Fractional bits of a membrane by default, and where messages want as many: 8 heights are left."""
 
 Observer = Callable[[str, Graph], None]
 """Called with the name and the result of each stage as it ends."""
@@ -118,12 +122,13 @@ class Lowering:
     per_channel : bool, optional
         Whether channels have exponents of their own; see `quantize`.
     message_frac : int, optional
-        Fractional bits of a graded message in a graph of integers; None: 8, as `quantize` has it.
-        Deep networks learn by differences of messages that 8 bits round away, and want 12.
+        Fractional bits of a graded message in a graph of integers; None: 8, as `quantize` has it,
+        and in a graph that is to learn as many more as a response grows fainter on its way back
+        (`compilers.passes.units.faintness`), if the membrane has them.
     state_frac : int, optional
         Fractional bits of the 24 of a membrane in a graph of integers; None: 16, as `quantize` has
-        it. With 20 membranes reach up to 8 heights of the box and fewer gains cut bits off, so
-        that more projections are stock processes of Lava.
+        it, or 20 where messages are to have 16 and more. With 20 membranes reach up to 8 heights of
+        the box and fewer gains cut bits off, so that more projections are stock processes of Lava.
     leak : float, optional
         Largest leak; stability may call for a smaller one. None: that of
         `compilers.passes.spectrum.largest_leak`.
@@ -131,6 +136,8 @@ class Lowering:
         Of the phases; see `encode`.
     parameters : mapping
         Further fields of the neurons' dynamics, and ``precision``; see `encode`.
+    learns : bool
+        Whether weights and biases are to learn.
     """
 
     code: str = "graded"
@@ -145,13 +152,34 @@ class Lowering:
     nudged_steps: int | None = None
     beta: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    learns: bool = False
 
     def to_learn(self) -> Lowering:
         """The same for a graph that is to learn, where nothing else is asked for."""
         # Weights that learn may grow until whole steps of weakly coupled ones would overshoot.
         leak = MAX_LEAKS.get(self.code) if self.leak is None else self.leak
         # A nudge moves states less than thresholds that balance the output's error let through.
-        return replace(self, leak=leak, parameters={"precision": None, **self.parameters})
+        parameters = {"precision": None, **self.parameters}
+        return replace(self, leak=leak, parameters=parameters, learns=True)
+
+    def integers(self, graph: Graph) -> Graph:
+        """`graph` in integers of these formats."""
+        frac, state = self.message_frac, self.state_frac
+        if frac is None:
+            frac = MESSAGE_FRAC
+            if self.learns and graph.encoding == "graded":
+                frac = min(frac + max(faintness(graph).values()), (state or FINE_FRAC) - 1)
+        if state is None:
+            state = STATE_FRAC if frac < STATE_FRAC else FINE_FRAC
+        assert self.bits is not None
+        return quantize(
+            graph,
+            self.bits,
+            FixedPoint(STATE_BITS, state),
+            frac,
+            headroom=self.headroom,
+            per_channel=self.per_channel,
+        )
 
 
 def common_passes(how: Lowering) -> list[Pass]:
@@ -173,17 +201,7 @@ def common_passes(how: Lowering) -> list[Pass]:
         Pass("encode", encoded),
     ]
     if how.bits is not None:
-        frac = MESSAGE_FRAC if how.message_frac is None else how.message_frac
-        integers = partial(
-            quantize,
-            bits=how.bits,
-            message_frac=frac,
-            headroom=how.headroom,
-            per_channel=how.per_channel,
-        )
-        if how.state_frac is not None:
-            integers = partial(integers, state=FixedPoint(STATE_BITS, how.state_frac))
-        return [*passes, Pass("quantize", integers)]
+        return [*passes, Pass("quantize", how.integers)]
     for what, name in (("messages", "message_frac"), ("membranes", "state_frac")):
         if (bits := getattr(how, name)) is not None:
             problem = f"{bits} fractional bits, and numbers are in floating point"
@@ -283,7 +301,7 @@ def compile(
     passes = common_passes(how if learn is None else how.to_learn())
     passes += backend.passes(options)
     if learn is not None:
-        passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn)))
+        passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn, units=True)))
     passes.append(Pass("verify", validate))
     trace = run_passes(lower(network, {**notes, **(provenance or {})}), passes, observer)
     if check:

@@ -41,6 +41,8 @@ BOUNDS: Mapping[tuple[type, str], tuple[int, int]] = {
     (ir.Tile, "chip"): (0, 1 << 20),
     (Plasticity, "bits"): (2, 16),
     (Plasticity, "rate"): (0, MILLION),
+    (Plasticity, "power"): (-256, 256),
+    (Plasticity, "coarser"): (0, 40),
 }
 """Least and largest value by record and field; of a field of several numbers, of each."""
 

@@ -269,6 +269,10 @@ class Plasticity:
     seed : int
         Of the random numbers: those of commit ``n`` (from 0) of the ``i``-th record of a graph are
         ``numpy.random.default_rng([seed, i, n]).integers(0, 2**16, shape)``, in units of 2**-16.
+    power : int
+        Of two, by which the rule multiplies `rate`: its unit (`compilers.passes.units.unit_power`).
+    coarser : int
+        Bits by which the unit of an integer tag is coarser than that of a product of two traces.
     """
 
     weight: str
@@ -278,3 +282,10 @@ class Plasticity:
     bits: int | None = None
     mask: str | None = None
     seed: int = 0
+    power: int = 0
+    coarser: int = 0
+
+    @property
+    def step(self) -> float:
+        """What ``rate`` stands for in the rule, ``rate * 2**power``."""
+        return math.ldexp(self.rate, self.power)

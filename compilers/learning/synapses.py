@@ -179,7 +179,8 @@ class Synapses:
             self._lift(graph)
         units = {end: trace_unit(p, self.integer) for end, p in self._ends().items()}
         self._units = {"pre": units.get("pre", 1.0), "post": units["post"]}
-        self.tag_unit = self._units["pre"] * self._units["post"]
+        self._coarser = 2.0**self.record.coarser if self.integer else 1.0
+        self.tag_unit = self._units["pre"] * self._units["post"] * self._coarser
         mask = self.record.mask
         self._mask = None if mask is None else graph.arrays[mask] != 0
         self._tags = [t for t in self.record.rule.tag_terms if t.factors != ("tag",)]
@@ -256,7 +257,7 @@ class Synapses:
         return pairings(self.operator, self.shape, pre, post)
 
     def _tag_gain(self, term: Term) -> float:
-        gain = term.coefficient * self.unit ** term.power("weight")
+        gain = term.coefficient * self.unit ** term.power("weight") / self._coarser
         for end, unit in self._units.items():
             gain *= unit ** (term.power(end, f"{end}_before") - 1)
         return gain
@@ -332,7 +333,7 @@ class Synapses:
     def _product(self, term: Term) -> _Product | None:
         """`term` with the constants of the record put in; None if they make it zero."""
         rates = term.power("rate")
-        constant = term.coefficient * self.record.rate**rates
+        constant = term.coefficient * self.record.step**rates
         constant *= self.record.decay ** term.power("decay")
         if constant == 0:
             return None

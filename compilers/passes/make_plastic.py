@@ -15,6 +15,7 @@ from compilers.ir.plasticity import (
     Rule,
     named_rule,
 )
+from compilers.passes.units import coarseness, unit_power
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
 from ep_neuro.errors import GraphError
 
@@ -39,6 +40,7 @@ def make_plastic(
     nudged_steps: int | None = None,
     keep: bool | None = None,
     seed: int = 0,
+    units: bool = False,
 ) -> Graph:
     """Let weights and biases of `graph` learn, and give it the phases of the rule.
 
@@ -64,6 +66,8 @@ def make_plastic(
         Replaces `Rule.keep`.
     seed : int
         Of the random numbers of the commits.
+    units : bool
+        Whether rates and tags are in units (`compilers.passes.units`).
 
     Raises
     ------
@@ -96,6 +100,8 @@ def make_plastic(
             bits=bits if name in graph.ties else None,
             mask=masks.get(name),
             seed=seed,
+            power=unit_power(graph, name) if units else 0,
+            coarser=coarseness(graph, name) if units else 0,
         )
         for name in learnable(graph)
         if name in wanted

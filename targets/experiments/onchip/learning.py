@@ -361,7 +361,7 @@ def plastic(
         check_plasticity(graph, required=True)
         return replace(program, graph=graph)
     lr = RATE if rate is None else rate
-    graph = make_plastic(graph, rule, lr=_rates(graph, lr, output_rate), keep=keep)
+    graph = make_plastic(graph, rule, lr=_rates(graph, lr, output_rate), keep=keep, units=True)
     if log is not None and rule is None:
         chosen = graph.plasticity[0].rule.name
         log(f"the program has no learning rule; it takes '{chosen}' at rate {lr:g}")

@@ -83,7 +83,7 @@ def rate_of(graph: Graph, index: int) -> Rate:
     s = Synapses(graph, index)
     assert s.pre is not None
     gains = s.pre.readout.gain * s.post.readout.gain
-    exact = s.record.rate * gains / (2 * s.unit)
+    exact = s.record.step * gains / (2 * s.unit)
     shift = max(0, math.ceil(math.log2(exact / LEVELS)))
     return Rate(exact / 2**shift, shift)
 

@@ -66,7 +66,7 @@ class WeightReplica:
     def factor(self, graph: Graph) -> float:
         """Change of the matrix by one unit of ``post pre`` at a rate scale of 1."""
         s = Synapses(graph, self.index)
-        return self.scale * s.record.rate * s.tag_unit / s.unit
+        return self.scale * s.record.step * s.tag_unit / s.unit
 
 
 def copies(graph: Graph) -> dict[str, WeightReplica]:
