@@ -34,7 +34,7 @@ def main() -> None:
     fresh = ep.open_model("zoo:digits_dense", seed=0)  # whose weights leave bits to learn
     program = compilers.compile(fresh, code="spike", bits=8, learn="spike-average", beta=0.5)
     learnt = learning.learn(
-        learning.plastic(program, rate=0.4, output_rate=0.16),
+        learning.plastic(program, rate=0.4, output_rate=0.64),
         digits,
         Plan(samples=SAMPLES, batch=10, anneal=0.05),
         out=OUT / "digits.run",

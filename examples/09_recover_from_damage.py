@@ -30,8 +30,8 @@ def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
     network = ep.train(
         ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     ).model.network
-    coarse = plastic(compilers.compile(network, bits=2), rate=0.01, keep=True)
-    whole = plastic(compilers.compile(network, bits=8), rate=0.1)
+    coarse = plastic(compilers.compile(network, bits=2), rate=0.01, output_rate=0.04, keep=True)
+    whole = plastic(compilers.compile(network, bits=8), rate=0.1, output_rate=0.4)
     broken = damage(whole, stuck=0.1, dead=0.05, seed=seed).program
     stories = {
         "two_bits": ("Two bits a weight", compilers.compile(network), coarse),

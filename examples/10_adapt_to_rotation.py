@@ -29,7 +29,9 @@ def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
     network = ep.train(
         ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     ).model.network
-    program = plastic(compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3)
+    program = plastic(
+        compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3, output_rate=1.2
+    )
     before = accuracy(program, digits.test)
     plan = Plan(samples=SAMPLES, batch=10, anneal=0.05, seed=seed)
     found = {}

@@ -1,7 +1,8 @@
 """units: what learning takes from the heights of the boxes, so that one rate serves any network.
 
-A population lives in units ``u``, the height of its box; the input, and the output, which is drawn
-to targets of 0 and 1, in 1. In units a weight is ``W u_pre / u_post`` and a bias ``b / u_post``.
+A population lives in units ``u``, the height of its box; the input in 1, and the output, which is
+drawn to targets of 0 and 1, in half of that. In units a weight is ``W u_pre / u_post`` and a bias
+``b / u_post``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def unit_power(graph: Graph, name: str) -> int:
 
 
 def _power(graph: Graph, pre: str | None, post: str) -> int:
-    heights = {p.name: p.readout.gain for p in graph.populations} | {graph.output: 1.0}
+    heights = {p.name: abs(p.readout.gain) for p in graph.populations} | {graph.output: 0.5}
     return round(2 * math.log2(heights[post] / (heights[pre] if pre else 1.0)))
 
 

@@ -220,9 +220,13 @@ def learn(
         ),
     ] = None,
     anneal: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Let the rate fall to this share of itself by the end."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Let the rate fall to this share of itself by the end; 1 keeps it. By default it "
+            "is half after 2,000 samples, a third after 4,000, and so on.",
+        ),
+    ] = None,
     keep: Annotated[
         bool | None,
         typer.Option(

@@ -6,11 +6,13 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import targets
 from compilers import compile_network
+from compilers.passes.make_plastic import make_plastic
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import EPNeuroError
@@ -23,7 +25,6 @@ from ep_neuro.training.run_directory import MARKER
 from targets.experiments.comparison.compare import Choice, Compared, compare, default_choices
 from targets.experiments.comparison.report_page import comparison_page
 from targets.experiments.onchip.faults import damage
-from targets.experiments.onchip.learning import plastic
 from targets.experiments.onchip.recovery import Recovery, accuracy, recover
 from targets.experiments.onchip.schedule import Plan
 
@@ -128,14 +129,15 @@ def _made_before(place: Path, config: TrainConfig) -> bool:
 
 def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery:
     """What learning on the reference target regains of what a damaged array took."""
-    program = plastic(compile_network(network, targets.get("reference"), **LEARNT), rate=RATE)
+    program = compile_network(network, targets.get("reference"), **LEARNT)
+    program = replace(program, graph=make_plastic(program.graph, lr=RATE))
     with progress("learning on chip") as advance:
         return recover(
             "On-chip learning on a damaged array, on the reference",
             accuracy(program, dataset.test),
             damage(program, stuck=STUCK, dead=DEAD).program,
             dataset,
-            Plan(samples=SAMPLES, batch=20, points=5),
+            Plan(samples=SAMPLES, batch=20, points=5, anneal=1.0),
             monitor=advance,
         )
 

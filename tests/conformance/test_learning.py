@@ -42,7 +42,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def plastic(case: Case, program: Program) -> Program:
     """The program of the case, all of whose weights and biases learn."""
     case.need(Feature.LEARNING, Feature.NUDGED_PHASE, Feature.PROBES)
-    return replace(program, graph=validate(make_plastic(program.graph, lr=LR, seed=3)))
+    return replace(program, graph=validate(make_plastic(program.graph, lr=LR, seed=3, units=True)))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_weights_change_by_the_contrast_of_what_was_sent(
             if phase.sign:
                 sent = {p.name: _sent(graph, p, x, results, phase) for p in graph.populations}
                 contrast += phase.sign * _products(graph, name, s.pre, s.post, sent)
-        wanted = s.record.rate * contrast / len(x) / s.unit
+        wanted = s.record.step * contrast / len(x) / s.unit
         found = s.operand(memory[name]) - s.operand(before.weights[name])
         moved += float(np.abs(wanted).sum())
         step = s.operand(np.ones(s.shape, np.int64)) if graph.quantised else np.ones(s.shape)
@@ -161,7 +161,7 @@ def test_tied_copies_stay_equal_and_folded_biases_follow(
 
 def test_learning_moves_outputs_towards_the_targets(plastic: Program, data: Data) -> None:
     """With phases that are long enough for a mean of spikes to mean something."""
-    graph = make_plastic(plastic.graph, lr=0.2, steps=32, nudged_steps=32)
+    graph = make_plastic(plastic.graph, lr=LR, steps=32, nudged_steps=32, units=True)
     target = np.eye(graph.population(graph.output).size)[data[1]]
 
     def error() -> float:

@@ -271,7 +271,7 @@ class _Run:
         """What a resumed run must have in common with the one that it resumes."""
         plan = asdict(self.plan)
         # A rate that falls to the end depends on where the end is, and on the points on the way.
-        fixed = ("samples", "points") if self.plan.anneal != 1 else ()
+        fixed = ("samples", "points") if self.plan.anneal not in (None, 1) else ()
         kept = ("batch", "seed", "anneal", *fixed)
         return {"program": self.program.digest(), **{key: plan[key] for key in kept}}
 

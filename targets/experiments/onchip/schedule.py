@@ -12,6 +12,9 @@ from ep_neuro.errors import ConfigError, DataError
 SAMPLES_A_POINT = 1000
 """Samples from one point to the next in a long run: what a kill may cost."""
 
+HALVED = 2000
+"""Samples after which rates are half of what they were at first, where nothing else is said."""
+
 MOST_POINTS = 100
 """Points of a very long run, where they would cost more than the samples between them."""
 
@@ -30,23 +33,25 @@ class Plan:
         Of the order of the samples.
     points : int
         Times at which accuracy and updates are measured, and the state is saved.
-    anneal : float
-        Share of itself to which every rate falls by the end, by equal factors; 1 keeps it. It is
-        set twice a point, as the controller of a chip would.
+    anneal : float, optional
+        Share of itself to which every rate falls by the end, by equal factors; 1 keeps it. None:
+        rates fall as ``1 / (1 + samples / HALVED)``, wherever the end is, so that steps go on for
+        ever and their noise dies out (Robbins & Monro 1951). It is set twice a point, as the
+        controller of a chip would.
     """
 
     samples: int = 1000
     batch: int = 1
     seed: int = 0
     points: int = 20
-    anneal: float = 1.0
+    anneal: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch", "points"):
             if getattr(self, name) < 1:
                 problem = f"{getattr(self, name)} is below 1"
                 raise ConfigError(f"learning, {name}", problem, "give at least 1")
-        if not 0 < self.anneal <= 1:
+        if self.anneal is not None and not 0 < self.anneal <= 1:
             problem = f"{self.anneal:g} is no share above 0"
             raise ConfigError("learning, anneal", problem, "give 0.1, for instance")
 
@@ -66,6 +71,8 @@ class Plan:
 
     def rate_scale(self, done: int) -> float:
         """Factor of every rate after `done` samples."""
+        if self.anneal is None:
+            return 1 / (1 + done / HALVED)
         return float(self.anneal ** (done / self.samples))
 
     @property

@@ -33,7 +33,7 @@ from targets.experiments.onchip.gradient_alignment import (
 )
 from targets.experiments.onchip.learning import learn, plastic
 from targets.experiments.onchip.run_state import FIGURES, LAST, load_state
-from targets.experiments.onchip.schedule import Plan
+from targets.experiments.onchip.schedule import HALVED, Plan
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,15 @@ def test_a_rate_falls_by_equal_factors_to_its_share(samples: int, share: float) 
     assert plan.rate_scale(0) == 1
     assert plan.rate_scale(samples) == pytest.approx(share)
     assert plan.rate_scale(samples // 2) ** 2 >= share * (1 - 1e-9)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_a_rate_falls_by_default_wherever_the_end_is(samples: int, done: int) -> None:
+    plan = Plan(samples)
+    assert plan.rate_scale(0) == 1
+    assert plan.rate_scale(HALVED) == 0.5
+    assert plan.rate_scale(done) == Plan(2 * samples).rate_scale(done)
+    assert plan.rate_scale(done + 1) < plan.rate_scale(done)
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
@@ -271,7 +280,7 @@ def test_a_finished_run_can_learn_more(digits: Dataset, finished: Path, tmp_path
         (Plan(samples=20, batch=5), 1.0, "its batch was 10, and now is 5"),
         (Plan(samples=20, batch=10, seed=1), 1.0, "its seed was 0, and now is 1"),
         (Plan(samples=20, batch=10), 2.0, "its program was"),
-        (Plan(samples=20, batch=10, anneal=0.5), 1.0, "its anneal was 1.0, and now is 0.5"),
+        (Plan(samples=20, batch=10, anneal=0.5), 1.0, "its anneal was None, and now is 0.5"),
         (Plan(samples=10, batch=10), 1.0, "20 samples are learnt, and 10 are asked for"),
     ],
 )
