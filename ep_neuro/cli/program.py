@@ -224,7 +224,7 @@ def learn(
         typer.Option(
             metavar="SHARE",
             help="Let the rate fall to this share of itself by the end; 1 keeps it. By default it "
-            "is half after 2,000 samples, a third after 4,000, and so on.",
+            "is halved after 1,000, 3,000, 7,000 samples and so on.",
         ),
     ] = None,
     keep: Annotated[

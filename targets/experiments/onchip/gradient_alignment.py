@@ -35,7 +35,7 @@ class GradientAlignment:
     sign : float
         Share of the weights that changed, and have a gradient, which moved as it says.
     cosine : float
-        Between the change of all weights and the negative gradient.
+        Between the change of all weights and the negative gradient, each at its rate.
     """
 
     sign: float
@@ -60,7 +60,8 @@ def watched_synapses(graph: Graph, seed: int) -> dict[str, np.ndarray]:
 def ep_step(graph: Graph, samples: Split) -> dict[str, np.ndarray]:
     """The direction in which centered EP moves the weights of `graph`, in floating point.
 
-    The negative gradient of the mean cost by weight id, in real units (Laborieux 2021, eq. 11).
+    By weight id the negative gradient of the mean cost (Laborieux 2021, eq. 11), times the power of
+    two by which the weight's rate counts; in real units.
     """
     with warnings.catch_warnings():
         # A gradient of the median bias is what there is to compare with.
@@ -69,20 +70,31 @@ def ep_step(graph: Graph, samples: Split) -> dict[str, np.ndarray]:
     targets = one_hot(torch.from_numpy(samples.y), network.spec.target_shape, torch.float32)
     estimate = Centered(beta=COMPARED_BETA, free=SETTLED, nudged=SETTLED)
     found = estimate(network, torch.from_numpy(samples.x), targets).gradient
+    powers = powers_of(graph)
     return {
-        tie.weight: -found[f"weight/{tie.name}"].numpy().astype(np.float64)
+        tie.weight: -found[f"weight/{tie.name}"].numpy() * 2.0 ** powers[tie.weight]
         for tie in map(graph.tie, graph.ties)
     }
+
+
+def powers_of(graph: Graph) -> dict[str, int]:
+    """Powers of two by which the rates of the weights of `graph` count, by id."""
+    return dict.fromkeys(graph.ties, 0) | {r.weight: r.power for r in graph.plasticity}
 
 
 def compare_updates(
     before: Mapping[str, np.ndarray],
     after: Mapping[str, np.ndarray],
     step: Mapping[str, np.ndarray],
+    powers: Mapping[str, int] | None = None,
 ) -> GradientAlignment:
-    """How the change from `before` to `after` compares with `step`; NaN where nothing changed."""
-    change = np.concatenate([(after[name] - before[name]).ravel() for name in step])
-    wanted = np.concatenate([step[name].ravel() for name in step])
+    """How the change from `before` to `after` compares with `step`; NaN where nothing changed.
+
+    With `powers` both are taken in units, where all weights count alike.
+    """
+    units = {name: 2.0 ** ((powers or {}).get(name, 0) / 2) for name in step}
+    change = np.concatenate([((after[k] - before[k]) / units[k]).ravel() for k in step])
+    wanted = np.concatenate([(step[k] / units[k]).ravel() for k in step])
     moved = (change != 0) & (wanted != 0)
     norms = float(np.linalg.norm(change) * np.linalg.norm(wanted))
     if not moved.any() or norms == 0:

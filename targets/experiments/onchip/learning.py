@@ -24,6 +24,7 @@ from targets.experiments.onchip import run_state
 from targets.experiments.onchip.gradient_alignment import (
     compare_updates,
     ep_step,
+    powers_of,
     watched_synapses,
     weights_of,
 )
@@ -193,10 +194,11 @@ class _Run:
         compared = min(stop, first + -(-COMPARED // batch) * batch)
         graph = self._graph()
         step = ep_step(graph, self._samples(first, compared))
-        parts = [self._learn(first, compared)]
-        agreement = compare_updates(weights_of(graph), weights_of(self._graph()), step)
+        parts = self._learn(first, compared)
+        now, powers = weights_of(self._graph()), powers_of(graph)
+        agreement = compare_updates(weights_of(graph), now, step, powers)
         if compared < stop:
-            parts.append(self._learn(compared, stop))
+            parts += self._learn(compared, stop)
         self._note(
             {
                 "samples": float(stop),
@@ -230,7 +232,10 @@ class _Run:
     def _samples(self, first: int, stop: int) -> Split:
         return self.train.at(self.order[first:stop])
 
-    def _learn(self, first: int, stop: int) -> LearnResult:
+    def _learn(self, first: int, stop: int) -> list[LearnResult]:
+        return [self._at_one_rate(*ends) for ends in self.plan.stretches(first, stop)]
+
+    def _at_one_rate(self, first: int, stop: int) -> LearnResult:
         some, note = self._samples(first, stop), _in_words(self.history[-1])
         return self.session.learn(
             some.x,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,15 @@ from ep_neuro.errors import ConfigError, DataError
 SAMPLES_A_POINT = 1000
 """Samples from one point to the next in a long run: what a kill may cost."""
 
-HALVED = 2000
+HALVED = 1000
 """Samples after which rates are half of what they were at first, where nothing else is said."""
 
 MOST_POINTS = 100
 """Points of a very long run, where they would cost more than the samples between them."""
+
+
+def _halvings(done: int) -> int:
+    return (1 + done // HALVED).bit_length() - 1
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ class Plan:
     points : int
         Times at which accuracy and updates are measured, and the state is saved.
     anneal : float, optional
-        Share of itself to which every rate falls by the end, by equal factors; 1 keeps it. None:
-        rates fall as ``1 / (1 + samples / HALVED)``, wherever the end is, so that steps go on for
-        ever and their noise dies out (Robbins & Monro 1951). It is set twice a point, as the
-        controller of a chip would.
+        Share of itself to which every rate falls by the end, by equal factors; 1 keeps it. It is
+        set twice a point, as the controller of a chip would. None: rates are halved after `HALVED`,
+        3, 7, 15 times as many samples and so on, wherever the end is: about as
+        ``1 / (1 + samples / HALVED)``, so that steps never end and their noise dies out (Robbins &
+        Monro 1951), and by powers of two.
     """
 
     samples: int = 1000
@@ -72,8 +78,19 @@ class Plan:
     def rate_scale(self, done: int) -> float:
         """Factor of every rate after `done` samples."""
         if self.anneal is None:
-            return 1 / (1 + done / HALVED)
+            return 2.0 ** -_halvings(done)
         return float(self.anneal ** (done / self.samples))
+
+    def stretches(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The way from `first` to `stop` samples, in parts during which no rate is halved."""
+        while self.anneal is None:
+            end = HALVED * ((2 << _halvings(first)) - 1)
+            end = -(-end // self.batch) * self.batch
+            if end >= stop:
+                break
+            yield first, end
+            first = end
+        yield first, stop
 
     @property
     def stops(self) -> list[int]:

@@ -104,12 +104,21 @@ def test_a_rate_falls_by_equal_factors_to_its_share(samples: int, share: float) 
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6))
-def test_a_rate_falls_by_default_wherever_the_end_is(samples: int, done: int) -> None:
+def test_a_rate_is_halved_by_default_wherever_the_end_is(samples: int, done: int) -> None:
     plan = Plan(samples)
-    assert plan.rate_scale(0) == 1
-    assert plan.rate_scale(HALVED) == 0.5
+    assert [plan.rate_scale(n * HALVED) for n in (0, 1, 3, 7)] == [1, 1 / 2, 1 / 4, 1 / 8]
+    assert 1 <= plan.rate_scale(done) * (1 + done / HALVED) < 2
     assert plan.rate_scale(done) == Plan(2 * samples).rate_scale(done)
-    assert plan.rate_scale(done + 1) < plan.rate_scale(done)
+
+
+@given(st.integers(1, 300), st.lists(st.integers(1, 100), min_size=1, max_size=5))
+def test_every_batch_has_its_rate_however_the_way_is_divided(batch: int, steps: list[int]) -> None:
+    plan = Plan(10**6, batch=batch)
+    stops = [0, *itertools.accumulate(100 * batch * step for step in steps)]
+    ways = [part for ends in itertools.pairwise(stops) for part in plan.stretches(*ends)]
+    assert [a for a, _ in ways] == [0, *(b for _, b in ways[:-1])]
+    for first, stop in ways:
+        assert plan.rate_scale(first) == plan.rate_scale(stop - batch)
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
