@@ -161,7 +161,7 @@ def test_tied_copies_stay_equal_and_folded_biases_follow(
 
 def test_learning_moves_outputs_towards_the_targets(plastic: Program, data: Data) -> None:
     """With phases that are long enough for a mean of spikes to mean something."""
-    graph = make_plastic(plastic.graph, lr=LR, steps=32, nudged_steps=32, units=True)
+    graph = make_plastic(plastic.graph, lr=0.2, steps=32, nudged_steps=32)
     target = np.eye(graph.population(graph.output).size)[data[1]]
 
     def error() -> float:
