@@ -117,7 +117,12 @@ def misfits(graph: Graph) -> Iterator[Violation]:
         if not -(1 << TRACE_BITS) < resting(p) <= 0:
             subject = f"population '{p.name}', trace of 0 in a rule of 7 bits"
             yield Violation(subject, -resting(p), (1 << TRACE_BITS) - 1, batched)
-    for record in graph.plasticity:
+    for index, record in enumerate(graph.plasticity):
+        exact = rate_of(graph, index).exact if record.weight in graph.ties else 1
+        if round(exact) < 1:
+            # It would open by 1 all the same, and learn that much faster.
+            subject = f"plasticity of '{record.weight}', times its rate in a gate's least"
+            yield Violation(subject, round(1 / exact, 1), 2, f"raise the rate, or {batched}")
         if record.rule.keep and record.weight in graph.ties:
             subject = f"plasticity of '{record.weight}', rounding that is kept"
             yield Violation(subject, 1, 0, f"drop it, or {batched}")

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 import targets
 from compilers import Program, compile_network
 from compilers.ir.graph import Encoding
+from compilers.passes.make_plastic import RATE
 from ep_neuro.data import datasets
 from ep_neuro.errors import DataError
 from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
+from targets.experiments.onchip import learning
 from targets.interface.session import Session
 from targets.lava import BACKEND
 from targets.lava.connections.loihi_rule import LEVELS, payload, rate_of, resting, seen
@@ -94,8 +96,10 @@ def test_over_a_hundred_digits_the_update_is_the_one_in_floating_point() -> None
     x, y = digits.x[:100].astype(np.float64), digits.y[:100]
     programs = [
         compile_network(network, BACKEND, beta=0.5, learn="contrastive", **numbers)
-        for numbers in ({"bits": 8, "state_frac": 20}, {})
+        for numbers in ({"bits": 8, "state_frac": 20, "message_frac": 8}, {})
     ]
+    # At the output's own rate the noise of rounding would be a larger part of the mean.
+    programs = [learning.plastic(program, output_rate=4 * RATE) for program in programs]
     with (
         on_lava(replace(programs[0], options={"lowering": FAITHFUL})) as mine,
         REFERENCE.open(programs[0]) as exact,
@@ -146,6 +150,18 @@ def test_a_level_is_the_rate_within_a_fifteenth(rate: float, scale: float) -> No
         assert found.exact <= LEVELS
         assert found.exact > LEVELS / 2 or found.shift == 0
         assert abs(found.level(scale) - wanted) <= 0.5 or wanted < 0.5
+
+
+def test_a_rate_below_the_least_that_a_gate_opens_by_is_refused() -> None:
+    """Units that shrink make some rates small; the gate would open by a whole level, too wide."""
+    program = integers(lr=0.2)
+    faint = tuple(replace(record, power=-12) for record in program.graph.plasticity)
+    problems = unlearnable(replace(program.graph, plasticity=faint))
+    assert {p.subject.partition(",")[0] for p in problems} == {
+        f"plasticity of '{weight}'" for weight in program.graph.ties
+    }
+    assert all(p.value > p.limit for p in problems)
+    assert "raise the rate, or use lowering batched" in str(problems[0])
 
 
 @needs_lava
