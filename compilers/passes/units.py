@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 from compilers.ir.graph import Graph
-from compilers.learning.synapses import trace_frac
 
 TAG_FRAC = 16
 """Fractional bits of a tag, in heights of both boxes: two messages of 8 bits have as many."""
@@ -59,8 +58,9 @@ def coarseness(graph: Graph, name: str) -> int:
     ends = [p for p in graph.populations if p.bias == name]
     if name in graph.ties:
         ends = [graph.population(end) for end in (graph.tie(name).pre, graph.tie(name).post)]
-    bits = sum(trace_frac(p) for p in ends) - TAG_FRAC - faintness(graph).get(ends[-1].name, 0)
-    return max(0, bits) if graph.quantised else 0
+    # Traces of spikes, whose messages have no fractional bits, are never as fine.
+    bits = sum(p.message.frac for p in ends if p.message)
+    return max(0, bits - TAG_FRAC - faintness(graph).get(ends[-1].name, 0))
 
 
 __all__ = ["coarseness", "faintness", "unit_power"]
