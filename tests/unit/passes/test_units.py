@@ -113,7 +113,8 @@ def test_messages_are_as_fine_as_the_faintest_response() -> None:
 
 def test_messages_of_programs_that_do_not_learn_and_those_asked_for_stay() -> None:
     network = Network(dense(8.0), 0)
-    for said, frac in (({}, 8), (dict(learn="contrastive", message_frac=12), 12)):
+    asked: dict[str, Any] = dict(learn="contrastive", message_frac=12)
+    for said, frac in (({}, 8), (asked, 12)):
         graph = compilers.compile(network, bits=8, **said).graph
         assert {p.message.frac for p in graph.populations if p.message} == {frac}
 
