@@ -37,6 +37,9 @@ STATE_BITS = 24
 STATE_FRAC, FINE_FRAC = 16, 20
 """Fractional bits of a membrane by default, and where messages want as many: 8 heights are left."""
 
+SPIKE_BETA = 0.5
+"""Nudging factor of spikes that learn: below it, counting errors are large beside the response."""
+
 Observer = Callable[[str, Graph], None]
 """Called with the name and the result of each stage as it ends."""
 
@@ -160,7 +163,8 @@ class Lowering:
         leak = MAX_LEAKS.get(self.code) if self.leak is None else self.leak
         # A nudge moves states less than thresholds that balance the output's error let through.
         parameters = {"precision": None, **self.parameters}
-        return replace(self, leak=leak, parameters=parameters, learns=True)
+        beta = SPIKE_BETA if self.beta is None and self.code == "spike" else self.beta
+        return replace(self, leak=leak, parameters=parameters, beta=beta, learns=True)
 
     def integers(self, graph: Graph) -> Graph:
         """`graph` in integers of these formats."""

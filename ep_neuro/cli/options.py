@@ -59,15 +59,18 @@ Bits = Annotated[
 ]
 Beta = Annotated[
     float | None,
-    typer.Option(metavar="B", help="Nudging factor of the phases that teach; 0.2 by default."),
+    typer.Option(
+        metavar="B",
+        help="Nudging factor of the phases that teach; 0.2 by default, 0.5 of spikes that learn.",
+    ),
 ]
 MessageFrac = Annotated[
     int | None,
     typer.Option(
         "--message-frac",
         metavar="F",
-        help="Fractional bits of a graded message (with --bits), 8 by default; deep networks that "
-        "learn want 12.",
+        help="Fractional bits of a graded message (with --bits), 8 by default, and as many more in "
+        "a program that learns as the response to a nudge grows fainter.",
     ),
 ]
 StateFrac = Annotated[

@@ -92,6 +92,19 @@ def test_networks_without_units_learn_at_one_rate_but_for_the_output() -> None:
     }
 
 
+def test_spikes_that_learn_are_nudged_further() -> None:
+    network = Network(zoo("digits_dense"), 0)
+    for code, learn, beta in (
+        ("spike", "spike-average", 0.5),
+        ("spike", None, 0.2),
+        ("graded", "contrastive", 0.2),
+    ):
+        phases = compilers.compile(network, code=code, learn=learn).graph.phases
+        assert [p.nudge for p in phases] == [0, beta, -beta]
+    said = compilers.compile(network, code="spike", learn="spike-average", beta=0.3)
+    assert said.graph.phases[1].nudge == 0.3
+
+
 def test_a_program_of_before_there_were_units_is_read_as_it_was() -> None:
     plain = make_plastic(compilers.compile(Network(zoo("digits_dense"), 0)).graph)
     text = print_graph(plain)
