@@ -29,6 +29,9 @@ from ep_neuro.errors import GraphError
 TAG = FixedPoint(32, 0)
 """Format of an integer tag."""
 
+LEAST_TAG = 24
+"""Bits of it that have to fit a word where a rate in large units leaves no room for 32."""
+
 NOISE_BITS = 16
 """Bits of a random number, and fractional bits of a change before it is rounded."""
 
@@ -185,8 +188,11 @@ class Synapses:
         self._mask = None if mask is None else graph.arrays[mask] != 0
         self._tags = [t for t in self.record.rule.tag_terms if t.factors != ("tag",)]
         self._products = [p for t in self.record.rule.commit_terms if (p := self._product(t))]
-        for product in self._products:
-            self._gain(product, samples=1, scale=1.0)
+        self._tag_bits = LEAST_TAG if self.record.power > 0 else TAG.bits
+        gains = [(p, self._gain(p, samples=1, scale=1.0)) for p in self._products]
+        # A larger tag would change any weight by more than its range.
+        rooms = [(WORD_BITS - self._bits(p, gain)) // p.tag for p, gain in gains if p.tag]
+        self._tag_bits = min([TAG.bits, *rooms]) if self.integer else TAG.bits
 
     def _join(self, graph: Graph) -> None:
         """Become the synapses of a weight."""
@@ -284,7 +290,7 @@ class Synapses:
         if self.integer:
             # Not while phases run: a chip has one sample's phases after another, and a sum of
             # products of one sign over a whole batch never stands in its tag.
-            held = np.clip(tag, *TAG.range)
+            held = np.clip(tag, *FixedPoint(self._tag_bits, 0).range)
             tag, lost = held, int(np.count_nonzero(held != tag))
         noise = self._noise(number)
         change = self._change(weight, tag, noise, samples, scale)
@@ -348,14 +354,18 @@ class Synapses:
             self._refuse_overflow(p, gain)
         return gain
 
-    def _refuse_overflow(self, p: _Product, gain: float) -> None:
-        bits = p.tag * TAG.bits + p.noise * NOISE_BITS
+    def _bits(self, p: _Product, gain: float) -> int:
+        """Bits that all but the tags of a change can take."""
+        bits = p.noise * NOISE_BITS
         bits += p.weight * (self._range[1].bit_length() + int(np.max(self._exponent)))
         multiplier, left = integer_gain(gain)
-        bits += multiplier.bit_length() + max(left, 0)
+        return bits + multiplier.bit_length() + max(left, 0)
+
+    def _refuse_overflow(self, p: _Product, gain: float) -> None:
+        bits = self._bits(p, gain) + p.tag * self._tag_bits
         if bits > WORD_BITS:
             problem = f"one change can take {bits} bits, which exceed {WORD_BITS}"
-            remedy = "lower the rate, or shorten the rule"
+            remedy = "lower the rate, shorten the rule, or let units shrink less"
             raise GraphError(f"plasticity of '{self.record.weight}'", problem, remedy)
 
     def _noise(self, number: int) -> np.ndarray:

@@ -113,6 +113,23 @@ def test_it_learns_what_the_reference_learns(
 
 
 @needs_lava
+def test_it_learns_in_units_what_the_reference_learns() -> None:
+    """Rates, tags and messages of a residual network whose units shrink by 4 a population."""
+    last = len(SPEC.populations) - 1
+    shrinking = tuple(
+        p.model_copy(update={"unit": 4.0 ** (last - i)}) for i, p in enumerate(SPEC.populations)
+    )
+    network = Network(SPEC.model_copy(update={"populations": shrinking}), 0)
+    program = compile_network(
+        network, BACKEND, bits=8, headroom=2, steps=6, beta=0.5, learn="contrastive"
+    )
+    assert len({r.power for r in program.graph.plasticity}) > 3
+    assert any(r.coarser for r in program.graph.plasticity)
+    assert min(p.message.frac for p in program.graph.populations if p.message) >= 14
+    assert_learns_like_the_reference(program)
+
+
+@needs_lava
 def test_weights_that_change_between_phases_are_in_force_at_once() -> None:
     """Also for the input and the biases, whose drive is constant in between."""
     program = plastic("graded", 8)
