@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,9 +95,10 @@ def test_over_a_hundred_digits_the_update_is_the_one_in_floating_point() -> None
     """From fresh weights, with the beta at which a chip learns from scratch."""
     network, digits = Network(digits_dense(), 0), datasets.load("digits").train
     x, y = digits.x[:100].astype(np.float64), digits.y[:100]
+    integer: dict[str, Any] = {"bits": 8, "state_frac": 20, "message_frac": 8}
     programs = [
         compile_network(network, BACKEND, beta=0.5, learn="contrastive", **numbers)
-        for numbers in ({"bits": 8, "state_frac": 20, "message_frac": 8}, {})
+        for numbers in (integer, {})
     ]
     # At the output's own rate the noise of rounding would be a larger part of the mean.
     programs = [learning.plastic(program, output_rate=4 * RATE) for program in programs]
