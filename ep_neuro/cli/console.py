@@ -312,6 +312,13 @@ def check_place(path: Path, *, marker: str | bytes) -> None:
     raise ConfigError(str(path), problem, "choose another place")
 
 
+def check_unheld(option: str, place: Path, marker: str, what: str) -> None:
+    """Refuse a `place` whose file `marker` tells of a `what` that nobody said may go."""
+    if (place / marker).is_file():
+        remedy = "choose another place, or replace it (--force)"
+        raise ConfigError(f"{option} {place}", f"holds a {what} already", remedy)
+
+
 def check_page_place(out: Path, *, marker: str) -> None:
     """`check_place` of a folder, of the report page in it, and of the figures beside that."""
     from targets.experiments.comparison.report_page import DRAWN, MARKER, REPORT, figures_in

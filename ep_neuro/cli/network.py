@@ -10,6 +10,7 @@ from ep_neuro.cli.app import SWEEPS, command
 from ep_neuro.cli.console import (
     check_page_place,
     check_place,
+    check_unheld,
     emit,
     health,
     lines,
@@ -29,7 +30,7 @@ from ep_neuro.cli.options import (
     data_name,
     samples,
 )
-from ep_neuro.errors import CheckFailed, ConfigError
+from ep_neuro.errors import CheckFailed
 
 Slope = Annotated[
     float | None,
@@ -231,9 +232,8 @@ def import_(
     from ep_neuro.network.published_files import import_published
 
     check_place(out, marker=SPEC)
-    if (out / SPEC).is_file() and not force:
-        remedy = "choose another place, or replace it (--force)"
-        raise ConfigError(f"--out {out}", "holds a model already", remedy)
+    if not force:
+        check_unheld("--out", out, SPEC, "model")
     found = import_published(file, spec_like(like), average_biases=average_biases, slope=slope)
     # A model is read in float32, and its digest is to be that of what is read.
     model = Model(found.network.float(), found.metadata)

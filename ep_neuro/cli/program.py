@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ep_neuro.cli.app import command
-from ep_neuro.cli.console import check_apart, check_place, emit, lines, log, progress, told_beside
+from ep_neuro.cli.console import (
+    check_apart,
+    check_place,
+    check_unheld,
+    emit,
+    lines,
+    log,
+    progress,
+    told_beside,
+)
 from ep_neuro.cli.fine_tuned import tell
 from ep_neuro.cli.models import model_facts, open_named
 from ep_neuro.cli.options import (
@@ -256,7 +265,9 @@ def learn(
 ) -> None:
     """Let a program learn on its target, sample by sample; test it before and after."""
     from compilers import load_program
+    from compilers.program import MANIFEST
     from ep_neuro.data.datasets import identity
+    from ep_neuro.network.checkpoint import SPEC
     from ep_neuro.training.run_directory import check_run_place
     from targets.experiments.onchip import learning, to_network
     from targets.experiments.onchip.run_state import MARKER, beside
@@ -266,7 +277,9 @@ def learn(
     folder = _checked_places(place, model)
     check_run_place(folder, MARKER, resume=resume, force=force)
     if not (force or (resume and (folder / MARKER).is_file())):
-        _keep_what_is_there(place, model)
+        check_unheld("--out", place, MANIFEST, "program")
+        if model is not None:
+            check_unheld("--model", model, SPEC, "model")
     loaded = learning.plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
@@ -306,18 +319,6 @@ def _checked_places(place: Path, model: Path | None) -> Path:
         check_place(model, marker=SPEC)
         check_apart("--model", model, place, folder)
     return folder
-
-
-def _keep_what_is_there(program: Path, model: Path | None) -> None:
-    """Refuse places that hold a program or a model, of which nobody said that it may go."""
-    from compilers.program import MANIFEST
-    from ep_neuro.network.checkpoint import SPEC
-
-    remedy = "choose another place, or replace it (--force)"
-    if (program / MANIFEST).is_file():
-        raise ConfigError(f"--out {program}", "holds a program already", remedy)
-    if model is not None and (model / SPEC).is_file():
-        raise ConfigError(f"--model {model}", "holds a model already", remedy)
 
 
 def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:
