@@ -61,6 +61,3 @@ def coarseness(graph: Graph, name: str) -> int:
     # Traces of spikes, whose messages have no fractional bits, are never as fine.
     bits = sum(p.message.frac for p in ends if p.message)
     return max(0, bits - TAG_FRAC - faintness(graph).get(ends[-1].name, 0))
-
-
-__all__ = ["coarseness", "faintness", "unit_power"]

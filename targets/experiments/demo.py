@@ -130,6 +130,7 @@ def _made_before(place: Path, config: TrainConfig) -> bool:
 def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery:
     """What learning on the reference target regains of what a damaged array took."""
     program = compile_network(network, targets.get("reference"), **LEARNT)
+    # One plain rate for all: the usual ones, in units, are for learning from scratch.
     program = replace(program, graph=make_plastic(program.graph, lr=RATE))
     with progress("learning on chip") as advance:
         return recover(
