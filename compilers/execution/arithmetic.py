@@ -64,6 +64,9 @@ class Floating:
         self.full = self.wide = self.narrow = dtype
         self.device, self.half = device, torch.tensor(0.5, dtype=dtype, device=device)
 
+    def widen(self) -> None:
+        """Go on in numbers that hold every sum."""
+
     def constants(self, population: Population) -> Constants:
         """Leak, box and formats of `population` in its own units."""
         return Constants.real(population)
@@ -153,7 +156,6 @@ class Integer(Floating):
             self.wide, self.half = torch.float32, self.half.float()
 
     def widen(self) -> None:
-        """Go on in what holds every sum."""
         self.wide, self.half = self.full, self.half.double()
 
     def constants(self, population: Population) -> Constants:

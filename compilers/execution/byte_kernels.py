@@ -78,7 +78,7 @@ class ByteConv:
 def _convolved(
     sent: Tensor, kernel: Tensor, factors: Tensor, zeros: Tensor, how: tuple[object, ...]
 ) -> Tensor:
-    return torch.ops.onednn.qconv2d_pointwise(  # type: ignore[no-any-return]
+    return torch.ops.onednn.qconv2d_pointwise(
         sent, 1.0, 0, kernel, factors, zeros, None, *how, 1.0, 0, torch.float32, "none", [], ""
     )
 

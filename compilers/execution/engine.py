@@ -205,13 +205,12 @@ class Batch:
         A membrane moves from where it is towards its drive, and never beyond. `sent` is the largest
         input. Returns whether all sums fit.
         """
-        engine, fits = self.engine, True
-        graph = self.engine.graph
+        engine, graph, fits = self.engine, self.engine.graph, True
         beta = max(abs(phase.nudge) for phase in graph.phases) if graph.phases else 0.0
         for cells in self.cells:
             own = cells.constants
             assert own.state is not None
-            largest = max(self.engine.reach(p.name) for p in cells.populations)
+            largest = max(engine.reach(p.name) for p in cells.populations)
             if y is not None and cells is self.of[self._output] and beta:
                 shown = own.bound * 2.0**own.finer
                 largest += beta * (float(y.abs().max()) + shown) + 1
@@ -221,10 +220,8 @@ class Batch:
             fits &= 2 * (largest + constant + 1) * 2.0**own.fine < SINGLE
         if engine.numbers.wide != torch.float32:
             return True
-        bounds = {p.name: engine.bounds[p.name] for p in engine.graph.neurons}
-        return fits and all(
-            m.short(bounds.get(m.projection.pre, sent)) for m in engine.maps.values()
-        )
+        sizes = {**engine.bounds, **{p.name: sent for p in engine.graph.sources}}
+        return fits and all(m.short(sizes[m.projection.pre]) for m in engine.maps.values())
 
     def _renew(self) -> None:
         for cells in self.cells:
