@@ -23,16 +23,24 @@ needs_bytes = pytest.mark.skipif(not trusted(), reason="this processor multiplie
     rows=st.integers(1, 9),
     columns=st.integers(1, 9),
     backward=st.booleans(),
+    channels=st.sampled_from([4, 33]),
 )
 def test_sums_are_those_of_the_operator(
-    seed: int, stride: int, size: int, padding: int, rows: int, columns: int, backward: bool
+    seed: int,
+    stride: int,
+    size: int,
+    padding: int,
+    rows: int,
+    columns: int,
+    backward: bool,
+    channels: int,
 ) -> None:
     assume(min(rows, columns) + 2 * padding >= size > padding)
     far = tuple((n + 2 * padding - size) // stride + 1 for n in (rows, columns))
     near, rng = (3, rows, columns), np.random.default_rng(seed)
-    factors = 2.0 ** rng.integers(0, 4, (1, 3, 1, 1) if backward else (4, 1, 1, 1))
-    weight = rng.integers(-BYTE, BYTE + 1, (4, 3, size, size)) * factors
-    ends = ((4, *far), near) if backward else (near, (4, *far))
+    factors = 2.0 ** rng.integers(0, 4, (1, 3, 1, 1) if backward else (channels, 1, 1, 1))
+    weight = rng.integers(-BYTE, BYTE + 1, (channels, 3, size, size)) * factors
+    ends = ((channels, *far), near) if backward else (near, (channels, *far))
     operator = (ConvTranspose if backward else Conv)(stride, padding)
     spikes = rng.integers(0, 2, (2, *ends[0])).astype(np.float64)
     told = torch.from_numpy(spikes).float().permute(0, 2, 3, 1).contiguous()
