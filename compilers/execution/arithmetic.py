@@ -1,7 +1,8 @@
 """The two arithmetics of the IR on tensors: floats, and integers with saturation that is counted.
 
-Membranes and currents that leak are *fine*: in integers the membrane times 4096 plus the remainder
-of the leak, so that both move by one multiplication. `Cells.plain` is the membrane that it holds.
+Membranes and currents that leak are *fine*: in integers the membrane times ``2**fine`` plus the
+remainder of the leak, so that both move by one multiplication. `Cells.plain` is the membrane that
+it holds.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Floating:
     Attributes
     ----------
     integers : bool
-    wide, narrow : dtype
-        Of drives and membranes, and of messages and states.
+    full, wide, narrow : dtype
+        Of biases and targets, of drives and membranes, and of messages and states.
     half : Tensor
         0.5, wide.
     single : bool
@@ -60,8 +61,11 @@ class Floating:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.saturations: Counter[str] = Counter()
-        self.wide = self.narrow = dtype
+        self.full = self.wide = self.narrow = dtype
         self.device, self.half = device, torch.tensor(0.5, dtype=dtype, device=device)
+
+    def widen(self) -> None:
+        """Go on in numbers that hold every sum."""
 
     def constants(self, population: Population) -> Constants:
         """Leak, box and formats of `population` in its own units."""
@@ -93,7 +97,7 @@ class Floating:
 
     def target(self, population: Population, y: Tensor) -> Tensor:
         """Real targets of the output in units of its membrane."""
-        return y.to(self.device, self.wide)
+        return y.to(self.device, self.full)
 
     def leak(self, cells: Cells, fine: Tensor) -> None:
         """``v + leak (I - v)`` as the membrane's format holds it, in place."""
@@ -128,8 +132,9 @@ class Floating:
 class Integer(Floating):
     """Exact integers: in float64 while all of `graph` fits it, else in int64.
 
-    Messages of a graph of images are float32, for its convolutions, if that holds them; on a GPU
-    all is float64, for its convolutions may multiply sums of weights.
+    Messages of a graph of images are float32, for its convolutions, if that holds them, and where
+    weights learn everything is until a sum comes that does not fit (`widen`). On a GPU all is
+    float64, for its convolutions may multiply sums of weights.
 
     Raises
     ------
@@ -142,11 +147,16 @@ class Integer(Floating):
     def __init__(self, graph: Graph, device: torch.device) -> None:
         super().__init__(torch.float64, device)
         held = [f for p in graph.populations for f in formats(p)]
-        self.wide = torch.float64 if fits_double(graph) else torch.int64
+        self.full = self.wide = torch.float64 if fits_double(graph) else torch.int64
         self.single, self.learns = device.type == "cpu", bool(graph.plasticity)
         images = any(isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
         short = self.wide == torch.float64 and all(f.bits <= SINGLE_BITS for f in held)
         self.narrow = torch.float32 if images and short and self.single else self.wide
+        if self.narrow == torch.float32 and learns_between_samples(graph):
+            self.wide, self.half = torch.float32, self.half.float()
+
+    def widen(self) -> None:
+        self.wide, self.half = self.full, self.half.double()
 
     def constants(self, population: Population) -> Constants:
         return Constants.whole(population)
@@ -157,7 +167,7 @@ class Integer(Floating):
 
     def factor(self, projection: Projection) -> float | None:
         assert projection.rescale is not None
-        if self.wide == torch.int64:
+        if self.full == torch.int64:
             return None
         return projection.rescale.multiplier * 2.0**projection.rescale.shift
 
@@ -183,13 +193,13 @@ class Integer(Floating):
 
     def target(self, population: Population, y: Tensor) -> Tensor:
         whole = (y.to(self.device) * formats(population)[0].one).add_(0.5).floor_()
-        return whole.to(self.wide)
+        return whole.to(self.full)
 
     def leak(self, cells: Cells, fine: Tensor) -> None:
         own = cells.constants
         torch.sub(cells.drive, cells.plain, out=cells.spare)
         fine.add_(cells.spare, alpha=int(own.leak))
-        self._down(fine, LEAK_BITS, cells.plain)
+        self._down(fine, own.fine, cells.plain)
         if not cells.safe:
             self._saturate_fine(cells, fine)
 
@@ -200,14 +210,14 @@ class Integer(Floating):
         for p in cells.populations:
             plain = cells.part(cells.plain, p.name)
             held = self._held(p, plain, formats(p)[0])
-            cells.part(fine, p.name).sub_(plain - held, alpha=UNIT)
+            cells.part(fine, p.name).sub_(plain - held, alpha=1 << cells.constants.fine)
             plain.copy_(held)
 
     def clip(self, cells: Cells) -> None:
         own = cells.constants
         q = cells.z if cells.z.dtype == self.wide else cells.spare
         if own.finer > 0:
-            self._nearest(cells.v, LEAK_BITS + own.finer, q)
+            self._nearest(cells.v, own.fine + own.finer, q)
         else:
             torch.mul(cells.plain, 1 << -own.finer, out=q)
         if own.box is not None:
@@ -238,7 +248,7 @@ class Integer(Floating):
         return max(1, round(population.dynamics.threshold(t) * one))  # type: ignore[union-attr]
 
     def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
-        distance = y - self._shift(shown.to(self.wide), constants.finer)
+        distance = y - self._shift(shown.to(self.full), constants.finer)
         distance *= round(UNIT * beta)
         return self._down(distance, LEAK_BITS, distance)
 
@@ -265,7 +275,7 @@ class Integer(Floating):
 
     def _nearest(self, values: Tensor, bits: int, out: Tensor) -> Tensor:
         """``values >> bits``, rounded to nearest, halves up."""
-        if self.wide == torch.int64:
+        if self.full == torch.int64:
             if bits > 63:
                 return out.zero_()
             torch.add(values, 1 << (bits - 1), out=out)
@@ -274,9 +284,16 @@ class Integer(Floating):
 
     def _down(self, values: Tensor, bits: int, out: Tensor) -> Tensor:
         """``values >> bits``."""
-        if self.wide == torch.int64:
+        if self.full == torch.int64:
             return torch.bitwise_right_shift(values, bits, out=out)
         return torch.mul(values, 2.0**-bits, out=out).floor_()
+
+
+def learns_between_samples(graph: Graph) -> bool:
+    """Whether weights change after the last phase of a sample and at no other time."""
+    rules = [record.rule for record in graph.plasticity]
+    commits = [phase.commit for phase in graph.phases]
+    return bool(rules) and all(r.when != "step" for r in rules) and not any(commits[:-1])
 
 
 def _leaves(values: Tensor, low: float, high: float) -> bool:

@@ -12,10 +12,13 @@ from compilers.ir.operators import receiving_axis
 from ep_neuro.errors import GraphError
 
 UNIT = 1 << LEAK_BITS
-"""The integer that stands for a leak or a nudge of 1."""
+"""The integer that stands for a nudge of 1, and for a leak."""
 
 DOUBLE = float(1 << 53)
 """Integers up to it are exact in float64."""
+
+SINGLE = float(1 << 24)
+"""Integers up to it, and sums of them in any order, are exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Constants:
     Attributes
     ----------
     leak : float
-        In integers in units of 2**-12.
+        In integers in units of ``2**-fine``.
+    fine : int
+        Fractional bits that a membrane keeps of what leaks, in integers: no more than it needs.
     box : tuple of float, optional
         In units of messages.
     levels : tuple of float
@@ -51,6 +56,7 @@ class Constants:
     finer: int = 0
     shows: bool = True
     sends: bool = True
+    fine: int = LEAK_BITS
 
     @classmethod
     def real(cls, population: Population) -> Constants:
@@ -70,8 +76,11 @@ class Constants:
             bound = min(bound, max(abs(edge) for edge in box))
         bound = 1 if isinstance(population.dynamics, Spiking) else bound
         low, high = (math.floor(edge * state.one + 0.5) for edge in (-over, 1 + over))
+        leak = round(UNIT * _leak(population))
+        common = math.gcd(UNIT, leak)
         return cls(
-            leak=round(UNIT * _leak(population)),
+            leak=leak // common,
+            fine=LEAK_BITS - common.bit_length() + 1,
             box=box,
             levels=(low, high),
             half=math.floor(0.5 * state.one + 0.5),

@@ -35,8 +35,7 @@ def deploy(
     if nudge is not None:
         shown = (nudge.y.double() - output.readout.offset) / output.readout.gain
         target = engine.numbers.target(output, channels_last(shown))
-    batch = engine.batch(len(x))
-    batch.clamp(engine.numbers.message(source, channels_last(x.double())), target)
+    batch = engine.batch(engine.numbers.message(source, channels_last(x.double())), target)
     return EngineNetwork(batch, _landscape(batch, x, dtype), target, how.tolerance)
 
 

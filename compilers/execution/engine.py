@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating, Integer
+from compilers.execution.constants import SINGLE
 from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_map
 from compilers.execution.neurons import Cells, advance
 from compilers.execution.streams import Stream, union
@@ -88,12 +89,18 @@ class Engine:
             if p.weight in weights:
                 self.maps[p.name].load(weights[p.weight])
         for name, bias in biases.items():
-            self._biases[name] = inward(bias[None]).to(self.numbers.device, self.numbers.wide)
+            self._biases[name] = inward(bias[None]).to(self.numbers.device, self.numbers.full)
 
-    def batch(self, samples: int) -> Batch:
-        """A batch of `samples`, to be driven and brought to rest; the last one is used again."""
-        if self._batch is None or self._batch.samples != samples:
-            self._batch = Batch(self, samples)
+    def batch(self, x: Tensor, y: Tensor | None = None) -> Batch:
+        """A batch driven by input messages `x`, see `Batch.clamp`; the last one is used again."""
+        if self._batch is None or self._batch.samples != len(x):
+            self._batch = Batch(self, len(x))
+        if not self._batch.clamp(x, y):
+            self.numbers.widen()
+            for mapped in self.maps.values():
+                mapped.reload()
+            self._batch = Batch(self, len(x))
+            self._batch.clamp(x, y)
         return self._batch
 
     def message(self, x: np.ndarray) -> Tensor:
@@ -173,10 +180,11 @@ class Batch:
 
     # --- what drives all steps -----------------------------------------------------------------
 
-    def clamp(self, x: Tensor, y: Tensor | None = None) -> None:
+    def clamp(self, x: Tensor, y: Tensor | None = None) -> bool:
         """Let input messages `x` and the present biases drive every step.
 
-        `y` are targets (`Engine.target`) of nudges that will come.
+        `y` are targets (`Engine.target`) of nudges that will come. False if a sum may come that
+        does not fit the numbers it is made in.
         """
         engine = self.engine
         for cells in self.cells:
@@ -187,26 +195,33 @@ class Batch:
         largest = float(x.abs().max()) if engine.numbers.integers else 0.0
         for q in engine.feedforward:
             engine.maps[q.name].drive(self.view("constant", q.post), x, largest)
-        if engine.numbers.integers:
-            self._look_for_limits(y)
+        fits = not engine.numbers.integers or self._look_for_limits(largest, y)
         self._renew()
+        return fits
 
-    def _look_for_limits(self, y: Tensor | None) -> None:
+    def _look_for_limits(self, sent: float, y: Tensor | None) -> bool:
         """Find the cells of which no membrane can leave its format under the constant drive.
 
-        A membrane moves from where it is towards its drive, and never beyond.
+        A membrane moves from where it is towards its drive, and never beyond. `sent` is the largest
+        input. Returns whether all sums fit.
         """
-        graph = self.engine.graph
+        engine, graph, fits = self.engine, self.engine.graph, True
         beta = max(abs(phase.nudge) for phase in graph.phases) if graph.phases else 0.0
         for cells in self.cells:
             own = cells.constants
             assert own.state is not None
-            largest = max(self.engine.reach(p.name) for p in cells.populations)
+            largest = max(engine.reach(p.name) for p in cells.populations)
             if y is not None and cells is self.of[self._output] and beta:
                 shown = own.bound * 2.0**own.finer
                 largest += beta * (float(y.abs().max()) + shown) + 1
-            room = own.state.range[1] - largest
-            cells.safe = room > 0 and float(cells.constant.abs().max()) < room
+            constant = float(cells.constant.abs().max())
+            cells.safe = constant < own.state.range[1] - largest
+            # What a membrane is off its drive, with the fractional bits of its leak.
+            fits &= 2 * (largest + constant + 1) * 2.0**own.fine < SINGLE
+        if engine.numbers.wide != torch.float32:
+            return True
+        sizes = {**engine.bounds, **{p.name: sent for p in engine.graph.sources}}
+        return fits and all(m.short(sizes[m.projection.pre]) for m in engine.maps.values())
 
     def _renew(self) -> None:
         for cells in self.cells:

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SINGLE = float(1 << 24)
-"""Integers up to it, and sums of them in any order, are exact in float32."""
+from compilers.execution.constants import SINGLE
 
 MOST = 12
 """Parts above which one pass in float64 is as fast."""
@@ -49,9 +48,9 @@ def exact_parts(weight: np.ndarray, receiving: int, largest: float) -> Split | N
         What no message exceeds in size.
     """
     kernel = np.moveaxis(weight, receiving, 0)
-    outer = _common(kernel, 0)
+    outer = common_factors(kernel, 0)
     kernel = kernel / outer[:, None, None, None]
-    inner = _common(kernel, 1)
+    inner = common_factors(kernel, 1)
     kernel = kernel / inner[:, None, None]
     sizes = np.abs(kernel).sum((2, 3)) * largest
     parts = []
@@ -65,7 +64,7 @@ def exact_parts(weight: np.ndarray, receiving: int, largest: float) -> Split | N
     return Split(torch.from_numpy(outer).double(), parts) if fits else None
 
 
-def _common(kernel: np.ndarray, axis: int) -> np.ndarray:
+def common_factors(kernel: np.ndarray, axis: int) -> np.ndarray:
     """Largest power of two that divides all of each slice along `axis`."""
     slices = np.moveaxis(np.abs(kernel).astype(np.int64), axis, 0).reshape(kernel.shape[axis], -1)
     digits = np.where(slices == 0, 1 << 62, slices & -slices).min(axis=1)

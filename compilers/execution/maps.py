@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
-from compilers.execution.exact_parts import SINGLE, Split, exact_parts
+from compilers.execution.byte_kernels import ByteConv, fits_bytes
+from compilers.execution.constants import SINGLE
+from compilers.execution.exact_parts import Split, exact_parts
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
 from compilers.ir.operators import matrix as matrix_of
 from compilers.ir.operators import receiving_axis
@@ -76,12 +78,25 @@ class LinearMap:
     ) -> None:
         self.projection, self.pre, self.post = projection, pre, post
         self.numbers, self.bound = numbers, bound
+        # Two states of a box, or their changes, are farther apart than 1 message.
+        self.spikes = numbers.integers and bound == 1
         self._weight = np.zeros(0)
         self._norm: float | None = None
 
     def load(self, weight: np.ndarray) -> None:
         """Go on with another `weight`, float64; in integers shifted by channel."""
         self._weight, self._norm = weight, None
+
+    def reload(self) -> None:
+        """Go on with the same weight in other numbers."""
+        self.load(self._weight)
+
+    def short(self, largest: float) -> bool:
+        """Whether float32 holds every sum, times its gain, for whole messages up to `largest`."""
+        gain = self.projection.rescale
+        assert gain is not None
+        odd = abs(gain.multiplier) // max(1, gain.multiplier & -gain.multiplier)
+        return self.norm * largest * max(1, odd) + 2.0 ** max(0, -gain.shift) < SINGLE
 
     @property
     def norm(self) -> float:
@@ -100,6 +115,9 @@ class LinearMap:
     def apply(self, x: Tensor, largest: float) -> Tensor:
         """The result (N, *post) for messages `x` up to `largest` in size."""
         raise NotImplementedError
+
+    def _wide(self, found: Tensor) -> Tensor:
+        return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
 
     def gained(self, found: Tensor) -> Tensor:
         """A result, or a sum of results, in the units of the receiving membrane."""
@@ -120,6 +138,9 @@ class GivenMap(LinearMap):
     def load(self, weight: np.ndarray) -> None:
         """It knows its own weight."""
 
+    def short(self, largest: float) -> bool:
+        return False
+
     def apply(self, x: Tensor, largest: float) -> Tensor:
         return self._apply(x)
 
@@ -138,7 +159,8 @@ class DenseMap(LinearMap):
         if len(self.post) == 3:
             matrix = matrix[:, _order(self.post)]
         numbers, factor = self.numbers, self.numbers.factor(self.projection)
-        self._kind = torch.float64 if numbers.integers else numbers.wide
+        integers = numbers.integers and numbers.wide != torch.float32
+        self._kind = torch.float64 if integers else numbers.wide
         self._gained = factor is not None
         self._rounds = numbers.rounds(self.projection)
         # Both factors in one product: it is exact, for a power of two only moves the point.
@@ -152,7 +174,7 @@ class DenseMap(LinearMap):
             found = x @ self._matrix
         else:
             found = torch.from_numpy(x.numpy() @ self._array)
-        found = found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
+        found = self._wide(found)
         return found if len(self.post) == 1 else found.view(-1, *inside(self.post))
 
     def drive(self, drive: Tensor, x: Tensor, largest: float) -> None:
@@ -181,9 +203,16 @@ class ConvMap(LinearMap):
     def load(self, weight: np.ndarray) -> None:
         super().load(weight)
         self._kernels: dict[torch.dtype, Tensor] = {}
+        self._bytes: ByteConv | None = None
+        self._gained = False
         self._splits: dict[float, Split | None] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
+        if self.numbers.single and self.spikes and fits_bytes(operator, weight):
+            gain = self.numbers.factor(self.projection) or 0.0
+            self._gained = gain > 0 and math.frexp(gain)[0] == 0.5 and gain >= 1
+            rest = (self.pre, self.post, gain if self._gained else 1.0)
+            self._bytes = ByteConv(operator, weight, *rest)
         stride, padding = operator.stride, operator.padding
         self._run: Callable[..., Tensor] = partial(F.conv2d, stride=stride, padding=padding)
         if isinstance(operator, ConvTranspose):
@@ -198,6 +227,8 @@ class ConvMap(LinearMap):
     def apply(self, x: Tensor, largest: float) -> Tensor:
         if not self.numbers.integers:
             return self._convolved(x, self._kernel(self.numbers.wide))
+        if self._bytes is not None:
+            return self._wide(self._bytes(x))
         if self.numbers.single and self.norm * largest < SINGLE:
             return self._convolved(x, self._kernel(torch.float32))
         if (split := self._in_parts(largest)) is None:
@@ -207,10 +238,12 @@ class ConvMap(LinearMap):
             found.add_(self._convolved(x[..., part.channels], part.kernel), alpha=part.factor)
         return found.mul_(split.factors)
 
+    def gained(self, found: Tensor) -> Tensor:
+        return found if self._gained else super().gained(found)
+
     def _convolved(self, x: Tensor, kernel: Tensor) -> Tensor:
         x = x if x.dtype == kernel.dtype else x.to(kernel.dtype)
-        found = self._run(x.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1)
-        return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
+        return self._wide(self._run(x.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1))
 
     def _kernel(self, kind: torch.dtype) -> Tensor:
         if kind not in self._kernels:

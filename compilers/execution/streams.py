@@ -47,8 +47,9 @@ class Stream:
         self.told, self.largest = self._slots[0], bound
         self.rows: Tensor | None = None
         self.silent = True
-        # On a GPU to look costs more than to pass everything on.
-        self._looks = self.told.numel() >= SMALL and self.told.device.type == "cpu"
+        # On a GPU to look costs more than to pass everything on; hardly a sample has no spikes.
+        many = self.told.numel() >= SMALL and self.told.device.type == "cpu"
+        self._looks = many and not (integers and bound == 1)
 
     def listen(self, t: int) -> None:
         """Take up what arrives at step `t`, from 1; before that nothing was sent."""

@@ -57,6 +57,16 @@ Bits = Annotated[
         metavar="B", help="Bits of a weight; as the model was fine-tuned, else floating point."
     ),
 ]
+NudgedSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--nudged-steps",
+        min=1,
+        max=1_000_000,
+        metavar="T",
+        help="Length of a nudged phase in steps; half of the free one by default.",
+    ),
+]
 Beta = Annotated[
     float | None,
     typer.Option(

@@ -28,6 +28,7 @@ from ep_neuro.cli.options import (
     Limit,
     MessageFrac,
     ModelName,
+    NudgedSteps,
     Option,
     Precision,
     PrintAfter,
@@ -59,6 +60,7 @@ def compile(
     steps: Steps = None,
     leak: Leak = None,
     precision: Precision = None,
+    nudged_steps: NudgedSteps = None,
     beta: Beta = None,
     option: Option = None,
     learn: Annotated[
@@ -113,6 +115,7 @@ def compile(
         code=code,
         bits=bits,
         steps=steps,
+        nudged_steps=nudged_steps,
         leak=leak,
         parameters=None if precision is None else precision_of([code], precision),
         message_frac=message_frac,

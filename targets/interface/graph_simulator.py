@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compilers.execution.constants import SINGLE
 from compilers.execution.engine import Batch, Engine, Snapshot
-from compilers.execution.maps import outward
+from compilers.execution.maps import inward, outward
 from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
@@ -46,17 +47,20 @@ class GraphSimulator(Simulator):
     def __init__(self, graph: Graph, engine: Engine | None = None) -> None:
         self.graph, self.engine = graph, engine or Engine(graph)
         self.at_once = max(1, CHUNK_BYTES // bytes_per_sample(graph))
-        # All channels of a place meet as many synapses.
-        self.fanouts = {
-            p.name: torch.from_numpy(
-                synapses_of(graph, p).reshape(p.shape[0], -1)[0].astype(np.float64)
-            ).to(self.engine.numbers.device)
-            for p in graph.populations
-        }
-        self._hold(self.engine.batch(1))
+        # What a message counts as event and as synaptic operations, in the order of the executor.
+        self.fanouts = {p.name: self._counting(p) for p in graph.populations}
+        self._hold(Batch(self.engine, 1))
         self._ends: dict[str, Snapshot] = {}
         self._last = ""
         self._stale = False
+
+    def _counting(self, p: Population) -> Tensor:
+        """(size, 2)."""
+        fanout = synapses_of(self.graph, p).reshape(p.shape)
+        columns = [inward(values[None]).flatten() for values in (np.ones(p.shape), fanout)]
+        # float32 for messages of float32, where it holds every sum.
+        kind = self.engine.numbers.narrow if fanout.sum() < SINGLE else torch.float64
+        return torch.stack(columns, 1).to(self.engine.numbers.device, kind)
 
     @torch.inference_mode()
     def begin(self, job: RunRequest) -> None:
@@ -64,12 +68,11 @@ class GraphSimulator(Simulator):
         engine, (source,) = self.engine, self.graph.sources
         engine.numbers.saturations.clear()
         self.job, self.x = job, engine.message(job.x)
-        if (batch := engine.batch(len(job.x))) is not self.batch:
-            self._hold(batch)
         self._y = None if job.y is None else engine.target(job.y)
+        if (batch := engine.batch(self.x, self._y)) is not self.batch:
+            self._hold(batch)
         self.spoken = self.x.sign().abs_()
         self._starts = {phase.start for phase in job.phases}
-        self.batch.clamp(self.x, self._y)
         self._stale, self._last = False, ""
         self.clamped = {source.name: trace(source, outward(self.x.double()))}
 
@@ -193,16 +196,9 @@ class _GraphRecorder(Recorder):
 
     def _count(self, p: Population, said: Tensor) -> None:
         """What population `p` sends from step `_counted` on, ones and zeros."""
-        fanout = self.fanouts[p.name]
-        flat = said.reshape(-1, p.shape[0])
-        flat = flat if flat.is_floating_point() else flat.double()
-        # By place first: float32 holds the number of channels, but not every sum of synapses.
-        events = torch.mv(flat, flat.new_ones(p.shape[0])).double()
-        if len(fanout) == 1:
-            synops = events * fanout
-        else:
-            by_place = events.view(-1, len(fanout))
-            events, synops = by_place.sum(1), by_place @ fanout
-        for counts, found in ((self.events, events), (self.synops, synops)):
-            rows = found.cpu().numpy().reshape(-1, self.batch.samples)
-            counts[p.name][self._counted : self._counted + len(rows)] = rows
+        each = self.fanouts[p.name]
+        said = said.view(-1, self.batch.samples, p.size).to(each.dtype)
+        # NumPy multiplies by narrow matrices several times as fast as torch.
+        found = said.numpy() @ each.numpy() if said.is_cpu else (said @ each).cpu().numpy()
+        steps = slice(self._counted, self._counted + len(found))
+        self.events[p.name][steps], self.synops[p.name][steps] = found[..., 0], found[..., 1]

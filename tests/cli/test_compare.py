@@ -143,7 +143,8 @@ def test_an_option_reaches_the_program(cli: Cli) -> None:
             ("option 'lowring'", "batch, lowering", "did you mean 'lowering'?"),
         ),
         (("--option", "lowering=fast"), ("'fast' is no lowering", "choose batched or faithful")),
-        (("--with", "reference", "--option", "chips=2"), ("reference", "takes no options")),
+        (("--with", "nir", "--option", "chips=2"), ("with nir", "takes no options")),
+        (("--option", "precision=single"), ("'single'", "float64, float32")),
         (("--with", "reference", "--precision", "0.01"), ("graded messages", "take sigma-delta")),
         (("--precision", "0"), ("--precision 0", "0.000001")),
     ],
@@ -165,7 +166,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     [
         ("loihi2", "chip=2", ("option 'chip'", "target 'loihi2' takes chips", "'chips'?")),
         ("loihi2", "chips=two", ("chips", "'two'", "give a number from 1 on")),
-        ("reference", "chips=2", ("target 'reference' takes no options", "leave it out")),
+        ("nir", "chips=2", ("target 'nir' takes no options", "leave it out")),
+        ("reference", "chips=2", ("target 'reference' takes precision, device",)),
     ],
 )
 def test_compile_refuses_an_option_that_its_target_lacks(

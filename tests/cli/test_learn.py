@@ -71,6 +71,14 @@ def test_a_crossbar_learns_and_its_learnt_program_runs(cli: Cli) -> None:
     assert ran["accuracy"] == answer["accuracy_after"]
 
 
+@pytest.mark.parametrize(("words", "nudged"), [((), 8), (("--nudged-steps", 5), 5)])
+def test_a_nudged_phase_is_half_as_long_as_the_free_one_or_as_is_said(
+    cli: Cli, words: tuple[object, ...], nudged: int
+) -> None:
+    phases = load_program(compiled(cli, "--learn", "contrastive", *words)).graph.phases
+    assert [phase.steps for phase in phases] == [16, nudged, nudged]
+
+
 def test_a_plain_program_learns_by_the_rule_of_its_encoding(cli: Cli) -> None:
     compiled(cli, "--code", "spike")
     done = cli("learn", "p", "--samples", 10, "--out", "q", "--json", "--limit", 20)

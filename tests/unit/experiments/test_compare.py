@@ -232,10 +232,10 @@ def test_an_option_goes_to_the_targets_that_take_it() -> None:
     choices = [Choice("reference"), Choice("lava"), Choice("lava", "spike")]
     given = {"lowering": "faithful"}
     assert shared_options(choices, given) == {"reference": {}, "lava": given}
-    with pytest.raises(ConfigError, match=r"option 'chips': with reference, lava, .* takes batch"):
+    with pytest.raises(ConfigError, match=r"'chips': with reference, lava, .* takes .*batch"):
         shared_options(choices, {"chips": 2})
-    with pytest.raises(ConfigError, match=r"with reference, a comparison takes no options"):
-        shared_options(choices[:1], given)
+    with pytest.raises(ConfigError, match=r"with nir, a comparison takes no options"):
+        shared_options([Choice("nir")], given)
 
 
 def test_every_program_compiles_before_anything_runs(network: Network, split: Split) -> None:

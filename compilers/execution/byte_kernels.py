@@ -1,0 +1,138 @@
+"""Convolutions of spikes with kernels of a byte, exact, in the byte arithmetic of the processor.
+
+It multiplies four times as many bytes at a time as numbers of float32. torch offers that to its own
+compiler only, so it is tried before it is trusted; without it, float32 gives the same sums.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compilers.execution.constants import SINGLE
+from compilers.execution.exact_parts import common_factors
+from compilers.ir.graph import Conv, ConvTranspose, Shape
+from compilers.ir.operators import receiving_axis
+
+BYTE = 127
+"""Largest size of an element of a kernel."""
+
+FEW = 32
+"""Receiving channels that oneDNN always is fast for."""
+
+
+class ByteConv:
+    """``op(W, x)`` of a convolution, or of the adjoint of one, on spikes.
+
+    The adjoint with stride ``S`` is a convolution of stride 1 that has ``S * S`` results a place,
+    one for each place that a receiver of a stride apart from it has; they are put in order after.
+
+    Parameters
+    ----------
+    operator : Conv or ConvTranspose
+    weight : ndarray
+        Whole numbers of at most 7 bits, times a factor of each receiving channel.
+    pre, post : tuple of int
+        Shapes of the populations, channels first.
+    gain : float
+        Power of two that sums are multiplied by.
+    """
+
+    def __init__(
+        self,
+        operator: Conv | ConvTranspose,
+        weight: np.ndarray,
+        pre: Shape,
+        post: Shape,
+        gain: float = 1.0,
+    ) -> None:
+        self._size, self._stride, self._start = post[1:], 1, (0, 0)
+        kernel, stride, padding = weight, operator.stride, (operator.padding,) * 2
+        if isinstance(operator, ConvTranspose):
+            kernel, padding, self._start = _by_place(operator, weight, pre, post)
+            self._stride, stride = stride, 1
+        self._channels = len(kernel)
+        kernel = np.pad(kernel, ((0, _spare(len(kernel))), (0, 0), (0, 0), (0, 0)))
+        factors = common_factors(kernel, 0)
+        self._factors = torch.from_numpy(factors * gain).float()
+        self._zeros = torch.zeros(len(factors), dtype=torch.int32)
+        short = torch.from_numpy(np.ascontiguousarray(kernel / factors[:, None, None, None]))
+        self._how = ([stride, stride], list(padding), [1, 1], 1)
+        self._kernel = torch.ops.onednn.qconv_prepack(
+            short.to(torch.int8), self._factors, 1.0, 0, *self._how
+        )
+
+    def __call__(self, spikes: Tensor) -> Tensor:
+        """Sums (N, rows, columns, channels), float32, for `spikes` laid out like them."""
+        sent = torch.from_numpy(np.greater(spikes.numpy(), 0).view(np.uint8))
+        found = _convolved(
+            sent.permute(0, 3, 1, 2), self._kernel, self._factors, self._zeros, self._how
+        ).permute(0, 2, 3, 1)[..., : self._channels]
+        s, (top, left), (rows, columns) = self._stride, self._start, self._size
+        if s > 1:
+            n, high, wide, channels = found.shape
+            found = found.reshape(n, high, wide, s, s, channels // (s * s)).transpose(2, 3)
+            found = found.reshape(n, high * s, wide * s, -1)
+        return found[:, top : top + rows, left : left + columns]
+
+
+def _convolved(
+    sent: Tensor, kernel: Tensor, factors: Tensor, zeros: Tensor, how: tuple[object, ...]
+) -> Tensor:
+    return torch.ops.onednn.qconv2d_pointwise(
+        sent, 1.0, 0, kernel, factors, zeros, None, *how, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
+def _by_place(
+    operator: ConvTranspose, weight: np.ndarray, pre: Shape, post: Shape
+) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+    """Kernel (S * S * channels, pre channels, ...) and padding of the adjoint; where it starts."""
+    s, p, (sending, channels, k, _) = operator.stride, operator.padding, weight.shape
+    taps = -(-k // s)
+    whole = np.zeros((sending, channels, taps * s, taps * s))
+    whole[:, :, :k, :k] = weight
+    # Receiver i hears sender (i + P) // S - j through W[(i + P) % S + S j].
+    split = whole.reshape(sending, channels, taps, s, taps, s)[:, :, ::-1, :, ::-1]
+    kernel = split.transpose(3, 5, 1, 0, 2, 4).reshape(s * s * channels, sending, taps, taps)
+    padding, start = [], []
+    for n, m in zip(post[1:], pre[1:], strict=True):
+        pad = max(taps - 1 - p // s, (n - 1 + p) // s - (m - 1), 0)
+        padding.append(pad)
+        start.append(p - s * (taps - 1 - pad))
+    return kernel, (padding[0], padding[1]), (start[0], start[1])
+
+
+def _spare(channels: int) -> int:
+    """Channels to add: oneDNN takes twenty times as long for 33 to 48 of them, or 81 to 96."""
+    return 0 if channels <= FEW else -channels % (2 * FEW)
+
+
+def fits_bytes(operator: Conv | ConvTranspose, weight: np.ndarray) -> bool:
+    """Whether a `ByteConv` of `weight` is exact, and this machine has it."""
+    kernel = np.moveaxis(np.abs(weight), receiving_axis(operator), 0)
+    largest = kernel.max((1, 2, 3)) / common_factors(kernel, 0)
+    return bool(largest.max() <= BYTE and kernel.sum((1, 2, 3)).max() < SINGLE) and trusted()
+
+
+@cache
+def trusted() -> bool:
+    """Whether this processor and this torch convolve bytes, and rightly."""
+    if not getattr(torch.cpu, "_is_vnni_supported", lambda: False)():
+        return False
+    dice = np.random.default_rng(0)
+    kernel, sent = (
+        dice.integers(-BYTE, BYTE + 1, (16, 16, 3, 3)),
+        dice.integers(0, 2, (2, 5, 5, 16)),
+    )
+    spikes = torch.from_numpy(sent).float()
+    right = F.conv2d(spikes.permute(0, 3, 1, 2), torch.from_numpy(kernel).float(), padding=1)
+    try:
+        found = ByteConv(Conv(1, 1), kernel.astype(np.float64), (16, 5, 5), (16, 5, 5))(spikes)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found, right.permute(0, 2, 3, 1))

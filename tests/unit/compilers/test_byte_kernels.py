@@ -1,0 +1,56 @@
+"""Claims about convolutions of spikes in the arithmetic of bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from compilers.execution.byte_kernels import BYTE, ByteConv, fits_bytes, trusted
+from compilers.ir.operators import Conv, ConvTranspose, apply
+
+needs_bytes = pytest.mark.skipif(not trusted(), reason="this processor multiplies no bytes")
+
+
+@needs_bytes
+@given(
+    seed=st.integers(0, 1000),
+    stride=st.integers(1, 3),
+    size=st.integers(1, 5),
+    padding=st.integers(0, 2),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    backward=st.booleans(),
+    channels=st.sampled_from([4, 33]),
+)
+def test_sums_are_those_of_the_operator(
+    seed: int,
+    stride: int,
+    size: int,
+    padding: int,
+    rows: int,
+    columns: int,
+    backward: bool,
+    channels: int,
+) -> None:
+    assume(min(rows, columns) + 2 * padding >= size > padding)
+    far = tuple((n + 2 * padding - size) // stride + 1 for n in (rows, columns))
+    near, rng = (3, rows, columns), np.random.default_rng(seed)
+    factors = 2.0 ** rng.integers(0, 4, (1, 3, 1, 1) if backward else (channels, 1, 1, 1))
+    weight = rng.integers(-BYTE, BYTE + 1, (channels, 3, size, size)) * factors
+    ends = ((channels, *far), near) if backward else (near, (channels, *far))
+    operator = (ConvTranspose if backward else Conv)(stride, padding)
+    spikes = rng.integers(0, 2, (2, *ends[0])).astype(np.float64)
+    told = torch.from_numpy(spikes).float().permute(0, 2, 3, 1).contiguous()
+    found = ByteConv(operator, weight, *ends, gain=4.0)(told).permute(0, 3, 1, 2).numpy()
+    np.testing.assert_array_equal(found, 4 * apply(operator, weight, spikes, ends[1]))
+
+
+@pytest.mark.parametrize("wide", [BYTE + 1.0, 3.0 * BYTE])
+def test_a_kernel_of_more_than_a_byte_is_left_to_other_numbers(wide: float) -> None:
+    kernel = np.ones((2, 2, 3, 3))
+    assert fits_bytes(Conv(1, 1), kernel) == trusted()
+    kernel[0, 0, 0, 0] = wide
+    assert not fits_bytes(Conv(1, 1), kernel)
