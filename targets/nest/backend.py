@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph, Spiking
+from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.pipeline import Pass
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 28
 """Most synapses: listing and running them takes 60 bytes each."""
-
-UNBOUNDED = 1e6
-"""Bound of a membrane that no phase reaches: drives are a few heights of a box a step."""
 
 
 class NestBackend(SimulatedBackend):
@@ -71,6 +68,7 @@ class NestBackend(SimulatedBackend):
         spiking = [p.dynamics for p in graph.neurons if isinstance(p.dynamics, Spiking)]
         changes = [] if Feature.SIGMA_DELTA.value != graph.encoding else graph.neurons
         filtered = [d for d in spiking if d.leak != 1]
+        hard = [d for d in spiking if d.reset == "hard"]
         bounded = [d for d in spiking if d.bound < UNBOUNDED]
         found = forbidden(
             graph,
@@ -82,6 +80,7 @@ class NestBackend(SimulatedBackend):
             (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
             (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
             (len(filtered), "spiking leaks below 1", "compile it for nest, which leaves them out"),
+            (len(hard), "hard resets", "run it on reference or brian2, or emit it with pynn"),
             (len(bounded), "bounds of spiking membranes", "compile it for nest"),
         )
         many = self.limits({}).violation(
@@ -105,15 +104,9 @@ def plain_spikes(graph: Graph) -> Graph:
     """`graph` with spiking neurons as NEST has them with a soft reset: leak 1, and no bound.
 
     ``eprop_iaf`` takes its input up at once, and its membrane has no upper end, so that it
-    remembers all of a drive that was beyond 1. Digits are answered as before.
+    remembers all of a drive that was beyond 1.
     """
-    spiking = {
-        p.name: replace(p.dynamics, leak=1.0, bound=UNBOUNDED)
-        for p in graph.neurons
-        if isinstance(p.dynamics, Spiking)
-    }
-    populations = [replace(p, dynamics=spiking.get(p.name, p.dynamics)) for p in graph.populations]
-    return graph.with_arrays(populations=tuple(populations))
+    return with_spiking(graph, leak=1.0, bound=UNBOUNDED)
 
 
 def _refuse_options(options: Options) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from compilers.ir.graph import Graded, Graph, Projection, Spiking
-from compilers.ir.operators import Conv, ConvTranspose, DenseTranspose, apply
+from compilers.ir.operators import apply
+from targets.interface.fanout import sites
 
 REACH = 64.0
 """Largest size of a state of a linear population: receivers clip what all senders send alike."""
@@ -26,33 +26,6 @@ HELD, AT_ONCE, LONG = 1e300, 1e-3, 1e300
 
 SILENT = 1e300
 """Threshold that no membrane reaches."""
-
-Sites = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Flat indices of the pre and of the post neurons of some synapses, and their weights."""
-
-
-def sites(graph: Graph, p: Projection) -> Iterator[Sites]:
-    """The synapses of `p`, by channel of the forward weight; weights without the scale of `p`."""
-    pre, post = graph.population(p.pre).shape, graph.population(p.post).shape
-    weight = graph.arrays[p.weight].astype(np.float64)
-    back = isinstance(p.operator, DenseTranspose | ConvTranspose)
-    pre, post = (post, pre) if back else (pre, post)
-    stride, padding = 1, 0
-    if isinstance(p.operator, Conv | ConvTranspose):
-        stride, padding = p.operator.stride, p.operator.padding
-    else:
-        weight = weight[:, :, None, None]
-        pre, post = (math.prod(pre), 1, 1), (math.prod(post), 1, 1)
-    edge = ((0, 0), (padding, padding), (padding, padding))
-    numbered = np.pad(np.arange(math.prod(pre)).reshape(pre), edge, constant_values=-1)
-    seen = sliding_window_view(numbered, weight.shape[2:], axis=(1, 2))[:, ::stride, ::stride]
-    early = seen.transpose(1, 2, 0, 3, 4)  # (rows, columns, channels, kernel, kernel)
-    inside = early >= 0
-    numbers = np.arange(math.prod(post)).reshape(post)
-    for channel, kernel in zip(numbers, weight, strict=True):
-        late = np.broadcast_to(channel[:, :, None, None, None], early.shape)[inside]
-        values = np.broadcast_to(kernel, early.shape)[inside]
-        yield (late, early[inside], values) if back else (early[inside], late, values)
 
 
 class NestNetwork(ABC):

@@ -12,16 +12,18 @@ import pytest
 import compilers
 import targets
 from compilers.ir import graph as ir
+from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.passes.make_plastic import make_plastic
 from compilers.program import Program
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, RunError, TargetError
 from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
+from targets.interface.fanout import sites
 from targets.interface.protocols import RunResult
 from targets.nest import BACKEND
-from targets.nest.backend import UNBOUNDED, plain_spikes
-from targets.nest.network import REACH, sites
+from targets.nest.backend import plain_spikes
+from targets.nest.network import REACH
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 from tests.helpers.oracle import unrolled
 from tests.helpers.targets import needs
@@ -112,15 +114,8 @@ def test_what_nest_prints_reaches_nobody(capfd: pytest.CaptureFixture[str]) -> N
 # --- what it refuses ---------------------------------------------------------------------------
 
 
-def spiking(**changes: float) -> ir.Graph:
-    graph = plain_spikes(graph_of(SPEC, "spike"))
-    return replace(
-        graph,
-        populations=tuple(
-            replace(p, dynamics=replace(p.dynamics, **changes)) if p in graph.neurons else p
-            for p in graph.populations
-        ),
-    )
+def spiking(**changes: object) -> ir.Graph:
+    return with_spiking(plain_spikes(graph_of(SPEC, "spike")), **changes)
 
 
 def late(graph: ir.Graph) -> ir.Graph:
@@ -136,6 +131,7 @@ REFUSED: dict[str, tuple[Callable[[], ir.Graph], str]] = {
     "sigma-delta": (lambda: graph_of(SPEC, "sigma-delta"), "sigma-delta populations"),
     "learning": (lambda: make_plastic(graph_of(SPEC)), "weights that learn"),
     "leak": (lambda: spiking(leak=0.5), "spiking leaks below 1"),
+    "reset": (lambda: spiking(reset="hard"), "hard resets"),
     "bound": (lambda: spiking(bound=1.0), "bounds of spiking membranes"),
     "box": (lambda: boxed(graph_of(SPEC)), "boxes without 0.*fold_boxes"),
     "delay": (lambda: late(graph_of(SPEC)), "delays of other than 1 step"),
