@@ -84,7 +84,7 @@ def compile(
         typer.Option(
             metavar="DIR",
             help="Program; runs/programs/NETWORK-TARGET-CODE by default. "
-            "A name that ends in .nir (target nir) or .py (brian2, pynn) makes a file for other tools.",
+            "A name that ends in .nir (nir) or .py (brian2, pynn) makes a file for other tools.",
         ),
     ] = None,
     print_after: PrintAfter = None,

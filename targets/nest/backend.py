@@ -28,10 +28,11 @@ LARGEST = 1 << 28
 class NestBackend(SimulatedBackend):
     """Runs a graph on the built-in neurons of NEST, in floating point.
 
-    It buys an independent second opinion and reach, not speed: a sample runs at a time, and each
-    use of a weight is a synapse of its own in each direction, of 50 to 60 bytes. NEST built with
-    MPI lets one network span machines; the wheel of PyPI has threads alone. NEST is GPL: it is
-    installed by the extra ``nest``, and runs in a process of its own.
+    It buys an independent second opinion and reach, not speed: a sample runs at a time, and weights
+    are not shared: each place of a kernel is a synapse of its own in each direction. NEST built
+    with MPI lets one network span machines; the wheel of PyPI has threads alone. NEST is GPL: it
+    is installed by the extra ``nest``, and runs in a process of its own. Sums are made in another
+    order, so that a state of 0 may be one of 1e-17, which counts as a message.
     """
 
     name = "nest"
