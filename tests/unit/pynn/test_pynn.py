@@ -84,7 +84,7 @@ def test_a_hundred_digits_are_answered_as_on_the_reference(tmp_path: Path) -> No
 
 
 def test_compiling_gives_neurons_a_hard_reset_that_the_executor_computes() -> None:
-    network, x = Network(SPEC, 0), samples(SPEC, 2, seed=4)[0]
+    network, x = Network(digits_dense(), 0), samples(digits_dense(), 2, seed=4)[0]
     program = compilers.compile(network, target="pynn", code="spike", steps=32)
     assert {p.dynamics for p in program.graph.neurons} == {ir.Spiking(**PLAIN)}
     with targets.open(program) as session:
