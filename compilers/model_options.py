@@ -58,11 +58,13 @@ def taken_from(model: Model, **given: Any) -> dict[str, Any]:
     return {k: notes[k] for k, v in given.items() if v is None and notes.get(k) is not None}
 
 
-def thresholds_of(model: Model, code: str) -> dict[str, Any] | None:
-    """Parameters of the thresholds that `model` was fine-tuned with; None for another `code`."""
+def neurons_of(model: Model, code: str) -> dict[str, Any]:
+    """Parameters of the neurons that `model` was fine-tuned with; none for another `code`."""
     notes: Mapping[str, Any] = deployment_of(model)
-    if not notes.get("code") == code == "sigma-delta":
-        return None
+    if notes.get("code") != code or code == "graded":
+        return {}
+    if code == "spike":
+        return {name: notes[name] for name in ("reset",) if name in notes}
     # Models of before there was a precision were fine-tuned with one threshold for all.
     said = {name: notes[name] for name in THRESHOLDS if notes.get(name) is not None}
     return said or {"precision": None}

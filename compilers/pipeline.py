@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import FixedPoint, Graph
-from compilers.model_options import fresh_headroom, inferring, taken_from, thresholds_of
+from compilers.model_options import fresh_headroom, inferring, neurons_of, taken_from
 from compilers.options import declared, refuse_unknown
 from compilers.passes.choose_leak import choose_leak
 from compilers.passes.encode import encode
@@ -331,7 +331,7 @@ def _told_by(
     notes |= {k: str(v) for k, v in model.metadata.items() if k in ("data", "data.sha256")}
     how = Lowering(**(taken_from(model, code=None, bits=None, steps=None, leak=None) | said))
     own: dict[str, Any] = {
-        "parameters": thresholds_of(model, how.code) or {},
+        "parameters": neurons_of(model, how.code),
         "headroom": fresh_headroom(how.bits) if learns and model.fresh else 0,
     }
     return model.network if learns else inferring(model), notes, replace(how, **(own | said))

@@ -88,7 +88,7 @@ else
     say "constraints.txt is for Python 3.12; taking the newest versions that pyproject.toml allows"
     set --
 fi
-"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@" --editable '.[dev,crossbar]' ||
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@" --editable '.[dev,crossbar,nest,pynn]' ||
     give_up "the packages could not be installed (see above); check the network and the disk, then run make again"
 
 python310=${EP_PYTHON310:-}

@@ -115,7 +115,14 @@ class Floating:
         """Move the membrane by the current, and set `cells.z` to the spikes."""
         cells.v.add_(cells.u).clamp_(*cells.constants.levels)
         torch.ge(cells.v, 1, out=cells.z)
-        cells.v.sub_(cells.z)
+        self.reset(cells, 1)
+
+    def reset(self, cells: Cells, one: int) -> None:
+        """Take what a spike costs off the membranes that fired: `one`, or all that is there."""
+        if cells.constants.hard:
+            cells.v.mul_(1 - cells.z)
+        else:
+            cells.v.sub_(cells.z, alpha=one)
 
     def send(self, cells: Cells, values: Tensor) -> None:
         """Let `values` be as the message's format can hold them, in place."""
@@ -236,7 +243,7 @@ class Integer(Floating):
         if low < state.range[0] or state.range[1] < high:
             self._saturate(cells, cells.v, state)
         torch.ge(cells.v, state.one, out=cells.z)
-        cells.v.sub_(cells.z, alpha=state.one)
+        self.reset(cells, state.one)
 
     def send(self, cells: Cells, values: Tensor) -> None:
         assert cells.constants.message is not None

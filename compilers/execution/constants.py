@@ -42,6 +42,8 @@ class Constants:
     state, message : FixedPoint, optional
     finer : int
         Fractional bits that a membrane has and a message has not.
+    hard : bool
+        A spike empties the membrane.
     shows, sends : bool
         No state, and no change of a state, can exceed the message's format.
     """
@@ -54,6 +56,7 @@ class Constants:
     state: FixedPoint | None = None
     message: FixedPoint | None = None
     finer: int = 0
+    hard: bool = False
     shows: bool = True
     sends: bool = True
     fine: int = LEAK_BITS
@@ -63,7 +66,8 @@ class Constants:
         """In floating point."""
         over = _over(population)
         bound = 1.0 if isinstance(population.dynamics, Spiking) else math.inf
-        return cls(_leak(population), population.box, (-over, 1 + over), bound=bound)
+        levels, hard = (-over, 1 + over), _hard(population)
+        return cls(_leak(population), population.box, levels, bound=bound, hard=hard)
 
     @classmethod
     def whole(cls, population: Population) -> Constants:
@@ -88,6 +92,7 @@ class Constants:
             state=state,
             message=message,
             finer=state.frac - message.frac,
+            hard=_hard(population),
             shows=box is not None and bound <= message.range[1],
             sends=2 * bound <= message.range[1],
         )
@@ -127,6 +132,10 @@ def fits_double(graph: Graph) -> bool:
         if 2 * UNIT * drive >= DOUBLE:
             return False
     return True
+
+
+def _hard(population: Population) -> bool:
+    return getattr(population.dynamics, "reset", "soft") == "hard"
 
 
 def _leak(population: Population) -> float:

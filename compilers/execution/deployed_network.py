@@ -42,13 +42,14 @@ def deploy(
 def compiled(network: Network, how: Deployment, beta: float | None = None) -> Graph:
     """The graph of `network` as ``ep-neuro compile`` has it after the passes of all targets."""
     said = how.model_dump(include=set(THRESHOLDS), exclude_none=True) or {"precision": None}
+    own = {"sigma-delta": said, "spike": {"reset": how.reset}}
     lowering = Lowering(
         how.code,
         bits=how.bits,
         leak=how.leak,
         steps=how.steps,
         beta=beta,
-        parameters=said if how.code == "sigma-delta" else {},
+        parameters=own.get(how.code, {}),
     )
     with warnings.catch_warnings():
         # Training meets it at every step, and its residual tells; `compile` warns.

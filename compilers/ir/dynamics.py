@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Encoding = Literal["graded", "sigma-delta", "spike"]
+Reset = Literal["soft", "hard"]
 ENCODINGS: tuple[Encoding, ...] = ("graded", "sigma-delta", "spike")
+RESETS: tuple[Reset, ...] = ("soft", "hard")
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,18 @@ class SigmaDelta:
 
 @dataclass(frozen=True)
 class Spiking:
-    """Integrate-and-fire with soft reset on a low-passed current; messages are 0 or 1.
+    """Integrate-and-fire on a low-passed current; messages are 0 or 1.
 
     ``u += leak (I - u)``, ``v = clip(v + u, -bound, 1 + bound)``, ``message = (v >= 1)``,
     ``v -= message``. Starts at ``u = 0``, ``v = 0.5``; read the mean of the messages over the
     last half of the phase (after step ``steps // 2``). Soft reset makes the rate ``clip(I, 0, 1)``.
+    A hard one, ``v = 0`` where there was a spike, forgets by how much ``v`` was above 1: under a
+    constant drive the rate is ``1 / ceil(1 / I)``.
     """
 
     leak: float = 0.5
     bound: float = 1.0
+    reset: Reset = "soft"
 
 
 Dynamics = Source | Graded | SigmaDelta | Spiking

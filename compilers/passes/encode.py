@@ -35,8 +35,11 @@ DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
 }
 """Dynamics of the neurons of each encoding."""
 
-Parameter = float | Mapping[str, float]
+Parameter = float | str | Mapping[str, float | str]
 """One value for all populations, or one for each by name."""
+
+UNBOUNDED = 1e6
+"""Bound of a membrane that no phase reaches: drives are a few heights of a box a step."""
 
 _FALL = ("start", "end", "decay")
 
@@ -71,8 +74,8 @@ def encode(
         of ``start``, ``end`` and ``decay``: one threshold for all, that of `SigmaDelta` where
         nothing else is said.
     **parameters : float or mapping
-        Fields of the dynamics: ``leak``, ``start``, ``end``, ``decay``, ``bound``; one value, or
-        one for each population by its name.
+        Fields of the dynamics: ``leak``, ``start``, ``end``, ``decay``, ``bound``, ``reset``; one
+        value, or one for each population by its name.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def _back(graph: Graph, p: Projection) -> Callable[[np.ndarray], np.ndarray]:
     return lambda z: p.scale * apply(operator, weight, z, shape)
 
 
-def _by_population(graph: Graph, name: str, value: Parameter) -> Mapping[str, float]:
+def _by_population(graph: Graph, name: str, value: Parameter) -> Mapping[str, Any]:
     neurons = [p.name for p in graph.neurons]
     if not isinstance(value, Mapping):
         return dict.fromkeys(neurons, value)
@@ -138,7 +141,7 @@ def _refuse_unknown(code: Encoding, parameters: Mapping[str, Parameter]) -> None
 
 
 def _encoded(
-    p: Population, code: Encoding, parameters: Mapping[str, Mapping[str, float]]
+    p: Population, code: Encoding, parameters: Mapping[str, Mapping[str, Any]]
 ) -> Population:
     if isinstance(p.dynamics, Source):
         return p
@@ -163,3 +166,12 @@ def _timed(p: Phase, steps: int | None, nudged_steps: int | None, beta: float | 
     length = steps if p.nudge == 0 else nudged_steps
     nudge = p.nudge if beta is None or p.nudge == 0 else abs(beta) * (1 if p.nudge > 0 else -1)
     return replace(p, steps=p.steps if length is None else length, nudge=nudge)
+
+
+def with_spiking(graph: Graph, **fields: Any) -> Graph:
+    """`graph` whose spiking neurons have these fields of `Spiking`; others stay as they are."""
+    populations = (
+        replace(p, dynamics=replace(p.dynamics, **fields)) if isinstance(p.dynamics, Spiking) else p
+        for p in graph.populations
+    )
+    return replace(graph, populations=tuple(populations))

@@ -13,6 +13,7 @@ import numpy as np
 from compilers.hardware.resources import CROSSBAR, bytes_per_sample
 from compilers.ir import graph as ir
 from compilers.ir.bounds import LARGE, LONGEST, MOST, out_of_bounds
+from compilers.ir.dynamics import RESETS
 from compilers.ir.operators import adjoint, misfit, unsplit
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import GraphError
@@ -126,13 +127,14 @@ def _check_population(graph: ir.Graph, p: ir.Population) -> None:
 
 
 def _check_dynamics(subject: str, d: ir.Graded | ir.SigmaDelta | ir.Spiking) -> None:
-    limits = {"leak": (d.leak, 0 < d.leak <= 1, "in (0, 1]")}
+    limits: dict[str, tuple[object, bool, str]] = {"leak": (d.leak, 0 < d.leak <= 1, "in (0, 1]")}
     if isinstance(d, ir.SigmaDelta):
         limits["start"] = (d.start, 0 <= d.start < math.inf, "finite and >= 0")
         limits["end"] = (d.end, 0 <= d.end < math.inf, "finite and >= 0")
         limits["decay"] = (d.decay, 0 < d.decay <= 1, "in (0, 1]")
     if isinstance(d, ir.Spiking):
         limits["bound"] = (d.bound, 0 <= d.bound < math.inf, "finite and >= 0")
+        limits["reset"] = (d.reset, d.reset in RESETS, "soft or hard")
     for name, (value, holds, wanted) in limits.items():
         if not holds:
             raise GraphError(subject, f"{name} {value} is not {wanted}", "correct it")

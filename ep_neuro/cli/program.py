@@ -61,6 +61,14 @@ def compile(
     leak: Leak = None,
     precision: Precision = None,
     nudged_steps: NudgedSteps = None,
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="soft|hard",
+            help="What a spike takes off the membrane, 1 or all; as the model was fine-tuned, "
+            "else soft.",
+        ),
+    ] = None,
     beta: Beta = None,
     option: Option = None,
     learn: Annotated[
@@ -76,7 +84,7 @@ def compile(
         typer.Option(
             metavar="DIR",
             help="Program; runs/programs/NETWORK-TARGET-CODE by default. "
-            "A name that ends in .nir (--target nir) or .py (brian2) makes a file for other tools.",
+            "A name that ends in .nir (nir) or .py (brian2, pynn) makes a file for other tools.",
         ),
     ] = None,
     print_after: PrintAfter = None,
@@ -105,6 +113,8 @@ def compile(
     tell(taken)
     code = code or taken.get("code", "graded")
     name = f"{opened.network.spec.name}-{target}-{code}"
+    parameters: dict[str, object] = {} if reset is None else {"reset": reset}
+    parameters |= {} if precision is None else precision_of([code], precision)
     place = out or Path("runs") / "programs" / name
     exports = _asks_for_a_file(place, backend)
     check_place(place, marker=backend.marker if exports else MANIFEST)
@@ -117,7 +127,7 @@ def compile(
         steps=steps,
         nudged_steps=nudged_steps,
         leak=leak,
-        parameters=None if precision is None else precision_of([code], precision),
+        parameters=parameters or None,
         message_frac=message_frac,
         state_frac=state_frac,
         beta=beta,
@@ -335,13 +345,13 @@ def _asks_for_a_file(place: Path, backend: "Backend | None") -> bool:
     import targets
 
     suffix = place.suffix.lower()
-    for owner in targets.backends():
-        if not suffix or suffix != owner.suffix:
-            continue
-        if owner is backend:
-            return True
+    owners = [owner for owner in targets.backends() if suffix and suffix == owner.suffix]
+    if backend in owners:
+        return True
+    if owners:
+        names = " or ".join(owner.name for owner in owners)
         writer = "learn" if backend is None else f"target '{backend.name}'"
-        other = "" if backend is None else f", or compile with --target {owner.name}"
+        other = "" if backend is None else f", or compile with --target {names}"
         remedy = f"drop {place.suffix} from the name{other}"
         raise ConfigError(f"--out {place}", f"{writer} writes no {suffix} file", remedy)
     return False

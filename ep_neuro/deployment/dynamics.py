@@ -60,6 +60,8 @@ class Deployment(BaseModel):
     start, end, decay : float, optional
         One threshold for all populations in place of that, in heights of the box:
         ``max(end, start * decay ** (t - 1))`` at step ``t``.
+    reset : {"soft", "hard"}
+        What a spike takes off the membrane: 1, or all that is there, as PyNN's neurons have it.
     tolerance : float
         Residual, in heights of the box, up to which a sample counts as settled; the noise of
         spikes counted over 32 steps is about 0.1.
@@ -75,6 +77,7 @@ class Deployment(BaseModel):
     start: Annotated[float, Field(ge=0)] | None = None
     end: Annotated[float, Field(ge=0)] | None = None
     decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    reset: Literal["soft", "hard"] = "soft"
     tolerance: Annotated[float, Field(ge=0)] = 0.15
 
     @property
@@ -87,11 +90,16 @@ class Deployment(BaseModel):
         kept = {"code", "bits", "steps", "leak"}
         if self.code == "sigma-delta":
             kept |= {"precision", "start", "end", "decay"}
+        if self.reset == "hard":
+            kept |= {"reset"}
         return {"deployed": self.model_dump(include=kept)}
 
     def check_spec(self, spec: NetworkSpec) -> None:
         """Raise `GraphError` or `ConfigError` if `spec` cannot be deployed like this."""
         refuse_unlowerable(spec)
+        if self.reset == "hard" and self.code != "spike":
+            problem = f"{self.code} neurons do not reset"
+            raise ConfigError("reset hard", problem, "take code: spike, or drop it")
         for p in spec.populations:
             if self.code == "spike" and p.box is None:
                 raise ConfigError(

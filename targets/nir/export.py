@@ -243,7 +243,8 @@ def _dynamics_facts(d: ir.Dynamics) -> dict[str, Any]:
     if isinstance(d, ir.SigmaDelta):
         return {"threshold": np.array([d.start, d.end, d.decay])}
     if isinstance(d, ir.Spiking):
-        return {"reset": "subtract", "v_start": 0.5, "v_bounds": np.array([-d.bound, 1 + d.bound])}
+        reset = {"soft": "subtract", "hard": "zero"}[d.reset]
+        return {"reset": reset, "v_start": 0.5, "v_bounds": np.array([-d.bound, 1 + d.bound])}
     return {}
 
 

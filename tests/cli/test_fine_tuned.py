@@ -50,6 +50,28 @@ def test_a_model_of_before_there_was_a_precision_keeps_one_threshold_for_all(cli
     assert {p.dynamics.end for p in load_program("p").graph.neurons} == {0.01}  # type: ignore[union-attr]
 
 
+def test_a_reset_is_taken_from_the_command_line_or_else_from_the_model(cli: Cli) -> None:
+    spiking = model(code="spike", bits=None, leak=None, reset="hard")
+    for options, reset in (((), "hard"), (("--reset", "soft"), "soft")):
+        cli("compile", spiking, "--target", "reference", *options, "--out", "p", "--json")
+        dynamics = {p.dynamics for p in load_program("p").graph.neurons}
+        assert {d.reset for d in dynamics} == {reset}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("code", "reset", "said"),
+    [
+        ("graded", "hard", "'graded' neurons have none"),
+        ("spike", "half", "half is not soft or hard"),
+    ],
+)
+def test_a_reset_that_there_is_not_is_refused(code: str, reset: str, said: str, cli: Cli) -> None:
+    words = ("compile", "zoo:digits_dense", "--target", "reference", "--code", code)
+    done = cli(*words, "--reset", reset, "--out", "p")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert said in done.err
+
+
 def test_a_model_that_was_never_fine_tuned_compiles_to_graded_floats(cli: Cli) -> None:
     done = cli("compile", "zoo:digits_dense", "--target", "reference", "--out", "p", "--json")
     assert done.answer["deployed"] == {}

@@ -12,13 +12,14 @@ import pytest
 import targets
 from compilers import Program, load_program, parse_graph, print_graph, save_program
 from compilers.ir.graph import Graph, Spiking
+from compilers.passes.encode import with_spiking
 from ep_neuro.energy.spec import INPUT, NetworkSpec
 from ep_neuro.errors import EPNeuroError, TargetError
 from ep_neuro.network.architectures import digits_dense, digits_residual
 from targets.interface.protocols import Backend, Feature, RunResult
 from targets.interface.session import Session
 from targets.interface.unavailable import UnavailableBackend
-from tests.conformance.cases import HALF, Case, cases, every_probe
+from tests.conformance.cases import HALF, QUICK, Case, cases, every_probe
 from tests.helpers.graphs import (
     graph_of,
     random_residual_spec,
@@ -312,6 +313,21 @@ def test_an_estimate_is_positive_and_names_its_source(
     assert 0 < cost.energy_joule < np.inf
     assert 0 < cost.seconds < np.inf
     assert cost.source
+
+
+@pytest.mark.parametrize("backend", targets.backends(), ids=lambda b: b.name)
+def test_a_hard_reset_is_computed_or_refused_in_one_line(backend: Backend) -> None:
+    case = Case(backend, "spike", None)
+    if case.lacking or Feature.PROBES in backend.unsupported:
+        pytest.skip(case.lacking or f"{backend.name} shows no states")
+    compiled = case.compile(random_residual_spec(1)).graph
+    case = replace(case, options=QUICK.get(backend.name, {}))
+    graph, data = with_spiking(compiled, reset="hard"), samples(random_residual_spec(1), 2, seed=7)
+    if refused := [str(v) for v in backend.check(graph)]:
+        assert any("hard reset" in said and "\n" not in said for said in refused)
+        return
+    reference = Case(targets.get("reference"), "spike", None)
+    assert_same(case.run(graph, *data), reference.run(graph, *data), backend.tolerance)
 
 
 # --- limits and ends ---------------------------------------------------------------------------

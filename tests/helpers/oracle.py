@@ -137,7 +137,8 @@ class Sample:
             u = u + d.leak * (drive - u)
             v = np.minimum(np.maximum(v + u, -d.bound), 1 + d.bound)
             message = np.where(v >= 1, 1.0, 0.0)
-            return {"u": u, "v": v - message, "message": message}
+            kept = np.where(message, 0.0, v) if d.reset == "hard" else v - message
+            return {"u": u, "v": kept, "message": message}
         v = v + d.leak * (drive - v)
         z = v if p.box is None else np.minimum(np.maximum(v, p.box[0]), p.box[1])
         if isinstance(d, ir.Graded):
@@ -163,7 +164,8 @@ class Sample:
             edge = round(d.bound * 2**f)
             v = _saturated(np.minimum(np.maximum(v + u, -edge), 2**f + edge), state.bits)
             message = (v >= 2**f).astype(np.int64)
-            return {"u": u, "v": v - message * 2**f, "r": r, "message": message}
+            kept = v * (1 - message) if d.reset == "hard" else v - message * 2**f
+            return {"u": u, "v": kept, "r": r, "message": message}
         total = a * (drive - v) + r
         v, r = _saturated(v + (total >> 12), state.bits), total & 4095
         z = _shift(v, m - f)

@@ -221,11 +221,13 @@ def _events(graph: Graph, population: Population) -> list[str]:
             return [f'events={{"send": "z != 0"{learn}}}']
         case SigmaDelta():
             return [f'events={{"send": "abs(d) >= theta and d != 0"{learn}}}']
-        case _:
+        case dynamics:
             mark = "; s = 1" if population.name == graph.output else ""
             mark += "; n += weight" if learn else ""
             events = [f"events={{{learn[2:]}}}"] if learn else []
-            return ['threshold="v >= 1"', f'reset="v -= 1{mark}"', *events]
+            hard = isinstance(dynamics, Spiking) and dynamics.reset == "hard"
+            reset = "v = 0" if hard else "v -= 1"
+            return ['threshold="v >= 1"', f'reset="{reset}{mark}"', *events]
 
 
 def _after(graph: Graph, population: Population, name: str) -> list[str]:
@@ -233,7 +235,7 @@ def _after(graph: Graph, population: Population, name: str) -> list[str]:
     match population.dynamics:
         case SigmaDelta():
             return [f'{name}.run_on_event("send", "sent += d", when="resets")']
-        case Spiking(_, bound):
+        case Spiking(bound=bound):
             low, high = -float(bound), 1.0 + float(bound)
             forget = "; s = 0" if population.name == graph.output else ""
             code = f"v = clip(v + u, {low!r}, {high!r}); J = 0{forget}"

@@ -179,7 +179,7 @@ class SigmaDeltaModel(GradedModel):
 
 
 class SpikingModel(NeuronsModel):
-    """Integrate and fire on a filtered current; the reset subtracts, so the overshoot stays."""
+    """Integrate and fire on a filtered current; a soft reset subtracts, so the overshoot stays."""
 
     memory: ClassVar[tuple[str, ...]] = (*REMEMBERED, "u")
 
@@ -209,7 +209,8 @@ class SpikingModel(NeuronsModel):
         self.u, self.remainder = self.numbers.integrate(self.u, drive, self.remainder)
         v = self.numbers.store(np.clip(self.v + self.u, *self.numbers.own.levels))
         self.message = (v >= self.numbers.one).astype(self.numbers.dtype)
-        self.v = v - self.numbers.one * self.message
+        spent = v if self.numbers.own.hard else self.numbers.one
+        self.v = v - spent * self.message
         late = self.step - self.command.steps // 2
         if late > 0 and self.is_output:
             self.spikes = (self.silence if late == 1 else self.spikes) + self.message

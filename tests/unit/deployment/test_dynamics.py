@@ -115,6 +115,14 @@ def test_every_bit_is_that_of_the_integer_reference_in_every_phase(
     assert deviation(network, how, seed) == 0
 
 
+@given(seed=st.integers(0, 10**4), bits=st.sampled_from([None, 4]))
+@settings(max_examples=5)
+def test_a_hard_reset_is_deployed_as_it_is_compiled(seed: int, bits: int | None) -> None:
+    network = random_network(random_residual_spec(seed), seed)
+    how = Deployment(code="spike", bits=bits, steps=STEPS, reset="hard")
+    assert deviation(network, how, seed, {"reset": "hard"}) < 1e-9
+
+
 @pytest.mark.parametrize("code", CODES)
 @given(seed=st.integers(0, 10**4))
 @example(seed=9548)  # A bias half way between two numbers of float32.

@@ -113,6 +113,7 @@ def test_the_phases_are_reported_in_real_units() -> None:
 
 def fine_tuned(code: str, start: Path | None, **changes: Any) -> TrainConfig:
     estimator = {"kind": "deployed", "code": code, "bits": 2, "steps": 24}
+    estimator |= changes.pop("how", {})
     return config(
         network=BOXED,
         start=None if start is None else str(start),
@@ -157,6 +158,16 @@ def test_a_fine_tuned_model_says_what_for_and_from_what(trained: Path, tmp_path:
     assert notes["start.sha256"] == load_model(trained / "best").digest
     assert notes["estimator"] == "deployed"
     assert notes["deployed"] == {"code": "spike", "bits": 2, "steps": 24, "leak": None}
+
+
+def test_fine_tuning_on_a_hard_reset_is_compiled_with_one(trained: Path) -> None:
+    chosen = fine_tuned("spike", trained, epochs=1, how={"reset": "hard"})
+    result = train(chosen, dataset=clusters())
+    program = compilers.compile(result.model, target="reference")
+    assert {p.dynamics.reset for p in program.graph.neurons} == {"hard"}
+    with targets.open(program) as session:
+        outputs = session.settle(clusters().test.x).phases["free"].outputs
+    np.testing.assert_allclose(result.test.outputs, outputs, atol=1e-12)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -205,6 +216,7 @@ def test_an_interrupted_fine_tuning_resumes_to_the_same_end(trained: Path, tmp_p
     ("change", "parts"),
     [
         ({"estimator": {"kind": "deployed", "code": "rate"}}, ["estimator.code = rate", "'spike'"]),
+        ({"estimator": {"kind": "deployed", "reset": "hard"}}, ["graded neurons do not reset"]),
         ({"estimator": {"kind": "deployed", "bits": 1}}, ["estimator.bits = 1", "equal to 2"]),
         ({"estimator": {"kind": "deployed", "sweeps": 9}}, ["unknown key 'estimator.sweeps'"]),
         (

@@ -20,6 +20,7 @@ from compilers.hardware.limits import Quantity, load_hardware
 from compilers.hardware.placement_report import placement_text
 from compilers.hardware.resources import resources
 from compilers.ir.graph import Graph, Spiking
+from compilers.passes.encode import with_spiking
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.map_to_cores import map_to_cores
 from compilers.passes.quantize import quantize
@@ -210,13 +211,16 @@ def test_the_script_is_the_same_for_every_graph_and_reads_its_records() -> None:
 @pytest.mark.parametrize(
     ("chip", "spec"), [(LOIHI2, random_residual_spec(1)), (NARROW, WIDE)], ids=["whole", "split"]
 )
-@pytest.mark.parametrize("code", list(FEATURES))
+@pytest.mark.parametrize(
+    ("code", "reset"), [*((code, "soft") for code in FEATURES), ("spike", "hard")]
+)
 def test_the_script_computes_what_the_integer_reference_computes(
-    code: str, chip: HardwareBackend, spec: NetworkSpec, tmp_path: Path
+    code: str, reset: str, chip: HardwareBackend, spec: NetworkSpec, tmp_path: Path
 ) -> None:
     reference = targets.get("reference")
     program = Case(chip, code, 8).compile(spec, steps=12, seed=3)  # type: ignore[arg-type]
     assert bool(program.graph.split) == (chip is NARROW)
+    program = replace(program, graph=with_spiking(program.graph, reset=reset))
     x, _ = samples(spec, 1, seed=4)
     variables = [f"{p.name}.v" for p in program.graph.neurons]
     if not isinstance(program.graph.neurons[0].dynamics, Spiking):

@@ -114,6 +114,15 @@ def test_a_bad_value_in_json_is_named(field: str, value: object, complaint: str)
         graph_from_json(data, {})
 
 
+def test_spiking_neurons_of_before_there_was_a_choice_have_a_soft_reset() -> None:
+    graph = graph_of(digits_like_residual(), "spike")
+    assert "reset" not in print_graph(graph)
+    data = graph_to_json(graph)
+    for p in data["populations"]:
+        p["dynamics"].pop("reset", None)
+    assert graph_from_json(data, graph.arrays).digest() == graph.digest()
+
+
 @given(graphs)
 def test_every_record_stands_on_one_line(graph: ir.Graph) -> None:
     records = 1 + sum(

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = ("ep_neuro", "compilers", "targets", "examples", "tests")
 LINE_LIMIT = 450
 
-OWNERS = {"lava": "lava", "brian2": "brian2", "aihwkit": "crossbar", "nir": "nir"}
+OWNERS = {
+    **{name: name for name in ("lava", "brian2", "nest", "nir")},
+    "aihwkit": "crossbar",
+}
 """The one target that may import each heavy package."""
 
 

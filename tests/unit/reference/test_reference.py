@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import targets
 from compilers import compile_network
 from compilers.hardware.resources import bytes_per_sample
+from compilers.ir.dynamics import RESETS, Reset
 from compilers.ir.graph import (
     Coupling,
     Dense,
@@ -31,6 +32,7 @@ from compilers.ir.graph import (
     Spiking,
 )
 from compilers.ir.integers import nearest, shift
+from compilers.passes.encode import with_spiking
 from ep_neuro.errors import GraphError, RunError, TargetError
 from ep_neuro.network.architectures import digits_dense, digits_residual
 from ep_neuro.network.network import Landscape, Network
@@ -125,6 +127,16 @@ def test_soft_reset_makes_the_rate_the_clipped_drive(drive: float, leak: float) 
     assert abs(result.free.outputs.item() - np.clip(drive, 0, 1)) <= 3 / 256
 
 
+@given(drive=st.floats(0.01, 2), integer=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_hard_reset_forgets_what_a_spike_was_too_large_by(drive: float, integer: bool) -> None:
+    """The membrane begins each interval at 0, so that it takes ``ceil(1 / I)`` steps."""
+    drive = round(drive * MESSAGE.one) / MESSAGE.one
+    graph = one_neuron(Spiking(leak=1.0, reset="hard"), steps=512, integer=integer)
+    rate = run(graph, np.array([[drive]])).free.outputs.item()
+    assert abs(rate - 1 / np.ceil(1 / drive)) <= 1 / 256
+
+
 def test_sigma_delta_sends_nothing_once_settled() -> None:
     graph = graph_of(digits_dense(), "sigma-delta", steps=160)
     result = run(graph, samples(digits_dense(), 3)[0])
@@ -148,13 +160,17 @@ def test_sigma_delta_ends_within_its_threshold_of_what_it_was_told() -> None:
     seed=st.integers(0, 10_000),
     code=st.sampled_from(list(DYNAMICS)),
     bits=st.sampled_from([None, 8, 4]),
+    reset=st.sampled_from(RESETS),
 )
 @settings(max_examples=12, deadline=None)
 def test_delays_of_several_steps_are_those_of_the_definition(
-    seed: int, code: Encoding, bits: int | None
+    seed: int, code: Encoding, bits: int | None, reset: Reset
 ) -> None:
+    """Of both resets, too."""
     spec = random_residual_spec(seed)
-    graph = graph_of(spec, code, seed=seed, steps=6, bits=bits, delays=True)
+    graph = with_spiking(
+        graph_of(spec, code, seed=seed, steps=6, bits=bits, delays=True), reset=reset
+    )
     x, y = samples(spec, 1, seed)
     probes = [f"{p.name}.{v}" for p in graph.neurons for v in ("v", "message")]
     result = run(graph, x, y, probes=probes)

@@ -115,7 +115,7 @@ def test_a_broken_backend_refuses_every_use_in_one_line() -> None:
 
 
 def test_listing_targets_imports_no_package_of_a_target() -> None:
-    heavy = ("lava", "brian2", "aihwkit", "nir")
+    heavy = ("lava", "brian2", "aihwkit", "nest", "nir")
     code = (
         f"import sys, targets; targets.backends();print([m for m in {heavy!r} if m in sys.modules])"
     )

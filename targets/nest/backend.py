@@ -1,0 +1,124 @@
+"""NEST as a backend: what it can do, what it refuses, and what its spiking neurons leave out."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.ir.graph import Graph, Spiking
+from compilers.passes.encode import UNBOUNDED, with_spiking
+from compilers.pipeline import Pass
+from compilers.program import Program
+from ep_neuro.errors import ConfigError
+from targets.interface.fanout import synapses_of
+from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.refusals import forbidden, unrunnable
+from targets.interface.simulated_backend import SimulatedBackend
+from targets.interface.supervised.process import LONGEST
+
+if TYPE_CHECKING:
+    from targets.nest.simulator import NestSimulator
+
+LARGEST = 1 << 28
+"""Most synapses: listing and running them takes 60 bytes each."""
+
+
+class NestBackend(SimulatedBackend):
+    """Runs a graph on the built-in neurons of NEST, in floating point.
+
+    It buys an independent second opinion and reach, not speed: a sample runs at a time, and weights
+    are not shared: each place of a kernel is a synapse of its own in each direction. NEST built
+    with MPI lets one network span machines; the wheel of PyPI has threads alone. NEST is GPL: it
+    is installed by the extra ``nest``, and runs in a process of its own. Sums are made in another
+    order, so that a state of 0 may be one of 1e-17, which counts as a message.
+    """
+
+    name = "nest"
+    summary = "NEST, the simulator: built-in rate and soft-reset neurons, an independent check"
+    tolerance = 1e-12
+    options: Mapping[str, Any] = {"threads": 1, "time_limit": None}
+    unsupported: Mapping[Feature, str] = {
+        Feature.SIGMA_DELTA: "no built-in neuron of it sends the change of its state",
+        Feature.FIXED_POINT: "its neurons hold real numbers, and know no shifts",
+        Feature.LEARNING: "a weight is many synapses there, which would learn apart",
+    }
+
+    def available(self) -> Availability:
+        """Whether NEST is installed."""
+        if importlib.util.find_spec("nest") is None:
+            return Availability(False, "NEST is not installed; `pip install 'ep-neuro[nest]'`")
+        return Availability(True)
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """The synapses that a host can hold."""
+        source = "assumed: 60 bytes each in the memory of a host"
+        return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """Spikes lose their filter and their bound; `ConfigError` if an option is out of range."""
+        _refuse_options(options)
+        return (Pass("plain_spikes", plain_spikes),)
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """What its neurons cannot do, and more synapses than a host can hold."""
+        late = [p.name for p in graph.projections if p.delay > 1]
+        apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
+        kinds = {type(p.dynamics).__name__ for p in graph.neurons}
+        spiking = [p.dynamics for p in graph.neurons if isinstance(p.dynamics, Spiking)]
+        changes = [] if Feature.SIGMA_DELTA.value != graph.encoding else graph.neurons
+        filtered = [d for d in spiking if d.leak != 1]
+        hard = [d for d in spiking if d.reset == "hard"]
+        bounded = [d for d in spiking if d.bound < UNBOUNDED]
+        found = forbidden(
+            graph,
+            (abs(len(graph.sources) - 1), "inputs besides one", "give it one Source population"),
+            (len(graph.split), "sums made by share", "compile it for nest"),
+            (len(graph.plasticity), "weights that learn", "compile it without a rule"),
+            (len(changes), "sigma-delta populations", "compile with --code graded or spike"),
+            (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
+            (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
+            (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
+            (len(filtered), "spiking leaks below 1", "compile it for nest, which leaves them out"),
+            (len(hard), "hard resets", "run it on reference or brian2, or emit it with pynn"),
+            (len(bounded), "bounds of spiking membranes", "compile it for nest"),
+        )
+        many = self.limits({}).violation(
+            "synapses",
+            f"graph '{graph.name}', both directions",
+            sum(int(synapses_of(graph, p).sum()) for p in graph.neurons),
+            "narrow the feature maps: every place of a kernel is a synapse of its own",
+        )
+        return (*unrunnable(graph), *found, *([] if many is None else [many]))
+
+    def simulator(self, program: Program) -> NestSimulator:
+        """What runs `program`; NEST itself starts with the first sample."""
+        from targets.nest.simulator import NestSimulator
+
+        options = {**self.options, **program.options}
+        _refuse_options(options)
+        return NestSimulator(program.graph, options["threads"], options["time_limit"])
+
+
+def plain_spikes(graph: Graph) -> Graph:
+    """`graph` with spiking neurons as NEST has them with a soft reset: leak 1, and no bound.
+
+    ``eprop_iaf`` takes its input up at once, and its membrane has no upper end, so that it
+    remembers all of a drive that was beyond 1.
+    """
+    return with_spiking(graph, leak=1.0, bound=UNBOUNDED)
+
+
+def _refuse_options(options: Options) -> None:
+    threads, limit = options.get("threads", 1), options.get("time_limit")
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        remedy = "give a whole number from 1 to 1024"
+        raise ConfigError("target 'nest', threads", f"is {threads!r}", remedy)
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if limit is not None and not (number and 0 < limit <= LONGEST):
+        remedy = f"give a number above 0, {LONGEST:g} at most, or none"
+        raise ConfigError("target 'nest', time_limit", f"is {limit!r}", remedy)
+
+
+BACKEND = NestBackend()

@@ -1,0 +1,117 @@
+"""PyNN as a backend: the script that it writes, and what that leaves out of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.ir.graph import Graph, Spiking
+from compilers.passes.encode import UNBOUNDED, with_spiking
+from compilers.pipeline import Pass
+from compilers.program import Program
+from ep_neuro.errors import ProgramError
+from ep_neuro.storage.atomic import refuse_foreign, write_file
+from targets.interface.fanout import synapses_of
+from targets.interface.protocols import Feature, Options
+from targets.interface.refusals import forbidden, refuse_first, refuse_integers, unrunnable
+from targets.interface.simulated_backend import SimulatedBackend
+from targets.pynn.script import SCRIPT, network_file, script
+
+if TYPE_CHECKING:
+    from targets.interface.simulator import Simulator
+
+LARGEST = 1 << 22
+"""Most synapses of a sample: PyNN makes each from a line of a list."""
+
+PLAIN: Mapping[str, Any] = {"leak": 1.0, "bound": UNBOUNDED, "reset": "hard"}
+"""A spiking neuron as `IF_curr_delta` has it."""
+
+_NO_VALUE = "its neurons send spikes without a value"
+
+
+class PynnBackend(SimulatedBackend):
+    """Writes a graph as a PyNN script, and has the reference's executor compute what that says.
+
+    The standard neuron of PyNN empties its membrane when it fires, filters no current and knows no
+    bound, so that answers are approximate; fine-tuning with ``reset: hard, leak: 1`` sees them as
+    they will be. The script settles freely: it has no nudge and no learning.
+    """
+
+    name = "pynn"
+    summary = "PyNN script (.py) for SpiNNaker and NEST: hard reset, approximate; an executor of it"
+    suffix, marker = ".py", b"in PyNN. Written by ep-neuro"
+    unsupported: Mapping[Feature, str] = {
+        Feature.GRADED: _NO_VALUE,
+        Feature.SIGMA_DELTA: _NO_VALUE,
+        Feature.FIXED_POINT: "a script holds real numbers, which SpiNNaker rounds by itself",
+        Feature.LEARNING: "PyNN's plasticity pairs spikes, and has no phases",
+    }
+
+    def limits(self, options: Options) -> HardwareLimits:
+        """The synapses that PyNN can list."""
+        source = "assumed: lines of a list, which PyNN goes through in minutes"
+        return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
+
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """Spiking neurons become those of PyNN."""
+        return (Pass("plain_spikes", lambda graph: with_spiking(graph, **PLAIN)),)
+
+    def check(self, graph: Graph) -> Sequence[Violation]:
+        """What a script cannot say, and more synapses than PyNN can list."""
+        other = [p for p in graph.neurons if not isinstance(p.dynamics, Spiking)]
+        unlike = [p for p in graph.neurons if p not in other and p.dynamics != Spiking(**PLAIN)]
+        late = [p.name for p in graph.projections if p.delay > 1]
+        found = forbidden(
+            graph,
+            (abs(len(graph.sources) - 1), "inputs besides one", "give it one Source population"),
+            (len(other), "populations that do not spike", "compile with --code spike"),
+            (len(unlike), "neurons that PyNN has not", "compile it for pynn"),
+            (len(graph.split), "sums made by share", "compile it for pynn"),
+            (len(graph.plasticity), "weights that learn", "compile it without a rule"),
+            (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
+        )
+        many = self.limits({}).violation(
+            "synapses",
+            f"graph '{graph.name}', both directions",
+            sum(int(synapses_of(graph, p).sum()) for p in graph.neurons),
+            "narrow the feature maps: every place of a kernel is a synapse of its own",
+        )
+        return (*unrunnable(graph), *found, *([] if many is None else [many]))
+
+    def emit(self, graph: Graph) -> Program:
+        """The graph, and the script of it; `export` writes the network that it reads, too."""
+        writable = not graph.quantised and not self.check(graph)
+        files = {SCRIPT: script(graph)} if writable else {}
+        return replace(super().emit(graph), files=files)
+
+    def export(self, program: Program, path: str | Path) -> None:
+        """Write the script of `program` as `path`, and its network beside it, as .npz.
+
+        Raises
+        ------
+        TargetError
+            If the graph is in integers or breaks a limit.
+        ProgramError
+            If the disk refuses, or files that we did not write stand there.
+        """
+        refuse_integers(self, program.graph)
+        refuse_first(self.check(program.graph))
+        path = Path(path)
+        network = path.with_suffix(".npz")
+        refuse_foreign(path, self.marker, ProgramError)
+        write_file(network, network_file(program.graph), ProgramError, marker=b"synapses/")
+        text = script(program.graph, path.name, network.name)
+        write_file(path, text.encode(), ProgramError, marker=self.marker)
+
+    def simulator(self, program: Program) -> Simulator:
+        """The executor, of the graph that the script says."""
+        # Imports torch: whoever asks what targets there are shall not wait for it.
+        from targets.interface.graph_simulator import GraphSimulator
+
+        return GraphSimulator(program.graph)
+
+
+BACKEND = PynnBackend()
