@@ -1,6 +1,6 @@
 """What other tools make of one network's NIR files: how often they answer as we do.
 
-    python examples/nir_readers.py [MODEL] [--data digits] [--limit N] [--leak 0.5]
+    python examples/nir_readers.py [MODEL] [--data digits] [--limit N] [--readers sinabs ...]
 
 MODEL is a directory that `train` wrote; by default `zoo:digits_dense` is trained first. Writes one
 file for each reader (`compile --target nir --option reader=...`), loads it in the reader's own
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--readers", nargs="*", default=[row[0] for row in ROWS])
     parser.add_argument("--leak", type=float, default=0.5)
     args = parser.parse_args()
     model: Any = (
@@ -179,6 +180,8 @@ def main() -> None:
     print("| reader | loaded | our answers | right (ours) | largest difference |")
     print("|---|---|---|---|---|")
     for tool, how, load in ROWS:
+        if tool not in args.readers:
+            continue
         if importlib.util.find_spec(tool) is None:
             print(f"| {tool} | {how} | not installed | | |")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,11 +41,18 @@ def drives(net: nir.NIRGraph) -> dict[str, Drive]:
     Raises
     ------
     SpecError
-        If a node is not linear, or linear nodes form a loop without a neuron in it.
+        If a node is not linear, linear nodes form a loop without a neuron in it, or a population
+        is too large.
     """
     before: dict[str, list[str]] = {}
     for pre, post in net.edges:
         before.setdefault(post, []).append(pre)
+    for name, node in net.nodes.items():
+        size = math.prod(node.output_type["output"]) if isinstance(node, NEURONS) else 0
+        if size > LARGEST:
+            problem = f"{size} neurons exceed the {LARGEST} of a coupling as a dense matrix"
+            remedy = "give the model that the file was made of, or narrow the layer"
+            raise SpecError(f"node '{name}'", problem, remedy)
     ends = [n for n in _by_distance(net) if isinstance(net.nodes[n], (*NEURONS, nir.Output))]
     return {name: _sum(net, before, name, ()) for name in ends}
 
@@ -81,12 +89,6 @@ def _out_of(
     node = net.nodes[name]
     if isinstance(node, (nir.Input, *NEURONS)):
         size = int(np.prod(node.output_type["output"]))
-        if size > LARGEST:
-            problem = (
-                f"{size} neurons exceed {LARGEST}, as couplings are imported as dense matrices"
-            )
-            remedy = "give the model that the file was made of, or narrow the layer"
-            raise SpecError(f"node '{name}'", problem, remedy)
         return Drive({name: np.eye(size)}, np.zeros(size))
     if not isinstance(node, LINEAR):
         problem = f"{type(node).__name__} is neither a neuron nor linear"
