@@ -13,7 +13,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph
 from compilers.ir.text import parse_graph
-from ep_neuro.errors import GraphError, ProgramError
+from ep_neuro.errors import EPNeuroError, GraphError, ProgramError
 from ep_neuro.storage.atomic import write_file
 from ep_neuro.storage.value_checks import fault
 from targets.nir.export import FORMATS, to_nir
@@ -22,6 +22,7 @@ from targets.nir.hdf5 import danger
 from targets.nir.kernel_shapes import keeps_planes
 from targets.nir.reader_errors import first_fault
 from targets.nir.readers import reader_of
+from targets.nir.shapes import shaped
 
 _NUMBERS = (np.ndarray, np.generic)
 
@@ -57,13 +58,17 @@ def save_nir(graph: Graph, path: str | Path, reader: str | None = None) -> None:
 
 
 def read_nir(path: str | Path) -> nir.NIRGraph:
-    """The NIR graph in file `path`, whoever wrote it, checked for edges and finite numbers.
+    """The NIR graph in file `path`, whoever wrote it, checked for shapes and finite numbers.
+
+    Inner graphs are written out; see `targets.nir.shapes`.
 
     Raises
     ------
     ProgramError
         If the file is missing or damaged, an edge joins no node, or a node holds what is no finite
         real number.
+    SpecError
+        If shapes do not fit.
     """
     # The reader meets damage in the order of its own code, hence with whatever that raises.
     threat = found = None
@@ -73,6 +78,9 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
             found = _unchecked(path)
             if isinstance(found, nir.NIRGraph):
                 found.validate_structure()
+                found = shaped(found)
+    except EPNeuroError:
+        raise
     except Exception as error:
         reason = first_fault(path) or str(error) or type(error).__name__
         problem = f"is no readable NIR file ({reason})"

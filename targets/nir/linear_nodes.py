@@ -18,6 +18,7 @@ from compilers.execution.maps import Apply
 from ep_neuro.errors import SpecError
 
 NEURONS = (nir.LI, nir.CubaLI, nir.LIF, nir.CubaLIF, nir.IF, nir.I)
+ENDS = (nir.Input, *NEURONS)
 POOLS = (nir.AvgPool2d, nir.SumPool2d)
 CONVOLVED = (nir.Conv1d, nir.Conv2d, *POOLS)
 LINEAR = (nir.Affine, nir.Linear, *CONVOLVED, nir.Flatten, nir.Scale)
@@ -48,7 +49,7 @@ def drives(net: nir.NIRGraph) -> dict[str, Drive]:
     for pre, post in net.edges:
         before.setdefault(post, []).append(pre)
     for name, node in net.nodes.items():
-        size = math.prod(node.output_type["output"]) if isinstance(node, NEURONS) else 0
+        size = math.prod(node.output_type["output"]) if isinstance(node, ENDS) else 0
         if size > LARGEST:
             problem = f"{size} neurons exceed the {LARGEST} of a coupling as a dense matrix"
             remedy = "give the model that the file was made of, or narrow the layer"
@@ -87,7 +88,7 @@ def _out_of(
 ) -> Drive:
     """What node `name` gives, in terms of inputs and neurons."""
     node = net.nodes[name]
-    if isinstance(node, (nir.Input, *NEURONS)):
+    if isinstance(node, ENDS):
         size = int(np.prod(node.output_type["output"]))
         return Drive({name: np.eye(size)}, np.zeros(size))
     if not isinstance(node, LINEAR):
@@ -134,8 +135,10 @@ def linear_map(node: nir.NIRNode) -> Apply:
     return lambda x: convolve(x.reshape(-1, *shape)).flatten(1)
 
 
-def image_map(node: nir.NIRNode, shape: tuple[int, ...]) -> Apply:
+def image_map(node: nir.NIRNode, shape: tuple[int, ...], device: str = "cpu") -> Apply:
     """What the convolution or pool `node` makes of samples (N, *shape), float64, its bias apart.
+
+    On the device ``meta`` it makes shapes alone.
 
     Raises
     ------
@@ -147,11 +150,14 @@ def image_map(node: nir.NIRNode, shape: tuple[int, ...]) -> Apply:
     how: dict[str, Any] = {"stride": _spread(node.stride, sides), "padding": padding}
     if isinstance(node, POOLS):
         # Sum or mean of the patches of each plane, over zeros beyond the border.
-        kernel = torch.ones(shape[0], 1, *_spread(node.kernel_size, sides), dtype=torch.float64)
+        window = _spread(node.kernel_size, sides)
+        kernel = torch.ones(shape[0], 1, *window, dtype=torch.float64, device=device)
         kernel /= kernel[0].numel() if isinstance(node, nir.AvgPool2d) else 1
         how |= {"groups": shape[0]}
     else:
-        kernel, groups = _without_zeros(_tensor(node.weight), int(node.groups))
+        kernel, groups = _tensor(node.weight).to(device), int(node.groups)
+        if device != "meta":
+            kernel, groups = _without_zeros(kernel, groups)
         how |= {"dilation": _spread(node.dilation, sides), "groups": groups}
     convolve = F.conv1d if isinstance(node, nir.Conv1d) else F.conv2d
     return partial(convolve, weight=kernel, **how)

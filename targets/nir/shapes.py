@@ -120,8 +120,8 @@ def _shape_after(node: nir.NIRNode, name: str, given: tuple[int, ...]) -> tuple[
     if not isinstance(node, CONVOLVED):
         return given
     try:
-        image = torch.zeros(1, *given, dtype=torch.float64)
-        return tuple(image_map(node, given)(image).shape[1:])
+        image = torch.zeros(1, *given, dtype=torch.float64, device="meta")
+        return tuple(image_map(node, given, "meta")(image).shape[1:])
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         problem = f"this {type(node).__name__} is not supported of an input {given} ({reason})"
