@@ -166,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?", metavar="MODEL")
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-root")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--readers", nargs="*", default=[row[0] for row in ROWS])
     parser.add_argument("--leak", type=float, default=0.5)
@@ -175,7 +176,7 @@ def main() -> None:
         if args.model is None
         else importlib.import_module("ep_neuro.network.checkpoint").load_model(args.model)
     )
-    test = datasets.load(args.data).test.head(args.limit)
+    test = datasets.load(args.data, args.data_root).test.head(args.limit)
     torch.set_num_threads(1)
     print("| reader | loaded | our answers | right (ours) | largest difference |")
     print("|---|---|---|---|---|")
