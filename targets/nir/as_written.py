@@ -10,10 +10,12 @@ import nir
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from compilers.execution.maps import Apply, channels_first, channels_last
 from compilers.ir.graph import Graph, Shape
 from targets.nir.linear_nodes import bias_of, linear_map
+from targets.nir.readers import Reader, reader_of
 
 
 def as_written(graph: Graph, net: nir.NIRGraph) -> tuple[Graph, dict[str, Apply]]:
@@ -28,21 +30,24 @@ def as_written(graph: Graph, net: nir.NIRGraph) -> tuple[Graph, dict[str, Apply]
         before.setdefault(post, []).append(pre)
     names = {p.name for p in graph.populations}
     between = {(q.pre, q.post): q for q in graph.projections}
+    name = net.metadata.get("reader")
+    reader = None if name is None else reader_of(name)
     populations, projections, biases = list(graph.sources), [], {}
     maps: dict[str, Apply] = {}
     for p in graph.neurons:
         # The filter of a spiking population is the one neuron that feeds another directly.
         filters = [name for name in before[p.name] if isinstance(net.nodes[name], nir.LI)]
         entry = filters[0] if filters else p.name
-        node, leak, bias = net.nodes[entry], 1.0, np.zeros(p.size)
-        if isinstance(node, nir.LI):
-            leak, bias = 1 / _same(node.tau), node.v_leak.astype(np.float64).ravel()
+        leak, gain, bias = _entry(net.nodes[entry], reader, p.size)
         for end in before[entry]:
             pre, nodes = _path(net, before, end, names)
+            linear, drive = _through(nodes, p.shape)
+            bias = bias + gain * drive
+            if "bias" in nodes[-1].metadata:
+                continue
             delay = 1 + sum(int(_same(n.delay)) for n in nodes if isinstance(n, nir.Delay))
-            q = replace(between[pre, p.name], scale=_same(node.r), delay=delay)
-            maps[q.name], drive = _through(nodes, p.shape)
-            bias = bias + q.scale * drive
+            q = replace(between[pre, p.name], scale=gain, delay=delay)
+            maps[q.name] = linear
             projections.append(q)
         dynamics = replace(p.dynamics, leak=leak)  # type: ignore[arg-type]
         populations.append(replace(p, dynamics=dynamics, bias=f"bias/{p.name}"))
@@ -55,6 +60,18 @@ def as_written(graph: Graph, net: nir.NIRGraph) -> tuple[Graph, dict[str, Apply]
         plasticity=(),
     )
     return written, maps
+
+
+def _entry(node: nir.NIRNode, reader: Reader | None, size: int) -> tuple[float, float, np.ndarray]:
+    """Leak, gain of the drive, and constant drive of the neurons at which drives arrive."""
+    if isinstance(node, nir.LI | nir.CubaLIF) and reader is not None:
+        # What a float32 has in excess of 1 is no leak.
+        tau = node.tau if isinstance(node, nir.LI) else node.tau_syn
+        leak = min(1.0, reader.leak(_same(tau)))
+        return leak, 1 / reader.gain(leak), np.zeros(size)
+    if isinstance(node, nir.LI):
+        return 1 / _same(node.tau), _same(node.r), node.v_leak.astype(np.float64).ravel()
+    return 1.0, _same(node.r), np.zeros(size)
 
 
 def _path(
@@ -72,13 +89,19 @@ def _through(nodes: Sequence[nir.NIRNode], post: Shape) -> tuple[Apply, np.ndarr
     """What `nodes` do with messages to a population of shape `post`, and what they add anyway."""
     linear = [(linear_map(n), n) for n in nodes if not isinstance(n, nir.Delay)]
 
+    size = math.prod(nodes[0].input_type["input"])
+
     def apply(x: Tensor) -> Tensor:
         x = channels_first(x).double().flatten(1)
+        # An input more, of biases alone, is not for messages.
+        x = pad(x, (0, size - x.shape[1]))
         for mapped, _ in linear:
             x = mapped(x)
         return channels_last(x.reshape(-1, *post))
 
-    drive = torch.zeros(1, math.prod(nodes[0].input_type["input"]), dtype=torch.float64)
+    drive = torch.zeros(1, size, dtype=torch.float64)
+    if "bias" in nodes[-1].metadata:
+        drive[:, -1] = 1
     for mapped, node in linear:
         drive = mapped(drive) + bias_of(node)
     return apply, drive.numpy()[0]

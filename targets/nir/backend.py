@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
+from compilers.pipeline import Pass
 from compilers.program import Program
+from ep_neuro.errors import ConfigError
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
-from targets.nir.kernel_shapes import keeps_planes, weight_bytes
+from targets.nir.kernel_shapes import MATRIX_BYTES, keeps_planes, weight_bytes
 
 if TYPE_CHECKING:
     from ep_neuro.network.checkpoint import Model
     from targets.interface.simulator import Simulator
-
-MATRIX_BYTES = 1 << 30
-"""Most bytes that the kernels and matrices of one file may take."""
 
 
 class NirBackend(SimulatedBackend):
@@ -35,7 +34,7 @@ class NirBackend(SimulatedBackend):
     tolerance = 1e-5
     suffix = ".nir"
     signature, marker = b"\x89HDF", b"ep-neuro graph"
-    options: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {"reader": None, "samples": 0}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",
         Feature.LEARNING: "NIR has no learning rule; signs of phases travel in the metadata",
@@ -52,6 +51,21 @@ class NirBackend(SimulatedBackend):
         source = "assumed: a file that readers hold in memory at once"
         return HardwareLimits(self.name, {"matrix_bytes": Quantity(MATRIX_BYTES, "bytes", source)})
 
+    def passes(self, options: Options) -> Sequence[Pass]:
+        """One that warns of what the reader loses, if the file is for one."""
+        count = options.get("samples", 0)
+        if type(count) is not int or count < 0:
+            raise ConfigError(f"option 'samples={count}'", "is no number of samples", "give one")
+        if options.get("reader") is None:
+            return ()
+        from targets.nir.readers import reader_of
+
+        reader = reader_of(options["reader"])
+        refuse_absent(self)
+        from targets.nir.for_reader import fitting
+
+        return (Pass("fit_reader", lambda graph: fitting(graph, reader)),)
+
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, no delay, unreached populations, too large feature maps."""
         planes = keeps_planes(graph)
@@ -67,7 +81,9 @@ class NirBackend(SimulatedBackend):
         return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))
 
     def export(self, program: Program, path: str | Path) -> None:
-        """Write `program` as the NIR file `path`.
+        """Write `program` as the NIR file `path`, in nodes of the option ``reader`` if given.
+
+        With the option ``samples`` as many test samples go beside it, as NIRData.
 
         Raises
         ------
@@ -80,7 +96,11 @@ class NirBackend(SimulatedBackend):
         refuse_first(self.check(program.graph))
         from targets.nir.files import save_nir
 
-        save_nir(program.graph, path)
+        if count := program.options.get("samples"):
+            from targets.nir.samples import save_samples
+
+            save_samples(program, count, Path(path).with_suffix(".nirdata"))
+        save_nir(program.graph, path, program.options.get("reader"))
 
     def read(self, path: str | Path) -> Model:
         """The network in NIR file `path`, whoever wrote it; see `targets.nir.importer`.
@@ -104,10 +124,10 @@ class NirBackend(SimulatedBackend):
         from compilers.execution.engine import Engine
         from targets.interface.graph_simulator import GraphSimulator
         from targets.nir.as_written import as_written
-        from targets.nir.export import to_nir
+        from targets.nir.files import nodes_of
 
         graph = program.graph
-        written, maps = as_written(graph, to_nir(graph))
+        written, maps = as_written(graph, nodes_of(graph, program.options.get("reader")))
         return GraphSimulator(graph, Engine(written, maps=maps))
 
 

@@ -58,10 +58,12 @@ def to_nir(graph: ir.Graph, planes: bool | None = None) -> nir.NIRGraph:
     ValueError
         From NIR's own type check, if the graph is inconsistent.
     """
-    return _Export(graph, keeps_planes(graph) if planes is None else planes).build()
+    return Export(graph, keeps_planes(graph) if planes is None else planes).build()
 
 
-class _Export:
+class Export:
+    """One graph on its way to NIR; what some readers want otherwise is in `for_reader`."""
+
     def __init__(self, graph: ir.Graph, planes: bool) -> None:
         self.graph, self.planes = graph, planes
         self.nodes: dict[str, nir.NIRNode] = {}
@@ -73,7 +75,7 @@ class _Export:
         self.bias = {p.name: _real_bias(graph, p) for p in graph.neurons}
 
     def build(self) -> nir.NIRGraph:
-        hosts = {p.post: p.name for p in reversed(self.graph.projections) if self._fits_bias(p)}
+        hosts = self.hosts()
         for p in self.graph.populations:
             self._population(p, p.name in hosts)
         for q in self.graph.projections:
@@ -83,6 +85,16 @@ class _Export:
         self._chain(output.name, self._fresh("output"), node)
         facts = {"format": FORMATS[self.planes], **_graph_facts(self.graph)}
         return nir.NIRGraph(self.nodes, self.edges, metadata=facts)
+
+    def hosts(self) -> dict[str, str]:
+        """The projection that carries the bias, by population, of those that have one that can."""
+        return {p.post: p.name for p in reversed(self.graph.projections) if self._fits_bias(p)}
+
+    def _weight(self, p: ir.Projection) -> np.ndarray:
+        return real_weight(self.graph, p)
+
+    def _affine(self, p: ir.Projection, weight: np.ndarray, bias: np.ndarray) -> nir.NIRNode:
+        return nir.Affine(unrolled(self.graph, p, weight), bias)
 
     def _matrix(self, p: ir.Projection) -> bool:
         return not (self.planes or stays_convolution(self.graph, p))
@@ -106,7 +118,7 @@ class _Export:
         return name
 
     def _population(self, p: ir.Population, bias_elsewhere: bool) -> None:
-        facts = _population_facts(p)
+        facts = population_facts(p)
         if isinstance(p.dynamics, ir.Source):
             self.nodes[p.name] = nir.Input(np.array(self._written_shape(p)), metadata=facts)
             return
@@ -128,12 +140,13 @@ class _Export:
         self._chain(current, p.name, spikes)
 
     def _projection(self, p: ir.Projection, carries_bias: bool) -> None:
-        graph, pre, post = self.graph, self.graph.population(p.pre), self.graph.population(p.post)
+        pre, post = self.graph.population(p.pre), self.graph.population(p.post)
         name = self._fresh(f"{p.pre}_to_{p.post}")
-        weight, facts = real_weight(graph, p), _projection_facts(p)
+        weight, facts = self._weight(p), _projection_facts(p)
         bias = self.bias[p.post] if carries_bias else np.zeros(post.size, np.float32)
         if self._matrix(p):
-            matrix = nir.Affine(unrolled(graph, p, weight), bias, metadata=facts)
+            matrix = self._affine(p, weight, bias)
+            matrix.metadata = facts
             last = self._chain(self._flattened(p.pre), name, matrix)
         else:
             last = p.pre
@@ -224,7 +237,7 @@ def _graph_facts(graph: ir.Graph) -> dict[str, Any]:
     }
 
 
-def _population_facts(p: ir.Population) -> dict[str, Any]:
+def population_facts(p: ir.Population) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "population": p.name,
         "dynamics": type(p.dynamics).__name__,

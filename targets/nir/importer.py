@@ -17,6 +17,7 @@ from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Network
 from targets.nir.files import read_nir
 from targets.nir.linear_nodes import Drive, drives
+from targets.nir.shapes import shaped
 
 SYMMETRY = 1e-5
 """Largest difference between a weight and its transpose, in units of the largest entry: float32
@@ -72,6 +73,7 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
         If `net` has no such energy: spiking neurons, asymmetric weights, one-way couplings, a
         population that feeds itself, an operation that is not linear.
     """
+    net = shaped(net)
     source = _single(net, nir.Input, "input")
     found = _populations(net, box)
     output = _output(net, found)

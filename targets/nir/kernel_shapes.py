@@ -15,6 +15,9 @@ from compilers.ir.graph import (
     Source,
 )
 
+MATRIX_BYTES = 1 << 30
+"""Most bytes that the kernels and matrices of one file may take."""
+
 BYTES = 4
 """Of a weight, float32."""
 

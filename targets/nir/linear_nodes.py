@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,10 @@ from compilers.execution.maps import Apply
 from ep_neuro.errors import SpecError
 
 NEURONS = (nir.LI, nir.CubaLI, nir.LIF, nir.CubaLIF, nir.IF, nir.I)
+ENDS = (nir.Input, *NEURONS)
 POOLS = (nir.AvgPool2d, nir.SumPool2d)
-LINEAR = (nir.Affine, nir.Linear, nir.Conv1d, nir.Conv2d, *POOLS, nir.Flatten, nir.Scale)
+CONVOLVED = (nir.Conv1d, nir.Conv2d, *POOLS)
+LINEAR = (nir.Affine, nir.Linear, *CONVOLVED, nir.Flatten, nir.Scale)
 
 LARGEST = 1 << 14
 """Most neurons of a population: its square of float64 takes 2 GiB."""
@@ -39,11 +42,18 @@ def drives(net: nir.NIRGraph) -> dict[str, Drive]:
     Raises
     ------
     SpecError
-        If a node is not linear, or linear nodes form a loop without a neuron in it.
+        If a node is not linear, linear nodes form a loop without a neuron in it, or a population
+        is too large.
     """
     before: dict[str, list[str]] = {}
     for pre, post in net.edges:
         before.setdefault(post, []).append(pre)
+    for name, node in net.nodes.items():
+        size = math.prod(node.output_type["output"]) if isinstance(node, ENDS) else 0
+        if size > LARGEST:
+            problem = f"{size} neurons exceed the {LARGEST} of a coupling as a dense matrix"
+            remedy = "give the model that the file was made of, or narrow the layer"
+            raise SpecError(f"node '{name}'", problem, remedy)
     ends = [n for n in _by_distance(net) if isinstance(net.nodes[n], (*NEURONS, nir.Output))]
     return {name: _sum(net, before, name, ()) for name in ends}
 
@@ -78,17 +88,12 @@ def _out_of(
 ) -> Drive:
     """What node `name` gives, in terms of inputs and neurons."""
     node = net.nodes[name]
-    if isinstance(node, (nir.Input, *NEURONS)):
+    if isinstance(node, ENDS):
         size = int(np.prod(node.output_type["output"]))
-        if size > LARGEST:
-            problem = (
-                f"{size} neurons exceed {LARGEST}, as couplings are imported as dense matrices"
-            )
-            raise SpecError(f"node '{name}'", problem, "narrow it")
         return Drive({name: np.eye(size)}, np.zeros(size))
     if not isinstance(node, LINEAR):
         problem = f"{type(node).__name__} is neither a neuron nor linear"
-        raise SpecError(f"node '{name}'", problem, "leave it out, or inline nested graphs")
+        raise SpecError(f"node '{name}'", problem, "leave it out")
     if name in behind:
         raise SpecError(
             f"node '{name}'", "linear nodes feed each other without a neuron", "break the loop"
@@ -123,20 +128,39 @@ def linear_map(node: nir.NIRNode) -> Apply:
         return partial(torch.mul, _tensor(node.scale).flatten())
     if isinstance(node, nir.Flatten):
         return lambda x: x
-    if not isinstance(node, (nir.Conv2d, *POOLS)):
-        raise TypeError("neither a matrix nor a map of planes")
-    channels, *sides = map(int, node.input_type["input"])
-    padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
-    how: dict[str, Any] = {"stride": _pair(node.stride), "padding": padding}
-    if isinstance(node, nir.Conv2d):
-        kernel, groups = _without_zeros(_tensor(node.weight), int(node.groups))
-        how |= {"dilation": _pair(node.dilation), "groups": groups}
-    else:
+    if not isinstance(node, CONVOLVED):
+        raise TypeError("no matrix and no map of planes")
+    shape = tuple(map(int, node.input_type["input"]))
+    convolve = image_map(node, shape)
+    return lambda x: convolve(x.reshape(-1, *shape)).flatten(1)
+
+
+def image_map(node: nir.NIRNode, shape: tuple[int, ...], device: str = "cpu") -> Apply:
+    """What the convolution or pool `node` makes of samples (N, *shape), float64, its bias apart.
+
+    On the device ``meta`` it makes shapes alone.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        Now, or when it is called: what torch raises on numbers that do not fit.
+    """
+    sides = len(shape) - 1
+    padding = node.padding if isinstance(node.padding, str) else _spread(node.padding, sides)
+    how: dict[str, Any] = {"stride": _spread(node.stride, sides), "padding": padding}
+    if isinstance(node, POOLS):
         # Sum or mean of the patches of each plane, over zeros beyond the border.
-        kernel = torch.ones(channels, 1, *_pair(node.kernel_size), dtype=torch.float64)
+        window = _spread(node.kernel_size, sides)
+        kernel = torch.ones(shape[0], 1, *window, dtype=torch.float64, device=device)
         kernel /= kernel[0].numel() if isinstance(node, nir.AvgPool2d) else 1
-        how |= {"groups": channels}
-    return lambda x: F.conv2d(x.reshape(-1, channels, *sides), kernel, **how).flatten(1)
+        how |= {"groups": shape[0]}
+    else:
+        kernel, groups = _tensor(node.weight).to(device), int(node.groups)
+        if device != "meta":
+            kernel, groups = _without_zeros(kernel, groups)
+        how |= {"dilation": _spread(node.dilation, sides), "groups": groups}
+    convolve = F.conv1d if isinstance(node, nir.Conv1d) else F.conv2d
+    return partial(convolve, weight=kernel, **how)
 
 
 def _without_zeros(kernel: Tensor, groups: int) -> tuple[Tensor, int]:
@@ -152,7 +176,7 @@ def bias_of(node: nir.NIRNode) -> Tensor | float:
     """What `node` adds to samples (N, size)."""
     if isinstance(node, nir.Affine):
         return _tensor(node.bias)
-    if isinstance(node, nir.Conv2d) and node.bias is not None:
+    if isinstance(node, nir.Conv1d | nir.Conv2d) and node.bias is not None:
         places = int(np.prod(node.output_type["output"][1:]))
         return _tensor(node.bias).repeat_interleave(places)
     return 0.0
@@ -162,6 +186,6 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(values, np.float64))
 
 
-def _pair(values: Any) -> tuple[int, int]:
-    rows, columns = np.broadcast_to(np.ravel(values), 2)
-    return int(rows), int(columns)
+def _spread(values: Any, sides: int) -> tuple[int, ...]:
+    """One value for each of `sides`, as a node may give one for all."""
+    return tuple(map(int, np.broadcast_to(np.ravel(values), sides)))

@@ -117,3 +117,14 @@ def test_numbers_of_a_nir_file_that_cannot_be_used_are_named(
         assert (outcome.code, outcome.out) == (2, "")
         assert reason in outcome.err
         assert outcome.err.count("\n") == 1
+
+
+def test_a_file_for_a_reader_comes_with_its_samples_and_a_warning(cli: Cli, tmp_path: Path) -> None:
+    words = ["zoo:digits_dense", "--target", "nir", "--code", "spike", "--option", "samples=2"]
+    words += ["--option", "reader=snntorch", "--out", "net.nir"]
+    done = cli("compile", *words)
+    assert done.code == 0, done.err
+    assert "warning: reader 'snntorch' (1.0.0 tested) loses: membranes start at 0" in done.err
+    data = nir.read_data(tmp_path / "net.nirdata")
+    assert data.nodes["input"].observables["values"].data.shape == (2, 64, 64)
+    assert data.nodes["output"].observables["spikes"].data.dtype == bool

@@ -27,7 +27,7 @@ from compilers.ir.graph import (
 )
 from ep_neuro.cli import main
 from ep_neuro.energy.spec import InputSpec, NetworkSpec, PopulationSpec
-from ep_neuro.errors import ProgramError, TargetError
+from ep_neuro.errors import ProgramError, SpecError, TargetError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
 from targets.nir.backend import BACKEND
@@ -395,6 +395,13 @@ def test_what_is_too_large_is_told_by_projection_without_building_it(
     for use in (BACKEND.open, lambda program: BACKEND.export(program, "never.nir")):
         with pytest.raises(TargetError, match=remedy):
             use(Program("nir", graph))
+
+
+def test_wide_feature_maps_are_not_imported_as_matrices_and_none_is_built(tmp_path: Path) -> None:
+    save_nir(two_planes(32, (32, 32), 2), tmp_path / "wide.nir")
+    with pytest.raises(SpecError, match="'a': 32768 neurons exceed the 16384") as caught:
+        import_nir(tmp_path / "wide.nir")
+    assert caught.value.remedy.startswith("give the model that the file was made of")
 
 
 def test_couplings_and_unreached_populations_are_violations(graph: Graph) -> None:

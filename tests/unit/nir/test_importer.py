@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import targets
 from compilers import compile_network
@@ -183,6 +185,78 @@ def convolved(conv: Any, size: int) -> Any:
         "output": nir.Output(np.array([size])),
     }
     return nir.NIRGraph(nodes, list(pairwise(nodes)))
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> tuple[Any, tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]]:
+    """A convolution or pool of any hyperparameters, the shape that it reads, and torch's own."""
+    number = st.integers(1, 3)
+    sides = draw(st.integers(1, 2))
+    several = st.tuples(*[number] * sides)
+    shape = (2, *draw(st.tuples(*[st.integers(7, 9)] * sides)))
+    kernel, stride = draw(several), draw(several)
+    if sides == 2 and draw(st.booleans()):
+        padding = tuple(min(1, k // 2) for k in kernel)
+        kind = draw(st.sampled_from([nir.AvgPool2d, nir.SumPool2d]))
+        scale = int(np.prod(kernel)) if kind is nir.SumPool2d else 1
+        node = kind(*(np.array(n) for n in (kernel, stride, padding)))
+        pool = torch.nn.functional.avg_pool2d
+        return node, shape, lambda x: scale * pool(x, kernel, stride, padding)
+    same = draw(st.booleans())
+    stride, padding = ((1,) * sides, "same") if same else (stride, draw(several))
+    dilation, groups = draw(several), draw(st.sampled_from([1, 2]))
+    seed = draw(st.integers(0, 99))
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.normal(size=(4, 2 // groups, *kernel)), rng.normal(size=4)
+    how = stride, padding, dilation, groups
+    if sides == 1:
+        how = tuple(n[0] if isinstance(n, tuple) else n for n in how)
+    kind, layer = ((nir.Conv1d, "conv1d"), (nir.Conv2d, "conv2d"))[sides - 1]
+    of = getattr(torch.nn.functional, layer)
+    node = kind(shape[1] if sides == 1 else shape[1:], weight, *how, bias)
+    return node, shape, lambda x: of(x, torch.tensor(weight), torch.tensor(bias), *how)
+
+
+@settings(max_examples=20, deadline=None)
+@given(found=maps(), nested=st.booleans())
+def test_a_convolution_or_pool_is_torchs_own_also_from_a_file_and_in_a_nested_graph(
+    found: Any, nested: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    node, shape, of = found
+    x = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+    image = of(torch.tensor(x[None]).double())
+    expected, flat = image.flatten(), nir.Flatten({"input": np.array(image.shape[1:])}, 0, -1)
+    nodes = {"input": nir.Input(np.array(shape)), "map": node, "flat": flat}
+    edges = [("input", "map"), ("map", "flat")]
+    if nested:
+        inner = {"in": nodes["input"], **nodes, "out": nir.Output(np.array([len(expected)]))}
+        del inner["input"]
+        chain = [("in", "map"), ("map", "flat"), ("flat", "out")]
+        part = nir.NIRGraph(inner, chain, type_check=False)
+        nodes, edges = {"input": nodes["input"], "flat": part}, [("input", "flat")]
+    size = len(expected)
+    nodes |= {"v": nir.LI(np.ones(size), np.ones(size), np.zeros(size))}
+    nodes |= {"output": nir.Output(np.array([size]))}
+    edges += [("flat", "v"), ("v", "output")]
+    path = tmp_path_factory.mktemp("maps") / "a.nir"
+    nir.write(path, nir.NIRGraph(nodes, edges, type_check=False))
+    np.testing.assert_allclose(settled(import_nir(path).network, x), expected, atol=1e-4)
+
+
+def test_a_graph_in_a_graph_of_two_inputs_is_told() -> None:
+    inner = stranger(
+        nodes={"more": nir.Input(np.array([4]))}, edges=[("more", "a.0")], type_check=False
+    )
+    ends = {"input": nir.Input(np.array([3])), "part": inner, "output": nir.Output(np.array([2]))}
+    net = nir.NIRGraph(ends, list(pairwise(ends)), type_check=False)
+    with pytest.raises(SpecError, match="node 'part': the graph in it has 2 nodes of type Input"):
+        network_of(net)
+
+
+def test_shapes_that_do_not_meet_are_told_by_node() -> None:
+    net = stranger(nodes={"on": nir.Linear(np.ones((2, 5)))}, type_check=False)
+    with pytest.raises(SpecError, match=r"'on': it takes the shape \(5,\), and 'a.0' gives"):
+        network_of(net)
 
 
 def test_a_convolution_that_does_not_fit_is_told() -> None:

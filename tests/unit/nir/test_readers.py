@@ -1,0 +1,194 @@
+"""Claims about files for one reader: its nodes alone, its step that is ours, and what is lost."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import targets
+from compilers import compile_network
+from compilers.ir.graph import Spiking
+from ep_neuro.errors import ConfigError, EPNeuroError, ProgramError, TargetError
+from ep_neuro.network.network import Network
+from targets.nir.backend import BACKEND
+from targets.nir.readers import READERS, Reader
+from tests.helpers.graphs import (
+    digits_like_dense,
+    digits_like_residual,
+    graph_of,
+    random_residual_spec,
+    samples,
+    standardised_in_units,
+)
+
+nir = pytest.importorskip("nir", reason=BACKEND.available().reason)
+
+from targets.nir.files import load_nir, nodes_of  # noqa: E402
+from targets.nir.for_reader import ReaderWarning, fitting, written_for  # noqa: E402
+from targets.nir.samples import graph_data  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::compilers.passes.choose_leak.LeakWarning"),
+    pytest.mark.filterwarnings("ignore::targets.nir.for_reader.ReaderWarning"),
+]
+
+NAMES = sorted(READERS)
+
+
+def program_for(reader: Reader, spec: Any, leak: float = 0.5) -> Any:
+    code: Any = "graded" if reader.neuron == "LI" else "spike"
+    options = {"reader": reader.name}
+    return compile_network(Network(spec, 3), BACKEND, code=code, leak=leak, options=options)
+
+
+@settings(max_examples=25, deadline=None)
+@given(name=st.sampled_from(NAMES), seed=st.integers(0, 50), leak=st.sampled_from([0.25, 0.5, 1]))
+def test_a_file_has_nodes_alone_that_its_reader_takes(name: str, seed: int, leak: float) -> None:
+    reader = READERS[name]
+    code: Any = "graded" if reader.neuron == "LI" else "spike"
+    graph = compile_network(Network(random_residual_spec(seed), 3), code=code, leak=leak).graph
+    if reader.filters == "decaying" and leak == 1:
+        return
+    net = written_for(graph, reader)
+    assert {type(n).__name__ for n in net.nodes.values()} - {"Input", "Output"} <= reader.takes
+    assert net.metadata["reader"] == name
+    for node in net.nodes.values():
+        # sinabs and snntorch refuse a resting level; a bias stands in a linear node for all.
+        assert not np.any(getattr(node, "v_leak", 0))
+    for pre, post in net.edges:
+        assert np.prod(net.nodes[pre].output_type["output"]) == np.prod(
+            net.nodes[post].input_type["input"]
+        )
+
+
+def stepped(reader: Reader, tau: float, drive: float) -> float:
+    """A filter from 0 after one step of `reader`, as its source has it."""
+    a = np.exp(-reader.dt / tau)
+    return {
+        "euler": reader.dt / tau * drive,
+        "exponential": (1 - a) * drive,
+        "decaying": a * drive,
+        "unscaled": drive,
+    }[reader.filters]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(leak=st.floats(0.01, 0.99))
+def test_time_constants_and_gains_make_its_step_ours(name: str, leak: float) -> None:
+    reader = READERS[name]
+    tau = reader.tau(leak)
+    kept = 1 - reader.dt / tau if reader.filters == "euler" else np.exp(-reader.dt / tau)
+    assert kept == pytest.approx(1 - leak)
+    assert reader.leak(tau) == pytest.approx(leak)
+    assert stepped(reader, tau, reader.gain(leak) * 3.0) == pytest.approx(leak * 3.0)
+
+
+@pytest.mark.parametrize("make", [digits_like_dense, standardised_in_units])
+@pytest.mark.parametrize("name", NAMES)
+def test_our_own_reader_runs_it_as_the_reference_runs_the_network(
+    name: str, make: Any, tmp_path: Path
+) -> None:
+    reader, spec = READERS[name], make()
+    program = program_for(reader, spec)
+    x, _ = samples(spec, 4)
+    with targets.open(program) as session:
+        here = session.settle(x).free.outputs
+    own: Any = program.graph.encoding
+    same = compile_network(Network(spec, 3), "reference", code=own, leak=0.5)
+    with targets.open(same) as session:
+        there = session.settle(x).free.outputs
+    # A weight that a gain passed through float32 may move one spike of the 32 that count.
+    np.testing.assert_allclose(here, there, atol=1 / 16 if own == "spike" else 1e-5)
+    BACKEND.export(program, tmp_path / "a.nir")
+    assert load_nir(tmp_path / "a.nir").digest() == program.graph.digest()
+    assert nir.read(tmp_path / "a.nir").metadata["reader"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiling_for_a_reader_tells_in_one_line_what_it_loses(name: str) -> None:
+    reader = READERS[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        program_for(reader, digits_like_dense())
+    (told,) = (str(w.message) for w in caught if w.category is ReaderWarning)
+    assert told.startswith(f"reader '{name}' (")
+    assert (reader.tested or "untested") in told
+    assert reader.loses in told
+    assert "\n" not in told
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[EPNeuroError], str]] = {
+    "unknown": ({"options": {"reader": "snntorhc"}}, ConfigError, "did you mean 'snntorch'"),
+    "no name": ({"options": {"reader": 3}}, ConfigError, "reader '3': is none of sinabs, "),
+    "samples": ({"options": {"reader": "norse", "samples": -1}}, ConfigError, "no number of"),
+    "graded": ({"options": {"reader": "norse"}}, TargetError, "graded; compile with --code spike"),
+    "spikes": (
+        {"options": {"reader": "nengo"}, "code": "spike"},
+        TargetError,
+        "compile with --code graded",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_reader_cannot_take_is_told_at_compile_time(case: str) -> None:
+    how, error, reason = REFUSED[case]
+    with pytest.raises(error) as caught:
+        compile_network(Network(digits_like_dense(), 3), BACKEND, **how)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_filter_that_would_pass_nothing_on_is_told() -> None:
+    graph = graph_of(digits_like_dense(), "spike")
+    quick = [replace(p, dynamics=Spiking(leak=1.0)) for p in graph.neurons]
+    graph = replace(graph, populations=(*graph.sources, *quick))
+    with pytest.raises(TargetError, match=r"at a leak of 1; compile with --leak 0\.5"):
+        fitting(graph, READERS["rockpool"])
+
+
+def test_a_delay_of_more_than_a_step_is_told() -> None:
+    graph = graph_of(digits_like_dense(), "spike", delays=True)
+    with pytest.raises(TargetError, match="'norse': it takes no Delay, and '"):
+        fitting(graph, READERS["norse"])
+
+
+def test_a_chip_takes_so_many_neurons() -> None:
+    with pytest.raises(TargetError, match="exceed the 512 of one chip; narrow the layers"):
+        program_for(READERS["brainscales2"], digits_like_residual())
+
+
+@pytest.mark.parametrize("name", ["norse", "brainscales2", "nengo"])
+def test_samples_hold_inputs_by_step_and_the_outputs_that_we_send(name: str) -> None:
+    reader, spec = READERS[name], digits_like_dense()
+    program = program_for(reader, spec)
+    x, _ = samples(spec, 2)
+    data = graph_data(program, np.clip(x, 0, 1))
+    data.check_nodes(nodes_of(program.graph, name))
+    (inputs,) = data.nodes["input"].observables.items()
+    (outputs,) = data.nodes[program.graph.output].observables.items()
+    steps = program.graph.phases[0].steps
+    assert inputs[1].data.shape[:2] == outputs[1].data.shape[:2] == (2, steps)
+    assert inputs[1].dt == reader.dt
+    assert (outputs[0] == "spikes") == (program.graph.encoding == "spike")
+    rate = inputs[1].data.mean(1)
+    if reader.events:
+        assert inputs[1].data[..., -1].all()
+        rate = rate[:, :-1]
+    np.testing.assert_allclose(rate, np.clip(x, 0, 1).reshape(2, -1), atol=0.5 / steps + 1e-7)
+
+
+def test_samples_of_a_model_that_notes_no_data_are_refused_before_a_file_is_written(
+    tmp_path: Path,
+) -> None:
+    program = compile_network(Network(digits_like_dense(), 3), BACKEND, options={"samples": 2})
+    with pytest.raises(ProgramError, match="option 'samples': it does not say which data"):
+        BACKEND.export(program, tmp_path / "net.nir")
+    assert not list(tmp_path.iterdir())
