@@ -88,9 +88,12 @@ def test_messages_of_4_bits_limit_what_lies_deep(digits: Split) -> None:
     assert found.couplings[0].written is not None
 
 
-def test_a_large_nudge_to_one_side_is_told(digits: Split) -> None:
-    found = check_learning(program(DENSE, "one-sided", beta=4.0), digits)
-    assert limits(found)["weight/input->h1"] == "one side"
+def test_a_large_nudge_is_told_and_a_second_side_tried(digits: Split) -> None:
+    found = check_learning(program(DENSE, "one-sided", beta=2.0), digits)
+    assert limits(found)["weight/input->h1"] == "beta"
+    assert "one side" in found.couplings[0].lifted
+    centred = check_learning(program(DENSE), digits.head(2))
+    assert "one side" not in centred.couplings[0].lifted
 
 
 def test_with_all_limits_lifted_spikes_teach_the_exact_gradient(digits: Split) -> None:
@@ -116,8 +119,8 @@ def test_what_is_learnt_by_is_what_is_written_before_it_is_rounded(digits: Split
     cosine = [
         float((a * wanted).sum() / np.linalg.norm(a) / np.linalg.norm(wanted)) for a in (one, mean)
     ]
-    assert cosine[0] < 0.8
-    assert cosine[1] > 0.9
+    assert cosine[0] < 0.9
+    assert cosine[1] > 0.98
 
 
 def test_a_stuck_synapse_has_no_gradient_to_miss(digits: Split) -> None:
