@@ -63,7 +63,8 @@ class CouplingCheck:
         The cosine with one limit lifted, by its name, and with ``all``.
     limit : str
         What limits the cosine most: one of `LIFTS`, ``several``, or ``the network`` if it stays
-        with all of them lifted; ``nothing`` above `GOOD_COSINE`.
+        with all of them lifted. Above `GOOD_COSINE` ``nothing``, or ``bits`` if those of the weight
+        are too few for one commit to be as true.
     """
 
     name: str
@@ -80,8 +81,10 @@ class CouplingCheck:
     @property
     def told(self) -> str:
         """The limit, and what lifting it brings."""
-        if self.limit not in (*LIFTS, "several", "the network"):
+        if self.limit in ("nothing", "no gradient"):
             return self.limit
+        if self.limit == "bits":
+            return f"bits, of one commit ({self.written:.2f} -> {self.cosine:.2f} over many)"
         name = self.limit if self.limit in LIFTS else ALL
         how = LIFTS[name].how if name in LIFTS else "with all lifted"
         return f"{self.limit} ({self.cosine:.2f} -> {self.lifted[name]:.2f} {how})"
@@ -237,16 +240,16 @@ def _row(
         written=put,
         commits=max(0.0, (cosine / put) ** 2 - 1) if cosine and put and cosine * put > 0 else None,
         lifted=lifted,
-        limit=_limit(cosine, lifted),
+        limit=_limit(cosine, lifted, put),
     )
 
 
-def _limit(cosine: float | None, lifted: Mapping[str, float]) -> str:
-    """What limits `cosine`, by what it is with one limit lifted."""
+def _limit(cosine: float | None, lifted: Mapping[str, float], put: float | None) -> str:
+    """What limits `cosine`, by what it is with one limit lifted, and as it is `put` down."""
     if cosine is None:
         return "no gradient"
     if cosine > GOOD_COSINE:
-        return "nothing"
+        return "nothing" if put is None or put > GOOD_COSINE else "bits"
     best = max(value for name, value in lifted.items() if name != ALL)
     if best > GOOD_COSINE or best - cosine >= TOLD:
         enough = cosine + ALIKE * (best - cosine)

@@ -121,6 +121,7 @@ def test_what_is_learnt_by_is_what_is_written_before_it_is_rounded(digits: Split
     ]
     assert cosine[0] < 0.9
     assert cosine[1] > 0.98
+    assert limits(check_learning(learner, digits))["weight/h1->output"] == "bits"
 
 
 def test_a_stuck_synapse_has_no_gradient_to_miss(digits: Split) -> None:
