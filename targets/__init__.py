@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compilers.program import Program
     from targets.experiments.comparison.compare import Choice, Compared, compare
     from targets.experiments.comparison.sweep import Sweep
+    from targets.experiments.onchip.certificate import LearningCheck, check_learning
     from targets.experiments.onchip.faults import Damaged, damage
     from targets.experiments.onchip.learning import Learnt, learn, plastic
     from targets.experiments.onchip.recovery import Recovery, recover
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "comparison.compare": ("Choice", "Compared", "compare"),
     "comparison.sweep": ("Sweep",),
+    "onchip.certificate": ("LearningCheck", "check_learning"),
     "onchip.faults": ("Damaged", "damage"),
     "onchip.learning": ("Learnt", "learn", "plastic"),
     "onchip.recovery": ("Recovery", "recover"),

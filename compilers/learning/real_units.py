@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from compilers.ir.graph import Conv, Coupling, Graph, Population
@@ -45,6 +47,22 @@ def real_weight(graph: Graph, weight: str) -> np.ndarray:
         return values.astype(np.float64)
     shifts = None if p.exponent is None else graph.arrays[p.exponent]
     return shift_channels(values, shifts) * weight_unit(graph, p)
+
+
+def in_floating_point(graph: Graph) -> Graph:
+    """`graph` with the same weights, biases and leaks, all computed in floating point."""
+    if not graph.quantised:
+        return graph
+    arrays = {weight: real_weight(graph, weight).astype(np.float32) for weight in graph.ties}
+    for p in graph.neurons:
+        if p.bias is not None and p.state is not None:
+            arrays[p.bias] = (graph.arrays[p.bias] / p.state.one).astype(np.float32)
+    return graph.with_arrays(
+        populations=tuple(replace(p, state=None, message=None) for p in graph.populations),
+        projections=tuple(replace(p, rescale=None, exponent=None) for p in graph.projections),
+        arrays={**graph.arrays, **arrays},
+        plasticity=tuple(replace(r, bits=None) for r in graph.plasticity),
+    )
 
 
 def real_bias(graph: Graph, p: Population) -> np.ndarray:

@@ -30,7 +30,8 @@ from ep_neuro.cli.options import (
     data_name,
     samples,
 )
-from ep_neuro.errors import CheckFailed
+from ep_neuro.cli.program import SAMPLES, check_program, is_program
+from ep_neuro.errors import CheckFailed, ConfigError
 
 Slope = Annotated[
     float | None,
@@ -155,18 +156,51 @@ def check(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL_OR_CONFIG", help="As for `evaluate`, or a training configuration."
+            metavar="MODEL_OR_PROGRAM",
+            help="As for `evaluate`, a training configuration, or a program that learns.",
         ),
     ],
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Random samples.")] = 2,
-    seed: Seed = 0,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            "--samples",
+            min=1,
+            metavar="N",
+            help="Samples: 2 random ones for a model, 32 to learn from for a program.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA[:SPLIT]",
+            help="Of a program: as for `learn`; the training split by default.",
+        ),
+    ] = None,
+    data_root: Root = None,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, and of fresh weights.")] = 0,
     json_: Json = False,
 ) -> None:
     """Compare the EP gradient with the exact one; watch the energy; tell each coupling's loop gain.
 
     The exact gradient is by implicit differentiation, in float64. Exit 1 if the two disagree, the
     energy rises in a sweep, or the network does not settle.
+
+    Of a PROGRAM, compare what it would write for a batch with the exact gradient of its weights,
+    coupling by coupling, and tell what limits each. `written` is the cosine of one commit, whose
+    rounding to the bits of a weight `commits` such batches average out. Exit 1 if a cosine is not
+    above 0.7.
     """
+    if is_program(model):
+        return check_program(Path(model), data, data_root, batch or SAMPLES, seed, json_)
+    if data is not None or data_root is not None:
+        option = "--data" if data is not None else "--data-root"
+        raise ConfigError(option, "a model is checked on random inputs", f"drop {option}")
+    check_model(model, batch or 2, seed, json_)
+
+
+def check_model(model: str, batch: int, seed: int, json_: bool) -> None:
+    """The check of a model or of the network of a configuration."""
     import torch
 
     from ep_neuro.energy.costs import one_hot

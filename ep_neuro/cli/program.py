@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
 
 from ep_neuro.cli.app import command
 from ep_neuro.cli.console import (
@@ -14,6 +15,7 @@ from ep_neuro.cli.console import (
     lines,
     log,
     progress,
+    records,
     told_beside,
 )
 from ep_neuro.cli.fine_tuned import tell
@@ -316,6 +318,47 @@ def learn(
         notes = {**identity(dataset), "test_accuracy": learnt.accuracy_after}
         fields["model"] = str(to_network.write_model(learnt.program, model, **notes))
     emit(fields, json_)
+
+
+SAMPLES = 32
+"""Samples of the batch that a program is checked on."""
+
+
+def is_program(name: str) -> bool:
+    """Whether `name` is what `compile` or `learn` wrote."""
+    from compilers.program import MANIFEST
+
+    return (Path(name) / MANIFEST).is_file()
+
+
+def check_program(
+    place: Path, data: str | None, root: Path | None, count: int, seed: int, json_: bool
+) -> None:
+    """The check of a program that learns, on the first samples that `learn` would take."""
+    from compilers import load_program
+    from ep_neuro.data import datasets
+    from targets.experiments.onchip.certificate import LEAST_COSINE, check_learning
+    from targets.experiments.onchip.schedule import Plan
+
+    program = load_program(place)
+    known, shape = program.graph.provenance, program.graph.sources[0].shape
+    name = data_name(data, known)
+    part = datasets.parse(name)[1] or "train"
+    split = dataset_of(name, root, shape, known)[0].split(part)
+    split = split.at(Plan(count, seed=seed).order(len(split)))
+    with progress("computing updates") as advance:
+        found = check_learning(program, split, progress=advance)
+    fields = found.fields()
+    plain = {k: v for k, v in fields.items() if not isinstance(v, list)}
+    shown = (
+        records([{k: v for k, v in row.items() if k not in hidden} for row in fields[name]])
+        for name, hidden in (("couplings", ("lifted", "limit")), ("engine", ("source",)))
+    )
+    emit(fields, json_, Group(lines(plain), *shown))
+    if not found.holds:
+        worst, subject = found.worst, f"program '{program.graph.name}', {found.worst.name}"
+        problem = f"cosine {worst.cosine:.2f} of its update is not above {LEAST_COSINE}"
+        raise CheckFailed(subject, problem, worst.remedy)
 
 
 def _checked_places(place: Path, model: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,8 +48,9 @@ class CheckResult:
         Largest residual of the free phase, in heights of the box.
     settled : bool
         Whether every phase met its tolerance.
-    curvature : float
+    curvature : float or None
         Least curvature of the energy met at the equilibrium; at zero or below there is no gradient.
+        None where the cost has no slope, along which to look.
     message : str
         How the free phase ended.
     vanishes : bool
@@ -63,20 +65,21 @@ class CheckResult:
     energy_rises: int
     residual: float
     settled: bool
-    curvature: float
+    curvature: float | None
     message: str
     vanishes: bool = False
 
     @property
     def faults(self) -> list[str]:
         """What does not hold of settling, a falling energy and EP's exact gradient, in words."""
-        deviation = self.finite_difference or 0.0
+        deviation, bent = self.finite_difference or 0.0, ""
+        if self.curvature is not None:
+            bent = f", where the least curvature of the energy is {self.curvature:.2g}"
         claims = (
             (self.settled, self.message.partition(":")[0]),
             (
                 self.gradient_cosine > LEAST_COSINE,
-                f"gradient cosine {self.gradient_cosine:.6f}, worst {self.worst_tensor}, where "
-                f"the least curvature of the energy is {self.curvature:.2g}",
+                f"gradient cosine {self.gradient_cosine:.6f}, worst {self.worst_tensor}{bent}",
             ),
             (self.energy_rises == 0, f"{self.energy_rises} rises of the energy"),
             (deviation < LARGEST_DEVIATION, f"{deviation:.2g} from finite differences"),
@@ -132,7 +135,7 @@ def check_network(
         energy_rises=rises,
         residual=float(free.residual.max()),
         settled=free.settled and (estimate.nudged is None or estimate.nudged.settled),
-        curvature=exact.curvature,
+        curvature=exact.curvature if math.isfinite(exact.curvature) else None,
         message=free.message,
         vanishes=not any(bool(g.any()) for both in (mine, theirs) for g in both.values()),
     )

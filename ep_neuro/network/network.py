@@ -344,7 +344,8 @@ def _plus(total: Tensor | None, part: Tensor) -> Tensor:
 
 
 def _per_channel(values: Tensor, dims: int) -> Tensor:
-    return values.view(-1, *[1] * (dims - 1))
+    """`values`, one a channel or one a neuron, as they broadcast over a state of `dims` axes."""
+    return values.view(*values.shape, *[1] * (dims - values.dim()))
 
 
 def parameter_names(network: Network) -> Mapping[str, nn.Parameter]:

@@ -213,6 +213,8 @@ def test_a_check_with_nothing_to_compare_says_why_and_how_to_go_on(cli: Cli) -> 
     save_model(Model(network), "held")
     found = cli("check", "held", "--json")
     assert (found.code, found.answer["vanishes"], found.answer["settled"]) == (1, True, True)
+    assert found.answer["curvature"] is None
+    assert "inf" not in cli("check", "held").out
     assert "both gradients are zero: every output neuron sits at an end of its box" in found.err
     assert "--seed" in found.err
 

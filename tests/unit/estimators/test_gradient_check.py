@@ -44,6 +44,7 @@ def test_a_small_network_passes_with_finite_differences(seed: int) -> None:
     assert result.finite_difference is not None
     assert result.finite_difference < 1e-4
     assert result.energy_rises == 0
+    assert result.curvature is not None
     assert result.curvature > 0
     assert result.worst_tensor in parameter_names(network)
     assert result.message.startswith("settled in")
