@@ -139,8 +139,8 @@ class Floating:
 class Integer(Floating):
     """Exact integers: in float64 while all of `graph` fits it, else in int64.
 
-    Messages of a graph of images are float32, for its convolutions, if that holds them, and where
-    weights learn everything is until a sum comes that does not fit (`widen`). On a GPU all is
+    Messages of a graph of images are float32, for its convolutions, if that holds them; where
+    weights learn everything is, until a sum comes that does not fit (`widen`). On a GPU all is
     float64, for its convolutions may multiply sums of weights.
 
     Raises
@@ -158,8 +158,9 @@ class Integer(Floating):
         self.single, self.learns = device.type == "cpu", bool(graph.plasticity)
         images = any(isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
         short = self.wide == torch.float64 and all(f.bits <= SINGLE_BITS for f in held)
-        self.narrow = torch.float32 if images and short and self.single else self.wide
-        if self.narrow == torch.float32 and learns_between_samples(graph):
+        learns = learns_between_samples(graph)
+        self.narrow = torch.float32 if (images or learns) and short and self.single else self.wide
+        if learns and self.narrow == torch.float32:
             self.wide, self.half = torch.float32, self.half.float()
 
     def widen(self) -> None:

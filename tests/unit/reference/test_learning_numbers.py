@@ -14,6 +14,7 @@ from compilers import Program
 from compilers.execution import arithmetic, engine, maps
 from compilers.passes.make_plastic import make_plastic
 from ep_neuro.errors import ConfigError
+from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
 from targets.interface.graph_simulator import GraphSimulator
 from targets.interface.simulator import SimulatorSession
@@ -22,7 +23,11 @@ from tests.helpers.graphs import random_residual_spec, samples
 
 def program_of(code: str, bits: int | None = 8, **options: str) -> Program:
     """A small convolutional residual network that learns."""
-    network = Network(random_residual_spec(5), 0)
+    return plastic(Network(random_residual_spec(5), 0), code, bits, **options)
+
+
+def plastic(network: Network, code: str, bits: int | None = 8, **options: str) -> Program:
+    """`network`, learning, on the reference."""
     found = compilers.compile(
         network, code=code, bits=bits, steps=12, leak=0.5, beta=0.5, options=options
     )
@@ -59,6 +64,18 @@ def test_integers_learn_the_same_in_short_and_in_long_numbers(
     long, kind = learnt(program)
     assert kind == torch.float64
     assert_same(short, long)
+
+
+@pytest.mark.parametrize("code", ["graded", "spike"])
+def test_so_do_those_of_a_dense_network(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, (x, y) = plastic(Network(digits_dense(), 0), code), samples(digits_dense(), 40, 1)
+    memories = []
+    for _ in range(2):
+        with targets.learner(program) as session:
+            session.learn(x, y, batch=10)
+            memories.append(session.memory())
+        monkeypatch.setattr(arithmetic, "learns_between_samples", lambda _: False)
+    assert_same(*memories)
 
 
 @pytest.mark.parametrize("code", ["graded", "spike"])
