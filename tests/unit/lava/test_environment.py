@@ -15,7 +15,6 @@ import pytest
 
 from compilers.program import Program
 from ep_neuro.errors import TargetError
-from targets.interface.request import Probe
 from targets.interface.supervised.messages import (
     Done,
     Fault,
@@ -134,7 +133,7 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 @pytest.mark.parametrize("encoding", ["graded", "sigma-delta", "spike"])
 def test_a_layout_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
     graph = graph_of(random_residual_spec(2), encoding, bits=bits)
-    layout = NetworkLayout(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL)
+    layout = NetworkLayout(graph, 3, 999, lowering=FAITHFUL)
     shared = layout.allocate()
     here, there = Pipe()
     send(here, Start({**layout.message(shared), "fd": os.dup(shared.fd)}))

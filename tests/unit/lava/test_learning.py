@@ -196,8 +196,7 @@ def test_learning_settling_and_looking_take_turns_without_a_restart() -> None:
             looked_at.settle(X[:1], probes=[probe])
             groups.append(process_of(looked_at))
         wanted, found = undisturbed.memory(), looked_at.memory()
-    assert groups == 3 * groups[:3]
-    assert len(set(groups)) == 3
+    assert len(set(groups)) == 1
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
