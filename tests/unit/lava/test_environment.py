@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import targets
 from compilers.program import Program
 from ep_neuro.errors import TargetError
 from targets.interface.supervised.messages import (
@@ -81,6 +82,17 @@ def test_where_there_is_none_one_line_says_how_to_get_it(
     ) as caught:
         BACKEND.open(Program("lava", graph_of(random_residual_spec(0))))
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_for_lava_runs_on_the_reference_without_it_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("targets.lava.backend.missing", lambda: None)
+    assert targets.or_reference("lava", told.append) == "lava"
+    monkeypatch.setattr("targets.lava.backend.missing", lambda: ("it is not there", "build it"))
+    assert targets.or_reference("lava", told.append) == "reference"
+    assert told == ["on the reference target alone: it is not there; build it"]
 
 
 @pytest.mark.parametrize(
