@@ -57,7 +57,7 @@ class Floating:
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         """What membrane `v` shows: within the box, in units of messages."""
-        return v if self.own.box is None else np.clip(v, *self.own.box)
+        return v if self.own.box is None else held(v, *self.own.box)
 
     def store(self, v: np.ndarray) -> np.ndarray:
         """`v` as the membrane's format holds it."""
@@ -107,7 +107,7 @@ class Integer(Floating):
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         q = shift(v, -self.own.finer)
-        shown = q if self.own.box is None else np.clip(q, *self.own.box)
+        shown = q if self.own.box is None else held(q, *self.own.box)
         return shown if self.own.shows else self.send(shown)
 
     def store(self, v: np.ndarray) -> np.ndarray:
@@ -130,10 +130,15 @@ class Integer(Floating):
         low, high = limits.range
         if low <= values.min() and values.max() <= high:
             return values
-        held = np.clip(values, low, high)
-        lost = (held != values).reshape(len(self.saturated), -1)
+        kept = held(values, low, high)
+        lost = (kept != values).reshape(len(self.saturated), -1)
         self.saturated += np.count_nonzero(lost, axis=1)
-        return held
+        return kept
+
+
+def held(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`values` from `low` to `high`; as `np.clip`, without what that asks first of small arrays."""
+    return np.minimum(np.maximum(values, low), high)
 
 
 def gain(projection: Projection, acc: np.ndarray) -> np.ndarray:

@@ -129,10 +129,11 @@ class NeuronsModel(RecordedModel):
         self.update(drive)
         self.monitor.count(self.step, self.message)
         self.monitor.probe(self.step, self)
-        self.monitor.saturate(self.numbers.saturated)
-        if self.is_output and self.step == self.command.steps:
-            output = self.shared[OUTPUT][: self.command.rows]
-            self.read_out(output.reshape(self.silence.shape))
+        if self.step == self.command.steps:
+            self.monitor.saturate(self.numbers.saturated)
+            if self.is_output:
+                output = self.shared[OUTPUT][: self.command.rows]
+                self.read_out(output.reshape(self.silence.shape))
 
     @abstractmethod
     def update(self, drive: np.ndarray) -> None:

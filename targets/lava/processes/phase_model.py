@@ -6,12 +6,16 @@ import copy
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 
 from compilers.learning.synapses import Traces
 from targets.lava.connections.arithmetic import Floating, Integer
 from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
+
+STATES = frozenset((np.ndarray, int, bool))
+"""Types of what a step changes."""
 
 
 class PhasedModel(PyLoihiProcessModel):
@@ -48,6 +52,13 @@ class PhasedModel(PyLoihiProcessModel):
         self.step = 0
         self.clock = 0
         self._kept: dict[int, dict[str, Any]] = {}
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set an attribute; Lava asks of each whether it is a port, which no state is."""
+        if type(value) in STATES:
+            self.__dict__[key] = value
+        else:
+            super().__setattr__(key, value)
 
     def arithmetic(self, proc_params: Any) -> Floating:
         """The numbers of the population that `proc_params` name."""
