@@ -103,7 +103,7 @@ class Integer(Floating):
         self, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         total = self.own.leak * (drive - v) + rest
-        return self.store(v + (total >> LEAK_BITS)), total & (UNIT - 1)
+        return self.store(v + (total >> self.own.fine)), total & ((1 << self.own.fine) - 1)
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         q = shift(v, -self.own.finer)
