@@ -1,9 +1,10 @@
-"""Learn digits from scratch on the reference: spikes, 8-bit weights, nothing but local quantities.
+"""Learn digits from scratch on Lava: spikes, 8-bit weights, nothing but local quantities.
 
     python examples/08_learn_on_chip.py [DIRECTORY] [SAMPLES]
 
 Compiles fresh weights with a learning rule. A sample settles freely, then nudged towards its label,
 then nudged away; each synapse changes by what its two neurons did, rounded at random to its 8 bits.
+Without Lava it learns on the reference, which comes to the same weights.
 Writes the learnt program, the network that came of it, and figures of the accuracy, of a few
 synapses and of their agreement with the EP gradient to DIRECTORY (runs/examples by default).
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, write_model
+from targets import Plan, or_reference, write_model
 from targets.experiments.onchip import learning
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -32,7 +33,10 @@ def show(done: int, total: int, accuracies: str) -> None:
 def main() -> None:
     digits = datasets.load("digits")
     fresh = ep.open_model("zoo:digits_dense", seed=0)  # whose weights leave bits to learn
-    program = compilers.compile(fresh, code="spike", bits=8, learn="spike-average", beta=0.5)
+    target = or_reference("lava", print)
+    program = compilers.compile(
+        fresh, target, code="spike", bits=8, learn="spike-average", beta=0.5
+    )
     learnt = learning.learn(
         learning.plastic(program, rate=0.4, output_rate=0.64),
         digits,

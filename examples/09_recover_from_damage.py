@@ -1,12 +1,13 @@
-"""On the reference, learning gets back what two bits, or a damaged array, took from a network.
+"""On Lava, learning gets back what two bits, or a damaged array, took from a network.
 
     python examples/09_recover_from_damage.py [DIRECTORY] [SAMPLES] [SEEDS]
 
-Trains in floating point, compiles to integers, and lets the program learn on its target. Weights
-of two bits are -1, 0 or 1; what rounding leaves of a change stays in the synapse, in its tag. In
-the second story a tenth of the synapses is stuck at random values and a twentieth of the neurons is
-dead: what still works learns to do without them. Draws a figure of each into DIRECTORY
-(runs/examples by default); with more SEEDS than one, tells the means.
+Trains in floating point, compiles to integers, and lets the program learn on its target; without
+Lava that is the reference, which learns the same. Weights of two bits are -1, 0 or 1; what rounding
+leaves of a change stays in the synapse, in its tag. In the second story a tenth of the synapses is
+stuck at random values and a twentieth of the neurons is dead: what still works learns to do without
+them. Draws a figure of each into DIRECTORY (runs/examples by default); with more SEEDS than one,
+tells the means.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, damage, plastic, recover
+from targets import Plan, Recovery, damage, or_reference, plastic, recover
 from targets.experiments.onchip.recovery import accuracy, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -25,16 +26,18 @@ SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 
 
-def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
+def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
     """Both stories, with a network, damage and order of the samples of this seed."""
     network = ep.train(
         ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     ).model.network
-    coarse = plastic(compilers.compile(network, bits=2), rate=0.01, output_rate=0.04, keep=True)
-    whole = plastic(compilers.compile(network, bits=8), rate=0.1, output_rate=0.4)
+    coarse = plastic(
+        compilers.compile(network, target, bits=2), rate=0.01, output_rate=0.04, keep=True
+    )
+    whole = plastic(compilers.compile(network, target, bits=8), rate=0.1, output_rate=0.4)
     broken = damage(whole, stuck=0.1, dead=0.05, seed=seed).program
     stories = {
-        "two_bits": ("Two bits a weight", compilers.compile(network), coarse),
+        "two_bits": ("Two bits a weight", compilers.compile(network, target), coarse),
         "damage": ("A tenth of the synapses stuck, a twentieth of the neurons dead", whole, broken),
     }
     plan = Plan(samples=SAMPLES, batch=10, anneal=0.1, seed=seed)
@@ -46,7 +49,8 @@ def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
 
 def main() -> None:
     digits = datasets.load("digits")
-    found = [tell(digits, seed) for seed in range(SEEDS)]
+    target = or_reference("lava", print)
+    found = [tell(digits, seed, target) for seed in range(SEEDS)]
     for name in found[0]:
         print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))
 

@@ -1,10 +1,10 @@
-"""On the reference, a network that knows upright digits adapts to turned and to inverted ones.
+"""On Lava, a network that knows upright digits adapts to turned and to inverted ones.
 
     python examples/10_adapt_to_rotation.py [DIRECTORY] [SAMPLES] [SEEDS]
 
 The camera was mounted on its side, or its polarity changed: the program learns on its target from
-300 new images, over and over. Draws a figure of each into DIRECTORY (runs/examples by default);
-with more SEEDS than one, tells the means.
+300 new images, over and over; without Lava that is the reference, which learns the same. Draws a
+figure of each into DIRECTORY (runs/examples by default); with more SEEDS than one, tells the means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, plastic, recover
+from targets import Plan, Recovery, or_reference, plastic, recover
 from targets.experiments.onchip.recovery import accuracy, few, inverted, rotated, told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -24,13 +24,15 @@ SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 IMAGES = 300
 
 
-def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
+def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
     """Both stories, with a network and an order of the samples of this seed."""
     network = ep.train(
         ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     ).model.network
     program = plastic(
-        compilers.compile(network, bits=8, headroom=1, steps=32), rate=0.3, output_rate=1.2
+        compilers.compile(network, target, bits=8, headroom=1, steps=32),
+        rate=0.3,
+        output_rate=1.2,
     )
     before = accuracy(program, digits.test)
     plan = Plan(samples=SAMPLES, batch=10, anneal=0.05, seed=seed)
@@ -43,7 +45,8 @@ def tell(digits: datasets.Dataset, seed: int) -> dict[str, Recovery]:
 
 def main() -> None:
     digits = datasets.load("digits")
-    found = [tell(digits, seed) for seed in range(SEEDS)]
+    target = or_reference("lava", print)
+    found = [tell(digits, seed, target) for seed in range(SEEDS)]
     for name in found[0]:
         print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))
 

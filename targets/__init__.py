@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,10 @@ _PUBLIC = {
 
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
-_OWN = ("backends", "get", "learner", "names", "open", "register", "require_learning", "unregister")
+_OWN = (
+    *("backends", "get", "learner", "names", "open", "or_reference", "register"),
+    *("require_learning", "unregister"),
+)
 
 __all__ = sorted((*_HOMES, *_OWN))
 
@@ -133,6 +137,14 @@ def get(name: str) -> Backend:
     if name in found:
         return found[name]
     raise TargetError(f"target '{name}'", "there is none of this name", nearest(name, names()))
+
+
+def or_reference(name: str, log: Callable[[str], None]) -> str:
+    """`name`, or the name of the reference if that target cannot run here; `log` is told why."""
+    state = get(name).available()
+    if not state.available:
+        log(f"on the reference target alone: {state.reason}")
+    return name if state.available else "reference"
 
 
 def open(program: Program) -> Session:

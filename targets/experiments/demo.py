@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -54,9 +54,10 @@ def run_demo(out: Path, *, log: Log, progress: Bar) -> dict[str, Any]:
     log(f"training {config.spec().name} on {len(dataset.train)} digits by EP")
     trained = _train(config, out, progress)
     log(f"test accuracy of the settled network: {trained.test.accuracy:.2%}")
-    rows = _compared(trained.model, dataset, config, log, progress)
+    choices = [Choice.parse(text) for text in default_choices(log)]
+    rows = _compared(trained.model, dataset, config, choices, progress)
     log(f"learning with {STUCK:.0%} of the synapses stuck and {DEAD:.0%} of the neurons dead")
-    recovery = learn_on_chip(trained.model.network, dataset, progress)
+    recovery = learn_on_chip(trained.model.network, dataset, choices[-1].target, progress)
     log("\n".join(recovery.in_words()))
     log("drawing the report")
     report = comparison_page(
@@ -100,9 +101,9 @@ def _train(config: TrainConfig, out: Path, progress: Bar) -> TrainResult:
 
 
 def _compared(
-    model: Model, dataset: Dataset, config: TrainConfig, log: Log, progress: Bar
+    model: Model, dataset: Dataset, config: TrainConfig, choices: Sequence[Choice], progress: Bar
 ) -> list[Compared]:
-    choices, count = [Choice.parse(text) for text in default_choices(log)], itertools.count(1)
+    count = itertools.count(1)
     with progress("comparing") as advance:
         return compare(
             model,
@@ -127,14 +128,14 @@ def _made_before(place: Path, config: TrainConfig) -> bool:
         return False
 
 
-def learn_on_chip(network: Network, dataset: Dataset, progress: Bar) -> Recovery:
-    """What learning on the reference target regains of what a damaged array took."""
-    program = compile_network(network, targets.get("reference"), **LEARNT)
+def learn_on_chip(network: Network, dataset: Dataset, target: str, progress: Bar) -> Recovery:
+    """What learning on `target` regains of what a damaged array took."""
+    program = compile_network(network, targets.get(target), **LEARNT)
     # One plain rate for all: the usual ones, in units, are for learning from scratch.
     program = replace(program, graph=make_plastic(program.graph, lr=RATE))
     with progress("learning on chip") as advance:
         return recover(
-            "On-chip learning on a damaged array, on the reference",
+            f"On-chip learning on a damaged array, on the target {target}",
             accuracy(program, dataset.test),
             damage(program, stuck=STUCK, dead=DEAD).program,
             dataset,

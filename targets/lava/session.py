@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compilers.ir.graph import Graph, Phase
+from compilers.ir.graph import Phase
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
@@ -22,9 +22,17 @@ from targets.interface.supervised.process import LONGEST
 from targets.lava.connections.loihi_rule import check_input
 from targets.lava.connections.replicas import unlearnable
 from targets.lava.runtime.host_weights import HostWeights
-from targets.lava.runtime.layout import BATCHED, FAITHFUL, INPUT, OUTPUT, TARGET, NetworkLayout
+from targets.lava.runtime.layout import (
+    BATCHED,
+    FAITHFUL,
+    INPUT,
+    OUTPUT,
+    PROBED,
+    TARGET,
+    NetworkLayout,
+)
 from targets.lava.runtime.process import LavaProcess
-from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
 
 OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
@@ -32,11 +40,8 @@ lowering, seconds that Lava has to start, and seconds that a phase of one batch 
 its work)."""
 
 SHARED_BYTES = 256 << 20
-"""Shared memory that the records of one batch may take; probes make batches smaller."""
-
-KEPT = 3
-"""Networks of one session that wait for work: one that settles many samples, one that learns from
-few, and one that is looked at."""
+"""Shared memory that the records of one batch may take; probes make batches smaller. One sample, or
+those of a lesson, may take more."""
 
 LEARNING_LIMIT = f"the {{:g}} of Lava's own learning rule (lowering {FAITHFUL})"
 """What a program exceeds that asks too much of it."""
@@ -63,10 +68,8 @@ class Network:
 class LavaSession(Session):
     """Settles inputs on Lava and learns from them; see `targets.interface.session.Session`.
 
-    Lava starts with the first call of `settle` or `learn`, which says how many samples there are.
-    A call that needs more samples at once, more steps or other probes, or far fewer samples at
-    once, to learn from, starts another network; the last `KEPT` of them wait for more work, and
-    weights that one has learnt go over to the next that works.
+    Lava starts once, with the first call of `settle` or `learn`, and does all that follows. Another
+    start is due only after a failure, and where the records of one sample do not fit.
     """
 
     def __init__(self, program: Program) -> None:
@@ -75,7 +78,7 @@ class LavaSession(Session):
         self._options = read_options(program.options)
         # Of one step in which every neuron sends.
         self._operations = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
-        self._networks: list[Network] = []  # the one that works is the last
+        self._held: Network | None = None
         self._host = HostWeights(graph) if graph.plasticity else None
 
     @property
@@ -84,10 +87,9 @@ class LavaSession(Session):
         return str(self._options["lowering"])
 
     def _settle(self, job: RunRequest, settled: Settled) -> None:
-        learnt = self.lowering == FAITHFUL and self._learner is not None
-        most = self._options["batch"]
-        self._start(layout_for(self.graph, job, most, self.lowering, teaches=learnt))
-        batch = self._network.layout.batch
+        steps = max(p.steps for p in job.phases)
+        layout = self._started(steps, 1, job.probes).layout
+        batch = layout.rows(len(job.x), steps, job.probes)
         for first in range(0, len(job.x), batch):
             settled(self._run(piece(job, slice(first, first + batch))))
 
@@ -96,30 +98,29 @@ class LavaSession(Session):
         self._fetch()
         super().restore(memory)
         if self._running:
-            self._weights.write(self._network.shared)
+            self._weights.write(self._running.shared)
 
     def _free(self) -> None:
-        while self._networks:
-            self._networks.pop().close()
+        if self._held is not None:
+            self._held.close()
 
     # --- starting and stopping -----------------------------------------------------------------
 
-    def _start(self, layout: NetworkLayout) -> None:
-        """Let the network that works from now on be one that does what `layout` is for."""
+    def _started(self, steps: int, rows: int, probes: Sequence[Probe] = ()) -> Network:
+        """The network, with room for the records of so many steps, samples and probes."""
+        most = 1 if self.lowering == FAITHFUL else self._options["batch"]
+        layout = NetworkLayout(self.graph, most, SHARED_BYTES, self.lowering)
+        room = size_of(layout.records(steps, rows, probes))
+        if self._running and room <= self._running.layout.room:
+            return self._running
         self._fetch()
-        fitting = [n for n in self._networks if n.process.alive and n.layout.fits(layout)]
-        if self._running and self._network in fitting:
-            return
-        if fitting:
-            self._networks.remove(fitting[-1])
-            self._networks.append(fitting[-1])
-        else:
-            self._make_room()
-            self._networks.append(self._started(layout))
+        self._free()
+        self._held = self._start(replace(layout, room=max(room, SHARED_BYTES)))
         if self._host is not None:
-            self._host.write(self._network.shared)
+            self._host.write(self._held.shared)
+        return self._held
 
-    def _started(self, layout: NetworkLayout) -> Network:
+    def _start(self, layout: NetworkLayout) -> Network:
         shared = layout.allocate()
         try:
             process = LavaProcess(
@@ -133,22 +134,16 @@ class LavaSession(Session):
             raise
         return Network(layout, shared, process)
 
-    def _make_room(self) -> None:
-        """End the networks that have failed, and the one that has waited longest."""
-        for network in [n for n in self._networks if not n.process.alive]:
-            self._networks.remove(network)
-            network.close()
-        while len(self._networks) >= KEPT:
-            self._networks.pop(0).close()
+    @property
+    def _running(self) -> Network | None:
+        """The network, if there is one that has not failed."""
+        return self._held if self._held is not None and self._held.process.alive else None
 
     @property
     def _network(self) -> Network:
-        """The network that works."""
-        return self._networks[-1]
-
-    @property
-    def _running(self) -> bool:
-        return bool(self._networks) and self._network.process.alive
+        """The network, which has started."""
+        assert self._held is not None
+        return self._held
 
     # --- learning ------------------------------------------------------------------------------
 
@@ -165,7 +160,7 @@ class LavaSession(Session):
 
     def _fetch(self) -> None:
         if self._running and self._host is not None:
-            self._host.read(self._network.shared)
+            self._host.read(self._running.shared)
 
     def _lesson(self, job: RunRequest, batch: int) -> int:
         most = self._options["batch"]
@@ -174,7 +169,7 @@ class LavaSession(Session):
             raise ConfigError("batch", problem, "raise the option, or learn from fewer at a time")
         if self.lowering == FAITHFUL and self.graph.quantised:
             check_input(job.x)
-        self._start(layout_for(self.graph, job, batch, self.lowering, teaches=True))
+        self._started(max(p.steps for p in job.phases), 1 if self.lowering == FAITHFUL else batch)
         return batch
 
     def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
@@ -203,17 +198,18 @@ class LavaSession(Session):
 
     def _run(self, job: RunRequest, lesson: PhaseCommand | None = None) -> dict[str, PhaseResult]:
         """Run the phases of `job`, all samples at once; they teach if there is a lesson."""
+        shared, layout = self._network.shared, self._network.layout
         for name, values in ((INPUT, job.x), (TARGET, job.y)):
-            array = self._network.shared[name]
-            array[:] = 0.0
             if values is not None:
-                array[: len(values)] = values
+                shared[name][: len(values)] = values
+        shared[PROBED][:] = [probe in job.probes for probe in layout.probes]
         names, results = [p.name for p in job.phases], {}
         for index, phase in enumerate(job.phases):
             command = PhaseCommand(
                 phase=index,
                 start=-1 if phase.start is None else names.index(phase.start),
                 steps=phase.steps,
+                rows=len(job.x),
                 keep=int(any(p.start == phase.name for p in job.phases)),
                 nudge=phase.nudge if job.y is not None else 0.0,
             )
@@ -235,15 +231,15 @@ class LavaSession(Session):
         return results
 
     def _do(self, what: str, command: PhaseCommand) -> None:
-        """Have the network that works do `command`; `what` names it in errors."""
+        """Have the network do `command`; `what` names it in errors."""
         network, limit = self._network, self._options["time_limit"]
         network.shared.command = replace(command, number=network.shared.number + 1)
         if limit is None:
-            operations = network.layout.batch * self._operations
+            operations = command.rows * self._operations
             step = STEP_SECONDS + OPERATION_SECONDS * operations
             limit = math.ceil(SPARE_SECONDS + command.steps * step)
-        # A faithful network loads its state in a time step of its own.
-        network.process.run(command.steps + (self.lowering == FAITHFUL), limit, what)
+        # A faithful network loads its state in a time step of its own; a batched one runs phases.
+        network.process.run(command.steps + 1 if self.lowering == FAITHFUL else 1, limit, what)
 
     def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
         shared, steps = self._network.shared, phase.steps
@@ -251,34 +247,17 @@ class LavaSession(Session):
         shown = shared[OUTPUT][:count]
         require_finite(shown, phase.name, steps)
         names = [p.name for p in self.graph.populations]
+        found = self._network.layout.recorded(shared, steps, count)
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
-            events={n: shared["events", n][:steps, :count].copy() for n in names},
-            synops={n: shared["synops", n][:steps, :count].copy() for n in names},
-            probes={p.name: shared["probe", p.name][:steps, :count].copy() for p in probes},
+            events={n: found[f"events/{n}"].copy() for n in names},
+            synops={n: found[f"synops/{n}"].copy() for n in names},
+            probes={p.name: found[f"probe/{p.name}"].copy() for p in probes},
             saturations={
                 n: int(shared["saturations", n][:count].sum())
                 for n in (names if self.graph.quantised else ())
             },
         )
-
-
-def layout_for(
-    graph: Graph, job: RunRequest, most: int, lowering: str = BATCHED, *, teaches: bool = False
-) -> NetworkLayout:
-    """The layout for `job`, `most` samples at once.
-
-    Batches are of equal size, within the memory for records; those of a lesson stay as they are.
-    """
-    steps = max(p.steps for p in job.phases)
-    if lowering == FAITHFUL:
-        return NetworkLayout(graph, 1, steps, job.probes, lowering, teaches)
-    if teaches:
-        return NetworkLayout(graph, min(int(most), len(job.x)), steps, teaches=True)
-    one, two = (NetworkLayout(graph, n, steps, job.probes).size for n in (1, 2))
-    most = max(1, min(most, SHARED_BYTES // (two - one)))
-    batches = math.ceil(len(job.x) / most)
-    return NetworkLayout(graph, math.ceil(len(job.x) / batches), steps, job.probes)
 
 
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,10 +36,8 @@ LEARNING_SAMPLES = 16
 
 def default_choices(log: Callable[[str], None]) -> tuple[str, ...]:
     """`DEFAULT_CHOICES`; without Lava, whose events and answers it has, the reference alone."""
-    state = targets.get("lava").available()
-    if state.available:
+    if targets.or_reference("lava", log) == "lava":
         return DEFAULT_CHOICES
-    log(f"on the reference target alone: {state.reason}")
     return tuple(f"reference:{code}" for code in ENCODINGS)
 
 

@@ -88,7 +88,7 @@ class _Builder:
             "population": population,
             "shape": self.layout.shape(population.name),
             "sample_shape": population.shape,
-            "rows": self.layout.batch,
+            "once": (1, *population.shape),
             "monitor": self.layout.monitor(self.shared, population),
         }
 
@@ -124,8 +124,8 @@ class _Builder:
             name=p.name if back is None else f"{p.pre}<->{p.post}",
             shared=self.shared,
             source=self.graph.population(p.pre),
-            **{"pre_shape": pre_shape, "pre_sample": pre_shape[1:]},
-            **{"post_shape": post_shape, "post_sample": post_shape[1:]},
+            **{"pre_shape": pre_shape, "pre_once": (1, *pre_shape[1:])},
+            **{"post_shape": post_shape, "post_once": (1, *post_shape[1:])},
             forward=self._connection(p),
             backward=None if back is None else self._connection(back),
             plastic=plastic,
@@ -149,4 +149,6 @@ class _Builder:
         if key not in self.weights:  # tied projections share one array
             self.weights[key] = operand(self.graph, p)
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-        return Connection(p, self.weights[key], self.layout.shape(p.post), adds_up=adds_up)
+        return Connection(
+            p, self.weights[key], self.graph.population(p.post).shape, adds_up=adds_up
+        )

@@ -25,7 +25,7 @@ from compilers.learning.synapses import Synapses as PlasticSynapses
 from targets.lava.connections.connection import Connection, operand
 from targets.lava.connections.loihi_rule import ENDLESS, rate_of, rule_of
 from targets.lava.connections.native import DENSE, OWN, kind, message_bits, parameters
-from targets.lava.connections.replicas import WeightReplica, bare_biases, copies
+from targets.lava.connections.replicas import WeightReplica, bare_biases
 from targets.lava.processes.declared import Bases, models
 from targets.lava.processes.faithful.hopfield_layer import (
     Afferent,
@@ -122,8 +122,8 @@ class _Builder:
 
     def __init__(self, layout: NetworkLayout, shared: SharedArrays) -> None:
         self.layout, self.graph, self.shared = layout, layout.graph, shared
-        self.copies = copies(layout.graph) if layout.teaches else {}
-        self.biases = bare_biases(layout.graph) if layout.teaches else {}
+        self.copies = layout.copies
+        self.biases = bare_biases(layout.graph) if self.copies else {}
         biases = {p.bias for p in self.graph.neurons}
         self.plastic = {
             record.weight: ProcessWeights(self.graph, i, shared)
@@ -133,8 +133,8 @@ class _Builder:
 
     def common(self, name: str, population: Population) -> dict[str, Any]:
         shape = (population.size,)
-        common = {"name": name, "shared": self.shared, "population": population, "rows": 1}
-        return {**common, "shape": shape, "sample_shape": shape}
+        common = {"name": name, "shared": self.shared, "population": population}
+        return {**common, "shape": shape, "once": shape}
 
     def recorded(self, population: Population) -> dict[str, Any]:
         """Parameters of the input or of neurons."""
@@ -174,7 +174,7 @@ class _Builder:
         params = {
             "name": p.name,
             "shared": self.shared,
-            "connection": Connection(p, operand(self.graph, p), (1, *post.shape), adds_up=adds_up),
+            "connection": Connection(p, operand(self.graph, p), post.shape, adds_up=adds_up),
             "sample_shape": (1, *pre.shape),
             "pre_shape": (pre.size,),
             "post_shape": (post.size,),

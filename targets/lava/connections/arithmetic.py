@@ -32,9 +32,14 @@ class Floating:
 
     dtype: type[Any] = np.float64
 
-    def __init__(self, population: Population, rows: int) -> None:
-        self.population, self.saturated = population, np.zeros(rows, np.int64)
+    def __init__(self, population: Population) -> None:
+        self.population = population
+        self.forget(1)
         self.own, self.one = Constants.real(population), 1.0
+
+    def forget(self, rows: int) -> None:
+        """Begin with `rows` samples of which nothing has saturated."""
+        self.saturated = np.zeros(rows, np.int64)
 
     def message(self, x: np.ndarray) -> np.ndarray:
         """Real numbers as messages."""
@@ -52,7 +57,7 @@ class Floating:
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         """What membrane `v` shows: within the box, in units of messages."""
-        return v if self.own.box is None else np.clip(v, *self.own.box)
+        return v if self.own.box is None else held(v, *self.own.box)
 
     def store(self, v: np.ndarray) -> np.ndarray:
         """`v` as the membrane's format holds it."""
@@ -67,9 +72,13 @@ class Floating:
         assert isinstance(self.population.dynamics, SigmaDelta)
         return self.population.dynamics.threshold(clock)
 
-    def pull(self, beta: float, y: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        """``beta (y - z)`` in units of the membrane; `y` is real, `shown` in message units."""
-        return beta * (y - shown)
+    def target(self, y: np.ndarray) -> np.ndarray:
+        """The real `y` in units of the membrane."""
+        return y
+
+    def pull(self, beta: float, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        """``beta (target - z)`` in units of the membrane; `shown` is in message units."""
+        return beta * (target - shown)
 
 
 class Integer(Floating):
@@ -77,8 +86,8 @@ class Integer(Floating):
 
     dtype: type[Any] = np.int64
 
-    def __init__(self, population: Population, rows: int) -> None:
-        super().__init__(population, rows)
+    def __init__(self, population: Population) -> None:
+        super().__init__(population)
         self.own = own = Constants.whole(population)
         assert own.state is not None
         assert own.message is not None
@@ -94,11 +103,12 @@ class Integer(Floating):
         self, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         total = self.own.leak * (drive - v) + rest
-        return self.store(v + (total >> LEAK_BITS)), total & (UNIT - 1)
+        return self.store(v + (total >> self.own.fine)), total & ((1 << self.own.fine) - 1)
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         q = shift(v, -self.own.finer)
-        return self.send(q if self.own.box is None else np.clip(q, *self.own.box))
+        shown = q if self.own.box is None else held(q, *self.own.box)
+        return shown if self.own.shows else self.send(shown)
 
     def store(self, v: np.ndarray) -> np.ndarray:
         return self._saturate(v, self.states)
@@ -109,18 +119,26 @@ class Integer(Floating):
     def threshold(self, clock: int) -> float:
         return max(1, round(super().threshold(clock) * self.messages.one))
 
-    def pull(self, beta: float, y: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        distance = nearest(y * float(self.one)) - shift(shown, self.own.finer)
+    def target(self, y: np.ndarray) -> np.ndarray:
+        return nearest(y * float(self.one))
+
+    def pull(self, beta: float, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        distance = target - shift(shown, self.own.finer)
         return (round(UNIT * beta) * distance) >> LEAK_BITS
 
     def _saturate(self, values: np.ndarray, limits: FixedPoint) -> np.ndarray:
         low, high = limits.range
         if low <= values.min() and values.max() <= high:
             return values
-        held = np.clip(values, low, high)
-        lost = (held != values).reshape(len(self.saturated), -1)
+        kept = held(values, low, high)
+        lost = (kept != values).reshape(len(self.saturated), -1)
         self.saturated += np.count_nonzero(lost, axis=1)
-        return held
+        return kept
+
+
+def held(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`values` from `low` to `high`; as `np.clip`, without what that asks first of small arrays."""
+    return np.minimum(np.maximum(values, low), high)
 
 
 def gain(projection: Projection, acc: np.ndarray) -> np.ndarray:

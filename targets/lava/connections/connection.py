@@ -20,7 +20,7 @@ class Connection:
     weight : ndarray
         ``W`` in float64, which holds integer sums exactly below ``2**53``.
     shape : tuple of int
-        (batch, *post shape).
+        Of the receivers, without an axis for samples.
     adds_up : bool
         Whether messages are changes that add up (sigma-delta), or the value itself.
 
@@ -33,11 +33,11 @@ class Connection:
     ) -> None:
         self.projection, self.weight, self.adds_up = projection, weight, adds_up
         self._shape = shape
-        self._silence = gain(projection, np.zeros(shape))
-        self.rest()
+        self.rest(1)
 
-    def rest(self) -> None:
-        """Nothing is in flight, nothing has added up."""
+    def rest(self, rows: int) -> None:
+        """Of `rows` samples, nothing is in flight, nothing has added up."""
+        self._silence = gain(self.projection, np.zeros((rows, *self._shape)))
         self._flight: tuple[np.ndarray, ...] = ()
         self._total: np.ndarray | float = 0.0
         self.held = self._silence
@@ -45,7 +45,7 @@ class Connection:
     def apply(self, message: np.ndarray) -> np.ndarray:
         """Result of the operator before the gain, float64 (batch, *post shape)."""
         x = message.astype(np.float64, copy=False)
-        return apply(self.projection.operator, self.weight, x, self._shape[1:])
+        return apply(self.projection.operator, self.weight, x, self._shape)
 
     def weigh(self, message: np.ndarray) -> np.ndarray:
         """Current of a message that arrives now, (batch, *post shape)."""

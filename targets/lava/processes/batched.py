@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from compilers.learning.synapses import Traces
 from targets.lava.processes.neurons import NeuronsModel
 from targets.lava.processes.phase_model import LearningModel
 from targets.lava.runtime.layout import TARGET
+from targets.lava.runtime.shared_memory import PhaseCommand
 
 
 class BatchedModel(LearningModel, NeuronsModel):
@@ -22,6 +25,18 @@ class BatchedModel(LearningModel, NeuronsModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.folded: bool = proc_params["folded"]
+        self.shape: tuple[int, ...] = proc_params["sample_shape"]
+
+    def rest(self) -> None:
+        """As many samples as the command says."""
+        self.silence = np.zeros((self.command.rows, *self.shape), self.numbers.dtype)
+        super().rest()
+
+    def begin(self, command: PhaseCommand) -> None:
+        """See the target, too."""
+        if self.is_output and command.nudge:
+            self.target = self.numbers.target(self.shared[TARGET][: command.rows])
+        super().begin(command)
 
     def advance(self) -> None:
         """Send, receive, step, learn."""
@@ -29,12 +44,12 @@ class BatchedModel(LearningModel, NeuronsModel):
         if self.renews():
             bias = self.present_bias()
             if self.folded:
-                bias = bias + self.f_in.recv().astype(self.numbers.dtype)
+                bias = bias + self.f_in.recv().astype(self.numbers.dtype, copy=False)
             self.constant = self.silence + bias + self.x_in.recv()
         self.compare()
         drive = self.constant + self.a_in.recv()
         if self.is_output and self.command.nudge:
-            drive += self.numbers.pull(self.command.nudge, self.shared[TARGET], self.shown)
+            drive += self.numbers.pull(self.command.nudge, self.target, self.shown)
         self.step_under(drive)
         self.learn()
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.model import AbstractProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.ports import PyInPortVectorDense, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
@@ -18,6 +18,17 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 Models = Mapping[type[AbstractProcess], type[AbstractProcessModel]]
 """The model of each Process."""
+
+
+class RowsInPort(PyInPortVectorDense):
+    """An input port that sums the samples of the present phase, not all that it has room for."""
+
+    def recv(self) -> np.ndarray:
+        """The sum of one message of each sender; 0 where there is none."""
+        if not self.csp_ports:
+            return np.zeros((), self._d_type)
+        first, *others = [self._transformer.transform(end.recv(), end) for end in self.csp_ports]
+        return sum(others, first)
 
 
 class DeclaredProcess(AbstractProcess):
@@ -63,10 +74,10 @@ def _model(
 ) -> type[AbstractProcessModel]:
     number: type[Any] = np.int64 if integers else np.float64
     members: dict[str, Any] = {"integers": integers}
-    for names, kind in ((process.inputs, PyInPort), (process.outputs, PyOutPort)):
+    for names, kind in ((process.inputs, RowsInPort), (process.outputs, PyOutPort.VEC_DENSE)):
         for name in names:
             real = name in getattr(bases[0], "real", ())
-            members[name] = LavaPyType(kind.VEC_DENSE, np.float64 if real else number)
+            members[name] = LavaPyType(kind, np.float64 if real else number)
     for name, bits in process.variables.items():
         members[name] = LavaPyType(np.ndarray, number, precision=bits if integers else None)
     made = type(f"Py{process.__name__}{'Fixed' if integers else ''}", bases, members)

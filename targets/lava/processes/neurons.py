@@ -19,6 +19,7 @@ from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.layout import INPUT, OUTPUT
 from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.shared_memory import PhaseCommand
 
 
 class InputSource(DeclaredProcess):
@@ -36,10 +37,10 @@ class Neurons(DeclaredProcess):
     Ports, all (batch, *shape), or (neurons,) where one sample settles at a time: `a_in` sums the
     currents of a step, `x_in` changes of a current that are held, `s_out` carries the messages and
     `z_out` what the readout sees. `v` is the membrane. Where something learns, `t_out` carries the
-    trace, and `f_in` (*shape) sums the constant currents of plastic synapses.
+    trace, and `f_in` (1, *shape) sums the constant currents of plastic synapses.
     """
 
-    inputs: ClassVar = {"a_in": "shape", "x_in": "shape", "f_in": "sample_shape"}
+    inputs: ClassVar = {"a_in": "shape", "x_in": "shape", "f_in": "once"}
     outputs: ClassVar = dict.fromkeys(("s_out", "z_out", "t_out"), "shape")
 
 
@@ -71,17 +72,31 @@ REMEMBERED = ("v", "message", "constant", "remainder")
 """State that all neurons have: membrane, last message, held current, remainder of the leak."""
 
 
-class NeuronsModel(PhasedModel):
+class RecordedModel(PhasedModel):
+    """A population, or the input: what it does is recorded."""
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.population: Population = proc_params["population"]
+        self.monitor: PopulationMonitor = proc_params["monitor"]
+        self.numbers = self.arithmetic(proc_params)
+
+    def begin(self, command: PhaseCommand) -> None:
+        """Make room for the records of the phase, too."""
+        self.monitor.begin(command.steps, command.rows)
+        if command.start < 0:
+            self.numbers.forget(command.rows)
+        super().begin(command)
+
+
+class NeuronsModel(RecordedModel):
     """What all populations share: the state at rest, the record of a step, the readout."""
 
     v: Any  # a LavaPyType until Lava builds the model
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.population: Population = proc_params["population"]
-        self.monitor: PopulationMonitor = proc_params["monitor"]
         self.is_output: bool = proc_params["is_output"]
-        self.numbers = self.arithmetic(proc_params)
         self.bias = np.asarray(proc_params["bias"], self.numbers.dtype)
         self.plastic: ProcessWeights | None = proc_params["plastic"]
         self.silence = np.zeros(proc_params["shape"], self.numbers.dtype)
@@ -97,8 +112,7 @@ class NeuronsModel(PhasedModel):
         return trace(self.population, self.shown)
 
     def rest(self) -> None:
-        """Membrane at zero, nothing sent, nothing saturated."""
-        self.numbers.saturated[:] = 0
+        """Membrane at zero, nothing sent."""
         self.v = self.message = self.remainder = self.silence
         self.constant = self.silence + self.present_bias()
 
@@ -115,17 +129,18 @@ class NeuronsModel(PhasedModel):
         self.update(drive)
         self.monitor.count(self.step, self.message)
         self.monitor.probe(self.step, self)
-        self.monitor.saturate(self.numbers.saturated)
-        if self.is_output:
-            output = self.shared[OUTPUT]
-            self.read_out(output.reshape(self.silence.shape))
+        if self.step == self.command.steps:
+            self.monitor.saturate(self.numbers.saturated)
+            if self.is_output:
+                output = self.shared[OUTPUT][: self.command.rows]
+                self.read_out(output.reshape(self.silence.shape))
 
     @abstractmethod
     def update(self, drive: np.ndarray) -> None:
         """One step of the dynamics under `drive`."""
 
     def read_out(self, output: np.ndarray) -> None:
-        """Write the readout; what the last step of a phase leaves there counts."""
+        """Write the readout at the end of a phase."""
         output[:] = self.numbers.real(self.shown)
 
 
@@ -224,9 +239,7 @@ class SpikingModel(NeuronsModel):
 
     def read_out(self, output: np.ndarray) -> None:
         """The mean of the messages over the last half of the phase."""
-        late = self.step - self.command.steps // 2
-        if late > 0:
-            output[:] = self.spikes / late
+        output[:] = self.spikes / (self.step - self.command.steps // 2)
 
 
 NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
@@ -237,26 +250,22 @@ NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
 """The equations of each Process."""
 
 
-class SourceModel(PhasedModel):
+class SourceModel(RecordedModel):
     """The model of `InputSource`."""
-
-    def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
-        self.monitor: PopulationMonitor = proc_params["monitor"]
-        self.population: Population = proc_params["population"]
-        self.numbers = self.arithmetic(proc_params)
 
     def advance(self) -> None:
         """Send the input at the first step of a sample."""
-        message = self.numbers.message(self.shared[INPUT]) if self.begins else None
-        if message is not None:
+        message = None
+        if self.begins:
+            message = self.numbers.message(self.shared[INPUT][: self.command.rows])
             self.s_out.send(message)
         self.record(message)
 
     def record(self, message: np.ndarray | None) -> None:
         """Count the events of the input, which speaks once, in the first phase."""
-        first = self.begins and self.command.phase == 0
-        self.monitor.count(self.step, message if first else None)
         if self.step == 1:
+            first = self.begins and self.command.phase == 0
+            if first and message is not None:
+                self.monitor.count(1, message, last=True)
             self.monitor.saturate(self.numbers.saturated * first)
             self.numbers.saturated[:] = 0

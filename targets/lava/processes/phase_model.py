@@ -6,6 +6,7 @@ import copy
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 
 from compilers.learning.synapses import Traces
@@ -13,11 +14,15 @@ from targets.lava.connections.arithmetic import Floating, Integer
 from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
+STATES = frozenset((np.ndarray, int, bool))
+"""Types of what a step changes."""
+
 
 class PhasedModel(PyLoihiProcessModel):
     """A model whose state is set to rest, or to the end of an earlier phase, as a phase begins.
 
-    A phase begins with a new command in shared memory.
+    A phase begins with a new command in shared memory. Batched, it is one time step of Lava: the
+    messages order its steps, which Lava's runtime would spend more time on than our models do.
 
     Attributes
     ----------
@@ -29,9 +34,10 @@ class PhasedModel(PyLoihiProcessModel):
         Attributes that are its state. They hold everything that the next step depends on, messages
         in flight included, so a nudged phase continues the free phase exactly.
     loads : bool
-        Whether the first time step of a phase, before its step 1, loads the state: every population
-        sends its last message again, so that stock synapses, which hold one message each, hold the
-        right one at step 1; what they held before is received and dropped.
+        Whether a step is one time step of Lava, as stock synapses have it. Then the first time step
+        of a phase, before its step 1, loads the state: every population sends its last message
+        again, so that the synapses, which hold one message each, hold the right one at step 1;
+        what they held before is received and dropped.
     """
 
     integers: ClassVar[bool] = False
@@ -47,10 +53,16 @@ class PhasedModel(PyLoihiProcessModel):
         self.clock = 0
         self._kept: dict[int, dict[str, Any]] = {}
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set an attribute; Lava asks of each whether it is a port, which no state is."""
+        if type(value) in STATES:
+            self.__dict__[key] = value
+        else:
+            super().__setattr__(key, value)
+
     def arithmetic(self, proc_params: Any) -> Floating:
         """The numbers of the population that `proc_params` name."""
-        kind = Integer if self.integers else Floating
-        return kind(proc_params["population"], proc_params["rows"])
+        return (Integer if self.integers else Floating)(proc_params["population"])
 
     @property
     def begins(self) -> bool:
@@ -63,12 +75,18 @@ class PhasedModel(PyLoihiProcessModel):
         return bool(self.command.sign) and self.step == self.command.steps
 
     def run_spk(self) -> None:
-        """One time step; Lava calls this."""
-        if self.shared.number != self.command.number:
+        """One time step of Lava, which calls this."""
+        if self.loads:
+            if self.shared.number == self.command.number:
+                return self.make_step()
             self.begin(self.shared.command)
-            if self.loads:
-                return self.load()
-        self.make_step()
+            return self.load()
+        self.begin(self.shared.command)
+        for port in self.py_ports:
+            for end in port.csp_ports:
+                end.rows = self.command.rows
+        for _ in range(self.command.steps):
+            self.make_step()
 
     def begin(self, command: PhaseCommand) -> None:
         """Begin the phase that `command` describes: at rest, or where an earlier phase ended."""

@@ -32,10 +32,7 @@ class ProcessWeights:
         return self.synapses.operand(self.values)
 
     def accumulate(self, command: PhaseCommand, now: Traces, before: Traces) -> None:
-        """Evaluate the tag for the samples that teach; traces are (batch, *shape)."""
-        first = slice(0, command.samples)
-        now = {name: trace[first] for name, trace in now.items()}
-        before = {name: trace[first] for name, trace in before.items()}
+        """Evaluate the tag; traces are (samples, *shape)."""
         tag = self.synapses.accumulate(self._tag.copy(), self.values, command.sign, now, before)
         self._tag[...] = tag
 

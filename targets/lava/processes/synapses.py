@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from compilers.ir.graph import Population
 from compilers.learning.synapses import Traces, trace
 from targets.lava.connections.connection import Connection
@@ -18,11 +20,12 @@ class FromInput(DeclaredProcess):
 
     Ports, all (batch, *shape): `s_pre` takes the messages of the sender, `a_post` carries
     ``gain(op(W, s_pre))``. Where it learns, `t_post` takes the trace of the receiver; of the input
-    it holds one itself. `f_post` (*shape) carries the current of the constant part of the messages.
+    it holds one itself. `f_post` (1, *shape) carries the current of the constant part of the
+    messages.
     """
 
     inputs: ClassVar = {"s_pre": "pre_shape", "t_post": "post_shape"}
-    outputs: ClassVar = {"a_post": "post_shape", "f_post": "post_sample"}
+    outputs: ClassVar = {"a_post": "post_shape", "f_post": "post_once"}
 
 
 class OneWay(DeclaredProcess):
@@ -40,7 +43,7 @@ class Coupling(DeclaredProcess):
     """
 
     inputs: ClassVar = {**OneWay.inputs, "s_post": "post_shape"}
-    outputs: ClassVar = {**OneWay.outputs, "a_pre": "pre_shape", "f_pre": "pre_sample"}
+    outputs: ClassVar = {**OneWay.outputs, "a_pre": "pre_shape", "f_pre": "pre_once"}
 
 
 class SynapsesModel(LearningModel):
@@ -67,7 +70,7 @@ class SynapsesModel(LearningModel):
     def rest(self) -> None:
         """No message is in flight."""
         for path in self.paths:
-            path.rest()
+            path.rest(self.command.rows)
 
     def renew(self) -> None:
         """Compute with the present weight, and send the currents of constant messages."""
@@ -77,7 +80,7 @@ class SynapsesModel(LearningModel):
         for path in self.paths:
             path.weight = operand
         for end, fold in self.folds.items():
-            getattr(self, f"f_{end}").send(fold(operand))
+            getattr(self, f"f_{end}").send(fold(operand)[np.newaxis])
 
     def traces(self) -> Traces:
         """The traces of both ends; none where nothing learns."""

@@ -18,7 +18,10 @@ from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort, P
 
 
 class DirectSendPort(CspSendPort):
-    """Sends once the receiver has taken the message that was in the slot before."""
+    """Sends once the receiver has taken the message that was in the slot before.
+
+    A message may have fewer rows than a slot; the receiver knows how many.
+    """
 
     def start(self) -> None:
         """Map the slots."""
@@ -30,13 +33,13 @@ class DirectSendPort(CspSendPort):
 
     def send(self, data: np.ndarray) -> None:
         """Copy `data` to the next slot; blocks while there is none."""
-        if data.shape != self._shape:
+        if data.shape[1:] != self._shape[1:] or len(data) > self._shape[0]:
             raise ValueError(f"port '{self.name}' of shape {self._shape} got {data.shape}")
         if self._free:
             self._free -= 1
         else:
             self._ack.acquire()
-        self._array[self._next][:] = data
+        self._array[self._next][: len(data)] = data
         self._next = (self._next + 1) % self._size
         self._req.release()
 
@@ -45,7 +48,15 @@ class DirectSendPort(CspSendPort):
 
 
 class DirectRecvPort(CspRecvPort):
-    """Receives once the sender has filled the next slot."""
+    """Receives once the sender has filled the next slot.
+
+    Attributes
+    ----------
+    rows : int or None
+        Rows of a message that are received; None: all.
+    """
+
+    rows: int | None = None
 
     def start(self) -> None:
         """Map the slots."""
@@ -65,12 +76,12 @@ class DirectRecvPort(CspRecvPort):
         """The next message, which stays; blocks while there is none."""
         self._req.acquire()
         self._req.release()
-        return self._array[self._next].copy()
+        return self._array[self._next][: self.rows].copy()
 
     def recv(self) -> np.ndarray:
         """The next message; blocks while there is none."""
         self._req.acquire()
-        message = self._array[self._next].copy()
+        message = self._array[self._next][: self.rows].copy()
         self._next = (self._next + 1) % self._size
         self._ack.release()
         return message

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from compilers.ir.graph import Graph, Population, Shape
 from compilers.ir.text import parse_graph, print_graph
 from compilers.learning.synapses import Synapses
 from targets.interface.fanout import synapses_of
-from targets.interface.request import Probe
-from targets.lava.connections.replicas import copies
+from targets.interface.request import Probe, variables
+from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
 from targets.lava.runtime.monitor import PopulationMonitor
-from targets.lava.runtime.shared_memory import SharedArrays
+from targets.lava.runtime.shared_memory import SharedArrays, size_of
 
 BATCHED, FAITHFUL = "batched", "faithful"
 """The two lowerings of a graph."""
@@ -27,47 +28,47 @@ INPUT, TARGET, OUTPUT = "x", "y", "output"
 WRITES = "writes"
 """Shared array that counts how often the session has written weights, (1,)."""
 
+RECORDS, PROBED = "records", "probed"
+"""Shared arrays: bytes in which each phase has its records, and which of `NetworkLayout.probes` are
+among them."""
+
 
 @dataclass(frozen=True)
 class NetworkLayout:
-    """What the supervisor builds.
+    """What the supervisor builds: one network for all that a session does.
+
+    How many samples settle at once, for how many steps, what is recorded, whether a nudge acts and
+    whether weights change is said phase by phase (`targets.lava.runtime.shared_memory`).
 
     Attributes
     ----------
     graph : Graph
         Directed, with one source.
     batch : int
-        Samples that settle at once; the first axis of every port.
-    steps : int
-        Steps of the longest phase that the records have room for.
-    probes : tuple of Probe
-        Variables that are recorded.
+        Most samples that settle at once; the first axis of every port.
+    room : int
+        Bytes that the records of a phase may take; those that no phase takes are no memory yet.
     lowering : str
         ``batched``, or ``faithful``: one sample at a time, stock synapses.
-    teaches : bool
-        Batched, whether all `batch` samples have to settle at once, as those of a lesson do.
-        Faithful, whether the network is made of processes that learn; a batched one always is.
     """
 
     graph: Graph
     batch: int
-    steps: int
-    probes: tuple[Probe, ...] = ()
+    room: int
     lowering: str = BATCHED
-    teaches: bool = False
 
-    def fits(self, wanted: NetworkLayout) -> bool:
-        """Whether what runs in this layout can do what `wanted` is for, too.
+    @property
+    def copies(self) -> dict[str, WeightReplica]:
+        """What Lava's own rule changes, by projection or bias; the batched lowering has none."""
+        graph = self.graph
+        if self.lowering == BATCHED or not graph.plasticity or unlearnable(graph):
+            return {}
+        return copies(graph)
 
-        Fewer samples at once cost little, a restart costs seconds: batches may shrink by half.
-        Samples that teach run at once, many times over, and not among many that are not there.
-        """
-        recorded = wanted.steps <= self.steps and set(wanted.probes) <= set(self.probes)
-        if self.lowering == FAITHFUL:
-            return recorded and self.teaches == wanted.teaches
-        if wanted.teaches:
-            return recorded and wanted.batch <= self.batch < 2 * wanted.batch
-        return recorded and wanted.batch < 2 * self.batch
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """Everything that can be recorded."""
+        return tuple(Probe(p.name, v) for p in self.graph.populations for v in variables(p))
 
     def shape(self, population: str) -> Shape:
         """(batch, *shape) of a population."""
@@ -75,29 +76,48 @@ class NetworkLayout:
 
     def monitor(self, shared: SharedArrays, population: Population) -> PopulationMonitor:
         """What records `population` in the `shared` arrays."""
-        name, fanout = population.name, synapses_of(self.graph, population)
-        probes = [p.variable for p in self.probes if p.population == name]
-        return PopulationMonitor(shared, name, fanout, probes)
+        fanout = synapses_of(self.graph, population)
+        records = partial(self.recorded, shared)
+        return PopulationMonitor(shared, population.name, fanout, records)
+
+    def recorded(self, shared: SharedArrays, steps: int, rows: int) -> dict[str, np.ndarray]:
+        """The records of the present phase in the `shared` arrays; see `records`."""
+        probed = [p for p, on in zip(self.probes, shared[PROBED], strict=True) if on]
+        return shared.within(RECORDS, self.records(steps, rows, probed))
+
+    def records(
+        self, steps: int, rows: int, probes: Sequence[Probe]
+    ) -> dict[str, tuple[str, Shape]]:
+        """Data type and shape of what a phase of `rows` samples leaves in `RECORDS`.
+
+        ``events``, ``synops`` and ``probe``, each with what it is of: messages sent, synaptic
+        operations caused, probed variables.
+        """
+        names = [p.name for p in self.graph.populations]
+        counts = {f"{k}/{n}": ("int64", (steps, rows)) for k in ("events", "synops") for n in names}
+        shape = {p.name: (steps, rows, *p.shape) for p in self.graph.populations}
+        return {**counts, **{f"probe/{q.name}": (self._state, shape[q.population]) for q in probes}}
+
+    def rows(self, samples: int, steps: int, probes: Sequence[Probe]) -> int:
+        """In how many samples at a time to divide `samples`: equally, within the room."""
+        most = min(self.batch, self.room // size_of(self.records(steps, 1, probes)))
+        return math.ceil(samples / math.ceil(samples / most))
 
     @property
     def fields(self) -> dict[str, tuple[str, Shape]]:
         """Data type and shape of the shared arrays.
 
-        Beside `INPUT`, `TARGET`, `OUTPUT` and `WRITES`, each with what it is of: ``array`` (of the
-        graph, as the supervisor builds from it), ``events``, ``synops``, ``probe`` (messages sent,
-        synaptic operations caused, probed variables), ``saturations`` (values that met the end of
-        their format). Of a plasticity record, ``weight`` and ``tag`` in the units of
-        `PlasticWeights`, ``tally`` (the sum of |change| in real units, and the values clipped), and
-        ``copy``, the matrix (post, pre) of a dense process that learns.
+        Beside `INPUT`, `TARGET`, `OUTPUT`, `RECORDS`, `PROBED` and `WRITES`, each with what it is
+        of: ``array`` (of the graph, as the supervisor builds from it) and ``saturations`` (values
+        that met the end of their format). Of a plasticity record, ``weight`` and ``tag`` in the
+        units of `PlasticWeights`, ``tally`` (the sum of |change| in real units, and the values
+        clipped), and ``copy``, the matrix (post, pre) of a dense process that learns.
         """
         return dict(self._fields())
 
     @property
-    def size(self) -> int:
-        """Bytes of the shared arrays."""
-        return sum(
-            math.prod(shape) * np.dtype(kind).itemsize for _, (kind, shape) in self._fields()
-        )
+    def _state(self) -> str:
+        return "int64" if self.graph.quantised else "float64"
 
     def allocate(self) -> SharedArrays:
         """New shared arrays, with those of the graph among them."""
@@ -109,34 +129,29 @@ class NetworkLayout:
     def message(self, shared: SharedArrays) -> dict[str, Any]:
         """The layout in JSON values, with its `shared` arrays, whose contents are not repeated."""
         graph = print_graph(self.graph, arrays=False)
-        probes = [[p.population, p.variable] for p in self.probes]
-        layout = {**vars(self), "graph": graph, "probes": probes}
-        return {"layout": layout, "fd": shared.fd, "fields": self.fields}
+        return {"layout": {**vars(self), "graph": graph}, "fd": shared.fd, "fields": self.fields}
 
     def _fields(self) -> Iterator[tuple[str, tuple[str, Shape]]]:
-        graph, states = self.graph, "int64" if self.graph.quantised else "float64"
+        graph, states = self.graph, self._state
         for name, array in graph.arrays.items():
             yield f"array/{name}", (array.dtype.str, array.shape)
         (source,) = graph.sources
         yield INPUT, ("float64", self.shape(source.name))
         yield TARGET, ("float64", self.shape(graph.output))
         yield OUTPUT, ("float64", self.shape(graph.output))
-        for p in graph.populations:
-            yield f"events/{p.name}", ("int64", (self.steps, self.batch))
-            yield f"synops/{p.name}", ("int64", (self.steps, self.batch))
-            if graph.quantised:
-                yield f"saturations/{p.name}", ("int64", (self.batch,))
-        for q in self.probes:
-            yield f"probe/{q.name}", (states, (self.steps, *self.shape(q.population)))
+        yield RECORDS, ("uint8", (self.room,))
+        yield PROBED, ("bool", (len(self.probes),))
+        for p in graph.populations if graph.quantised else ():
+            yield f"saturations/{p.name}", ("int64", (self.batch,))
         for index, record in enumerate(graph.plasticity):
             s, name = Synapses(graph, index), record.weight
             yield f"tally/{name}", ("float64", (2,))
             if self.lowering == BATCHED or (s.pre is None and graph.quantised):
                 yield f"weight/{name}", (states, s.shape)
                 yield f"tag/{name}", (states, s.shape)
-        if self.teaches and self.lowering == FAITHFUL:
+        if self.copies:
             yield WRITES, ("int64", (1,))
-            for copy in copies(graph).values():
+            for copy in self.copies.values():
                 yield f"copy/{copy.name}", ("float64", copy.shape)
 
 
@@ -145,8 +160,7 @@ def received(message: Mapping[str, Any]) -> tuple[NetworkLayout, SharedArrays]:
     shared, given = SharedArrays(message["fd"], message["fields"]), dict(message["layout"])
     names = [key.removeprefix("array/") for key in message["fields"] if key.startswith("array/")]
     graph = parse_graph(given["graph"], {name: shared["array", name].copy() for name in names})
-    probes = tuple(Probe(*pair) for pair in given["probes"])
-    return NetworkLayout(**{**given, "graph": graph, "probes": probes}), shared
+    return NetworkLayout(**{**given, "graph": graph}), shared
 
 
 # --- facts about graphs ------------------------------------------------------------------------

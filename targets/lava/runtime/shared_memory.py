@@ -38,6 +38,8 @@ class PhaseCommand:
         Index of the phase whose last state this one continues, -1 for a new sample at rest.
     steps : int
         Length of the phase.
+    rows : int
+        Samples at once, the first ones of the shared arrays and of the ports.
     keep : int
         1 if a later phase continues this one, so that its last state has to be kept.
     sign : int
@@ -45,7 +47,7 @@ class PhaseCommand:
     commit : int
         1 if weights change at the end of the phase, or at each of its steps by a stepwise rule.
     samples : int
-        Samples that teach, the first ones of the batch; a commit takes the mean over them.
+        Samples that teach; a commit takes the mean over them.
     commits : int
         Commits that were made before this phase.
     nudge : float
@@ -58,6 +60,7 @@ class PhaseCommand:
     phase: int = 0
     start: int = -1
     steps: int = 0
+    rows: int = 1
     keep: int = 0
     sign: int = 0
     commit: int = 0
@@ -83,18 +86,12 @@ class SharedArrays:
     """
 
     def __init__(self, fd: int, fields: Fields) -> None:
-        self.fd, offsets, size = fd, {}, 0
+        self.fd = fd
         fields = {"command": (COMMAND, ()), **fields}
-        for name, (dtype, shape) in fields.items():
-            offsets[name] = size
-            size += -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+        size = size_of(fields)
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)
-        memory = mmap.mmap(fd, size)
-        self._arrays: dict[str, np.ndarray] = {
-            name: np.ndarray(shape, dtype, buffer=memory, offset=offsets[name])
-            for name, (dtype, shape) in fields.items()
-        }
+        self._arrays = _arranged(fields, mmap.mmap(fd, size))
         self._close = weakref.finalize(self, os.close, fd)
 
     @classmethod
@@ -104,6 +101,10 @@ class SharedArrays:
 
     def __getitem__(self, name: str | tuple[str, ...]) -> np.ndarray:
         return self._arrays[_key(name)]
+
+    def within(self, name: str, fields: Fields) -> dict[str, np.ndarray]:
+        """The array of bytes `name`, seen as arrays of these `fields`."""
+        return _arranged(fields, self._arrays[name])
 
     def __contains__(self, name: str | tuple[str, ...]) -> bool:
         return _key(name) in self._arrays
@@ -126,6 +127,23 @@ class SharedArrays:
         """Drop the file; memory goes with the last array that still looks at it."""
         self._arrays.clear()
         self._close()
+
+
+def size_of(fields: Fields) -> int:
+    """Bytes that `fields` take, the gaps between them included."""
+    return sum(_spacing(*field) for field in fields.values())
+
+
+def _spacing(dtype: Any, shape: Sequence[int]) -> int:
+    return -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+
+
+def _arranged(fields: Fields, memory: Any) -> dict[str, np.ndarray]:
+    arrays, offset = {}, 0
+    for name, (dtype, shape) in fields.items():
+        arrays[name] = np.ndarray(shape, dtype, buffer=memory, offset=offset)
+        offset += _spacing(dtype, shape)
+    return arrays
 
 
 def _key(name: str | tuple[str, ...]) -> str:

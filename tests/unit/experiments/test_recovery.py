@@ -110,7 +110,7 @@ def test_the_demo_learns_around_the_damage(
     network = train(read_config("zoo:digits_dense", ["epochs=2"]), dataset=digits).model.network
     told: list[int] = []
     found = demo.learn_on_chip(
-        network, digits, lambda _: nullcontext(lambda done, *_: told.append(done))
+        network, digits, "reference", lambda _: nullcontext(lambda done, *_: told.append(done))
     )
     assert told == [20, 40]
     assert found.fields()["samples"] == 40

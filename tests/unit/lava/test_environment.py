@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import targets
 from compilers.program import Program
 from ep_neuro.errors import TargetError
-from targets.interface.request import Probe
 from targets.interface.supervised.messages import (
     Done,
     Fault,
@@ -84,6 +84,17 @@ def test_where_there_is_none_one_line_says_how_to_get_it(
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_for_lava_runs_on_the_reference_without_it_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("targets.lava.backend.missing", lambda: None)
+    assert targets.or_reference("lava", told.append) == "lava"
+    monkeypatch.setattr("targets.lava.backend.missing", lambda: ("it is not there", "build it"))
+    assert targets.or_reference("lava", told.append) == "reference"
+    assert told == ["on the reference target alone: it is not there; build it"]
+
+
 @pytest.mark.parametrize(
     ("says", "code", "reason"),
     [
@@ -134,7 +145,7 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 @pytest.mark.parametrize("encoding", ["graded", "sigma-delta", "spike"])
 def test_a_layout_arrives_as_it_was_sent(encoding: str, bits: int | None) -> None:
     graph = graph_of(random_residual_spec(2), encoding, bits=bits)
-    layout = NetworkLayout(graph, 3, 9, (Probe("out", "v"),), lowering=FAITHFUL)
+    layout = NetworkLayout(graph, 3, 999, lowering=FAITHFUL)
     shared = layout.allocate()
     here, there = Pipe()
     send(here, Start({**layout.message(shared), "fd": os.dup(shared.fd)}))

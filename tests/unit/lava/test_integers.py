@@ -67,7 +67,7 @@ def test_a_shift_rounds_to_nearest(values: list[int], bits: int) -> None:
     v=st.integers(-(2**22), 2**22), drive=st.integers(-(2**22), 2**22), rest=st.integers(0, 4095)
 )
 def test_the_leak_loses_nothing(v: int, drive: int, rest: int) -> None:
-    numbers = Integer(POPULATION, 1)
+    numbers = Integer(POPULATION)
     after, carried = numbers.integrate(np.array([v]), np.array([drive]), np.array([rest]))
     assert 4096 * (int(after[0]) - v) + int(carried[0]) == round(4096 * 0.3) * (drive - v) + rest
     assert numbers.saturated.tolist() == [0]
@@ -75,7 +75,7 @@ def test_the_leak_loses_nothing(v: int, drive: int, rest: int) -> None:
 
 @given(drive=st.integers(-(2**22), 2**22))
 def test_a_membrane_settles_at_its_drive_exactly(drive: int) -> None:
-    numbers = Integer(POPULATION, 1)
+    numbers = Integer(POPULATION)
     v, rest, target = np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([drive])
     for _ in range(120):
         v, rest = numbers.integrate(v, target, rest)
@@ -86,7 +86,8 @@ def test_a_membrane_settles_at_its_drive_exactly(drive: int) -> None:
 
 
 def test_what_leaves_its_format_is_held_and_counted_by_sample() -> None:
-    numbers = Integer(POPULATION, 2)
+    numbers = Integer(POPULATION)
+    numbers.forget(2)
     held = numbers.send(np.array([[40_000, 0, -40_000], [7, 32_768, 0]]))
     assert held.tolist() == [[32_767, 0, -32_768], [7, 32_767, 0]]
     assert numbers.saturated.tolist() == [2, 1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,16 @@ from compilers import Program, compile_network
 from compilers.ir.graph import Encoding, Graph, Phase
 from compilers.learning.plastic_weights import Memory
 from compilers.passes.make_plastic import make_plastic
+from ep_neuro.data import datasets
 from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 from ep_neuro.errors import ConfigError, RunError
+from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
+from targets.experiments.onchip import learning
+from targets.experiments.onchip.schedule import Plan
 from targets.interface.protocols import LearnResult
 from targets.interface.session import Session
+from targets.interface.supervised.messages import Message, Start, send
 from targets.lava import BACKEND
 from targets.lava.runtime.layout import homes
 from targets.lava.session import LavaSession
@@ -196,10 +203,39 @@ def test_learning_settling_and_looking_take_turns_without_a_restart() -> None:
             looked_at.settle(X[:1], probes=[probe])
             groups.append(process_of(looked_at))
         wanted, found = undisturbed.memory(), looked_at.memory()
-    assert groups == 3 * groups[:3]
-    assert len(set(groups)) == 3
+    assert len(set(groups)) == 1
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@needs_lava
+def test_a_whole_learning_run_starts_lava_once_and_learns_what_the_reference_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With tests, validation and the cost of samples between lessons; interrupted and resumed."""
+    digits = datasets.load("digits").each(lambda split: split.head(45))
+    graph = compile_network(Network(digits_dense(), 0), BACKEND, bits=8, steps=6).graph
+    program = replace(BACKEND.emit(graph), graph=make_plastic(graph, lr=0.4))
+    plan, starts = Plan(samples=40, batch=10, points=2), []
+
+    def told(connection: Connection, command: Message) -> None:
+        starts.append(isinstance(command, Start))
+        send(connection, command)
+
+    monkeypatch.setattr("targets.interface.supervised.process.send", told)
+    half = replace(plan, samples=20, points=1)
+    learning.learn(program, digits, half, out=tmp_path / "run")
+    assert sum(starts) == 1
+    found = learning.learn(program, digits, plan, out=tmp_path / "run", resume=True)
+    assert sum(starts) == 2
+    wanted = learning.learn(replace(program, target="reference", files={}), digits, plan)
+    for name, value in wanted.program.graph.arrays.items():
+        np.testing.assert_array_equal(found.program.graph.arrays[name], value, err_msg=name)
+    for mine, theirs in zip(found.history, wanted.history, strict=True):
+        for key in theirs.keys() - {"seconds"}:
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-12, nan_ok=True), key
+    assert found.accuracy_after == wanted.accuracy_after
+    assert found.energy_joule == wanted.energy_joule
 
 
 def kill(session: LavaSession) -> None:

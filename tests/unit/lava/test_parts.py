@@ -43,7 +43,7 @@ def test_what_one_mapping_writes_the_other_reads() -> None:
 )
 def test_changes_add_up_to_what_their_sum_would_cause(delay: int, sent: list[list[float]]) -> None:
     projection = Projection("a", "b", Dense(), "w", scale=1.5, delay=delay)
-    path = Connection(projection, WEIGHT, (1, 3), adds_up=True)
+    path = Connection(projection, WEIGHT, (3,), adds_up=True)
     for t, message in enumerate(sent):
         current = path.current(np.array([message]))
         arrived = np.sum(sent[: max(0, t + 2 - delay)], axis=0) + np.zeros(4)
@@ -52,7 +52,8 @@ def test_changes_add_up_to_what_their_sum_would_cause(delay: int, sent: list[lis
 
 @given(delay=st.integers(1, 4), seed=st.integers(0, 99))
 def test_a_value_arrives_after_its_delay_and_does_not_linger(delay: int, seed: int) -> None:
-    path = Connection(Projection("a", "b", Dense(), "w", delay=delay), WEIGHT, (2, 3))
+    path = Connection(Projection("a", "b", Dense(), "w", delay=delay), WEIGHT, (3,))
+    path.rest(2)
     sent = np.random.default_rng(seed).normal(size=(6, 2, 4))
     for t, message in enumerate(sent):
         current = path.current(message)
@@ -79,9 +80,10 @@ def test_nothing_that_neurons_send_to_is_unreached(seed: int) -> None:
 def test_events_and_synaptic_operations_are_counted_per_sample() -> None:
     layout = {"events/a": ("int64", (2, 2)), "synops/a": ("int64", (2, 2))}
     shared = SharedArrays.create(layout)
-    monitor = PopulationMonitor(shared, "a", np.array([2, 3, 5]))
-    monitor.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]))
-    monitor.count(2, None)
+    records = {name: shared[name] for name in layout}
+    monitor = PopulationMonitor(shared, "a", np.array([2, 3, 5]), lambda steps, rows: records)
+    monitor.begin(2, 2)
+    monitor.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]), last=True)
     assert shared["events/a"].tolist() == [[2, 1], [0, 0]]
     assert shared["synops/a"].tolist() == [[8, 2], [0, 0]]
     shared.close()

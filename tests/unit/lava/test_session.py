@@ -20,10 +20,12 @@ from compilers.program import Program
 from ep_neuro.errors import ConfigError, RunError, TargetError
 from ep_neuro.network.architectures import digits_dense
 from targets.interface.protocols import Backend
-from targets.interface.request import prepare
+from targets.interface.request import Probe
 from targets.interface.supervised.process import members
 from targets.lava import BACKEND
-from targets.lava.session import KEPT, LavaSession, layout_for, read_options
+from targets.lava.runtime.layout import NetworkLayout
+from targets.lava.runtime.shared_memory import size_of
+from targets.lava.session import LavaSession, read_options
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 from tests.helpers.targets import needs
@@ -98,41 +100,46 @@ def test_the_batching_changes_nothing_and_progress_counts_samples() -> None:
 
 
 @needs_lava
-def test_calls_that_fit_share_one_network_and_others_start_their_own(session: LavaSession) -> None:
+def test_samples_steps_probes_and_a_nudge_need_no_other_network(session: LavaSession) -> None:
     x, y = samples(random_residual_spec(3), 4)
-
-    def group() -> int:
-        return session._network.process.pid
-
-    first = session.settle(x, y)
-    started = group()
+    first, groups = session.settle(x, y), {session._network.process.pid}
     again = session.settle(x[:2], steps=3)
-    assert group() == started
     assert again.free.events["out"].shape == (3, 2)
-    probed = session.settle(x, y, probes=["out.z"])
-    assert group() != started
-    np.testing.assert_array_equal(probed.free.outputs, first.free.outputs)
-    session.settle(x, y)  # what records more does for less
-    with_probes = group()
-    assert with_probes != started
-    for steps in range(20, 20 + KEPT):
-        session.settle(x, steps=steps)
-    assert members(started) == members(with_probes) == []
+    probed = session.settle(x, y, probes=["out.z", "out.v"])
+    assert session.settle(x[:1], steps=90).free.events["out"].shape == (90, 1)
+    last = session.settle(x, y)
+    groups.add(session._network.process.pid)
+    assert len(groups) == 1
+    for name, phase in first.phases.items():
+        for other in (probed, last):
+            np.testing.assert_array_equal(other.phases[name].outputs, phase.outputs)
+            np.testing.assert_array_equal(other.phases[name].events["out"], phase.events["out"])
+    assert last.free.probes == {}
+    assert list(probed.free.probes) == ["out.z", "out.v"]
 
 
 @needs_lava
-def test_a_longer_run_than_planned_restarts_with_room_for_it(session: LavaSession) -> None:
-    x, _ = samples(random_residual_spec(3), 2)
-    session.settle(x, steps=2)
-    assert session.settle(x, steps=20).free.events["out"].shape == (20, 2)
+def test_records_beyond_the_memory_divide_the_samples_or_else_start_with_more(
+    session: LavaSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("targets.lava.session.SHARED_BYTES", 2_000)
+    x, _ = samples(random_residual_spec(3), 5)
+    done: list[tuple[int, int]] = []
+    session.settle(x, steps=12, progress=lambda *counts: done.append(counts))
+    assert len(done) > 1
+    group = session._network.process.pid
+    assert session.settle(x, steps=900).free.events["out"].shape == (900, 5)
+    assert session._network.process.pid != group
+    assert members(group) == []
 
 
 def test_batches_are_equal_in_size_and_within_the_memory_for_records() -> None:
-    graph = graph_of(digits_dense(), steps=10)
-    x, _ = samples(digits_dense(), 300)
-    assert layout_for(graph, prepare(graph, x), 128).batch == 100
-    probed = layout_for(graph, prepare(graph, x, probes=["h1.v"], steps=5000), 128)
-    assert 1 <= probed.batch <= 50
+    layout = NetworkLayout(graph_of(digits_dense()), 128, 1 << 20)
+    assert layout.rows(300, 10, ()) == 100
+    probes = [Probe("h1", "v")]
+    few = layout.rows(300, 50, probes)
+    assert 15 < few < 100
+    assert size_of(layout.records(50, few, probes)) <= 1 << 20
 
 
 # --- failures ----------------------------------------------------------------------------------

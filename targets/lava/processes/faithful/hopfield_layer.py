@@ -126,7 +126,7 @@ class DirectedModel(PhasedModel):
 
     def rest(self) -> None:
         """Nothing has added up."""
-        self.connection.rest()
+        self.connection.rest(1)
         self.settled = self.connection
 
     def load(self) -> None:

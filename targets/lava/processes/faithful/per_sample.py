@@ -133,5 +133,5 @@ class NudgeModel(PhasedModel):
         """Send the pull of the last step, see the state of this one."""
         self.a_out.send(self.pull)
         shown, beta = self.z_in.recv(), self.command.nudge
-        y = self.shared[TARGET].reshape(shown.shape)
+        y = self.numbers.target(self.shared[TARGET].reshape(shown.shape))
         self.pull = self.numbers.pull(beta, y, shown) if beta else self.silence
