@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ep_neuro.errors import ConfigError
 from targets.interface.fanout import require_finite, synapses_of
 from targets.interface.protocols import PhaseResult
 from targets.interface.refusals import refuse_first
-from targets.interface.request import Probe, RunRequest
+from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, classes, piece
 from targets.interface.supervised.process import LONGEST
 from targets.lava.connections.loihi_rule import check_input
@@ -229,7 +229,7 @@ class LavaSession(Session):
                     rate_scale=lesson.rate_scale,
                 )
             self._do(f"{phase.steps} steps of phase {phase.name}", command)
-            results[phase.name] = self._read(phase, len(job.x), job.probes)
+            results[phase.name] = self._read(phase, job)
             if commits:
                 self._weights.ahead += commits
         return results
@@ -245,17 +245,21 @@ class LavaSession(Session):
         # A faithful network loads its state in a time step of its own.
         network.process.run(command.steps + (self.lowering == FAITHFUL), limit, what)
 
-    def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
-        shared, steps = self._network.shared, phase.steps
+    def _read(self, phase: Phase, job: RunRequest) -> PhaseResult:
+        shared, steps, count = self._network.shared, phase.steps, len(job.x)
         output = self.graph.population(self.graph.output)
         shown = shared[OUTPUT][:count]
         require_finite(shown, phase.name, steps)
         names = [p.name for p in self.graph.populations]
+        still = () if self.graph.plasticity else names
+        neurons = self.graph.neurons if job.updates and phase.start is None else ()
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
             events={n: shared["events", n][:steps, :count].copy() for n in names},
             synops={n: shared["synops", n][:steps, :count].copy() for n in names},
-            probes={p.name: shared["probe", p.name][:steps, :count].copy() for p in probes},
+            nonzero_synops={n: shared["nonzero_synops", n][:steps, :count].sum(0) for n in still},
+            updates={p.name: shared["updates", p.name][1:steps, :count].sum(0) for p in neurons},
+            probes={p.name: shared["probe", p.name][:steps, :count].copy() for p in job.probes},
             saturations={
                 n: int(shared["saturations", n][:count].sum())
                 for n in (names if self.graph.quantised else ())

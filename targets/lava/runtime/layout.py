@@ -12,10 +12,10 @@ import numpy as np
 from compilers.ir.graph import Graph, Population, Shape
 from compilers.ir.text import parse_graph, print_graph
 from compilers.learning.synapses import Synapses
-from targets.interface.fanout import synapses_of
+from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe
 from targets.lava.connections.replicas import copies
-from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.monitor import COUNTS, PopulationMonitor
 from targets.lava.runtime.shared_memory import SharedArrays
 
 BATCHED, FAITHFUL = "batched", "faithful"
@@ -76,19 +76,22 @@ class NetworkLayout:
     def monitor(self, shared: SharedArrays, population: Population) -> PopulationMonitor:
         """What records `population` in the `shared` arrays."""
         name, fanout = population.name, synapses_of(self.graph, population)
+        nonzero = nonzero_synapses_of(self.graph, population)
         probes = [p.variable for p in self.probes if p.population == name]
-        return PopulationMonitor(shared, name, fanout, probes)
+        return PopulationMonitor(
+            shared, name, fanout, fanout if nonzero is None else nonzero, probes
+        )
 
     @property
     def fields(self) -> dict[str, tuple[str, Shape]]:
         """Data type and shape of the shared arrays.
 
         Beside `INPUT`, `TARGET`, `OUTPUT` and `WRITES`, each with what it is of: ``array`` (of the
-        graph, as the supervisor builds from it), ``events``, ``synops``, ``probe`` (messages sent,
-        synaptic operations caused, probed variables), ``saturations`` (values that met the end of
-        their format). Of a plasticity record, ``weight`` and ``tag`` in the units of
-        `PlasticWeights`, ``tally`` (the sum of |change| in real units, and the values clipped), and
-        ``copy``, the matrix (post, pre) of a dense process that learns.
+        graph, as the supervisor builds from it), `COUNTS`, ``updates`` (membranes changed),
+        ``probe`` (probed variables), ``saturations`` (values that met the end of their format). Of
+        a plasticity record, ``weight`` and ``tag`` in the units of `PlasticWeights`, ``tally`` (the
+        sum of |change| in real units, and the values clipped), and ``copy``, the matrix (post, pre)
+        of a dense process that learns.
         """
         return dict(self._fields())
 
@@ -122,8 +125,8 @@ class NetworkLayout:
         yield TARGET, ("float64", self.shape(graph.output))
         yield OUTPUT, ("float64", self.shape(graph.output))
         for p in graph.populations:
-            yield f"events/{p.name}", ("int64", (self.steps, self.batch))
-            yield f"synops/{p.name}", ("int64", (self.steps, self.batch))
+            for kind in (*COUNTS, "updates"):
+                yield f"{kind}/{p.name}", ("int64", (self.steps, self.batch))
             if graph.quantised:
                 yield f"saturations/{p.name}", ("int64", (self.batch,))
         for q in self.probes:
