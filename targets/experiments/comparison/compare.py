@@ -92,14 +92,15 @@ class Compared:
 
     def layers(self) -> list[dict[str, Any]]:
         """The departures as plain data, each with what names the row."""
-        return [{**self._names(), **one.to_dict()} for one in self.departures]
+        return [{**self.names(), **one.to_dict()} for one in self.departures]
 
     def layer_row(self) -> dict[str, Any]:
         """What names the row, and the relative departure of each population at the end."""
         ends = {one.population: float(one.rms[-1]) for one in self.departures}
-        return {**self._names(), **ends}
+        return {**self.names(), **ends}
 
-    def _names(self) -> dict[str, Any]:
+    def names(self) -> dict[str, Any]:
+        """What tells the row from the others, as plain data."""
         return {name: getattr(self.row, name) for name in ("target", "code", "bits", "steps")}
 
 

@@ -10,6 +10,8 @@ in integers; messages between modules are in graph units.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import snntorch
@@ -22,6 +24,7 @@ from neurobench.models import TorchModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import targets
 from compilers.execution.constants import formats
 from compilers.execution.engine import Engine
 from compilers.execution.maps import channels_first, channels_last
@@ -41,7 +44,11 @@ from compilers.ir.graph import (
 from ep_neuro.data.datasets import Split
 from ep_neuro.errors import GraphError
 from ep_neuro.results import NeuroBench
+from targets.experiments.comparison.compare import Compared, fit
 from targets.experiments.comparison.neurobench import held_bits, whole_bytes
+
+EXACT = 1e-9
+"""Tolerance of targets whose states are those of the graph, but for the last bits."""
 
 MOST_VALUES = 1 << 21
 """Values of one kind that hooks hold at once: they keep all time steps of a batch."""
@@ -253,6 +260,18 @@ class Way:
         found = (self.coupling(messages) * self.one).to(self.numbers.wide)
         self.total = found + (self.total if isinstance(self.pre.dynamics, SigmaDelta) else 0)
         self.arriving.append(self.numbers.gain(self.coupling.projection, self.total))
+
+
+def by_harness(compared: Sequence[Compared], split: Split) -> list[dict[str, Any]]:
+    """The harness's figures of all runs that compute what their graph says, beside their names."""
+    found = []
+    for one in compared:
+        if one.program is None or targets.get(one.program.target).tolerance > EXACT:
+            continue
+        graph = one.program.graph
+        figures = harness(graph, fit(split, graph), one.row.steps)
+        found.append({**one.names(), "neurobench": asdict(figures)})
+    return found
 
 
 def harness(graph: Graph, split: Split, steps: int | None = None) -> NeuroBench:

@@ -62,7 +62,7 @@ def neurobench(graph: Graph, result: RunResult, x: np.ndarray) -> NeuroBench:
         effective_macs=(sum(met.values()) - accumulated) / samples if met else None,
         effective_acs=accumulated / samples if met else None,
         dense=dense(graph, steps),
-        membrane_updates=size + updates / samples if free.updates else None,
+        membrane_updates=(samples * size + updates) / samples if free.updates else None,
         reason=f"the target does not count {' and '.join(untold)}" if untold else None,
     )
 
