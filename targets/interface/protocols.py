@@ -88,9 +88,9 @@ class PhaseResult:
     def joined(cls, parts: Sequence[PhaseResult]) -> PhaseResult:
         """The result of the samples of all `parts`, one after another."""
 
-        def by_name(record: str) -> dict[str, np.ndarray]:
+        def by_name(record: str, samples: int = 1) -> dict[str, np.ndarray]:
             records = [getattr(part, record) for part in parts]
-            return {name: np.concatenate([r[name] for r in records], -1) for name in records[0]}
+            return {n: np.concatenate([r[n] for r in records], samples) for n in records[0]}
 
         unsettled = [part.unsettled for part in parts if part.unsettled is not None]
         return cls(
@@ -101,8 +101,8 @@ class PhaseResult:
             saturations={
                 name: sum(part.saturations[name] for part in parts) for name in parts[0].saturations
             },
-            nonzero_synops=by_name("nonzero_synops"),
-            updates=by_name("updates"),
+            nonzero_synops=by_name("nonzero_synops", samples=0),
+            updates=by_name("updates", samples=0),
             unsettled=np.concatenate(unsettled) if len(unsettled) == len(parts) else None,
         )
 
