@@ -12,6 +12,45 @@ from ep_neuro.errors import DataError
 
 
 @dataclass(frozen=True)
+class NeuroBench:
+    """NeuroBench's figures of a run; what was not counted is None.
+
+    Attributes
+    ----------
+    footprint : int
+        Bytes of the parameters.
+    connection_sparsity, activation_sparsity : float
+        Share of zeros among weights, and among messages over all time steps, 0 to 1.
+    effective_macs, effective_acs : float or None
+        Synaptic operations a sample that multiply and add, and that only add.
+    dense : float
+        The same if no message and no weight were zero.
+    membrane_updates : float or None
+        Changes of membranes a sample.
+    reason : str or None
+        Why something is None.
+
+    Raises
+    ------
+    DataError
+        If a sparsity is above 1.
+    """
+
+    footprint: int
+    connection_sparsity: float
+    activation_sparsity: float
+    effective_macs: float | None
+    effective_acs: float | None
+    dense: float
+    membrane_updates: float | None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("connection_sparsity", "activation_sparsity"):
+            check_fraction("NeuroBench", name, getattr(self, name))
+
+
+@dataclass(frozen=True)
 class TargetRow:
     """One line of the comparison; a value that was not measured is None.
 
@@ -40,6 +79,8 @@ class TargetRow:
         and sigma-delta messages by what still moves in its last step
         (`compilers.execution.engine.Batch.moving`); None of spikes, of noise, and where a target
         does not tell.
+    neurobench : NeuroBench or None
+        The run in NeuroBench's words; None of torch, whose sweeps are not counted.
 
     Raises
     ------
@@ -59,6 +100,7 @@ class TargetRow:
     ms_per_sample: float | None = None
     pareto: bool = False
     unsettled: float | None = None
+    neurobench: NeuroBench | None = None
 
     def __post_init__(self) -> None:
         for name in ("accuracy", "agreement", "unsettled"):

@@ -211,6 +211,20 @@ def fanout(
     return np.ascontiguousarray(np.broadcast_to(counts, pre_shape))
 
 
+def nonzero_fanout(
+    operator: Operator, weight: np.ndarray, pre_shape: Shape, post_shape: Shape
+) -> np.ndarray:
+    """`fanout` without the synapses whose weight is zero."""
+    if weight.all():
+        return fanout(operator, weight.shape, pre_shape, post_shape)
+    held = (weight != 0).astype(np.float64)
+    if isinstance(operator, Conv | ConvTranspose):
+        met = apply(adjoint(operator), held, np.ones((1, *post_shape)), pre_shape)
+    else:
+        met = matrix(operator, held, math.prod(post_shape)).sum(0).reshape(pre_shape)
+    return np.rint(met.reshape(pre_shape)).astype(np.int64)
+
+
 def misfit(
     operator: Operator, weight_shape: Shape, pre_shape: Shape, post_shape: Shape
 ) -> str | None:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,10 +29,27 @@ from ep_neuro.cli.options import (
     precision_of,
     samples,
 )
+from ep_neuro.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ep_neuro.data.datasets import Split
     from ep_neuro.network.network import Network
+
+BENCH = "neurobench"
+"""The field of a row that has fields of its own."""
+
+HEADS = {
+    "footprint": "bytes",
+    "connection_sparsity": "zero weights",
+    "activation_sparsity": "zero messages",
+    "effective_macs": "MACs",
+    "effective_acs": "ACs",
+    "dense": "dense",
+    "membrane_updates": "updates",
+}
+"""What a terminal calls those fields."""
 
 RESTED = 64
 """Samples whose equilibria `compare` looks at."""
@@ -54,6 +72,20 @@ def at_rest(network: "Network", split: "Split") -> dict[str, float]:
     return {"near_bifurcation": share, "largest_eigenvalue": largest}
 
 
+def side_by_side(ours: list[dict[str, Any]], harness: list[dict[str, Any]]) -> "Table":
+    """NeuroBench's figures of rows, those of its harness below our own."""
+    found = []
+    for row in ours:
+        names = {name: row[name] for name in row if name != BENCH}
+        theirs = [h for h in harness if {**h, BENCH: None} == {**row, BENCH: None}]
+        for by, one in (("ep-neuro", row), *(("harness", h) for h in theirs)):
+            if one[BENCH] is not None:
+                found.append({**names, "by": by, **{HEADS[k]: one[BENCH][k] for k in HEADS}})
+    drawn = records(found)
+    drawn.title = "NeuroBench's figures of a sample"
+    return drawn
+
+
 @command()
 def compare(
     model: ModelName,
@@ -68,6 +100,10 @@ def compare(
     precision: Precision = None,
     layerwise: Layerwise = False,
     option: Option = None,
+    neurobench: Annotated[
+        bool,
+        typer.Option("--neurobench", help="Also NeuroBench's figures, and those of its harness."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.html and figures there.")
     ] = None,
@@ -86,6 +122,9 @@ def compare(
 
     for text in with_ or ():
         Choice.parse(text)
+    if neurobench and find_spec("neurobench") is None:
+        how = "`pip install 'ep-neuro[neurobench]'`, or drop the option: --json has ours"
+        raise ConfigError("--neurobench", "NeuroBench is not installed", how)
     points, options = Points.parse(sweep or ()), read_options(option or ())
     opened = open_named(model, seed)
     truth = None
@@ -117,7 +156,16 @@ def compare(
         )
     fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared], DEPLOYED: taken}
     fields |= at_rest(opened.network, split)
-    shown = [records(fields["rows"])]
+    shown = [records([{k: row[k] for k in row if k != BENCH} for row in fields["rows"]])]
+    if neurobench:
+        from targets.experiments.comparison.harness import by_harness
+
+        fields["harness"] = by_harness(compared, split)
+        shown.append(
+            side_by_side(
+                [c.names() | {BENCH: c.row.to_dict()[BENCH]} for c in compared], fields["harness"]
+            )
+        )
     if layerwise:
         fields["layerwise"] = [layer for c in compared for layer in c.layers()]
         layers = records([c.layer_row() for c in compared if c.departures])

@@ -23,6 +23,7 @@ from ep_neuro.report.plots.tables import (
     row_names,
 )
 from ep_neuro.report.svg import image_uri, inline_svg
+from ep_neuro.results import NeuroBench, TargetRow
 from ep_neuro.storage.atomic import write_file
 
 MARKER = b"ep-neuro report</title>"
@@ -84,6 +85,7 @@ def render_report(data: ReportData) -> str:
         # Parts that cost nothing anywhere are left out.
         cost_parts=list(dict.fromkeys(spent)),
         cost_names=row_names([row for row, _ in data.costs], without="steps"),
+        benched=list(_benched(data)),
         departures=list(_departures(data)),
         settling=list(_settling(data)),
         rasters=list(_rasters(data)),
@@ -146,6 +148,13 @@ def _sweep(data: ReportData) -> Iterator[Drawing]:
         ]
         plot = deployment.plot_front(data.rows, data.sweeps[0])
         yield _draw(plot, "front", "Accuracy against synaptic operations", lines)
+
+
+def _benched(data: ReportData) -> Iterator[tuple[str, TargetRow, NeuroBench]]:
+    """Name, row and figures of the rows that have NeuroBench's."""
+    for name, row in zip(row_names(data.rows, without="steps"), data.rows, strict=True):
+        if row.neurobench is not None:
+            yield name, row, row.neurobench
 
 
 def _departures(data: ReportData) -> Iterator[Drawing]:

@@ -46,12 +46,13 @@ def phase_result(
     record: Record,
     probes: Sequence[Probe],
     x: np.ndarray,
-    fanouts: Mapping[str, np.ndarray],
+    synapses: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
     speaks: bool,
 ) -> PhaseResult:
     """The result of `phase` for inputs `x`, which may be fewer than the samples that ran.
 
+    `synapses` are those that a message of each neuron meets, and those of them not of weight zero.
     `speaks` says whether the input does, as it does once, in the first phase.
 
     Raises
@@ -63,39 +64,45 @@ def phase_result(
     output = graph.population(graph.output)
     outputs = record["outputs"][:samples].reshape(samples, *output.shape)
     require_finite(outputs, phase.name, steps)
-    counts = {p.name: _counts(record, p, samples, steps, fanouts[p.name]) for p in graph.neurons}
+    counts = {p.name: _counts(record, p, samples, steps, *synapses[p.name]) for p in graph.neurons}
     for source in graph.sources:
-        counts[source.name] = _spoken(x, steps, fanouts[source.name], speaks)
+        counts[source.name] = _spoken(x, steps, *synapses[source.name], speaks)
     return PhaseResult(
         outputs=outputs,
         events={p.name: counts[p.name][0] for p in graph.populations},
         synops={p.name: counts[p.name][1] for p in graph.populations},
+        nonzero_synops={} if graph.plasticity else {name: c[2] for name, c in counts.items()},
         probes={q.name: _probe(graph, record, q, samples, steps) for q in probes},
     )
 
 
 def _counts(
-    record: Record, p: Population, samples: int, steps: int, fanouts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Messages and synaptic operations, int64, each (T, N)."""
+    record: Record,
+    p: Population,
+    samples: int,
+    steps: int,
+    fanouts: np.ndarray,
+    nonzero: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Messages and synaptic operations, int64, each (T, N); those not of weight zero, (N,)."""
     sample, unit = np.divmod(record[f"{p.name}/neuron"], p.size)
     real = sample < samples
     place = record[f"{p.name}/step"][real].astype(np.int64) * samples + sample[real]
     events = np.bincount(place, minlength=steps * samples)
     synops = np.bincount(place, fanouts[unit[real]], minlength=steps * samples)
     shape = (steps, samples)
-    return events.reshape(shape), np.rint(synops).astype(np.int64).reshape(shape)
+    effective = np.bincount(sample[real], nonzero[unit[real]], minlength=samples)
+    return events.reshape(shape), np.rint(synops).astype(np.int64).reshape(shape), effective
 
 
 def _spoken(
-    x: np.ndarray, steps: int, fanouts: np.ndarray, speaks: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Messages and synaptic operations of the input, which speaks once."""
+    x: np.ndarray, steps: int, fanouts: np.ndarray, nonzero: np.ndarray, speaks: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_counts` of the input, which speaks once."""
     events, synops = (np.zeros((steps, len(x)), np.int64) for _ in range(2))
-    if speaks:
-        sent = x.reshape(len(x), -1) != 0
-        events[0], synops[0] = sent.sum(1), sent @ fanouts
-    return events, synops
+    sent = (x.reshape(len(x), -1) != 0) & speaks
+    events[0], synops[0] = sent.sum(1), sent @ fanouts
+    return events, synops, sent @ nonzero
 
 
 def _probe(graph: Graph, record: Record, probe: Probe, samples: int, steps: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from compilers.ir.graph import Graph, Population
 from compilers.ir.text import print_graph
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
@@ -34,7 +35,7 @@ from targets.brian2.simulation.worker import (
     arrays_of,
     result_path,
 )
-from targets.interface.fanout import synapses_of
+from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.protocols import PhaseResult
 from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, classes, piece
@@ -73,7 +74,7 @@ class Brian2Session(Session):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         self._options = read_options(program.options)
-        self._fanouts = {p.name: synapses_of(program.graph, p) for p in program.graph.populations}
+        self._fanouts = {p.name: _synapses(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
         self._folder = tempfile.TemporaryDirectory(prefix="ep-neuro-brian2-")
         self._path = Path(self._folder.name)
@@ -216,6 +217,11 @@ class Brian2Session(Session):
         steps = sum(p.steps for p in request.phases)
         places = 2 * self._synapses + sum(p.size for p in self.graph.neurons)
         return BUILD_SECONDS + OPERATION_SECONDS * steps * job.samples * places
+
+
+def _synapses(graph: Graph, p: Population) -> tuple[np.ndarray, np.ndarray]:
+    every, nonzero = synapses_of(graph, p), nonzero_synapses_of(graph, p)
+    return every, every if nonzero is None else nonzero
 
 
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from compilers.ir.graph import Graph, Population, Projection
-from compilers.ir.operators import Conv, ConvTranspose, DenseTranspose, fanout
+from compilers.ir.operators import Conv, ConvTranspose, DenseTranspose, fanout, nonzero_fanout
 from ep_neuro.errors import RunError
 
 Sites = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -47,6 +47,18 @@ def sites(graph: Graph, p: Projection) -> Iterator[Sites]:
         late = np.broadcast_to(channel[:, :, None, None, None], early.shape)[inside]
         values = np.broadcast_to(kernel, early.shape)[inside]
         yield (late, early[inside], values) if back else (early[inside], late, values)
+
+
+def nonzero_synapses_of(graph: Graph, population: Population) -> np.ndarray | None:
+    """`synapses_of` without those whose weight is zero; None if there are no such synapses."""
+    ways = [(p, graph.arrays[p.weight]) for p in graph.out_of(population.name)]
+    if all(weight.all() for _, weight in ways):
+        return None
+    counts = np.zeros(population.size, np.int64)
+    for p, weight in ways:
+        shapes = population.shape, graph.population(p.post).shape
+        counts += nonzero_fanout(p.operator, weight, *shapes).ravel()
+    return counts
 
 
 def require_finite(shown: np.ndarray, phase: str, steps: int) -> None:

@@ -15,7 +15,7 @@ from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import Traces, trace
-from targets.interface.fanout import synapses_of
+from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
 
@@ -49,6 +49,7 @@ class GraphSimulator(Simulator):
         self.at_once = max(1, CHUNK_BYTES // bytes_per_sample(graph))
         # What a message counts as event and as synaptic operations, in the order of the executor.
         self.fanouts = {p.name: self._counting(p) for p in graph.populations}
+        self.nonzero = {p.name: self._nonzero(p) for p in graph.populations}
         self._hold(Batch(self.engine, 1))
         self._ends: dict[str, Snapshot] = {}
         self._last = ""
@@ -61,6 +62,12 @@ class GraphSimulator(Simulator):
         # float32 for messages of float32, where it holds every sum.
         kind = self.engine.numbers.narrow if fanout.sum() < SINGLE else torch.float64
         return torch.stack(columns, 1).to(self.engine.numbers.device, kind)
+
+    def _nonzero(self, p: Population) -> Tensor | None:
+        met = nonzero_synapses_of(self.graph, p)
+        if met is None:
+            return None
+        return inward(met.reshape(1, *p.shape)).ravel().to(self.engine.numbers.device)
 
     @torch.inference_mode()
     def begin(self, job: RunRequest) -> None:
@@ -81,6 +88,8 @@ class GraphSimulator(Simulator):
         room = max(1, min(STEPS, KEPT // sum(m.numel() for m in messages)))
         self.batch, self.kept = batch, [m.new_empty(room, len(m)) for m in messages]
         self.rows = [kept.unbind() for kept in self.kept]
+        self.membranes = [c.v if isinstance(c.dynamics, Spiking) else c.plain for c in batch.cells]
+        self.then = [torch.empty_like(v) for v in self.membranes]
 
     @torch.inference_mode()
     def run(
@@ -97,7 +106,6 @@ class GraphSimulator(Simulator):
             if self._stale:
                 self.batch.clamp(self.x, self._y)
                 self._stale = False
-            recorder.watch()
             self.batch.step(phase, self._y)
 
         record = recorder.follow(step, after_step)
@@ -133,6 +141,8 @@ class _GraphRecorder(Recorder):
         self._kept, self._rows, self._counted = simulator.kept, simulator.rows, 0
         self._watches = simulator.rests and self.first and simulator.job.y is None
         self._then: list[Tensor] | None = None
+        self._membranes = tuple(zip(simulator.membranes, simulator.then, strict=True))
+        self._changes = [torch.zeros_like(v, dtype=torch.int32) for v in simulator.then]
 
     def value(self, p: Population, variable: str) -> np.ndarray:
         names = {"told": "sent", "u" if isinstance(p.dynamics, Spiking) else "v": "plain"}
@@ -158,8 +168,16 @@ class _GraphRecorder(Recorder):
 
     def watch(self) -> None:
         """See whether states still move in the step that comes, if it is the last."""
+        if self.watches_updates and self.steps:
+            for v, then in self._membranes:
+                then.copy_(v)
         if self._watches and self.steps == self.phase.steps - 1:
             self._then = [cells.z.clone() for cells in self.batch.cells]
+
+    def count_updates(self) -> None:
+        if self.watches_updates and self.steps:
+            for (v, then), changes in zip(self._membranes, self._changes, strict=True):
+                changes.add_(torch.ne(v, then))
 
     def unsettled(self) -> np.ndarray | None:
         found = None if self._then is None else self.batch.moving(self._then)
@@ -180,6 +198,9 @@ class _GraphRecorder(Recorder):
 
     def record(self) -> PhaseRecord:
         self._count_kept()
+        for cells, changes in zip(self.batch.cells, self._changes, strict=True):
+            for p in cells.populations:
+                self.updates[p.name] = outward(cells.part(changes, p.name).flatten(1).sum(1))
         return super().record()
 
     def _count_kept(self) -> None:
@@ -202,3 +223,5 @@ class _GraphRecorder(Recorder):
         found = said.numpy() @ each.numpy() if said.is_cpu else (said @ each).cpu().numpy()
         steps = slice(self._counted, self._counted + len(found))
         self.events[p.name][steps], self.synops[p.name][steps] = found[..., 0], found[..., 1]
+        if (met := self.simulator.nonzero[p.name]) is not None:
+            self.nonzero_synops[p.name] += outward(said.sum(0).double() @ met)

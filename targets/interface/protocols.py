@@ -63,6 +63,12 @@ class PhaseResult:
         current) of spiking populations; ``z`` of a spiking population does not exist.
     saturations : dict of int
         Values that met the end of their number format, by population; empty in floating point.
+    nonzero_synops : dict of ndarray, (N,)
+        Of all steps the synaptic operations whose weight is not zero, by sending population; empty
+        where a target does not tell, as the next one, and where weights may have been learnt.
+    updates : dict of ndarray, (N,)
+        How often a membrane changed after the first step, by population; of a first phase, where
+        it was asked for.
     unsettled : ndarray of bool, (N,), optional
         Samples of which a state still moved at the end of a free phase, by more than a message step
         (`compilers.execution.engine.Batch.moving`). None where it was not watched, and of spikes:
@@ -74,15 +80,17 @@ class PhaseResult:
     synops: Mapping[str, np.ndarray]
     probes: Mapping[str, np.ndarray] = field(default_factory=dict)
     saturations: Mapping[str, int] = field(default_factory=dict)
+    nonzero_synops: Mapping[str, np.ndarray] = field(default_factory=dict)
+    updates: Mapping[str, np.ndarray] = field(default_factory=dict)
     unsettled: np.ndarray | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[PhaseResult]) -> PhaseResult:
         """The result of the samples of all `parts`, one after another."""
 
-        def by_name(record: str) -> dict[str, np.ndarray]:
+        def by_name(record: str, samples: int = 1) -> dict[str, np.ndarray]:
             records = [getattr(part, record) for part in parts]
-            return {name: np.concatenate([r[name] for r in records], 1) for name in records[0]}
+            return {n: np.concatenate([r[n] for r in records], samples) for n in records[0]}
 
         unsettled = [part.unsettled for part in parts if part.unsettled is not None]
         return cls(
@@ -93,6 +101,8 @@ class PhaseResult:
             saturations={
                 name: sum(part.saturations[name] for part in parts) for name in parts[0].saturations
             },
+            nonzero_synops=by_name("nonzero_synops", samples=0),
+            updates=by_name("updates", samples=0),
             unsettled=np.concatenate(unsettled) if len(unsettled) == len(parts) else None,
         )
 

@@ -42,6 +42,8 @@ class RunRequest:
         What to record.
     steps : int, optional
         What replaced the lengths of the phases.
+    updates : bool
+        Count the membranes that change in the first phase.
     """
 
     x: np.ndarray
@@ -49,6 +51,7 @@ class RunRequest:
     phases: tuple[Phase, ...]
     probes: tuple[Probe, ...]
     steps: int | None = None
+    updates: bool = False
 
 
 def prepare(
@@ -58,6 +61,7 @@ def prepare(
     *,
     steps: int | None = None,
     probes: Sequence[str] = (),
+    updates: bool = False,
 ) -> RunRequest:
     """Check the arguments of `Session.settle` against `graph`.
 
@@ -87,7 +91,7 @@ def prepare(
         raise DataError("input x", "it holds 0 samples", "give at least one")
     targets = None if y is None else _targets(graph, y, len(inputs))
     phases = _phases(graph, y is not None, steps)
-    return RunRequest(inputs, targets, phases, _probes(graph, probes), steps)
+    return RunRequest(inputs, targets, phases, _probes(graph, probes), steps, updates)
 
 
 def one_hot(graph: Graph, labels: np.ndarray) -> np.ndarray:

@@ -73,13 +73,15 @@ class Session:
         *,
         steps: int | None = None,
         probes: Sequence[str] = (),
+        updates: bool = False,
         progress: Progress | None = None,
     ) -> RunResult:
         """Settle inputs `x` (N, *input shape), in raw units; every sample starts at rest.
 
         Without `y` only the first (free) phase runs; with labels `y` (N,) or targets
         (N, classes) in real units, every phase of the program does. `steps` replaces the length
-        of each phase. Each name in `probes` is ``population.variable``.
+        of each phase. Each name in `probes` is ``population.variable``. With `updates`, targets
+        that can count the membranes that change in the first phase.
 
         Raises
         ------
@@ -92,7 +94,7 @@ class Session:
         """
         self._refuse_closed()
         began = time.perf_counter()
-        job = prepare(self.graph, x, y, steps=steps, probes=probes)
+        job = prepare(self.graph, x, y, steps=steps, probes=probes, updates=updates)
         parts: list[Mapping[str, PhaseResult]] = []
         done = 0
 

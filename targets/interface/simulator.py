@@ -18,7 +18,7 @@ from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import Traces, spike_weights, trace
 from compilers.program import Program
 from ep_neuro.errors import RunError
-from targets.interface.fanout import require_finite, synapses_of
+from targets.interface.fanout import nonzero_synapses_of, require_finite, synapses_of
 from targets.interface.protocols import PhaseResult
 from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes, piece
@@ -163,7 +163,8 @@ class Recorder:
     ----------
     simulator : Simulator
         With the ``job`` that its batch was begun with, ``clamped`` (traces of the input),
-        ``spoken`` (messages of the input) and ``fanouts`` (synapses that those of a neuron meet).
+        ``spoken`` (messages of the input), ``fanouts`` (synapses that those of a neuron meet) and
+        ``nonzero`` (the same without weights of zero, None where there are none).
     phase : Phase
     probes : sequence of Probe
     number : type
@@ -178,9 +179,13 @@ class Recorder:
         self.fanouts = simulator.fanouts
         self.learns, self.output = learning(self.graph), self.graph.population(self.graph.output)
         self.first = phase.name == simulator.job.phases[0].name
+        self.watches_updates = self.first and simulator.job.updates
         shape = (phase.steps, len(simulator.job.x))
         self.events = {p.name: np.zeros(shape, np.int64) for p in self.graph.populations}
         self.synops = {p.name: np.zeros(shape, np.int64) for p in self.graph.populations}
+        self.nonzero_synops = {p.name: np.zeros(shape[1]) for p in self.graph.populations}
+        self.updates = {p.name: np.zeros(shape[1], np.int64) for p in self.graph.neurons}
+        self.before: dict[str, np.ndarray] = {}
         self.probed: dict[str, list[np.ndarray]] = {probe.name: [] for probe in probes}
         self.weights = spike_weights(phase.steps, from_rest=phase.start is None)
         self.steps = 0
@@ -194,6 +199,7 @@ class Recorder:
             self._count(self.graph.sources[0], self.simulator.spoken)
         now = self.traces() if after_step else {}
         for _ in range(self.phase.steps):
+            self.watch()
             step()
             self.take()
             if after_step is not None:
@@ -224,13 +230,25 @@ class Recorder:
         """Samples (N,) of which a state still moved in the last step; None if that is not known."""
         return None
 
+    def watch(self) -> None:
+        """See membranes before a step, in order to tell afterwards which of them it changed."""
+        if self.watches_updates and self.steps:
+            self.before = {p.name: self.value(p, "v") for p in self.graph.neurons}
+
     def take(self) -> None:
         """The end of a step: count its messages, keep what is probed."""
         self.count_step()
+        self.count_updates()
         for probe in self.probes:
             values = self.value(self.graph.population(probe.population), probe.variable)
             self.probed[probe.name].append(np.array(values, self.number))
         self.steps += 1
+
+    def count_updates(self) -> None:
+        """Count the membranes that the step changed."""
+        for name, before in self.before.items():
+            changed = self.value(self.graph.population(name), "v") != before
+            self.updates[name] += changed.reshape(len(before), -1).sum(1)
 
     def count_step(self) -> None:
         """Count the messages of all neurons."""
@@ -247,6 +265,15 @@ class Recorder:
         sent = message.reshape(len(message), -1) != 0
         self.events[p.name][self.steps] = sent.sum(1)
         self.synops[p.name][self.steps] = sent @ self.fanouts[p.name]
+        if (met := self.simulator.nonzero[p.name]) is not None:
+            self.nonzero_synops[p.name] += sent @ met
+
+    def _not_of_zero(self) -> dict[str, np.ndarray]:
+        nonzero = self.simulator.nonzero
+        return {
+            name: self.synops[name].sum(0) if nonzero[name] is None else counts
+            for name, counts in self.nonzero_synops.items()
+        }
 
     def traces(self) -> Traces:
         """Traces by population of what learns, of the steps taken so far."""
@@ -267,6 +294,8 @@ class Recorder:
             synops=self.synops,
             probes={name: np.stack(values) for name, values in self.probed.items()},
             saturations=self.saturated(),
+            nonzero_synops={} if self.graph.plasticity else self._not_of_zero(),
+            updates=self.updates if self.watches_updates else {},
             unsettled=self.unsettled(),
         )
         learns = self.graph.plasticity and self.phase.sign
@@ -303,6 +332,7 @@ class SteppedSimulator(Simulator, Generic[M]):
         self.graph = graph
         self.ends: dict[str | None, M] = {}
         self.fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
+        self.nonzero = {p.name: nonzero_synapses_of(graph, p) for p in graph.populations}
         self._constant: Any = None
 
     @abstractmethod

@@ -225,7 +225,7 @@ class LavaSession(Session):
                     rate_scale=lesson.rate_scale,
                 )
             self._do(f"{phase.steps} steps of phase {phase.name}", command)
-            results[phase.name] = self._read(phase, len(job.x), job.probes)
+            results[phase.name] = self._read(phase, job)
             if commits:
                 self._weights.ahead += commits
         return results
@@ -241,18 +241,22 @@ class LavaSession(Session):
         # A faithful network loads its state in a time step of its own; a batched one runs phases.
         network.process.run(command.steps + 1 if self.lowering == FAITHFUL else 1, limit, what)
 
-    def _read(self, phase: Phase, count: int, probes: Sequence[Probe]) -> PhaseResult:
-        shared, steps = self._network.shared, phase.steps
+    def _read(self, phase: Phase, job: RunRequest) -> PhaseResult:
+        shared, steps, count = self._network.shared, phase.steps, len(job.x)
         output = self.graph.population(self.graph.output)
         shown = shared[OUTPUT][:count]
         require_finite(shown, phase.name, steps)
         names = [p.name for p in self.graph.populations]
         found = self._network.layout.recorded(shared, steps, count)
+        still = () if self.graph.plasticity else names
+        neurons = self.graph.neurons if job.updates and phase.start is None else ()
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
             events={n: found[f"events/{n}"].copy() for n in names},
             synops={n: found[f"synops/{n}"].copy() for n in names},
-            probes={p.name: found[f"probe/{p.name}"].copy() for p in probes},
+            nonzero_synops={n: found[f"nonzero_synops/{n}"].sum(0) for n in still},
+            updates={p.name: found[f"updates/{p.name}"][1:].sum(0) for p in neurons},
+            probes={p.name: found[f"probe/{p.name}"].copy() for p in job.probes},
             saturations={
                 n: int(shared["saturations", n][:count].sum())
                 for n in (names if self.graph.quantised else ())

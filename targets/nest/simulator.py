@@ -13,7 +13,7 @@ from compilers.ir.graph import Graph, Phase, Spiking
 from compilers.ir.operators import apply
 from compilers.ir.text import print_graph
 from ep_neuro.errors import RunError
-from targets.interface.fanout import synapses_of
+from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
 from targets.interface.supervised.fork_server import ForkServer
@@ -68,6 +68,7 @@ class NestSimulator(Simulator):
     def __init__(self, graph: Graph, threads: int, time_limit: float | None) -> None:
         self.graph, self._threads = graph, threads
         self.fanouts = {p.name: synapses_of(graph, p) for p in graph.populations}
+        self.nonzero = {p.name: nonzero_synapses_of(graph, p) for p in graph.populations}
         work = sum(int(self.fanouts[p.name].sum()) + p.size for p in graph.neurons)
         self._limit, self._each = time_limit, OPERATION_SECONDS * work
         self._folder = tempfile.TemporaryDirectory(prefix="ep-neuro-nest-")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compilers import load_program
+from ep_neuro.cli import targets as command
 from targets.experiments.comparison import report_page
 from tests.cli.conftest import Cli
 
@@ -65,9 +66,41 @@ def test_a_page_without_a_sweep_estimates_the_learning_step_too(cli: Cli) -> Non
     cli("compare", FRESH, "--with", "reference", "--steps", "4", *FEW, "--out", "page")
     page = Path("page/report.html").read_text()
     assert '<section id="sweep"' not in page
-    (cells,) = [part for part in page.split("<tr>") if 'data-key="reference graded"' in part][1:]
+    costs = page[page.index('<section id="costs"') : page.index('<section id="neurobench"')]
+    (cells,) = [part for part in costs.split("<tr>") if 'data-key="reference graded"' in part]
     assert cells.count("J</td>") == 5
     assert [p.name for p in Path("page").iterdir()] == ["report.html"]
+
+
+def test_rows_that_ran_have_the_figures_of_neurobench_in_json(cli: Cli) -> None:
+    torch, row = cli("compare", FRESH, "--with", "reference::8", *FEW, "--json").answer["rows"]
+    assert torch["neurobench"] is None
+    assert list(row["neurobench"]) == [
+        *("footprint", "connection_sparsity", "activation_sparsity", "effective_macs"),
+        *("effective_acs", "dense", "membrane_updates", "reason"),
+    ]
+    assert row["neurobench"]["effective_macs"] < row["synops"]
+
+
+def test_the_harness_of_neurobench_stands_below_our_figures(cli: Cli) -> None:
+    pytest.importorskip("neurobench", reason="NeuroBench is not installed")
+    words = ("compare", FRESH, "--with", "reference:spike:8", "--steps", "8", *FEW, "--neurobench")
+    answer = cli(*words, "--json").answer
+    (theirs,), ours = answer["harness"], answer["rows"][1]["neurobench"]
+    assert theirs["neurobench"].pop("reason") is ours.pop("reason") is None
+    # The harness rounds the sparsity of connections to four digits.
+    assert theirs["neurobench"] == pytest.approx(ours, abs=5e-5)
+    text = cli(*words).out
+    assert text.index("ep-neuro") < text.index("harness")
+
+
+def test_without_neurobench_the_harness_is_refused_in_one_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    done = cli("compare", FRESH, *FEW, "--neurobench")
+    assert done.code == 2
+    assert "--neurobench: NeuroBench is not installed; `pip install 'ep-neuro" in done.err
 
 
 def test_a_second_page_leaves_no_figure_of_the_first(cli: Cli) -> None:

@@ -108,7 +108,7 @@ def result(
 ) -> RunResult:
     """All phases of `data` with all probes; recorded once a case."""
     case.need(Feature.PROBES, Feature.NUDGED_PHASE)
-    return session.settle(*data, probes=every_probe(program.graph))
+    return session.settle(*data, probes=every_probe(program.graph), updates=True)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from compilers import Program
 from compilers.passes.make_plastic import make_plastic
 from targets.interface.protocols import Feature, RunResult
 from tests.conformance.cases import Case, every_probe
-from tests.helpers.recount import Figures, change_joule, messages_of, recount
+from tests.helpers.recount import Figures, change_joule, messages_of, recount, synapses
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -65,6 +65,22 @@ def test_a_counter_that_is_off_by_one_does_not_agree(
             phase = replace(free, **{record: {**getattr(free, record), name: wrong}})
             broken = replace(result, phases={**result.phases, first: phase})
             assert public(case, program, broken, data[1]) != counted, (record, name)
+
+
+@pytest.mark.by_turns
+def test_weights_of_zero_are_left_out_and_membranes_that_change_are_counted(
+    case: Case, program: Program, result: RunResult, data: Data
+) -> None:
+    graph, free = program.graph, result.free
+    (source,) = graph.sources
+    spoken = {**messages_of(graph, free), source.name: data[0][None]}
+    for name, met in synapses(graph, zeros=False).items():
+        sent = spoken[name].reshape(len(spoken[name]), len(data[0]), -1) != 0
+        np.testing.assert_array_equal(free.nonzero_synops[name], (sent @ met).sum(0))
+    assert set(free.updates) == {p.name for p in graph.neurons if case.backend.name != "brian2"}
+    for name, counts in free.updates.items():
+        v = free.probes[f"{name}.v"].reshape(program.graph.phases[0].steps, len(data[0]), -1)
+        np.testing.assert_array_equal(counts, (v[1:] != v[:-1]).sum((0, 2)))
 
 
 @pytest.mark.by_turns

@@ -57,9 +57,13 @@ def recount(
     )
 
 
-def synapses(graph: Graph) -> dict[str, np.ndarray]:
-    """How many synapses a message of each neuron meets, by population: entries of matrices."""
-    ones = replace(graph, arrays={k: np.ones_like(a) for k, a in graph.arrays.items()})
+def synapses(graph: Graph, zeros: bool = True) -> dict[str, np.ndarray]:
+    """How many synapses a message of each neuron meets, by population: entries of matrices.
+
+    Without `zeros` those of a weight of zero do not count.
+    """
+    arrays = graph.arrays.items()
+    ones = replace(graph, arrays={k: ((a != 0) | zeros).astype(a.dtype) for k, a in arrays})
     return {
         p.name: sum((unrolled(ones, way).sum(0) for way in graph.out_of(p.name)), np.zeros(p.size))
         for p in graph.populations

@@ -8,7 +8,7 @@ import numpy as np
 
 from ep_neuro import report
 from ep_neuro.data import datasets
-from ep_neuro.results import CostEstimate, LayerError, TargetRow
+from ep_neuro.results import CostEstimate, LayerError, NeuroBench, TargetRow
 
 POPULATIONS = {
     "input": (1, 8, 8),
@@ -19,7 +19,7 @@ POPULATIONS = {
 }
 CODES = {"graded": 16, "sigma-delta": 64, "spike": 32}
 SECTIONS = (
-    *("targets", "sweep", "tradeoff", "costs", "layerwise"),
+    *("targets", "sweep", "tradeoff", "costs", "neurobench", "layerwise"),
     *("settling", "activity", "answers", "learning", "gradient", "reproduce"),
 )
 
@@ -79,7 +79,16 @@ def _rows() -> list[TargetRow]:
         TargetRow("reference", "sigma-delta", 8, 64, 0.9722, 0.9889, 2201, 1.77e5, 4.2e-6, 1.1),
     ]
     front = [False, True, True, True, False, False]
-    return [replace(row, pareto=on_front) for row, on_front in zip(rows, front, strict=True)]
+    rows = [replace(row, pareto=on_front) for row, on_front in zip(rows, front, strict=True)]
+    return [rows[0], *(replace(row, neurobench=_neurobench(row)) for row in rows[1:])]
+
+
+def _neurobench(row: TargetRow) -> NeuroBench:
+    operations, spikes = 0.9 * (row.synops or 0), row.code == "spike"
+    macs, acs = (9e3, operations - 9e3) if spikes else (operations, 0.0)
+    updates, reason = (None, "invented") if row.target == "reference" else (4.2e4, None)
+    size = 37194 * (row.bits or 32) // 8
+    return NeuroBench(size, 0.0131, 0.93, macs, acs, 5.4e6, updates, reason)
 
 
 def _costs() -> list[tuple[TargetRow, CostEstimate]]:

@@ -23,6 +23,7 @@ from ep_neuro.network.settling import Schedule
 from ep_neuro.results import CostEstimate, LayerError, TargetRow
 from ep_neuro.training.loop import evaluate
 from targets.experiments.comparison.layer_errors import departures, equilibrium
+from targets.experiments.comparison.neurobench import neurobench
 from targets.experiments.comparison.sweep import FLOAT, Sweep, front
 from targets.interface.protocols import Feature, RunResult
 from targets.interface.session import Session
@@ -89,14 +90,15 @@ class Compared:
 
     def layers(self) -> list[dict[str, Any]]:
         """The departures as plain data, each with what names the row."""
-        return [{**self._names(), **one.to_dict()} for one in self.departures]
+        return [{**self.names(), **one.to_dict()} for one in self.departures]
 
     def layer_row(self) -> dict[str, Any]:
         """What names the row, and the relative departure of each population at the end."""
         ends = {one.population: float(one.rms[-1]) for one in self.departures}
-        return {**self._names(), **ends}
+        return {**self.names(), **ends}
 
-    def _names(self) -> dict[str, Any]:
+    def names(self) -> dict[str, Any]:
+        """What tells the row from the others, as plain data."""
         return {name: getattr(self.row, name) for name in ("target", "code", "bits", "steps")}
 
 
@@ -143,7 +145,7 @@ def measure(
     steps: int | None = None,
 ) -> Compared:
     """Run `program` in `session` on a fitting `split`; compare its answers with `expected`."""
-    result = session.settle(split.x, steps=steps)
+    result = session.settle(split.x, steps=steps, updates=True)
     cost = targets.get(program.target).estimate(program, result)
     row = TargetRow(
         target=program.target,
@@ -157,6 +159,7 @@ def measure(
         synops=result.synops_per_sample,
         energy_joule=cost.energy_joule,
         ms_per_sample=result.seconds * 1e3 / len(split),
+        neurobench=neurobench(program.graph, result, split.x),
     )
     return Compared(row, result.predictions, program, result, cost)
 

@@ -126,8 +126,10 @@ class NeuronsModel(RecordedModel):
         """One step under `drive`, recorded."""
         if self.step == 1 and self.command.phase:
             self.numbers.saturated[:] = 0
+        before = self.v
         self.update(drive)
         self.monitor.count(self.step, self.message)
+        self.monitor.compare(self.step, before, self.v)
         self.monitor.probe(self.step, self)
         if self.step == self.command.steps:
             self.monitor.saturate(self.numbers.saturated)

@@ -13,10 +13,10 @@ import numpy as np
 from compilers.ir.graph import Graph, Population, Shape
 from compilers.ir.text import parse_graph, print_graph
 from compilers.learning.synapses import Synapses
-from targets.interface.fanout import synapses_of
+from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, variables
 from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
-from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.monitor import COUNTS, PopulationMonitor
 from targets.lava.runtime.shared_memory import SharedArrays, size_of
 
 BATCHED, FAITHFUL = "batched", "faithful"
@@ -77,8 +77,9 @@ class NetworkLayout:
     def monitor(self, shared: SharedArrays, population: Population) -> PopulationMonitor:
         """What records `population` in the `shared` arrays."""
         fanout = synapses_of(self.graph, population)
-        records = partial(self.recorded, shared)
-        return PopulationMonitor(shared, population.name, fanout, records)
+        nonzero = nonzero_synapses_of(self.graph, population)
+        met = (fanout, fanout if nonzero is None else nonzero)
+        return PopulationMonitor(shared, population.name, *met, partial(self.recorded, shared))
 
     def recorded(self, shared: SharedArrays, steps: int, rows: int) -> dict[str, np.ndarray]:
         """The records of the present phase in the `shared` arrays; see `records`."""
@@ -90,11 +91,11 @@ class NetworkLayout:
     ) -> dict[str, tuple[str, Shape]]:
         """Data type and shape of what a phase of `rows` samples leaves in `RECORDS`.
 
-        ``events``, ``synops`` and ``probe``, each with what it is of: messages sent, synaptic
-        operations caused, probed variables.
+        `COUNTS`, ``updates`` (membranes changed) and ``probe`` (probed variables), each with what
+        it is of.
         """
-        names = [p.name for p in self.graph.populations]
-        counts = {f"{k}/{n}": ("int64", (steps, rows)) for k in ("events", "synops") for n in names}
+        names, kinds = [p.name for p in self.graph.populations], (*COUNTS, "updates")
+        counts = {f"{kind}/{n}": ("int64", (steps, rows)) for kind in kinds for n in names}
         shape = {p.name: (steps, rows, *p.shape) for p in self.graph.populations}
         return {**counts, **{f"probe/{q.name}": (self._state, shape[q.population]) for q in probes}}
 

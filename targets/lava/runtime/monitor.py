@@ -12,12 +12,15 @@ from targets.lava.runtime.shared_memory import SharedArrays
 Records = Callable[[int, int], dict[str, np.ndarray]]
 """From the steps and the samples of a phase to its records, by name."""
 
+COUNTS = ("events", "synops", "nonzero_synops")
+"""Records of what is sent, (steps, samples): messages, synapses met, those not of weight zero."""
+
 TOGETHER = 1 << 15
 """Numbers in the messages that are counted at once: one matrix product for some steps."""
 
 
 class PopulationMonitor:
-    """Counts events and synaptic operations of one population, and copies probed variables.
+    """Counts what one population sends and changes, and copies probed variables.
 
     Parameters
     ----------
@@ -27,27 +30,36 @@ class PopulationMonitor:
         Whose records they are.
     fanout : ndarray, (neurons,)
         Synapses that an event of each neuron meets.
+    nonzero : ndarray, (neurons,)
+        Those whose weight is not zero.
     records : Records
         Where the others go.
     """
 
     def __init__(
-        self, shared: SharedArrays, population: str, fanout: np.ndarray, records: Records
+        self,
+        shared: SharedArrays,
+        population: str,
+        fanout: np.ndarray,
+        nonzero: np.ndarray,
+        records: Records,
     ) -> None:
         self.population, self._records = population, records
         self._saturations: np.ndarray | None = None
         if ("saturations", population) in shared:
             self._saturations = shared["saturations", population]
-        # One matrix product yields both counts; in float64 they are exact.
-        self._weights = np.stack([np.ones(fanout.size), fanout.ravel()], axis=1)
+        # One matrix product yields all counts; in float64 they are exact.
+        columns = [np.ones(fanout.size), fanout.ravel(), nonzero.ravel()]
+        self._weights = np.stack(columns, axis=1)
 
     def begin(self, steps: int, rows: int) -> None:
         """Take the place of the records of a phase; probes may be others than in the last one."""
         self._sent: list[np.ndarray] = []
         found, probe = self._records(steps, rows), f"probe/{self.population}."
-        self._events = found[f"events/{self.population}"]
-        self._synops = found[f"synops/{self.population}"]
-        self._events[:] = self._synops[:] = 0
+        self._counts = [found[f"{kind}/{self.population}"] for kind in COUNTS]
+        self._updates = found[f"updates/{self.population}"]
+        for record in (*self._counts, self._updates):
+            record[:] = 0
         self._probes = {
             name.removeprefix(probe): array
             for name, array in found.items()
@@ -56,13 +68,19 @@ class PopulationMonitor:
 
     def count(self, step: int, message: np.ndarray, *, last: bool = False) -> None:
         """Count `message` of all samples as what was sent in `step` (from 1), maybe the `last`."""
-        steps, rows = self._events.shape
+        steps, rows = self._updates.shape
         self._sent.append((message != 0).reshape(rows, -1))
         if last or step == steps or len(self._sent) * message.size >= TOGETHER:
             counts = np.stack(self._sent).astype(np.float64) @ self._weights
             ended = slice(step - len(counts), step)
-            self._events[ended], self._synops[ended] = counts[..., 0], counts[..., 1]
+            for kind, record in enumerate(self._counts):
+                record[ended] = counts[..., kind]
             self._sent = []
+
+    def compare(self, step: int, before: np.ndarray, now: np.ndarray) -> None:
+        """Count the membranes that `step` changed."""
+        rows = self._updates.shape[1]
+        self._updates[step - 1] = (before != now).reshape(rows, -1).sum(1)
 
     def probe(self, step: int, model: Any) -> None:
         """Copy the probed attributes of `model` after `step`."""

@@ -13,7 +13,7 @@ from compilers.ir.graph import Dense, Projection
 from ep_neuro.network.architectures import digits_residual
 from targets.lava.connections.connection import Connection
 from targets.lava.runtime.layout import unreached
-from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.monitor import COUNTS, PopulationMonitor
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 from tests.helpers.graphs import graph_of, random_residual_spec
 
@@ -78,12 +78,17 @@ def test_nothing_that_neurons_send_to_is_unreached(seed: int) -> None:
 
 
 def test_events_and_synaptic_operations_are_counted_per_sample() -> None:
-    layout = {"events/a": ("int64", (2, 2)), "synops/a": ("int64", (2, 2))}
+    kinds = (*COUNTS, "updates")
+    layout = {f"{kind}/a": ("int64", (2, 2)) for kind in kinds}
     shared = SharedArrays.create(layout)
     records = {name: shared[name] for name in layout}
-    monitor = PopulationMonitor(shared, "a", np.array([2, 3, 5]), lambda steps, rows: records)
+    met = (np.array([2, 3, 5]), np.array([2, 0, 5]))
+    monitor = PopulationMonitor(shared, "a", *met, lambda steps, rows: records)
     monitor.begin(2, 2)
     monitor.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]), last=True)
     assert shared["events/a"].tolist() == [[2, 1], [0, 0]]
     assert shared["synops/a"].tolist() == [[8, 2], [0, 0]]
+    assert shared["nonzero_synops/a"].tolist() == [[5, 2], [0, 0]]
+    monitor.compare(2, np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]]), np.zeros((2, 3)))
+    assert shared["updates/a"].tolist() == [[0, 0], [2, 0]]
     shared.close()

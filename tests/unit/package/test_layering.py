@@ -17,8 +17,9 @@ LINE_LIMIT = 450
 OWNERS = {
     **{name: name for name in ("lava", "brian2", "nest", "nir")},
     "aihwkit": "crossbar",
+    **dict.fromkeys(("neurobench", "snntorch"), "experiments"),
 }
-"""The one target that may import each heavy package."""
+"""The one target, or room of `targets`, that may import each heavy package."""
 
 
 @dataclass(frozen=True)

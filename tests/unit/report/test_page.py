@@ -102,7 +102,8 @@ def test_every_part_has_its_section(page: str) -> None:
 def test_each_part_stands_alone(part: str) -> None:
     data = ReportData(RunInfo("m"), **{part: getattr(example_report(), part)})
     outline = Outline(render_report(data))
-    assert outline.sections == [SECTION_OF[part]]
+    # Rows that ran have NeuroBench's figures, which are a section.
+    assert outline.sections == [SECTION_OF[part], *["neurobench"] * (part == "rows")]
     assert outline.open == []
 
 
@@ -269,6 +270,19 @@ def test_energies_keep_three_digits(value: float) -> None:
     number, unit = formatting.joules(value).split(formatting.NO_BREAK)
     scale = {"kJ": 1e3, "J": 1, "mJ": 1e-3, "µJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12, "fJ": 1e-15}[unit]
     assert float(number) * scale == pytest.approx(value, rel=5.1e-3)
+
+
+def test_neurobench_has_a_table_of_its_own_with_the_reason_of_each_dash(page: str) -> None:
+    table = page[page.index('<section id="neurobench"') : page.index('<section id="layerwise"')]
+    rows = re.findall(r"<tr><th scope=\"row\" data-key.*?</tr>", table, re.S)
+    assert len(rows) == len(example_report().rows) - 1
+    cells = [re.sub(r"<[^>]+>", "", c) for c in re.findall(r"<td.*?</td>", rows[0])]
+    assert [c.replace(formatting.NO_BREAK, " ") for c in cells] == [
+        "16", "149 kB", "1.3 %", "93.0 %", "1 287 000", "0", "5 400 000", "–"
+    ]  # fmt: skip
+    assert table.count("A dash: invented.") == 1
+    rows_of_torch = ReportData(RunInfo("m"), rows=[TargetRow("torch", "rate")])
+    assert "NeuroBench" not in render_report(rows_of_torch)
 
 
 # --- answers -------------------------------------------------------------------------------------
