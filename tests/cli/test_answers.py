@@ -21,7 +21,7 @@ from tests.cli.conftest import Cli
 
 ROW = {
     *("target", "code", "bits", "accuracy", "agreement", "unsettled"),
-    *("events", "synops", "energy_joule", "ms_per_sample", "steps", "pareto"),
+    *("events", "synops", "energy_joule", "ms_per_sample", "steps", "pareto", "neurobench"),
 }
 FRESH = "zoo:digits_dense"
 

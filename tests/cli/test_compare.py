@@ -176,7 +176,7 @@ def test_an_option_reaches_the_program(cli: Cli) -> None:
             ("option 'lowring'", "batch, lowering", "did you mean 'lowering'?"),
         ),
         (("--option", "lowering=fast"), ("'fast' is no lowering", "choose batched or faithful")),
-        (("--with", "nir", "--option", "chips=2"), ("with nir", "takes no options")),
+        (("--with", "nir", "--option", "chips=2"), ("with nir", "takes reader, samples")),
         (("--option", "precision=single"), ("'single'", "float64, float32")),
         (("--with", "reference", "--precision", "0.01"), ("graded messages", "take sigma-delta")),
         (("--precision", "0"), ("--precision 0", "0.000001")),
@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     [
         ("loihi2", "chip=2", ("option 'chip'", "target 'loihi2' takes chips", "'chips'?")),
         ("loihi2", "chips=two", ("chips", "'two'", "give a number from 1 on")),
-        ("nir", "chips=2", ("target 'nir' takes no options", "leave it out")),
+        ("pynn", "chips=2", ("target 'pynn' takes no options", "leave it out")),
         ("reference", "chips=2", ("target 'reference' takes precision, device",)),
     ],
 )

@@ -50,7 +50,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
     ("target", "options", "says"),
     [
         ("reference", {"chips": 2}, "option 'chips': target 'reference' takes precision, device"),
-        ("nir", {"chips": 2}, "option 'chips': target 'nir' takes no options"),
+        ("pynn", {"chips": 2}, "option 'chips': target 'pynn' takes no options"),
         ("lava", {"lowring": "faithful"}, "did you mean 'lowering'?"),
         ("lava", {"lowering": "fast"}, "'fast' is no lowering; choose batched or faithful"),
         ("loihi2", {"chip": 2}, "target 'loihi2' takes chips; did you mean 'chips'?"),

@@ -234,8 +234,8 @@ def test_an_option_goes_to_the_targets_that_take_it() -> None:
     assert shared_options(choices, given) == {"reference": {}, "lava": given}
     with pytest.raises(ConfigError, match=r"'chips': with reference, lava, .* takes .*batch"):
         shared_options(choices, {"chips": 2})
-    with pytest.raises(ConfigError, match=r"with nir, a comparison takes no options"):
-        shared_options([Choice("nir")], given)
+    with pytest.raises(ConfigError, match=r"with pynn, a comparison takes no options"):
+        shared_options([Choice("pynn")], given)
 
 
 def test_every_program_compiles_before_anything_runs(network: Network, split: Split) -> None:
