@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
+from ep_neuro.cli import app
+
 PLACE = "<!-- every command -->"
 """Where `docs/cli.md` wants them."""
 
@@ -15,10 +19,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def commands() -> str:
     """What ``ep-neuro --help`` and then ``ep-neuro COMMAND --help`` print, a section each."""
-    import typer
-
-    from ep_neuro.cli import app
-
     group = typer.main.get_command(app)
     with group.make_context("ep-neuro", [], resilient_parsing=True) as parent:
         texts = [("ep-neuro", group.get_help(parent))]
