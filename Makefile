@@ -1,6 +1,6 @@
 # Needs make and any python3; everything else lands in .venv, .venv-lava, .tools. `make help` lists targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format fuzz crash bench clean
+.PHONY: help setup demo test lint format docs fuzz crash bench clean
 
 SHELL  := /bin/sh
 PYTHON := .venv/bin/python
@@ -34,6 +34,9 @@ format: $(STAMP)  ## let ruff rewrite what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
+docs: $(STAMP)  ## the documentation as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
 fuzz: $(STAMP)  ## 10,000 inputs of each class, good and bad; faults are kept in runs/fuzz
 	$(PYTHON) -m tests.fuzz
 
@@ -47,5 +50,5 @@ bench: $(STAMP)  ## measure settling, training and checks on this machine; bench
 	$(PYTHON) -m tests.benchmarks.bench_training --out benchmarks.json
 
 clean:  ## remove the environment, caches and runs
-	rm -rf .venv .venv-lava .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs
+	rm -rf .venv .venv-lava .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -42,6 +42,9 @@ class Estimator(BaseModel):
     def __call__(self, network: Network, x: Tensor, y: Tensor) -> Estimate:
         """Estimate the gradient.
 
+        An estimator that also takes a ``start``, where the free phase begins instead of at rest,
+        can go on from where the batch before settled (``carry_states``).
+
         Parameters
         ----------
         network : Network
@@ -49,9 +52,6 @@ class Estimator(BaseModel):
             Raw inputs.
         y : Tensor, (N, *target shape)
             Targets.
-        start : State, optional
-            Where the free phase begins, at rest by default. An estimator that takes it can go on
-            from where the batch before settled (``carry_states``).
         """
         raise NotImplementedError
 

@@ -32,7 +32,7 @@ LEAST = {
 
 
 def script() -> ModuleType:
-    """`examples/nir_readers.py`, which makes the table of the README."""
+    """`examples/nir_readers.py`, which makes the table of docs/targets.md."""
     path = Path(__file__).parents[3] / "examples" / "nir_readers.py"
     spec = importlib.util.spec_from_file_location("nir_readers", path)
     assert spec is not None
