@@ -1,0 +1,276 @@
+"use strict";
+// Data: steps of 8-bit scales, each as its change since the step before, deflated, in base64.
+const LEVELS = 254;
+const STEPS_A_SECOND = 12;
+const SAID_AFTER_MS = 600;
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const seen = { image: 0, phase: 0, step: 0 };
+let playing = false;
+let saying = 0;
+
+async function unpacked(text, steps) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const values = new Uint8Array(await new Response(stream).arrayBuffer());
+  const cells = values.length / data.labels.length / (steps + 1);
+  for (let i = 0; i < values.length; i += 1)
+    if (Math.floor(i / cells) % (steps + 1)) values[i] += values[i - cells];
+  return (image, step) => values.subarray((image * (steps + 1) + step) * cells, (image * (steps + 1) + step + 1) * cells);
+}
+
+function colour(name) {
+  const hex = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+let palette;
+function readPalette() {
+  const [ground, up, down] = ["surface", "series-1", "series-2"].map(colour);
+  const mixed = (end, share) => ground.map((c, i) => Math.round(c + share * (end[i] - c)));
+  const shades = (share) => Array.from({ length: LEVELS + 1 }, (_, q) => share(q / LEVELS));
+  palette = {
+    up, down, ground,
+    plain: shades((s) => mixed(up, s)),
+    signed: shades((s) => (s < 0.5 ? mixed(down, 1 - 2 * s) : mixed(up, 2 * s - 1))),
+  };
+}
+
+const short = (value) => (value === null ? "–" : Math.abs(value) >= 1000 || !value ? String(Math.round(value))
+  : String(Number(value.toPrecision(Math.abs(value) < 0.1 ? 2 : 3))));
+const minus = (value) => short(value).replace("-", "−");
+
+// --- populations --------------------------------------------------------------------------------
+
+// Channels side by side, near a square, with a cell between them.
+function layOut([channels, rows, columns]) {
+  const across = Math.max(1, Math.round(Math.sqrt((channels * (rows + 1)) / (columns + 1))));
+  const places = [];
+  for (let c = 0; c < channels; c += 1)
+    for (let y = 0; y < rows; y += 1)
+      for (let x = 0; x < columns; x += 1)
+        places.push([(c % across) * (columns + 1) + x, Math.floor(c / across) * (rows + 1) + y]);
+  return { places, width: across * (columns + 1) - 1, height: Math.ceil(channels / across) * (rows + 1) - 1 };
+}
+
+function paint(canvas, { places, width, height }, values, shades) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  values.forEach((q, i) => {
+    const [x, y] = places[i];
+    image.data.set([...shades[q], 255], 4 * (y * width + x));
+  });
+  context.putImageData(image, 0, 0);
+}
+
+const layouts = data.populations.map((p) => layOut(p.shape));
+
+function drawPopulations(phase) {
+  data.populations.forEach(({ name }, i) => {
+    const { low, high, values } = phase.states[i];
+    const now = values(seen.image, seen.step);
+    paint(document.querySelector(`canvas[data-population="${i}"]`), layouts[i], now, low < 0 ? palette.signed : palette.plain);
+    const sent = phase.events.length ? phase.events[i][seen.image][seen.step] : null;
+    document.querySelector(`[data-sent="${i}"]`).textContent = sent === null ? "" : `sent ${sent} at this step`;
+  });
+}
+
+function describePopulations(phase) {
+  data.populations.forEach(({ name }, i) => {
+    const { low, high, values } = phase.states[i];
+    const now = [...values(seen.image, seen.step)].map((q) => low + (q * (high - low)) / LEVELS);
+    const mean = now.reduce((sum, v) => sum + v, 0) / now.length;
+    document.querySelector(`canvas[data-population="${i}"]`).setAttribute("aria-label",
+      `${name} at step ${seen.step}: from ${minus(Math.min(...now))} to ${minus(Math.max(...now))}, mean ${minus(mean)}`);
+  });
+}
+
+// --- output -------------------------------------------------------------------------------------
+
+const largestOf = (values) => values.indexOf(Math.max(...values));
+
+function drawOutput(phase) {
+  const values = phase.outputs[seen.image][seen.step];
+  const all = phase.outputs.flat(2);
+  const low = Math.min(0, ...ends(all)), high = Math.max(0, ...ends(all));
+  const place = (v) => (100 * (v - low)) / (high - low || 1);
+  const label = data.labels[seen.image];
+  // Of many classes the largest, and the label.
+  let shown = values.map((_, k) => k);
+  if (shown.length > 20) {
+    shown = shown.sort((a, b) => values[b] - values[a]);
+    shown = [...new Set([...shown.slice(0, 11), label])];
+  }
+  at("bars").replaceChildren(...shown.map((k) => {
+    const row = document.createElement("li"), name = document.createElement("span");
+    const ground = document.createElement("i"), bar = document.createElement("b"), number = document.createElement("span");
+    row.classList.toggle("largest", !phase.signed && k === largestOf(values));
+    name.textContent = k === label ? `${k} label` : k;
+    number.textContent = minus(values[k]);
+    bar.className = values[k] < 0 ? "below" : "";
+    bar.style.left = `${place(Math.min(0, values[k]))}%`;
+    bar.style.width = `${Math.abs(place(values[k]) - place(0))}%`;
+    ground.append(bar);
+    row.append(name, ground, number);
+    return row;
+  }));
+}
+
+const ends = (values) => values.reduce(([a, b], v) => (v === null ? [a, b] : [Math.min(a, v), Math.max(b, v)]), [Infinity, -Infinity]);
+
+function summary(phase) {
+  const label = data.labels[seen.image], values = phase.outputs[seen.image][seen.step];
+  const when = `Step ${seen.step} of ${phase.steps}: `;
+  if (phase.signed) return `${when}the nudge moves output ${label} by ${minus(values[label])}.`;
+  if (ends(values)[0] === ends(values)[1]) return `${when}everything is at rest, there is no answer yet.`;
+  const answer = largestOf(values);
+  const move = phase.curves[0].values[seen.image][seen.step];
+  return `${when}the answer is ${answer}, ${answer === label ? "right" : `wrong (it is a ${label})`}.`
+    + (move === null ? "" : ` The largest move of a state is ${short(move)}.`);
+}
+
+// --- curves and raster --------------------------------------------------------------------------
+
+function plot(title, drawing, caption) {
+  const figure = document.createElement("figure"), head = document.createElement("h3");
+  const box = document.createElement("div"), text = document.createElement("figcaption");
+  head.textContent = title;
+  text.textContent = caption;
+  box.className = "plot";
+  box.append(drawing, document.createElement("i"));
+  figure.append(head, box, text);
+  return figure;
+}
+
+function curve({ name, log, values }, steps) {
+  const raw = values[seen.image], known = raw.filter((v) => v !== null && (!log || v > 0));
+  const floor = Math.max(Math.min(...known), log ? Math.max(...known) * 1e-5 : -Infinity);
+  const to = (v) => (log ? Math.log10(Math.max(v, floor)) : v);
+  const low = to(floor), high = to(Math.max(...known));
+  const points = raw.map((v, t) => (v === null ? null : `${(100 * t) / steps} ${95 - (90 * (to(v) - low)) / (high - low || 1)}`));
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  line.setAttribute("d", `M${points.filter((p) => p !== null).join("L")}`);
+  svg.setAttribute("viewBox", "0 0 100 100");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  const first = raw.find((v) => v !== null), last = raw.at(-1);
+  const words = `from ${minus(first)} to ${minus(last)} in ${steps} steps${log ? ", logarithmic" : ""}`;
+  svg.setAttribute("aria-label", `${name}: ${words}`);
+  svg.append(line);
+  const made = plot(name, svg, words);
+  made.dataset.name = name;
+  return made;
+}
+
+function raster(phase) {
+  const canvas = document.createElement("canvas"), gap = 3;
+  const height = phase.messages.reduce((sum, m) => sum + m.rows + gap, -gap);
+  canvas.width = phase.steps;
+  canvas.height = height;
+  canvas.style.height = `${3 * height}px`;
+  const context = canvas.getContext("2d"), image = context.createImageData(phase.steps, height);
+  for (let t = 1; t <= phase.steps; t += 1) {
+    let row = 0;
+    for (const { values, rows } of phase.messages) {
+      values(seen.image, t).forEach((sign, i) => {
+        if (sign !== 1) image.data.set([...(sign ? palette.up : palette.down), 255], 4 * ((row + i) * phase.steps + t - 1));
+      });
+      row += rows + gap;
+    }
+  }
+  context.putImageData(image, 0, 0);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "Messages of single neurons by step");
+  const names = phase.messages.map(({ name, rows }) => `${name} (${rows} neurons)`).join(", ");
+  return plot("Who sends when", canvas, `A stroke is a message; from top to bottom ${names}.`);
+}
+
+// --- all together -------------------------------------------------------------------------------
+
+function drawPhase() {
+  const phase = data.phases[seen.phase], following = data.phases[seen.phase + 1];
+  const label = data.labels[seen.image];
+  at("phase-title").textContent = phase.name;
+  at("text").textContent = phase.text.replaceAll("{label}", label);
+  at("step").max = phase.steps;
+  at("next").hidden = !following;
+  if (following) at("next").textContent = `Next: ${following.name}`;
+  at("output-title").textContent = phase.signed ? "Output, difference" : "Output";
+  data.populations.forEach((_, i) => {
+    const { low, high } = phase.states[i], scale = document.querySelector(`[data-scale="${i}"]`);
+    scale.classList.toggle("signed", low < 0);
+    scale.firstChild.textContent = minus(low);
+    scale.lastChild.textContent = minus(high);
+  });
+  const picture = document.querySelector(`[name="image"][value="${seen.image}"] + img`);
+  at("input").src = picture.src;
+  at("input").alt = `The image, labelled ${label}`;
+  at("curves").replaceChildren(...phase.curves.map((one) => curve(one, phase.steps)));
+  at("raster").replaceChildren(...(phase.messages.length ? [raster(phase)] : []));
+  drawStep();
+}
+
+function drawStep() {
+  const phase = data.phases[seen.phase];
+  at("step").value = seen.step;
+  at("count").textContent = `${seen.step} of ${phase.steps}`;
+  at("step").setAttribute("aria-valuetext", `step ${seen.step} of ${phase.steps}`);
+  drawPopulations(phase);
+  drawOutput(phase);
+  at("now").textContent = summary(phase);
+  document.querySelectorAll(".plot i").forEach((marker) => { marker.style.left = `${(100 * seen.step) / phase.steps}%`; });
+  // A screen reader hears where one stops, not every step on the way.
+  clearTimeout(saying);
+  if (!playing) saying = setTimeout(() => { at("said").textContent = summary(phase); describePopulations(phase); }, SAID_AFTER_MS);
+}
+
+function play(on) {
+  playing = on;
+  at("play").textContent = on ? "Pause" : "Play";
+  if (!on) return drawStep();
+  const last = data.phases[seen.phase].steps;
+  if (seen.step >= last) seen.step = 0;
+  const from = seen.step, began = performance.now();
+  // Without motion: eight pictures, a second each.
+  const jump = calm.matches ? Math.ceil(last / 8) : 1;
+  const pace = calm.matches ? 1 : STEPS_A_SECOND;
+  const frame = (time) => {
+    if (!playing) return;
+    const step = Math.min(last, from + jump * Math.floor((Math.max(0, time - began) * pace) / 1000));
+    if (step !== seen.step) { seen.step = step; drawStep(); }
+    if (step >= last) play(false);
+    else requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
+
+function show(phase) {
+  play(false);
+  seen.phase = phase;
+  document.querySelector(`[name="phase"][value="${phase}"]`).checked = true;
+  seen.step = data.phases[phase].signed ? data.phases[phase].steps : 0;
+  drawPhase();
+}
+
+async function begin() {
+  await Promise.all(data.phases.flatMap((phase) => [...phase.states, ...phase.messages].map(async (one) => {
+    one.values = await unpacked(one.data, phase.steps);
+  })));
+  readPalette();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readPalette(); drawPhase(); });
+  at("play").addEventListener("click", () => play(!playing));
+  at("step").addEventListener("input", () => { play(false); seen.step = Number(at("step").value); drawStep(); });
+  at("next").addEventListener("click", () => { show(seen.phase + 1); play(true); });
+  at("controls").addEventListener("change", ({ target }) => {
+    if (target.name === "image") { seen.image = Number(target.value); drawPhase(); }
+    if (target.name === "phase") show(Number(target.value));
+  });
+  show(0);
+  document.documentElement.dataset.ready = "yes";
+}
+begin();
