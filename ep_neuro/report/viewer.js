@@ -40,6 +40,7 @@ function readPalette() {
 
 const short = (value) => (value === null ? "–" : Math.abs(value) >= 1000 || !value ? String(Math.round(value))
   : String(Number(value.toPrecision(Math.abs(value) < 0.1 ? 2 : 3))));
+const fine = (value) => String(Number(value.toPrecision(5))).replace("-", "−");
 const minus = (value) => short(value).replace("-", "−");
 
 // --- populations --------------------------------------------------------------------------------
@@ -95,9 +96,9 @@ const largestOf = (values) => values.indexOf(Math.max(...values));
 
 function drawOutput(phase) {
   const values = phase.outputs[seen.image][seen.step];
-  const all = phase.outputs.flat(2);
-  const low = Math.min(0, ...ends(all)), high = Math.max(0, ...ends(all));
-  const place = (v) => (100 * (v - low)) / (high - low || 1);
+  const began = phase.outputs[seen.image][0];
+  const [low, high] = phase.outputEnds;
+  const place = (v) => Math.min(100, Math.max(0, (100 * (v - low)) / (high - low || 1)));
   const label = data.labels[seen.image];
   // Of many classes the largest, and the label.
   let shown = values.map((_, k) => k);
@@ -109,12 +110,17 @@ function drawOutput(phase) {
     const row = document.createElement("li"), name = document.createElement("span");
     const ground = document.createElement("i"), bar = document.createElement("b"), number = document.createElement("span");
     row.classList.toggle("largest", !phase.signed && k === largestOf(values));
-    name.textContent = k === label ? `${k} label` : k;
+    name.textContent = k === label ? `${k} (label)` : k;
     number.textContent = minus(values[k]);
     bar.className = values[k] < 0 ? "below" : "";
     bar.style.left = `${place(Math.min(0, values[k]))}%`;
     bar.style.width = `${Math.abs(place(values[k]) - place(0))}%`;
     ground.append(bar);
+    if (seen.phase && !phase.signed) {
+      const mark = document.createElement("u");
+      mark.style.left = `${place(began[k])}%`;
+      ground.append(mark);
+    }
     row.append(name, ground, number);
     return row;
   }));
@@ -158,12 +164,12 @@ function curve({ name, log, values }, steps) {
   svg.setAttribute("viewBox", "0 0 100 100");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  const first = raw.find((v) => v !== null), last = raw.at(-1);
-  const words = `from ${minus(first)} to ${minus(last)} in ${steps} steps${log ? ", logarithmic" : ""}`;
+  const first = raw.find((v) => v !== null), last = raw.at(-1), told = log ? minus : fine;
+  const words = `from ${told(first)} to ${told(last)} in ${steps} steps${log ? ", logarithmic" : ""}`;
   svg.setAttribute("aria-label", `${name}: ${words}`);
   svg.append(line);
   const made = plot(name, svg, words);
-  made.dataset.name = name;
+  made.tell = () => { made.lastChild.textContent = `${raw[seen.step] === null ? "" : `now ${told(raw[seen.step])}, `}${words}`; };
   return made;
 }
 
@@ -200,7 +206,8 @@ function drawPhase() {
   at("step").max = phase.steps;
   at("next").hidden = !following;
   if (following) at("next").textContent = `Next: ${following.name}`;
-  at("output-title").textContent = phase.signed ? "Output, difference" : "Output";
+  at("output-title").textContent = phase.signed ? "Output: difference" : "Output";
+  at("began").textContent = phase.signed || !seen.phase ? "" : "The thin line is where the free phase ended.";
   data.populations.forEach((_, i) => {
     const { low, high } = phase.states[i], scale = document.querySelector(`[data-scale="${i}"]`);
     scale.classList.toggle("signed", low < 0);
@@ -223,6 +230,7 @@ function drawStep() {
   drawPopulations(phase);
   drawOutput(phase);
   at("now").textContent = summary(phase);
+  [...at("curves").children].forEach((one) => one.tell());
   document.querySelectorAll(".plot i").forEach((marker) => { marker.style.left = `${(100 * seen.step) / phase.steps}%`; });
   // A screen reader hears where one stops, not every step on the way.
   clearTimeout(saying);
@@ -261,12 +269,17 @@ async function begin() {
   await Promise.all(data.phases.flatMap((phase) => [...phase.states, ...phase.messages].map(async (one) => {
     one.values = await unpacked(one.data, phase.steps);
   })));
+  for (const phase of data.phases) {
+    // Of a difference of spikes, the first steps are counting noise.
+    const counted = phase.outputs.flatMap((steps) => steps.slice(phase.signed ? phase.steps >> 1 : 0).flat());
+    phase.outputEnds = [Math.min(0, ends(counted)[0]), Math.max(0, ends(counted)[1])];
+  }
   readPalette();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readPalette(); drawPhase(); });
   at("play").addEventListener("click", () => play(!playing));
-  at("step").addEventListener("input", () => { play(false); seen.step = Number(at("step").value); drawStep(); });
+  at("step").addEventListener("input", () => { seen.step = Number(at("step").value); play(false); });
   at("next").addEventListener("click", () => { show(seen.phase + 1); play(true); });
-  at("controls").addEventListener("change", ({ target }) => {
+  document.addEventListener("change", ({ target }) => {
     if (target.name === "image") { seen.image = Number(target.value); drawPhase(); }
     if (target.name === "phase") show(Number(target.value));
   });

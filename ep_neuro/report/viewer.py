@@ -129,7 +129,7 @@ def thin(values: np.ndarray, most: int, axes: int = 2) -> np.ndarray:
     plane, stride = max(1, most // min(4, channels)), 1
     while -(-height // stride) * -(-width // stride) > plane:
         stride += 1
-    maps = values[..., stride // 2 :: stride, stride // 2 :: stride]
+    maps = values[..., ::stride, ::stride]
     fitting = min(channels, most // math.prod(maps.shape[-2:]))
     return maps[..., _spread(channels, fitting), :, :]
 
@@ -207,7 +207,8 @@ def _phase_data(
     phase: PhaseView, states: Mapping[str, np.ndarray], scales: Mapping[str, tuple[float, float]]
 ) -> dict[str, Any]:
     if phase.signed:
-        scales = {name: _scale([values]) for name, values in states.items()}
+        # Early differences of spikes are counting noise, which would dim all that follows.
+        scales = {name: _scale([v[:, v.shape[1] // 2 :]]) for name, v in states.items()}
     return {
         "name": phase.name,
         "text": phase.text,

@@ -105,13 +105,16 @@ def _nudges(graph: Graph) -> bool:
 def _notes(graph: Graph, split: Split) -> Iterator[str]:
     if not _nudges(graph):
         yield "This program has no nudged phases, so that only the free one is shown."
+    if graph.encoding == "spike":
+        yield (
+            "The state of a neuron that spikes is its rate over the later half of the phase so "
+            "far. It is counted in whole spikes: more steps show finer differences."
+        )
     if energy_of(graph, torch.from_numpy(split.x[:1])) is None:
         yield "Some weights serve one way only: there is no energy that such a network descends."
 
 
-def _settled(
-    session: Session, graph: Graph, split: Split, steps: int | None
-) -> list[PhaseView]:
+def _settled(session: Session, graph: Graph, split: Split, steps: int | None) -> list[PhaseView]:
     """All phases of some samples, and the difference that the nudge makes."""
     coded = [p for p in graph.neurons if not isinstance(p.dynamics, Graded)]
     probes = [probe_of(p) for p in graph.neurons] + [f"{p.name}.message" for p in coded]
@@ -128,9 +131,7 @@ def _settled(
             curves[title] = _energy(landscape, states, phase, graph, split.y)
         events = {p.name: _from_start(found[phase.name].events[p.name]) for p in graph.neurons}
         curves["Messages sent"] = np.sum(list(events.values()), axis=0, dtype=float)
-        messages = {
-            p.name: _raster(found[phase.name].probes[f"{p.name}.message"]) for p in coded
-        }
+        messages = {p.name: _raster(found[phase.name].probes[f"{p.name}.message"]) for p in coded}
         title, text = SAID[np.sign(phase.nudge)]
         text = text.replace("{beta}", f"{phase.nudge:g}".replace("-", "−"))
         views.append(_view(graph, title, text, states, curves))
@@ -173,9 +174,9 @@ def _difference(graph: Graph, full: Mapping[str, Full]) -> Iterator[PhaseView]:
         return
     if minus is not None:
         what = "pulled towards the label minus pulled away from it"
-        rule, other = "(z_pre⁺ z_post⁺ − z_pre⁻ z_post⁻) / 2β", full[minus.name]
+        rule, other = "(pre⁺ post⁺ − pre⁻ post⁻) / 2β", full[minus.name]
     else:
-        what, rule = "nudged minus free", "(z_pre⁺ z_post⁺ − z_pre⁰ z_post⁰) / β"
+        what, rule = "nudged minus free", "(pre⁺ post⁺ − pre⁰ post⁰) / β"
         other = {k: v[:1] for k, v in full[plus.name].items()}
     states = {k: v - other[k] for k, v in full[plus.name].items()}
     curves = {"Largest difference": np.max([_largest(v) for v in states.values()], axis=0).T}
