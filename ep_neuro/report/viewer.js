@@ -34,14 +34,16 @@ function readPalette() {
   palette = {
     up, down, ground,
     plain: shades((s) => mixed(up, s)),
-    signed: shades((s) => (s < 0.5 ? mixed(down, 1 - 2 * s) : mixed(up, 2 * s - 1))),
+    signed: shades((s) => mixed(s < 0.5 ? down : up, Math.abs(2 * s - 1))),
+    // Most differences are small beside the largest.
+    spread: shades((s) => mixed(s < 0.5 ? down : up, Math.abs(2 * s - 1) ** 0.5)),
   };
 }
 
-const short = (value) => (value === null ? "–" : Math.abs(value) >= 1000 || !value ? String(Math.round(value))
+const short = (value) => (value === null ? "–" : Math.abs(value) >= 1e6 ? value.toExponential(1) : Math.abs(value) >= 1000 || !value ? String(Math.round(value))
   : String(Number(value.toPrecision(Math.abs(value) < 0.1 ? 2 : 3))));
-const fine = (value) => String(Number(value.toPrecision(5))).replace("-", "−");
-const minus = (value) => short(value).replace("-", "−");
+const fine = (value) => (Math.abs(value) < 1e6 ? String(Number(value.toPrecision(5))) : value.toExponential(4)).replaceAll("-", "−");
+const minus = (value) => short(value).replaceAll("-", "−");
 
 // --- populations --------------------------------------------------------------------------------
 
@@ -70,11 +72,24 @@ function paint(canvas, { places, width, height }, values, shades) {
 
 const layouts = data.populations.map((p) => layOut(p.shape));
 
+function shadesOf(phase, i) {
+  if (phase.signed) return palette.spread;
+  return phase.states[i].scales[seen.image][0] < 0 ? palette.signed : palette.plain;
+}
+
+function drawScale(phase, i) {
+  const scale = document.querySelector(`[data-scale="${i}"]`), shades = shadesOf(phase, i);
+  const [low, high] = phase.states[i].scales[seen.image];
+  const stops = Array.from({ length: 17 }, (_, k) => `rgb(${shades[Math.round((k * LEVELS) / 16)]})`);
+  scale.children[1].style.background = `linear-gradient(90deg, ${stops})`;
+  scale.firstElementChild.textContent = minus(low);
+  scale.lastElementChild.textContent = minus(high);
+}
+
 function drawPopulations(phase) {
-  data.populations.forEach(({ name }, i) => {
-    const { low, high, values } = phase.states[i];
-    const now = values(seen.image, seen.step);
-    paint(document.querySelector(`canvas[data-population="${i}"]`), layouts[i], now, low < 0 ? palette.signed : palette.plain);
+  data.populations.forEach((_, i) => {
+    const now = phase.states[i].values(seen.image, seen.step);
+    paint(document.querySelector(`canvas[data-population="${i}"]`), layouts[i], now, shadesOf(phase, i));
     const sent = phase.events.length ? phase.events[i][seen.image][seen.step] : null;
     document.querySelector(`[data-sent="${i}"]`).textContent = sent === null ? "" : `sent ${sent} at this step`;
   });
@@ -82,7 +97,7 @@ function drawPopulations(phase) {
 
 function describePopulations(phase) {
   data.populations.forEach(({ name }, i) => {
-    const { low, high, values } = phase.states[i];
+    const { scales, values } = phase.states[i], [low, high] = scales[seen.image];
     const now = [...values(seen.image, seen.step)].map((q) => low + (q * (high - low)) / LEVELS);
     const mean = now.reduce((sum, v) => sum + v, 0) / now.length;
     document.querySelector(`canvas[data-population="${i}"]`).setAttribute("aria-label",
@@ -97,7 +112,7 @@ const largestOf = (values) => values.indexOf(Math.max(...values));
 function drawOutput(phase) {
   const values = phase.outputs[seen.image][seen.step];
   const began = phase.outputs[seen.image][0];
-  const [low, high] = phase.outputEnds;
+  const [low, high] = phase.signed ? phase.outputEnds[seen.image] : ends(phase.outputEnds.flat());
   const place = (v) => Math.min(100, Math.max(0, (100 * (v - low)) / (high - low || 1)));
   const label = data.labels[seen.image];
   // Of many classes the largest, and the label.
@@ -131,12 +146,15 @@ const ends = (values) => values.reduce(([a, b], v) => (v === null ? [a, b] : [Ma
 function summary(phase) {
   const label = data.labels[seen.image], values = phase.outputs[seen.image][seen.step];
   const when = `Step ${seen.step} of ${phase.steps}: `;
-  if (phase.signed) return `${when}the nudge moves output ${label} by ${minus(values[label])}.`;
+  if (phase.signed) {
+    const stood = data.phases[0].outputs[seen.image].at(-1)[label];
+    return `${when}the pull moves output ${label} by ${minus(values[label])}. It stood at ${minus(stood)}, and its target is 1.`;
+  }
   if (ends(values)[0] === ends(values)[1]) return `${when}everything is at rest, there is no answer yet.`;
   const answer = largestOf(values);
   const move = phase.curves[0].values[seen.image][seen.step];
   return `${when}the answer is ${answer}, ${answer === label ? "right" : `wrong (it is a ${label})`}.`
-    + (move === null ? "" : ` The largest move of a state is ${short(move)}.`);
+    + (move === null ? "" : ` The largest move of a state is ${minus(move)}.`);
 }
 
 // --- curves and raster --------------------------------------------------------------------------
@@ -208,12 +226,7 @@ function drawPhase() {
   if (following) at("next").textContent = `Next: ${following.name}`;
   at("output-title").textContent = phase.signed ? "Output: difference" : "Output";
   at("began").textContent = phase.signed || !seen.phase ? "" : "The thin line is where the free phase ended.";
-  data.populations.forEach((_, i) => {
-    const { low, high } = phase.states[i], scale = document.querySelector(`[data-scale="${i}"]`);
-    scale.classList.toggle("signed", low < 0);
-    scale.firstChild.textContent = minus(low);
-    scale.lastChild.textContent = minus(high);
-  });
+  data.populations.forEach((_, i) => drawScale(phase, i));
   const picture = document.querySelector(`[name="image"][value="${seen.image}"] + img`);
   at("input").src = picture.src;
   at("input").alt = `The image, labelled ${label}`;
@@ -269,11 +282,9 @@ async function begin() {
   await Promise.all(data.phases.flatMap((phase) => [...phase.states, ...phase.messages].map(async (one) => {
     one.values = await unpacked(one.data, phase.steps);
   })));
-  for (const phase of data.phases) {
-    // Of a difference of spikes, the first steps are counting noise.
-    const counted = phase.outputs.flatMap((steps) => steps.slice(phase.signed ? phase.steps >> 1 : 0).flat());
-    phase.outputEnds = [Math.min(0, ends(counted)[0]), Math.max(0, ends(counted)[1])];
-  }
+  // Of a difference of spikes, the first steps are counting noise.
+  for (const phase of data.phases)
+    phase.outputEnds = phase.outputs.map((steps) => ends([0, ...steps.slice(phase.signed ? (phase.steps + 1) >> 1 : 0).flat()]));
   readPalette();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readPalette(); drawPhase(); });
   at("play").addEventListener("click", () => play(!playing));

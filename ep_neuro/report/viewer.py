@@ -33,8 +33,11 @@ PAGE_BYTES = 3_000_000
 LEVELS = 254
 """Steps of a scale: even, so that zero in the middle of it is met exactly."""
 
-RASTER_ROWS = 48
+RASTER_ROWS = 32
 """Neurons of a population whose messages are drawn."""
+
+Scale = tuple[float, float]
+"""Values at the ends of a scale."""
 
 
 RESIDUAL = "Largest move of a state"
@@ -117,7 +120,7 @@ def thin(values: np.ndarray, most: int, axes: int = 2) -> np.ndarray:
     """`values` with at most `most` neurons behind the first `axes` axes, evenly spaced.
 
     Of maps (channels, height, width) whole ones if they fit, else every second row and column and
-    so on, so that at least four channels can be told apart.
+    so on, so that four channels or more remain, a square of them.
     """
     shape = values.shape[axes:]
     if math.prod(shape) <= most:
@@ -130,8 +133,10 @@ def thin(values: np.ndarray, most: int, axes: int = 2) -> np.ndarray:
     while -(-height // stride) * -(-width // stride) > plane:
         stride += 1
     maps = values[..., ::stride, ::stride]
-    fitting = min(channels, most // math.prod(maps.shape[-2:]))
-    return maps[..., _spread(channels, fitting), :, :]
+    fitting = most // math.prod(maps.shape[-2:])
+    return maps[
+        ..., _spread(channels, channels if channels <= fitting else math.isqrt(fitting) ** 2), :, :
+    ]
 
 
 def _spread(size: int, count: int) -> np.ndarray:
@@ -191,7 +196,7 @@ def view_data(view: SettlingView, cells: int = MOST_CELLS) -> dict[str, Any]:
     """What the script of the page reads: arrays as 8-bit steps of a scale, curves as numbers."""
     states = [_thinned(p, cells) for p in view.phases]
     whole = [shown for shown, p in zip(states, view.phases, strict=True) if not p.signed]
-    scales = {name: _scale([shown[name] for shown in whole]) for name in view.shapes}
+    scales = {k: [_scale([shown[k] for shown in whole])] * len(view.labels) for k in view.shapes}
     return {
         "labels": [int(label) for label in view.labels],
         "populations": [
@@ -204,11 +209,12 @@ def view_data(view: SettlingView, cells: int = MOST_CELLS) -> dict[str, Any]:
 
 
 def _phase_data(
-    phase: PhaseView, states: Mapping[str, np.ndarray], scales: Mapping[str, tuple[float, float]]
+    phase: PhaseView, states: Mapping[str, np.ndarray], scales: Mapping[str, Sequence[Scale]]
 ) -> dict[str, Any]:
     if phase.signed:
-        # Early differences of spikes are counting noise, which would dim all that follows.
-        scales = {name: _scale([v[:, v.shape[1] // 2 :]]) for name, v in states.items()}
+        # Each image errs in its own way; and early differences of spikes are counting noise.
+        late = (phase.steps + 1) // 2
+        scales = {k: [_scale([one[late:]], signed=True) for one in v] for k, v in states.items()}
     return {
         "name": phase.name,
         "text": phase.text,
@@ -221,8 +227,7 @@ def _phase_data(
         ],
         "events": [_numbers(phase.events[k]) for k in states if k in phase.events],
         "states": [
-            {"low": scales[k][0], "high": scales[k][1], "data": packed(levels(v, *scales[k]))}
-            for k, v in states.items()
+            {"scales": scales[k], "data": packed(levels(v, scales[k]))} for k, v in states.items()
         ],
         "messages": [
             {"name": k, "rows": v.shape[2], "data": packed(np.sign(v) + 1)}
@@ -240,15 +245,15 @@ def _map_shape(shape: tuple[int, ...]) -> list[int]:
     return [1, -(-size // columns), columns]
 
 
-def _scale(values: Sequence[np.ndarray]) -> tuple[float, float]:
+def _scale(values: Sequence[np.ndarray], *, signed: bool = False) -> Scale:
     """Ends of a scale of all `values`: from zero up, or as far below zero as above."""
-    high = max(float(np.abs(v).max()) for v in values) or 1.0
-    low = -high if any(float(v.min()) < 0 for v in values) else 0.0
-    return float(f"{low:.5g}"), float(f"{high:.5g}")
+    high = float(f"{max(float(np.abs(v).max()) for v in values) or 1.0:.5g}")
+    return (-high if signed or any(float(v.min()) < 0 for v in values) else 0.0), high
 
 
-def levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The step of the scale, 0 to `LEVELS`, that is nearest to each of `values`."""
+def levels(values: np.ndarray, scales: Sequence[Scale]) -> np.ndarray:
+    """The step, 0 to `LEVELS`, of the scale of its image that is nearest to each of `values`."""
+    low, high = np.array(scales).T.reshape(2, -1, *[1] * (values.ndim - 1))
     return np.clip(np.rint((values - low) * (LEVELS / (high - low))), 0, LEVELS)
 
 

@@ -33,19 +33,19 @@ neuron moves towards what its neighbours tell it, through every connection in bo
 until nothing moves any more. That resting state is the network's answer: the largest output."""
 
 TOWARDS = """From where the free phase ended, the output is pulled a little (β = {beta}) towards \
-the label, {label}. The pull spreads backwards through the same connections, and every population \
-gives way by a little. Nothing else is computed: it is the same settling once more."""
+the label: output {label} to 1, all others to 0. The pull spreads backwards through the same \
+connections, and every population gives way a little. Nothing new is computed: it is the same \
+settling once more."""
 
-AWAY = """The same once more from the end of the free phase, with the pull reversed (β = {beta}): \
-away from the label, {label}. A pull in one direction bends the answer; the middle between both \
-does not, so their difference is the more exact measurement."""
+AWAY = """The same again from the end of the free phase, with the pull reversed (β = {beta}). One \
+pull alone measures a slope from one side, which is slightly off; the difference of two opposite \
+ones is not."""
 
-DIFFERENCE = """What the pull changed, {what}, each population on a scale of its own: blue neurons \
-should have been more active for {label}, orange ones less. This is the whole error signal. This \
-difference, times the presynaptic state (and, as a connection works both ways, the same with its \
-ends exchanged), is the change of a weight: Δw ∝ {rule}. A synapse sees all of it at its own two \
-ends; no error is ever sent backwards."""
-
+DIFFERENCE = """What the pull changed: {what}. Blue neurons should have been more active for \
+{label}, orange ones less; every population has a scale of its own, spread out near zero. This is \
+the whole error signal. This difference, times the presynaptic state (and the other way round, as \
+a connection works both ways), is the change of a weight: Δw ∝ {rule}. A synapse sees all of it at \
+its own two ends; no error is computed anywhere, or sent."""
 
 SAID = {0: ("Free", FREE), 1: ("Nudged", TOWARDS), -1: ("Nudged away", AWAY)}
 """Title and text of a phase by the sign of its nudge."""
@@ -104,7 +104,10 @@ def _nudges(graph: Graph) -> bool:
 
 def _notes(graph: Graph, split: Split) -> Iterator[str]:
     if not _nudges(graph):
-        yield "This program has no nudged phases, so that only the free one is shown."
+        yield (
+            "This program only settles freely: no target nudges by the cost that the network was "
+            "trained with, or it was compiled without nudged phases."
+        )
     if graph.encoding == "spike":
         yield (
             "The state of a neuron that spikes is its rate over the later half of the phase so "
@@ -173,10 +176,10 @@ def _difference(graph: Graph, full: Mapping[str, Full]) -> Iterator[PhaseView]:
     if plus is None:
         return
     if minus is not None:
-        what = "pulled towards the label minus pulled away from it"
+        what = "the states pulled towards the label minus those pulled away"
         rule, other = "(pre⁺ post⁺ − pre⁻ post⁻) / 2β", full[minus.name]
     else:
-        what, rule = "nudged minus free", "(pre⁺ post⁺ − pre⁰ post⁰) / β"
+        what, rule = "the nudged states minus the free ones", "(pre⁺ post⁺ − pre⁰ post⁰) / β"
         other = {k: v[:1] for k, v in full[plus.name].items()}
     states = {k: v - other[k] for k, v in full[plus.name].items()}
     curves = {"Largest difference": np.max([_largest(v) for v in states.values()], axis=0).T}

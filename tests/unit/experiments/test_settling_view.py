@@ -57,9 +57,10 @@ def test_the_page_holds_the_states_of_the_session(
     for phase, result in zip(shown, found.phases.values(), strict=False):
         for p, probe, packed in zip(program.graph.neurons, probes, phase["states"], strict=True):
             real = layer_errors.shown_states(p, result.probes[probe]).swapaxes(0, 1)
-            level = (packed["high"] - packed["low"]) / LEVELS
+            low, high = packed["scales"][0]
+            level = (high - low) / LEVELS
             whole = (*real.shape[:1], real.shape[1] + 1, *p.shape)
-            states = packed["low"] + level * unpacked(packed["data"], whole)[:, 1:]
+            states = low + level * unpacked(packed["data"], whole)[:, 1:]
             assert np.abs(states - real).max() <= level
             assert phase["events"][0] is not None
         last = np.array(phase["outputs"])[:, -1]
@@ -119,7 +120,7 @@ def test_a_network_that_no_target_nudges_shows_its_free_phase_alone() -> None:
     rng = np.random.default_rng(0)
     view = seen(program, Split(rng.random((2, 5), np.float32), np.array([0, 1])))
     assert [p.name for p in view.phases] == ["Free"]
-    assert "no nudged phases" in view.notes[0]
+    assert "only settles freely" in view.notes[0]
 
 
 def test_weights_that_serve_one_way_have_no_energy(network: Network, split: Split) -> None:
