@@ -127,8 +127,7 @@ def energy_of(graph: Graph, x: Tensor) -> Landscape | None:
     if not symmetric or len(graph.tied()) != len(graph.ties):
         return None
     engine, (source,) = Engine(graph), graph.sources
-    batch = engine.batch(len(x))
-    batch.clamp(engine.numbers.message(source, channels_last(x.double())))
+    batch = engine.batch(engine.numbers.message(source, channels_last(x.double())))
     return _landscape(batch, x, torch.float64)
 
 

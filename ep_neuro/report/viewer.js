@@ -28,11 +28,11 @@ function colour(name) {
 
 let palette;
 function readPalette() {
-  const [ground, up, down] = ["surface", "series-1", "series-2"].map(colour);
+  const [ground, up, down, gap] = ["surface", "series-1", "series-2", "paper"].map(colour);
   const mixed = (end, share) => ground.map((c, i) => Math.round(c + share * (end[i] - c)));
   const shades = (share) => Array.from({ length: LEVELS + 1 }, (_, q) => share(q / LEVELS));
   palette = {
-    up, down, ground,
+    up, down, gap,
     plain: shades((s) => mixed(up, s)),
     signed: shades((s) => mixed(s < 0.5 ? down : up, Math.abs(2 * s - 1))),
     // Most differences are small beside the largest.
@@ -198,12 +198,12 @@ function raster(phase) {
   canvas.height = height;
   canvas.style.height = `${3 * height}px`;
   const context = canvas.getContext("2d"), image = context.createImageData(phase.steps, height);
+  const put = (row, t, shade) => image.data.set([...shade, 255], 4 * (row * phase.steps + t - 1));
   for (let t = 1; t <= phase.steps; t += 1) {
     let row = 0;
     for (const { values, rows } of phase.messages) {
-      values(seen.image, t).forEach((sign, i) => {
-        if (sign !== 1) image.data.set([...(sign ? palette.up : palette.down), 255], 4 * ((row + i) * phase.steps + t - 1));
-      });
+      for (let i = 1; row > 0 && i <= gap; i += 1) put(row - i, t, palette.gap);
+      values(seen.image, t).forEach((sign, i) => { if (sign !== 1) put(row + i, t, sign ? palette.up : palette.down); });
       row += rows + gap;
     }
   }
@@ -230,6 +230,7 @@ function drawPhase() {
   const picture = document.querySelector(`[name="image"][value="${seen.image}"] + img`);
   at("input").src = picture.src;
   at("input").alt = `The image, labelled ${label}`;
+  at("downhill").hidden = phase.signed;
   at("curves").replaceChildren(...phase.curves.map((one) => curve(one, phase.steps)));
   at("raster").replaceChildren(...(phase.messages.length ? [raster(phase)] : []));
   drawStep();

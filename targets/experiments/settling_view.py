@@ -87,14 +87,15 @@ def settling_view(
         parts.append(_settled(session, graph, split.at(slice(first, first + at_once)), steps))
         if progress is not None:
             progress(min(first + at_once, len(split)), len(split))
+    phases = [_joined(same) for same in zip(*parts, strict=True)]
     return SettlingView(
         model=graph.name,
         images=split.x,
         labels=split.y,
         shapes={p.name: p.shape for p in graph.neurons},
         hears={p.name: [way.pre for way in graph.into(p.name)] for p in graph.neurons},
-        phases=[_joined(same) for same in zip(*parts, strict=True)],
-        notes=list(_notes(graph, split)),
+        phases=phases,
+        notes=list(_notes(graph, phases)),
     )
 
 
@@ -102,7 +103,7 @@ def _nudges(graph: Graph) -> bool:
     return graph.cost == SQUARED_ERROR and len(graph.phases) > 1
 
 
-def _notes(graph: Graph, split: Split) -> Iterator[str]:
+def _notes(graph: Graph, phases: Sequence[PhaseView]) -> Iterator[str]:
     if not _nudges(graph):
         yield (
             "This program only settles freely: no target nudges by the cost that the network was "
@@ -113,7 +114,7 @@ def _notes(graph: Graph, split: Split) -> Iterator[str]:
             "The state of a neuron that spikes is its rate over the later half of the phase so "
             "far. It is counted in whole spikes: more steps show finer differences."
         )
-    if energy_of(graph, torch.from_numpy(split.x[:1])) is None:
+    if "Energy" not in phases[0].curves:
         yield "Some weights serve one way only: there is no energy that such a network descends."
 
 
@@ -233,5 +234,8 @@ def _joined(parts: Sequence[PhaseView]) -> PhaseView:
     return replace(
         parts[0],
         outputs=np.concatenate([p.outputs for p in parts]),
-        **{record: by_name(record) for record in ("states", "curves", "events", "messages")},
+        states=by_name("states"),
+        curves=by_name("curves"),
+        events=by_name("events"),
+        messages=by_name("messages"),
     )

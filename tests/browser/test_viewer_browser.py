@@ -103,6 +103,17 @@ def test_it_plays_to_the_end_and_stops(browser: Any, opened: Any) -> None:
     assert find("#count").text == f"{STEPS} of {STEPS}"
 
 
+def test_without_motion_it_plays_a_picture_a_second(browser: Any, opened: Any) -> None:
+    find = opened()
+    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
+    began = browser.execute_script("play(true); return performance.now()")
+    until(browser, "seen.step > 0")
+    assert browser.execute_script("return performance.now()") - began > 900
+    find("#play").click()
+    assert find("#play").text == "Play"
+
+
 def test_what_can_be_used_or_seen_has_a_name(browser: Any, opened: Any) -> None:
     opened()
     until(browser, "document.getElementById('said').textContent")
