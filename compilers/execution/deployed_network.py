@@ -116,6 +116,21 @@ class EngineNetwork:
         return SettleResult(state, status, residual, steps, float(steps), drive)
 
 
+@torch.no_grad()
+def energy_of(graph: Graph, x: Tensor) -> Landscape | None:
+    """The energy that `graph` descends in real units under raw inputs `x` (N, *input shape).
+
+    None where there is none: a weight that serves one way only, or at several places.
+    """
+    ties = graph.tied(recurrent=True)
+    symmetric = all(tie.forward and tie.backward for tie in ties) and not graph.split
+    if not symmetric or len(graph.tied()) != len(graph.ties):
+        return None
+    engine, (source,) = Engine(graph), graph.sources
+    batch = engine.batch(engine.numbers.message(source, channels_last(x.double())))
+    return _landscape(batch, x, torch.float64)
+
+
 def _landscape(batch: Batch, x: Tensor, dtype: torch.dtype) -> Landscape:
     """The energy that the graph of `batch` descends in real units, under its constant drive."""
     graph = batch.engine.graph

@@ -59,8 +59,16 @@ FILTERS = (
 """How the template writes what it is given."""
 
 
+THEMES = {
+    "light": Markup(palette.css_variables(palette.LIGHT)),
+    "dark": Markup(palette.css_variables(palette.DARK)),
+}
+"""Colours of a page, as its template takes them."""
+
+
 @functools.cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """The template called `name` of this folder, with all `FILTERS`."""
     environment = Environment(
         loader=PackageLoader("ep_neuro.report", "."),
         autoescape=True,
@@ -70,13 +78,13 @@ def _template() -> Template:
     )
     environment.filters.update({write.__name__: write for write in FILTERS})
     environment.tests["known"] = formatting.is_known
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def render_report(data: ReportData) -> str:
     """The page as HTML: no network, no external files, the same text for the same data."""
     spent = [name for _, cost in data.costs for name, joule in cost.parts.items() if joule]
-    return _template().render(
+    return template("report.html.j2").render(
         data=data,
         max_cards=MAX_CARDS,
         facts=list(_facts(data.run)),
@@ -93,8 +101,7 @@ def render_report(data: ReportData) -> str:
         tradeoff=list(_tradeoff(data)),
         learning=list(_learning(data)),
         truth=list(_truth(data)),
-        light=Markup(palette.css_variables(palette.LIGHT)),
-        dark=Markup(palette.css_variables(palette.DARK)),
+        **THEMES,
     )
 
 

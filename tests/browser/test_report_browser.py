@@ -3,61 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ep_neuro.report import write_report
+from tests.helpers.headless import LOW_CONTRAST, SCREENS, SIDEWAYS, show
 from tests.helpers.report_example import SECTIONS, example_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.chrome.service import Service  # noqa: E402  # only once selenium is there
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-pytestmark = pytest.mark.browser
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-)
-SCREENS = {"phone": 360, "desktop": 1100}
 TABLE = "return [...document.querySelectorAll('#targets tbody tr')]"
-
-LOW_CONTRAST = """
-const light = (text) => {
-  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const [r, g, b] = text.match(/[\\d.]+/g).map((c) => linear(c / 255));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const ground = (node) => {
-  for (; node; node = node.parentElement) {
-    const colour = getComputedStyle(node).backgroundColor;
-    if (!/, 0\\)$/.test(colour)) return colour;
-  }
-  return "rgb(255, 255, 255)";
-};
-const seen = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walk.nextNode()) {
-  const node = walk.currentNode.parentElement;
-  if (!walk.currentNode.data.trim() || node.closest("script")) continue;
-  const style = getComputedStyle(node);
-  const ink = node.closest("svg") ? style.fill : style.color;
-  const [low, high] = [light(ink), light(ground(node))].sort((a, b) => a - b);
-  seen.push([(high + 0.05) / (low + 0.05), walk.currentNode.data.trim(), ink]);
-}
-return {texts: seen.length, low: seen.filter(([ratio]) => !(ratio >= 4.5))};
-"""
 
 SMALL_TEXT = """
 return [...document.querySelectorAll("svg text")]
@@ -73,33 +29,6 @@ return [...document.querySelectorAll("svg text")]
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = write_report(example_report(), tmp_path_factory.mktemp("report") / "report.html")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("chromium or chromedriver is not on PATH (Debian: chromium, chromium-driver)")
-    profile: Path = tmp_path_factory.mktemp("profile")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_page_load_timeout(30)
-    yield driver
-    driver.quit()
-
-
-def show(browser: Any, address: str, screen: str = "desktop", theme: str = "light") -> None:
-    """Open the page on a screen in a colour scheme."""
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-    size = {"width": SCREENS[screen], "height": 800, "deviceScaleFactor": 1}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", size | {"mobile": screen == "phone"}
-    )
-    browser.get(address)
 
 
 def test_page_is_silent_and_asks_for_nothing_but_itself(browser: Any, address: str) -> None:
@@ -136,9 +65,7 @@ def test_the_table_of_targets_fits_beside_what_did_not_settle(browser: Any, addr
 @pytest.mark.parametrize("screen", SCREENS)
 def test_page_never_scrolls_sideways(browser: Any, address: str, screen: str) -> None:
     show(browser, address, screen)
-    inner, outer = browser.execute_script(
-        "return [document.documentElement.scrollWidth, window.innerWidth]"
-    )
+    inner, outer = browser.execute_script(SIDEWAYS)
     assert outer == SCREENS[screen]
     assert inner <= outer
 

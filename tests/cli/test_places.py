@@ -36,6 +36,7 @@ FILES = [
     pytest.param((*COMPILE, "--target", "brian2", "--out", "x.py"), "x.npz", id="brian2 weights"),
     pytest.param(("run", "program", *FEW, "--trace", "x.npz"), "x.npz", id="trace"),
     pytest.param((*QUICK, "--out", "x"), "x/report.html", id="page"),
+    pytest.param(("view", "program", *FEW, "--out", "x.html"), "x.html", id="view"),
     pytest.param(("export", "model", "--out", "x.pt", "--force"), "x.pt", id="export"),
 ]
 
