@@ -332,7 +332,9 @@ class Synapses:
             left = tag - self._scaled(step << self._exponent, applied)
         if self._mask is not None:
             step, left = step * self._mask, left * self._mask
-        new = np.clip(weight + step, *self._range)
+        # A bias that keeps a neuron dead lies outside, and stays where it is.
+        low, high = np.minimum(self._range[0], weight), np.maximum(self._range[1], weight)
+        new = np.clip(weight + step, low, high)
         total = float(np.abs((new - weight) << self._exponent).sum()) * self.unit
         return Change(new, left, total, int(np.count_nonzero(new != weight + step)))
 
@@ -366,6 +368,9 @@ class Synapses:
         if bits > WORD_BITS:
             problem = f"one change can take {bits} bits, which exceed {WORD_BITS}"
             remedy = "lower the rate, shorten the rule, or let units shrink less"
+            if (power := self.record.power) > 0:
+                problem += f", as its rate counts 2**{power} in units"
+                remedy = "learn in floating point (compile without bits), or let units shrink less"
             raise GraphError(f"plasticity of '{self.record.weight}'", problem, remedy)
 
     def _noise(self, number: int) -> np.ndarray:
