@@ -379,6 +379,8 @@ class Synapses:
             if (power := self.record.power) > 0:
                 problem += f", as its rate counts 2**{power} in units"
                 remedy = "learn in floating point (compile without bits), or let units shrink less"
+                if not self.record.rule.differs:
+                    remedy = f"compile with --learn difference (code graded), {remedy}"
             raise GraphError(f"plasticity of '{self.record.weight}'", problem, remedy)
 
     def _noise(self, number: int) -> np.ndarray:
