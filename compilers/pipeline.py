@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import FixedPoint, Graph
+from compilers.ir.plasticity import DIFFERENCE
 from compilers.model_options import fresh_headroom, inferring, neurons_of, taken_from
 from compilers.options import declared, refuse_unknown
 from compilers.passes.choose_leak import choose_leak
@@ -140,7 +141,7 @@ class Lowering:
     parameters : mapping
         Further fields of the neurons' dynamics, and ``precision``; see `encode`.
     learns : bool
-        Whether weights and biases are to learn.
+        Whether weights and biases are to learn from small changes of states.
     """
 
     code: str = "graded"
@@ -157,14 +158,16 @@ class Lowering:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     learns: bool = False
 
-    def to_learn(self) -> Lowering:
+    def to_learn(self, rule: str) -> Lowering:
         """The same for a graph that is to learn, where nothing else is asked for."""
         # Weights that learn may grow until whole steps of weakly coupled ones would overshoot.
         leak = MAX_LEAKS.get(self.code) if self.leak is None else self.leak
         # A nudge moves states less than thresholds that balance the output's error let through.
         parameters = {"precision": None, **self.parameters}
         beta = SPIKE_BETA if self.beta is None and self.code == "spike" else self.beta
-        return replace(self, leak=leak, parameters=parameters, beta=beta, learns=True)
+        # Differences have a scale of their own.
+        fine = rule != DIFFERENCE.name
+        return replace(self, leak=leak, parameters=parameters, beta=beta, learns=fine)
 
     def integers(self, graph: Graph) -> Graph:
         """`graph` in integers of these formats."""
@@ -302,7 +305,7 @@ def compile(
         refuse_unknown(f"target '{backend.name}'", options, known)
     if backend.byte_weights and how.bits is not None:
         how = replace(how, per_channel=how.bits < FEW_BITS)
-    passes = common_passes(how if learn is None else how.to_learn())
+    passes = common_passes(how if learn is None else how.to_learn(learn))
     passes += backend.passes(options)
     if learn is not None:
         passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn, units=True)))

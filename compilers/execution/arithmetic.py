@@ -7,6 +7,7 @@ it holds.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -106,7 +107,10 @@ class Floating:
 
     def clip(self, cells: Cells) -> None:
         """Set `cells.z` to the membrane clipped to the box, in units of messages."""
-        if cells.constants.box is None:
+        if cells.rooms is not None:
+            low, high, outside = cells.rooms
+            torch.sub(cells.v.clamp(low, high), outside, out=cells.z)
+        elif cells.constants.box is None:
             cells.z.copy_(cells.v)
         else:
             torch.clamp(cells.v, *cells.constants.box, out=cells.z)
@@ -133,7 +137,17 @@ class Floating:
 
     def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
         """``beta (y - z)`` in units of the membrane, as is `y`; `shown` is in message units."""
-        return (y - shown).mul_(beta)
+        return self.distance(constants, y, shown).mul_(beta)
+
+    def distance(self, constants: Constants, y: Tensor, shown: Tensor) -> Tensor:
+        """``y - z`` in units of the membrane."""
+        return y - shown
+
+    def room(self, population: Population, held: Tensor, edge: int) -> Tensor:
+        """From the membrane `held` to the lower (0) or upper (1) end of the box, louder."""
+        if population.box is None:
+            return torch.full_like(held, math.inf if edge else -math.inf)
+        return (population.box[edge] - held) * 2.0**population.louder
 
 
 class Integer(Floating):
@@ -224,7 +238,10 @@ class Integer(Floating):
     def clip(self, cells: Cells) -> None:
         own = cells.constants
         q = cells.z if cells.z.dtype == self.wide else cells.spare
-        if own.finer > 0:
+        if cells.rooms is not None:
+            low, high, outside = cells.rooms
+            q.copy_(self._shift(cells.plain.clamp(low, high).sub_(outside), -own.finer))
+        elif own.finer > 0:
             self._nearest(cells.v, own.fine + own.finer, q)
         else:
             torch.mul(cells.plain, 1 << -own.finer, out=q)
@@ -256,9 +273,19 @@ class Integer(Floating):
         return max(1, round(population.dynamics.threshold(t) * one))  # type: ignore[union-attr]
 
     def nudge(self, constants: Constants, beta: float, y: Tensor, shown: Tensor) -> Tensor:
-        distance = y - self._shift(shown.to(self.full), constants.finer)
+        distance = self.distance(constants, y, shown)
         distance *= round(UNIT * beta)
         return self._down(distance, LEAK_BITS, distance)
+
+    def distance(self, constants: Constants, y: Tensor, shown: Tensor) -> Tensor:
+        return y - self._shift(shown.to(self.full), constants.finer)
+
+    def room(self, population: Population, held: Tensor, edge: int) -> Tensor:
+        state, most = formats(population)[0], float(4 << formats(population)[0].bits)
+        if population.box is None:
+            return torch.full_like(held, most if edge else -most)
+        room = (round(population.box[edge] * state.one) - held).double() * 2.0**population.louder
+        return room.clamp_(-most, most).to(self.wide)
 
     # --- saturation ----------------------------------------------------------------------------
 

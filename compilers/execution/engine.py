@@ -96,12 +96,16 @@ class Engine:
         if self._batch is None or self._batch.samples != len(x):
             self._batch = Batch(self, len(x))
         if not self._batch.clamp(x, y):
-            self.numbers.widen()
-            for mapped in self.maps.values():
-                mapped.reload()
+            self.widen()
             self._batch = Batch(self, len(x))
             self._batch.clamp(x, y)
         return self._batch
+
+    def widen(self) -> None:
+        """Go on in numbers that hold every sum."""
+        self.numbers.widen()
+        for mapped in self.maps.values():
+            mapped.reload()
 
     def message(self, x: np.ndarray) -> Tensor:
         """Inputs (N, *input shape), raw, as the messages of the source."""
@@ -239,6 +243,31 @@ class Batch:
             cells.rest()
         for adder in self._adders.values():
             adder.rest()
+
+    def differ(self, free: Batch, y: Tensor | None) -> Tensor | None:
+        """Go to no difference from where `free` is; targets as the nudge is to see them.
+
+        This is a batch of `compilers.passes.send_differences.response_graph`.
+        """
+        numbers, graph = self.engine.numbers, free.engine.graph
+        for cells in self.cells:
+            rooms = (
+                torch.zeros_like(cells.v),
+                torch.zeros_like(cells.v),
+                torch.zeros_like(cells.v),
+            )
+            cells.rooms, cells.safe = rooms, False
+            for name in (p.name for p in cells.populations):
+                held = free.view("plain" if numbers.integers else "v", name)
+                low, high, outside = (cells.part(room, name) for room in rooms)
+                low.copy_(numbers.room(graph.population(name), held, 0))
+                high.copy_(numbers.room(graph.population(name), held, 1))
+                outside.copy_(torch.zeros_like(low).clamp(low, high))
+        self.rest()
+        if y is None:
+            return None
+        own, louder = free.of[self._output].constants, graph.population(self._output).louder
+        return numbers.distance(own, y, free.view("z", self._output)) * 2**louder
 
     def step(self, phase: Phase, y: Tensor | None) -> None:
         """One step of `phase`, nudged to targets `y` (`Engine.target`) if there are any."""

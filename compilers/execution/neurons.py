@@ -50,6 +50,9 @@ class Cells:
         Sizes of changes, and the same by population (sigma-delta).
     safe : bool
         No membrane can leave its format.
+    rooms : tuple of Tensor, optional
+        Where states are differences: what the free membranes leave to either end of their boxes,
+        and how far outside they are.
     """
 
     def __init__(self, populations: Sequence[Population], engine: Engine, samples: int) -> None:
@@ -84,6 +87,7 @@ class Cells:
         self.size = zeros(numbers.narrow) if summing else self.z
         self.large = [(p, self.part(self.size, p.name)) for p in populations if summing]
         self.safe = False
+        self.rooms: tuple[Tensor, Tensor, Tensor] | None = None
 
     def span(self, name: str) -> slice:
         """Where population `name` stands."""

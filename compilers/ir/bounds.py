@@ -24,6 +24,7 @@ LONGEST = 60
 
 BOUNDS: Mapping[tuple[type, str], tuple[int, int]] = {
     (ir.Population, "shape"): (1, MOST),
+    (ir.Population, "louder"): (0, LONGEST),
     (ir.FixedPoint, "bits"): (1, 62),
     (ir.FixedPoint, "frac"): (0, 40),
     (ir.Rescale, "multiplier"): (-MOST, MOST),

@@ -72,7 +72,8 @@ class Population:
     """Neurons of one shape and one dynamics; `box` is (lo, hi) or None for a linear one.
 
     `bias` is the id of an array of the population's full shape, None for zero. `state` and
-    `message` are number formats, None in floating point.
+    `message` are number formats, None in floating point. In phases that send differences, states
+    and messages are ``2**louder`` times as large.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Population:
     readout: Readout = Readout()
     state: FixedPoint | None = None
     message: FixedPoint | None = None
+    louder: int = 0
 
     @property
     def size(self) -> int:
@@ -150,7 +152,9 @@ class Phase:
     `nudge` is the nudging factor beta with its sign, `start` the phase whose last state this one
     continues (None: at rest), `sign` the sign of the plasticity that the phase contributes.
     At the end of a phase with `commit` the weights change (at each of its steps, by a rule that
-    runs at every step).
+    runs at every step). With `difference` populations send what differs from the end of `start`,
+    times ``2**louder``: inputs and biases are silent, ``v`` and the messages begin at 0, and with
+    ``m`` the membrane there ``z = clip(m + v / 2**louder) - clip(m)``.
     """
 
     name: str
@@ -159,6 +163,7 @@ class Phase:
     start: str | None = None
     sign: int = 0
     commit: bool = False
+    difference: bool = False
 
 
 @dataclass(frozen=True)

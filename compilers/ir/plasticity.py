@@ -8,6 +8,7 @@ form in which the learning engine of a chip runs a rule:
 ==========================  ====================================================================
 ``pre``, ``post``           traces of the two neurons that the synapse joins, in real units
 ``pre_before, ...``         the same one step ago (rules that run at every step)
+``pre_free, ...``           the same in the phase of which this one sends differences
 ``sign``                    plasticity sign of the running phase: 1, -1 or 0
 ``weight``, ``tag``         the synapse's own weight (real units) and accumulator
 ``noise``                   a random number in [0, 1) of this synapse and commit
@@ -32,7 +33,10 @@ from typing import Literal
 
 from ep_neuro.errors import GraphError, nearest
 
-TAG_NAMES = ("pre", "post", "pre_before", "post_before", "sign", "weight", "tag")
+ENDS = ("pre", "post", "pre_before", "post_before", "pre_free", "post_free")
+"""Traces of the two ends."""
+
+TAG_NAMES = (*ENDS, "sign", "weight", "tag")
 """What the tag may read: it is written while the phases run."""
 
 COMMIT_NAMES = ("tag", "weight", "noise", "rate", "decay")
@@ -186,6 +190,11 @@ class Rule:
             raise GraphError(subject, problem, "write rate * tag, or use keep=False")
 
     @property
+    def differs(self) -> bool:
+        """Whether it learns from nudged phases that send differences to the free one."""
+        return any(t.power("pre_free", "post_free") for t in self.tag_terms)
+
+    @property
     def tag_terms(self) -> tuple[Term, ...]:
         """`tag` as a sum of products, the old tag included."""
         return terms(self.tag, TAG_NAMES, f"rule '{self.name}', tag")
@@ -230,8 +239,19 @@ ONE_SIDED = Rule("one-sided", "phase", "tag + sign * pre * post", "rate * tag - 
 Scellier & Bengio 2017, eq. 8.
 """
 
+DIFFERENCE = Rule(
+    "difference",
+    "phase",
+    "tag + sign * (pre_free * post + pre * post_free)",
+    "rate * tag - decay * weight",
+)
+"""The contrast of `CONTRASTIVE` where nudged phases send what differs from the free one.
+
+With ``z = m + h`` at ``+beta`` and ``m - h`` at ``-beta`` it is ``m h + h m``, to second order.
+"""
+
 RULES: Mapping[str, Rule] = {
-    rule.name: rule for rule in (CONTRASTIVE, SPIKE_AVERAGE, CONTINUAL, ONE_SIDED)
+    rule.name: rule for rule in (CONTRASTIVE, SPIKE_AVERAGE, CONTINUAL, ONE_SIDED, DIFFERENCE)
 }
 
 

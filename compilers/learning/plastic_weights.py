@@ -58,7 +58,8 @@ class PlasticWeights:
         self.weights: dict[str, np.ndarray] = {}
         for s in self.synapses:
             name = s.record.weight
-            first = graph.arrays[name] if name in graph.ties else _first(true_bias(graph, s.post))
+            tied = name in graph.ties
+            first = graph.arrays[name] if tied else _first(true_bias(graph, s.post), s.post)
             self.weights[name] = first.astype(s.dtype)
         self.tags = {s.record.weight: np.zeros(s.shape, s.dtype) for s in self.synapses}
         self._folds = [p for p in lifted(graph) if p.weight in self.weights]
@@ -213,9 +214,14 @@ def fold_drive(graph: Graph, p: Projection, operand: np.ndarray) -> np.ndarray:
     return shift(drive.astype(np.int64) * p.rescale.multiplier, p.rescale.shift - finer)
 
 
-def _first(bias: np.ndarray) -> np.ndarray:
-    """One value for each element of the first axis."""
-    return bias.reshape(len(bias), -1)[:, 0]
+def _first(bias: np.ndarray, p: Population) -> np.ndarray:
+    """One value for each element of the first axis: the first that the membrane of `p` holds.
+
+    A dead neuron's bias may lie beyond, and its neighbours live.
+    """
+    flat, rows = bias.reshape(len(bias), -1), np.arange(len(bias))
+    low, high = p.state.range if p.state else (-np.inf, np.inf)
+    return flat[rows, ((low <= flat) & (flat <= high)).argmax(1)]
 
 
 def spread(values: np.ndarray, p: Population) -> np.ndarray:

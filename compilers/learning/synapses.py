@@ -183,10 +183,16 @@ class Synapses:
         units = {end: trace_unit(p, self.integer) for end, p in self._ends().items()}
         self._units = {"pre": units.get("pre", 1.0), "post": units["post"]}
         self._coarser = 2.0**self.record.coarser if self.integer else 1.0
+        differs = self.record.rule.differs
+        self._louder = {e: p.louder if differs else 0 for e, p in self._ends().items()}
         self.tag_unit = self._units["pre"] * self._units["post"] * self._coarser
+        self.tag_unit *= 2.0 ** -self._louder["post"]
         mask = self.record.mask
         self._mask = None if mask is None else graph.arrays[mask] != 0
         self._tags = [t for t in self.record.rule.tag_terms if t.factors != ("tag",)]
+        if differs and self.pre is None:
+            # What drives a bias is the same in every phase.
+            self._tags = [t for t in self._tags if not t.power("pre")]
         self._products = [p for t in self.record.rule.commit_terms if (p := self._product(t))]
         self._tag_bits = LEAST_TAG if self.record.power > 0 else TAG.bits
         gains = [(p, self._gain(p, samples=1, scale=1.0)) for p in self._products]
@@ -242,7 +248,8 @@ class Synapses:
         sign : int
             Plasticity sign of the phase.
         now, before : mapping of ndarray, (N, *shape)
-            Traces by population (`trace`), and those one step ago (for rules that read them).
+            Traces by population (`trace`), and those one step ago, or in the free phase (for rules
+            that read them).
         """
         for term in self._tags:
             summed = self._summed(term, now, before)
@@ -265,8 +272,9 @@ class Synapses:
     def _tag_gain(self, term: Term) -> float:
         gain = term.coefficient * self.unit ** term.power("weight") / self._coarser
         for end, unit in self._units.items():
-            gain *= unit ** (term.power(end, f"{end}_before") - 1)
-        return gain
+            gain *= unit ** (term.power(end, f"{end}_before", f"{end}_free") - 1)
+            gain *= 2.0 ** -(self._louder.get(end, 0) * term.power(end))
+        return gain * 2.0 ** self._louder["post"]
 
     def _scaled(self, values: np.ndarray, gain: float) -> np.ndarray:
         """``values * gain``; in integers by a multiplier and a shift, so that every target can."""
@@ -332,7 +340,9 @@ class Synapses:
             left = tag - self._scaled(step << self._exponent, applied)
         if self._mask is not None:
             step, left = step * self._mask, left * self._mask
-        new = np.clip(weight + step, *self._range)
+        # A bias that keeps a neuron dead lies outside, and stays where it is.
+        low, high = np.minimum(self._range[0], weight), np.maximum(self._range[1], weight)
+        new = np.clip(weight + step, low, high)
         total = float(np.abs((new - weight) << self._exponent).sum()) * self.unit
         return Change(new, left, total, int(np.count_nonzero(new != weight + step)))
 
@@ -366,6 +376,11 @@ class Synapses:
         if bits > WORD_BITS:
             problem = f"one change can take {bits} bits, which exceed {WORD_BITS}"
             remedy = "lower the rate, shorten the rule, or let units shrink less"
+            if (power := self.record.power) > 0:
+                problem += f", as its rate counts 2**{power} in units"
+                remedy = "learn in floating point (compile without bits), or let units shrink less"
+                if not self.record.rule.differs:
+                    remedy = f"compile with --learn difference (code graded), {remedy}"
             raise GraphError(f"plasticity of '{self.record.weight}'", problem, remedy)
 
     def _noise(self, number: int) -> np.ndarray:
@@ -383,7 +398,7 @@ def _factor(
 ) -> np.ndarray:
     """Product of the traces of one end that stand in `term`, (N, *shape); ones if none does."""
     value: np.ndarray | None = None
-    for name, traces in ((end, now), (f"{end}_before", before)):
+    for name, traces in ((end, now), (f"{end}_before", before), (f"{end}_free", before)):
         for _ in range(term.power(name)):
             trace = traces[population.name]
             value = trace if value is None else value * trace

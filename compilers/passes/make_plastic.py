@@ -15,6 +15,7 @@ from compilers.ir.plasticity import (
     Rule,
     named_rule,
 )
+from compilers.passes.send_differences import send_differences
 from compilers.passes.units import coarseness, unit_power
 from ep_neuro.deployment.nudgeable import refuse_unnudgeable
 from ep_neuro.errors import GraphError
@@ -87,6 +88,9 @@ def make_plastic(
     wanted = set(rates) if only is None else set(only) & set(rates)
     _refuse_unknown(graph, {*rates, *(only or ())})
     phases = program_of(rule, graph, beta=beta, steps=steps, nudged_steps=nudged_steps)
+    graph = replace(graph, phases=phases)
+    graph = send_differences(graph) if rule.differs else _without_differences(graph)
+    phases = graph.phases
     contrast = sum(p.sign * p.nudge for p in phases)
     _refuse_no_contrast(phases)
     bits = int(graph.provenance["bits"]) if graph.quantised and "bits" in graph.provenance else None
@@ -109,6 +113,11 @@ def make_plastic(
     plastic = graph.with_arrays(phases=phases, plasticity=records)
     check_plasticity(plastic, required=True)
     return plastic
+
+
+def _without_differences(graph: Graph) -> Graph:
+    """`graph` whose populations are as loud in all phases."""
+    return replace(graph, populations=tuple(replace(p, louder=0) for p in graph.populations))
 
 
 def learnable(graph: Graph) -> tuple[str, ...]:
@@ -218,6 +227,10 @@ def _check_record(graph: Graph, record: Plasticity, subject: str) -> None:
 
 def _check_program(graph: Graph) -> None:
     subject = f"phases of graph '{graph.name}'"
+    for r in graph.plasticity:
+        if any(p.sign and p.difference != r.rule.differs for p in graph.phases):
+            problem = f"rule '{r.rule.name}' reads {'differences' if r.rule.differs else 'states'}"
+            raise GraphError(subject, f"{problem}, and they send others", "run make_plastic anew")
     step = [r.rule.when == "step" for r in graph.plasticity]
     if any(step) and not all(step):
         problem = "some rules run once a phase and some at every step"

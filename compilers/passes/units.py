@@ -59,5 +59,5 @@ def coarseness(graph: Graph, name: str) -> int:
     if name in graph.ties:
         ends = [graph.population(end) for end in (graph.tie(name).pre, graph.tie(name).post)]
     # Traces of spikes, whose messages have no fractional bits, are never as fine.
-    bits = sum(p.message.frac for p in ends if p.message)
+    bits = sum(p.message.frac for p in ends if p.message) + ends[-1].louder
     return max(0, bits - TAG_FRAC - faintness(graph).get(ends[-1].name, 0))

@@ -78,7 +78,8 @@ def compile(
         typer.Option(
             "--learn",
             metavar="RULE",
-            help="Let it learn on the target: contrastive, spike-average, continual or one-sided.",
+            help="Let it learn on the target: contrastive, difference (nudged phases send what "
+            "differs, in scales of their own), spike-average, continual or one-sided.",
         ),
     ] = None,
     out: Annotated[
@@ -230,8 +231,8 @@ def learn(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="contrastive, spike-average, continual or one-sided; the program's own, or the "
-            "one of its encoding.",
+            help="contrastive, difference, spike-average, continual or one-sided; the program's "
+            "own, or the one of its encoding.",
         ),
     ] = None,
     rate: Annotated[

@@ -6,13 +6,12 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import targets
 from compilers import compile_network
-from compilers.passes.make_plastic import make_plastic
+from compilers.ir.plasticity import CONTRASTIVE
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import EPNeuroError
@@ -34,9 +33,9 @@ STUCK, DEAD = 0.1, 0.05
 """Shares of the synapses and of the hidden neurons that do not work where the demo learns."""
 
 LEARNT: dict[str, Any] = {"bits": 8, "steps": 32}
-"""How the program is compiled that learns there; its rule is that of its encoding."""
+"""How the program is compiled that learns there."""
 
-RATE, SAMPLES = 0.005, 800
+SAMPLES = 800
 
 RUN = f"model/{MARKER}"
 """File of the run in every directory that a demo made."""
@@ -130,9 +129,7 @@ def _made_before(place: Path, config: TrainConfig) -> bool:
 
 def learn_on_chip(network: Network, dataset: Dataset, target: str, progress: Bar) -> Recovery:
     """What learning on `target` regains of what a damaged array took."""
-    program = compile_network(network, targets.get(target), **LEARNT)
-    # One plain rate for all: the usual ones, in units, are for learning from scratch.
-    program = replace(program, graph=make_plastic(program.graph, lr=RATE))
+    program = compile_network(network, targets.get(target), learn=CONTRASTIVE.name, **LEARNT)
     with progress("learning on chip") as advance:
         return recover(
             f"On-chip learning on a damaged array, on the target {target}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.synapses import Traces, trace
+from compilers.passes.send_differences import response_graph
 from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
@@ -46,6 +48,10 @@ class GraphSimulator(Simulator):
 
     def __init__(self, graph: Graph, engine: Engine | None = None) -> None:
         self.graph, self.engine = graph, engine or Engine(graph)
+        differs = any(phase.difference for phase in graph.phases)
+        self.response = Engine(response_graph(graph)) if differs else None
+        if self.response is not None:
+            self.response.widen()
         self.at_once = max(1, CHUNK_BYTES // bytes_per_sample(graph))
         # What a message counts as event and as synaptic operations, in the order of the executor.
         self.fanouts = {p.name: self._counting(p) for p in graph.populations}
@@ -96,11 +102,15 @@ class GraphSimulator(Simulator):
         self, phase: Phase, probes: Sequence[Probe], after_step: AfterStep | None = None
     ) -> PhaseRecord:
         """Run `phase`, from rest or from where another one ended."""
-        recorder = _GraphRecorder(self, phase, probes)
+        if not phase.difference:
+            recorder = _GraphRecorder(self, phase, probes)
         if phase.start is None:
             self.batch.rest()
         elif phase.start != self._last:
             self.batch.go_to(self._ends[phase.start])
+        if phase.difference:
+            self._last = phase.start or ""
+            return self._differ(phase, probes)
 
         def step() -> None:
             if self._stale:
@@ -114,9 +124,28 @@ class GraphSimulator(Simulator):
             self._ends[phase.name] = self.batch.moment()
         return record
 
+    def _differ(self, phase: Phase, probes: Sequence[Probe]) -> PhaseRecord:
+        """Run a phase that sends differences from where the batch is, which stays there."""
+        assert self.response is not None
+        free, engine, batch = _GraphRecorder(self, phase, ()), self.engine, self.batch
+        traces, shown = free.traces(), free.shown()
+        self.engine, other = self.response, self.response.batch(self.x)
+        y = other.differ(batch, self._y)
+        self._hold(other)
+        try:
+            recorder = _DifferenceRecorder(self, phase, probes)
+            recorder.rested = shown
+            record = recorder.follow(lambda: other.step(phase, y), None)
+        finally:
+            self.engine = engine
+            self._hold(batch)
+        return replace(record, free=traces)
+
     def load(self, learner: PlasticWeights) -> None:
         """Go on with other weights and biases."""
         self.engine.load(learner.operands(), learner.biases())
+        if self.response is not None:
+            self.response.load(learner.operands(), {})
         self._stale = True
 
 
@@ -225,3 +254,16 @@ class _GraphRecorder(Recorder):
         self.events[p.name][steps], self.synops[p.name][steps] = found[..., 0], found[..., 1]
         if (met := self.simulator.nonzero[p.name]) is not None:
             self.nonzero_synops[p.name] += outward(said.sum(0).double() @ met)
+
+
+class _DifferenceRecorder(_GraphRecorder):
+    """Follows a phase that sends differences: traces are what they are, outputs what they add."""
+
+    rested: np.ndarray
+
+    def traces(self) -> Traces:
+        still = {name: np.zeros_like(clamped) for name, clamped in self.simulator.clamped.items()}
+        return {**still, **{p.name: self.value(p, "z") for p in self.learns}}
+
+    def shown(self) -> np.ndarray:
+        return self.rested + super().shown() * 2.0**-self.output.louder

@@ -189,6 +189,7 @@ class Backend(Emitter, Protocol):
     suffix: str = ""
     marker: bytes = b""
     tolerance: float
+    differs: bool = False
     unsupported: Mapping[Feature, str]
 
     def available(self) -> Availability:

@@ -14,6 +14,10 @@ def refuse_unready(backend: Backend, graph: Graph) -> None:
     """Raise `TargetError` if `backend` cannot run here, or not `graph`."""
     refuse_absent(backend)
     refuse_integers(backend, graph)
+    if any(p.difference for p in graph.phases) and not backend.differs:
+        problem = f"target '{backend.name}' sends states, and its nudged phases send differences"
+        remedy = "use 'reference', or another rule than 'difference'"
+        raise TargetError(f"graph '{graph.name}'", problem, remedy)
     refuse_first(backend.check(graph))
 
 

@@ -36,10 +36,13 @@ class PhaseRecord:
     result : PhaseResult
     traces : mapping of ndarray, (N, *shape)
         By population (`compilers.learning.synapses.trace`); empty where nothing learns.
+    free : mapping of ndarray, (N, *shape)
+        Those of the phase from which this one sends differences.
     """
 
     result: PhaseResult
     traces: Traces = field(default_factory=dict)
+    free: Traces = field(default_factory=dict)
 
 
 class Simulator(ABC):
@@ -130,7 +133,7 @@ class SimulatorSession(Session):
             each = stepwise and phase.sign
             record = simulator.run(phase, (), learn if each else None)
             if not each:
-                learn({}, record.traces)
+                learn(record.free, record.traces)
             self._count(record.result)
             outputs.append(record.result.outputs)
         return classes(outputs[0])

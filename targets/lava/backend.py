@@ -43,6 +43,7 @@ class LavaBackend(SimulatedBackend):
     name = "lava"
     summary = "Lava processes on the CPU, batched or as on chip (lava-nc 0.10; archived by Intel)"
     tolerance = 1e-9
+    differs = True
     options: Mapping[str, Any] = OPTIONS
 
     def available(self) -> Availability:

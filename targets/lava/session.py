@@ -12,7 +12,7 @@ import numpy as np
 from compilers.ir.graph import Phase
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import ConfigError
+from ep_neuro.errors import ConfigError, GraphError
 from targets.interface.fanout import require_finite, synapses_of
 from targets.interface.protocols import PhaseResult
 from targets.interface.refusals import refuse_first
@@ -76,6 +76,9 @@ class LavaSession(Session):
         super().__init__(program)
         graph = program.graph
         self._options = read_options(program.options)
+        if self.lowering == FAITHFUL and any(p.difference for p in graph.phases):
+            problem = "its nudged phases send differences, and Lava's own processes send states"
+            raise GraphError(f"graph '{graph.name}'", problem, f"use lowering {BATCHED}")
         # Of one step in which every neuron sends.
         self._operations = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
         self._held: Network | None = None
@@ -212,6 +215,7 @@ class LavaSession(Session):
                 rows=len(job.x),
                 keep=int(any(p.start == phase.name for p in job.phases)),
                 nudge=phase.nudge if job.y is not None else 0.0,
+                difference=int(phase.difference),
             )
             commits = 0
             if lesson is not None:

@@ -32,6 +32,7 @@ class ReferenceBackend(SimulatedBackend):
     """
 
     name = "reference"
+    differs = True
     summary = "exact execution of a graph in float64 or integers: the oracle"
 
     options: Mapping[str, Any] = {name: values[0] for name, values in CHOICES.items()}

@@ -17,6 +17,7 @@ from lava.magma.core.process.process import AbstractProcess
 
 from compilers.ir.graph import Population, Projection, SigmaDelta
 from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifted
+from compilers.passes.send_differences import response_graph
 from targets.lava.connections.connection import Connection, operand
 from targets.lava.processes.batched import BatchedModel
 from targets.lava.processes.declared import Bases, DeclaredProcess, models
@@ -72,6 +73,7 @@ class _Builder:
     def __init__(self, layout: NetworkLayout, shared: SharedArrays) -> None:
         self.layout, self.graph, self.shared = layout, layout.graph, shared
         records = self.graph.plasticity
+        self.response = response_graph(self.graph)
         self.weights: dict[tuple[str, str | None], np.ndarray] = {}
         self.plastic = {
             r.weight: ProcessWeights(self.graph, i, shared) for i, r in enumerate(records)
@@ -149,6 +151,6 @@ class _Builder:
         if key not in self.weights:  # tied projections share one array
             self.weights[key] = operand(self.graph, p)
         adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-        return Connection(
-            p, self.weights[key], self.graph.population(p.post).shape, adds_up=adds_up
-        )
+        shape = self.graph.population(p.post).shape
+        response = next((q for q in self.response.projections if q.name == p.name), None)
+        return Connection(p, self.weights[key], shape, adds_up=adds_up, response=response)

@@ -6,6 +6,7 @@ the steps are written a second time, in NumPy, as Lava's environment has no torc
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,30 @@ class Floating:
         """The real `y` in units of the membrane."""
         return y
 
+    def distance(self, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        """``target - z`` in units of the membrane; `shown` is in message units."""
+        return target - shown
+
     def pull(self, beta: float, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
         """``beta (target - z)`` in units of the membrane; `shown` is in message units."""
-        return beta * (target - shown)
+        return beta * self.distance(target, shown)
+
+    def rooms(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What membrane `v` leaves to the ends of its box, louder, and how far outside it is."""
+        low, high = self._ends(v, math.inf)
+        return low, high, held(np.zeros_like(v), low, high)
+
+    def _ends(self, v: np.ndarray, most: float) -> list[np.ndarray]:
+        box = self.population.box
+        if box is None:
+            return [np.full_like(v, end) for end in (-most, most)]
+        rooms = (self.target(np.asarray(edge)) - v for edge in box)
+        return [held(room * 2.0**self.population.louder, -most, most) for room in rooms]
+
+    def differ(self, v: np.ndarray, rooms: tuple[np.ndarray, ...]) -> np.ndarray:
+        """What membrane `v` of a difference shows, in units of messages."""
+        low, high, outside = rooms
+        return held(v, low, high) - outside
 
 
 class Integer(Floating):
@@ -122,9 +144,18 @@ class Integer(Floating):
     def target(self, y: np.ndarray) -> np.ndarray:
         return nearest(y * float(self.one))
 
+    def distance(self, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        return target - shift(shown, self.own.finer)
+
     def pull(self, beta: float, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        distance = target - shift(shown, self.own.finer)
-        return (round(UNIT * beta) * distance) >> LEAK_BITS
+        return (round(UNIT * beta) * self.distance(target, shown)) >> LEAK_BITS
+
+    def rooms(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        low, high = (end.astype(np.int64) for end in self._ends(v, 4 << self.states.bits))
+        return low, high, held(np.zeros_like(v), low, high)
+
+    def differ(self, v: np.ndarray, rooms: tuple[np.ndarray, ...]) -> np.ndarray:
+        return self.send(shift(super().differ(v, rooms), -self.own.finer))
 
     def _saturate(self, values: np.ndarray, limits: FixedPoint) -> np.ndarray:
         low, high = limits.range
@@ -136,7 +167,7 @@ class Integer(Floating):
         return kept
 
 
-def held(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def held(values: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """`values` from `low` to `high`; as `np.clip`, without what that asks first of small arrays."""
     return np.minimum(np.maximum(values, low), high)
 

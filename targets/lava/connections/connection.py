@@ -23,21 +23,35 @@ class Connection:
         Of the receivers, without an axis for samples.
     adds_up : bool
         Whether messages are changes that add up (sigma-delta), or the value itself.
+    response : Projection, optional
+        `projection` as it is between differences
+        (`compilers.passes.send_differences.response_graph`), where phases send them.
 
     Changes add up before the gain, which may round. No array is ever written to, so a shallow copy
     keeps the state.
     """
 
     def __init__(
-        self, projection: Projection, weight: np.ndarray, shape: Shape, *, adds_up: bool = False
+        self,
+        projection: Projection,
+        weight: np.ndarray,
+        shape: Shape,
+        *,
+        adds_up: bool = False,
+        response: Projection | None = None,
     ) -> None:
         self.projection, self.weight, self.adds_up = projection, weight, adds_up
+        self.response = response or projection
         self._shape = shape
         self.rest(1)
 
-    def rest(self, rows: int) -> None:
-        """Of `rows` samples, nothing is in flight, nothing has added up."""
-        self._silence = gain(self.projection, np.zeros((rows, *self._shape)))
+    def rest(self, rows: int, *, difference: bool = False) -> None:
+        """Of `rows` samples, nothing is in flight, nothing has added up.
+
+        What comes may be differences.
+        """
+        self._gained = self.response if difference else self.projection
+        self._silence = gain(self._gained, np.zeros((rows, *self._shape)))
         self._flight: tuple[np.ndarray, ...] = ()
         self._total: np.ndarray | float = 0.0
         self.held = self._silence
@@ -49,7 +63,7 @@ class Connection:
 
     def weigh(self, message: np.ndarray) -> np.ndarray:
         """Current of a message that arrives now, (batch, *post shape)."""
-        return gain(self.projection, self.apply(message))
+        return gain(self._gained, self.apply(message))
 
     def current(self, message: np.ndarray) -> np.ndarray:
         """Current of this step, as `message` sets out."""

@@ -33,10 +33,13 @@ class BatchedModel(LearningModel, NeuronsModel):
         super().rest()
 
     def begin(self, command: PhaseCommand) -> None:
-        """See the target, too."""
-        if self.is_output and command.nudge:
-            self.target = self.numbers.target(self.shared[TARGET][: command.rows])
+        """See the target, too; as differences show it where the phase sends them."""
         super().begin(command)
+        if self.is_output and command.nudge:
+            target = self.numbers.target(self.shared[TARGET][: command.rows])
+            if command.difference:
+                target = self.numbers.distance(target, self.rested) * (1 << self.population.louder)
+            self.target = target
 
     def advance(self) -> None:
         """Send, receive, step, learn."""
@@ -47,14 +50,15 @@ class BatchedModel(LearningModel, NeuronsModel):
                 bias = bias + self.f_in.recv().astype(self.numbers.dtype, copy=False)
             self.constant = self.silence + bias + self.x_in.recv()
         self.compare()
-        drive = self.constant + self.a_in.recv()
+        constant = self.silence if self.command.difference else self.constant
+        drive = constant + self.a_in.recv()
         if self.is_output and self.command.nudge:
             drive += self.numbers.pull(self.command.nudge, self.target, self.shown)
         self.step_under(drive)
         self.learn()
 
-    def traces(self) -> Traces:
+    def traces(self, free: bool = False) -> Traces:
         """The own one, which the synapses at both sides get, too."""
-        trace = self.trace
+        trace = self.rested_trace if free else self.trace
         self.t_out.send(trace)
         return {self.population.name: trace}

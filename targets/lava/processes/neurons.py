@@ -163,10 +163,30 @@ class GradedModel(NeuronsModel):
         super().rest()
         self.z = self.numbers.clip(self.v)
 
+    @property
+    def trace(self) -> np.ndarray:
+        """The state, or what it differs by."""
+        return self.z.astype(np.float64) if self.command.difference else super().trace
+
+    def differ(self) -> None:
+        """No difference yet, and in the box what the free membrane leaves."""
+        self.rested, self.rested_trace = self.z, trace(self.population, self.z)
+        self.rooms = self.numbers.rooms(self.v)
+        self.v = self.z = self.message = self.remainder = self.silence
+
     def update(self, drive: np.ndarray) -> None:
         """Integrate and clip."""
         self.v, self.remainder = self.numbers.integrate(self.v, drive, self.remainder)
-        self.z = self.message = self.numbers.clip(self.v)
+        differs = self.command.difference
+        shown = self.numbers.differ(self.v, self.rooms) if differs else self.numbers.clip(self.v)
+        self.z = self.message = shown
+
+    def read_out(self, output: np.ndarray) -> None:
+        """Of a difference what it comes to."""
+        super().read_out(output)
+        if self.command.difference:
+            output *= 2.0**-self.population.louder
+            output += self.numbers.real(self.rested)
 
 
 class SigmaDeltaModel(GradedModel):

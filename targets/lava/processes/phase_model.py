@@ -97,6 +97,8 @@ class PhasedModel(PyLoihiProcessModel):
             return
         for name, value in self._kept[command.start].items():
             setattr(self, name, copy.copy(value))
+        if command.difference:
+            self.differ()
 
     def make_step(self) -> None:
         """Advance, and keep the last state of a phase that another one continues."""
@@ -109,6 +111,9 @@ class PhasedModel(PyLoihiProcessModel):
 
     def rest(self) -> None:
         """Put the state to rest."""
+
+    def differ(self) -> None:
+        """Begin a phase that sends differences to the state that was just set."""
 
     def load(self) -> None:
         """Drop what arrives, send the last message of the state that the phase starts from."""
@@ -137,8 +142,11 @@ class LearningModel(PhasedModel):
         self._changed = self._stale = False
 
     @abstractmethod
-    def traces(self) -> Traces:
-        """Traces by population, exchanged with other processes in the steps in which they count."""
+    def traces(self, free: bool = False) -> Traces:
+        """Traces by population, exchanged with other processes in the steps in which they count.
+
+        If `free`, those of the state from which the phase sends differences.
+        """
 
     def renews(self) -> bool:
         """Whether constants are due anew in this step; ask once a step.
@@ -157,9 +165,10 @@ class LearningModel(PhasedModel):
         return self.stepwise and bool(self.command.sign)
 
     def compare(self) -> None:
-        """Take the traces from which a stepwise rule starts."""
-        if self.each_step and self.step == 1:
-            self.before = self.traces()
+        """Take the traces from which a stepwise rule starts, or a phase of differences."""
+        differs = self.command.difference and self.command.sign
+        if (self.each_step or differs) and self.step == 1:
+            self.before = self.traces(free=bool(differs))
 
     def learn(self) -> None:
         """Evaluate the tag and change the weight, where they are due at the end of this step."""

@@ -64,7 +64,7 @@ class SynapsesModel(LearningModel):
         return (self.forward,) if self.backward is None else (self.forward, self.backward)
 
     @abstractmethod
-    def trace_of_sender(self) -> Any:
+    def trace_of_sender(self, free: bool) -> Any:
         """The trace of the end `pre`."""
 
     def rest(self) -> None:
@@ -82,18 +82,23 @@ class SynapsesModel(LearningModel):
         for end, fold in self.folds.items():
             getattr(self, f"f_{end}").send(fold(operand)[np.newaxis])
 
-    def traces(self) -> Traces:
+    def differ(self) -> None:
+        """Differences begin at 0."""
+        for path in self.paths:
+            path.rest(self.command.rows, difference=True)
+
+    def traces(self, free: bool = False) -> Traces:
         """The traces of both ends; none where nothing learns."""
         if self.plastic is None:
             return {}
         p = self.forward.projection
-        return {p.pre: self.trace_of_sender(), p.post: self.t_post.recv()}
+        return {p.pre: self.trace_of_sender(free), p.post: self.t_post.recv()}
 
 
 class RecurrentModel(SynapsesModel):
     """The model of `Coupling` and of `OneWay`; `Connection` adds integers exactly."""
 
-    def trace_of_sender(self) -> Any:
+    def trace_of_sender(self, free: bool) -> Any:
         """What comes from there."""
         return self.t_pre.recv()
 
@@ -119,9 +124,13 @@ class FromInputModel(SynapsesModel):
         super().__init__(proc_params)
         self.source: Population = proc_params["source"]
 
-    def trace_of_sender(self) -> Any:
-        """That of the input, which it holds."""
-        return trace(self.source, self.input)
+    def trace_of_sender(self, free: bool) -> Any:
+        """That of the input, which it holds, and which differs in no phase."""
+        held = trace(self.source, self.input)
+        return np.zeros_like(held) if self.command.difference and not free else held
+
+    def differ(self) -> None:
+        """The input is the same."""
 
     def advance(self) -> None:
         """Weigh the input as a sample begins, and again as the weight has changed; learn."""

@@ -54,6 +54,8 @@ class PhaseCommand:
         Nudging factor beta, with its sign.
     rate_scale : float
         Factor of all learning rates.
+    difference : int
+        1 if populations send what differs from the state that the phase starts from.
     """
 
     number: int = 0
@@ -68,6 +70,7 @@ class PhaseCommand:
     commits: int = 0
     nudge: float = 0.0
     rate_scale: float = 1.0
+    difference: int = 0
 
 
 COMMAND = np.dtype([(f.name, f.type) for f in fields(PhaseCommand)])

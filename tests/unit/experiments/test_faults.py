@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,6 +70,21 @@ def test_learning_moves_no_stuck_synapse_and_wakes_no_dead_neuron(bits: int | No
         np.testing.assert_array_equal(after[mask], values[mask])
         assert (after != broken.program.graph.arrays[weight])[~mask].any()
     assert not sent[..., broken.dead["h1"]].any()
+
+
+@pytest.mark.parametrize("zoo_name", ["digits_dense", "digits_residual"])
+def test_no_bias_of_a_dead_neuron_moves_the_living_of_its_channel(zoo_name: str) -> None:
+    """A membrane of fine messages does not hold it: a clip would lift all that share the bias."""
+    network = Network(zoo(zoo_name), 0)
+    how: dict[str, Any] = dict(bits=8, steps=2, learn="contrastive", state_frac=20)
+    broken = damage(compilers.compile(network, **how), dead=0.3).program
+    with targets.learner(broken) as session:
+        result = session.learn(np.ones((1, 1, 8, 8)), np.array([0]))
+        learnt = session.learnt().graph
+    assert result.clipped == 0
+    for p in learnt.neurons:
+        moved = learnt.arrays[str(p.bias)] - broken.graph.arrays[str(p.bias)].astype(np.int64)
+        assert np.abs(moved).max() < 0.1 * (1 << 20)
 
 
 def test_the_same_seed_breaks_the_same() -> None:

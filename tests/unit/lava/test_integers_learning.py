@@ -18,6 +18,7 @@ from ep_neuro.data import datasets
 from ep_neuro.errors import DataError
 from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
+from targets.experiments.comparison.compare import on_reference
 from targets.experiments.onchip import learning
 from targets.interface.session import Session
 from targets.lava import BACKEND
@@ -71,7 +72,7 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
     """Both copies of a weight hold the same, and the learnt program computes the same elsewhere."""
     program = integers(code, steps=8)
     assert unlearnable(program.graph) == []
-    with on_lava(program) as mine, REFERENCE.open(program) as oracle:
+    with on_lava(program) as mine, REFERENCE.open(on_reference(program)) as oracle:
         update, expected = mean_update(mine, X, Y), mean_update(oracle, X, Y)
         found, wanted = mine.learn(X, Y), oracle.learn(X, Y)
         memory, learnt, here = mine.memory(), mine.learnt(), mine.settle(X)
@@ -84,7 +85,7 @@ def test_the_update_is_that_of_the_reference_but_for_its_rounding(code: Encoding
         assert cosine(update[name], change) > 0.95, name
     assert found.changed == pytest.approx(wanted.changed, rel=0.2)
     assert found.commits == wanted.commits == len(X)
-    with REFERENCE.open(learnt) as elsewhere:
+    with REFERENCE.open(on_reference(learnt)) as elsewhere:
         np.testing.assert_array_equal(here.free.outputs, elsewhere.settle(X).free.outputs)
 
 

@@ -22,6 +22,7 @@ from ep_neuro.errors import TargetError
 from ep_neuro.estimators import Centered
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
+from targets.experiments.comparison.compare import on_reference
 from targets.lava import BACKEND
 from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
 from targets.lava.runtime.layout import FAITHFUL
@@ -97,7 +98,7 @@ def on_lava(program: Program) -> LavaSession:
 def test_lavas_rule_learns_what_the_reference_learns(code: Encoding) -> None:
     """Weights, biases and what is reported, over two batches of which one is not full."""
     program = plastic(code)
-    with on_lava(program) as mine, REFERENCE.open(program) as oracle:
+    with on_lava(program) as mine, REFERENCE.open(on_reference(program)) as oracle:
         found, wanted = mine.learn(X, Y, batch=2), oracle.learn(X, Y, batch=2)
         memory, expected = mine.memory(), oracle.memory()
         assert_ties_hold(mine)
@@ -223,7 +224,7 @@ def test_frozen_convolutions_are_no_obstacle() -> None:
     spec = random_residual_spec(1)
     x, y = samples(spec, 2, seed=7)
     program = plastic(spec=spec, only=("weight/b1->out", "bias/out"))
-    with on_lava(program) as mine, REFERENCE.open(program) as oracle:
+    with on_lava(program) as mine, REFERENCE.open(on_reference(program)) as oracle:
         found, wanted = mine.learn(x, y, batch=2), oracle.learn(x, y, batch=2)
         memory, expected = mine.memory(), oracle.memory()
         settled, other = mine.settle(x), oracle.settle(x)

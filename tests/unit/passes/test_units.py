@@ -19,6 +19,7 @@ from compilers.passes.make_plastic import make_plastic
 from compilers.passes.units import coarseness, faintness, unit_power
 from ep_neuro.data import datasets
 from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from ep_neuro.errors import GraphError
 from ep_neuro.network.architectures import OUTPUT_BOX, zoo
 from ep_neuro.network.network import Network
 from targets.experiments.comparison.compare import fit
@@ -146,3 +147,16 @@ def test_tags_hold_what_fine_messages_teach(ratio: float) -> None:
     digits = fit(datasets.load("digits").train.head(100), program.graph)
     with targets.learner(program) as session:
         assert session.learn(digits.x, digits.y, batch=100).clipped == 0
+
+
+def test_units_too_far_apart_for_integers_are_refused_with_remedies_that_work() -> None:
+    network = Network(zoo("digits_resnet"), 0)
+    program = compilers.compile(network, bits=8, learn="contrastive")
+    digits = datasets.load("digits").train.head(2)
+    told = r"76 bits, which exceed 62, .*2\*\*36.*--learn difference.*without bits"
+    with targets.learner(program) as session, pytest.raises(GraphError, match=told):
+        session.learn(digits.x, digits.y)
+    remedies: list[dict[str, Any]] = [{"learn": "difference", "bits": 8}, {"learn": "contrastive"}]
+    for remedy in remedies:
+        with targets.learner(compilers.compile(network, steps=8, **remedy)) as session:
+            assert session.learn(digits.x, digits.y).changed > 0
