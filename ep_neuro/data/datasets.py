@@ -254,7 +254,9 @@ def check_fits(dataset: Dataset, spec: NetworkSpec) -> None:
         )
 
 
-CHANNELS_FIRST = "channels come first: store x.transpose(0, 3, 1, 2)"
+CHANNELS_FIRST = (
+    "channels come first: store x.transpose(0, 3, 1, 2), or in an npz file layout='NHWC' beside x"
+)
 
 
 def channels_last(has: Sequence[int], takes: Sequence[int]) -> bool:

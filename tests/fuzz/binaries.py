@@ -90,6 +90,13 @@ def _packed() -> dict[str, np.ndarray]:
     return found
 
 
+@functools.cache
+def _keras() -> dict[str, np.ndarray]:
+    x, y = bases.arrays()["x"][:, 0, :, :, None], np.eye(3)[np.arange(12) % 3]
+    layout = np.array("NHWC")
+    return {"x_train": x, "y_train": y, "x_test": x[:3], "y_test": y[:3], "layout": layout}
+
+
 DATA_COMMANDS = (
     ("evaluate", "m", "--data", "DATA", "--limit", "2", "--json"),
     ("evaluate", "m", "--data", "DATA:val", "--json"),
@@ -111,7 +118,7 @@ def _on(words: tuple[str, ...], name: str) -> tuple[str, ...]:
 @st.composite
 def npz_files(draw: DrawFn) -> Case:
     """Samples in an npz file, with arrays of other kinds, or a damaged or deceiving archive."""
-    arrays: dict[str, Any] = dict(draw(st.sampled_from((bases.arrays(), _packed()))))
+    arrays: dict[str, Any] = dict(draw(st.sampled_from((bases.arrays(), _packed(), _keras()))))
     arrays.setdefault("classes", np.array(["a", "b", "c"]))
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(arrays)))
