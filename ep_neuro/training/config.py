@@ -40,6 +40,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
+Side = Annotated[int, Field(ge=1)]
 Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
 """What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
 
@@ -59,6 +60,9 @@ class TrainConfig(BaseModel):
         Name of a data set (`ep_neuro.data.datasets.load`).
     data_root : str, optional
         Where its files lie.
+    resize : (height, width), optional
+        To what the images of a folder are brought for a network whose input is flat; one that takes
+        images gets them in its own size.
     plugins : sequence of str
         Modules to import first, by name (``my_module``) or as files (``my/module.py``, from the
         working directory), which register estimators (`register_estimator`) or augmentations
@@ -116,6 +120,7 @@ class TrainConfig(BaseModel):
     start: str | None = None
     data: str = "digits"
     data_root: str | None = None
+    resize: tuple[Side, Side] | None = None
     plugins: tuple[str, ...] = ()
     estimator: AnyEstimator = Centered()
     schedule: Literal["own", "published"] = "own"
@@ -185,6 +190,7 @@ class TrainConfig(BaseModel):
             _refuse_another(self.start, self._started_from(), spec)
         if isinstance(self.estimator, Deployed):
             self._check_deployed(spec)
+        self._check_resize(spec)
         if self.augment and len(spec.input.shape) != 3:
             raise ConfigError(
                 "augment",
@@ -206,6 +212,20 @@ class TrainConfig(BaseModel):
                 "carry_states: true",
                 "estimator 'backprop' has no free phase",
                 "set carry_states: false, or take estimator.kind: centered",
+            )
+
+    def _check_resize(self, spec: NetworkSpec) -> None:
+        if self.resize is None:
+            return
+        subject, takes = f"resize: {list(self.resize)}", spec.input.shape
+        if not self.data.startswith("folder:"):
+            problem = f"data '{self.data}' is no folder of images"
+            raise ConfigError(subject, problem, "leave resize out, or set data: folder:PATH")
+        if len(takes) == 3 and takes[1:] != self.resize:
+            raise ConfigError(
+                subject,
+                f"network '{spec.name}' takes {list(takes)}, and images are brought to that",
+                "leave resize out, or give the input of the network this height and width",
             )
 
     def _check_deployed(self, spec: NetworkSpec) -> None:

@@ -114,7 +114,7 @@ def train(
         claimed(place if ranks.leads else None, resume=resume, force=force),
     ):
         if dataset is None:
-            wanted = config.data, config.data_root, config.spec()
+            wanted = config.data, config.data_root, config.spec(), config.resize
             dataset = ranks.in_turn(lambda: datasets.load_fitted(*wanted))
         else:
             dataset = datasets.fitted(dataset, config.spec())

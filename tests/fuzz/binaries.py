@@ -175,15 +175,23 @@ _MODES = ("L", "RGB", "1", "LA", "RGBA", "CMYK", "P", "I;16", "I", "F")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "TGA")
 
 
+_EXIF = (
+    b"",
+    b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
+    b"Exif\0\0MM",
+)
+"""None, an image that lies on its side, and what is cut."""
+
+
 @functools.cache
-def image(mode: str, size: tuple[int, int], form: str) -> bytes:
+def image(mode: str, size: tuple[int, int], form: str, exif: bytes = b"") -> bytes:
     """An image of noise; of what a format cannot hold, the mode is L."""
     rng = np.random.default_rng(0)
     raw = Image.fromarray(rng.integers(0, 256, (size[1], size[0]), dtype=np.uint8))
     for tried in (mode, "RGB", "L"):
         buffer = io.BytesIO()
         try:
-            raw.convert(tried).save(buffer, form)
+            raw.convert(tried).save(buffer, form, exif=exif)
         except (OSError, ValueError, KeyError):
             continue
         return buffer.getvalue()
@@ -193,7 +201,8 @@ def image(mode: str, size: tuple[int, int], form: str) -> bytes:
 @st.composite
 def _picture(draw: DrawFn) -> bytes:
     size = draw(st.sampled_from(((4, 4), (4, 4), (1, 1), (9, 2), (300, 1))))
-    content = image(draw(st.sampled_from(_MODES)), size, draw(st.sampled_from(_FORMATS)))
+    drawn = (draw(st.sampled_from(choices)) for choices in (_FORMATS, _EXIF))
+    content = image(draw(st.sampled_from(_MODES)), size, *drawn)
     kind = draw(st.integers(0, 5))
     if kind == 0 and content:
         return draw(damaged(content))
@@ -214,7 +223,7 @@ def image_folders(draw: DrawFn) -> Case:
         if kind == "other":
             files[name] = draw(_picture())
         elif kind == "move":
-            place = draw(st.sampled_from(("f/x.png", "f/.a/x.png", "f/val/a/x.png", "f/d/x.png")))
+            place = draw(st.sampled_from(("f/x.png", "f/.a/x.png", "f/valid/a/x.png", "f/d/x.png")))
             files[place] = content
         elif kind == "ending":
             ending = draw(st.sampled_from((".txt", ".JPG", ".tif", ".webp", "")))
