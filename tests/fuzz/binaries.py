@@ -174,7 +174,6 @@ def _renamed(draw: DrawFn, content: bytes) -> bytes:
 _MODES = ("L", "RGB", "1", "LA", "RGBA", "CMYK", "P", "I;16", "I", "F")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "TGA")
 
-
 _EXIF = (
     b"",
     b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
@@ -191,7 +190,7 @@ def image(mode: str, size: tuple[int, int], form: str, exif: bytes = b"") -> byt
     for tried in (mode, "RGB", "L"):
         buffer = io.BytesIO()
         try:
-            raw.convert(tried).save(buffer, form, exif=exif)
+            raw.convert(tried).save(buffer, form, exif=exif if form != "TIFF" else None)
         except (OSError, ValueError, KeyError):
             continue
         return buffer.getvalue()
