@@ -24,7 +24,14 @@ from ep_neuro.data import datasets
 from ep_neuro.data.augmentation import AUGMENTATIONS, Augmentation
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, EPNeuroError
-from ep_neuro.estimators import ESTIMATORS, Centered, Deployed, Estimator, FrozenMean
+from ep_neuro.estimators import (
+    ESTIMATORS,
+    Centered,
+    Deployed,
+    Estimator,
+    FrozenMean,
+    Holomorphic,
+)
 from ep_neuro.estimators.baselines import Backprop
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import SPEC, Model, best_in, load_model
@@ -39,7 +46,14 @@ RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
 
 
+def _keys_as_text(value: Any) -> Any:
+    """A mapping whose keys, classes that are called by numbers for instance, are texts."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
 AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+WeightByName = Annotated[dict[str, Weight], BeforeValidator(_keys_as_text)]
 Side = Annotated[int, Field(ge=1)]
 Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
 """What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
@@ -94,6 +108,9 @@ class TrainConfig(BaseModel):
         ``crop``, ``cutout``, ``affine``, ``randaugment``.
     label_smoothing : float
         Share of the target that is spread evenly over all classes.
+    class_weights : "balanced", sequence or mapping, optional
+        Factor of the cost of each sample by its class (`ep_neuro.training.class_weights`): one for
+        each class, some by name, or such that each class has the same share of the cost.
     validate_every : int
         Epochs from one validation to the next; the last epoch is always validated.
     weight_noise : float
@@ -134,6 +151,7 @@ class TrainConfig(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1
     augment: tuple[Step, ...] = ()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | WeightByName | None = None
     validate_every: Annotated[int, Field(ge=1)] = 1
     weight_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     carry_states: bool = False
@@ -191,6 +209,15 @@ class TrainConfig(BaseModel):
         if isinstance(self.estimator, Deployed):
             self._check_deployed(spec)
         self._check_resize(spec)
+        nudges_alone = isinstance(self.estimator, Holomorphic) or (
+            isinstance(self.estimator, Deployed) and self.estimator.response == "encoded"
+        )
+        if self.class_weights is not None and nudges_alone:
+            raise ConfigError(
+                "class_weights",
+                f"estimator '{self.estimator.kind}' nudges every sample alike",
+                "leave class_weights out, or take estimator.kind: centered",
+            )
         if self.augment and len(spec.input.shape) != 3:
             raise ConfigError(
                 "augment",

@@ -187,10 +187,11 @@ def image(mode: str, size: tuple[int, int], form: str, exif: bytes = b"") -> byt
     """An image of noise; of what a format cannot hold, the mode is L."""
     rng = np.random.default_rng(0)
     raw = Image.fromarray(rng.integers(0, 256, (size[1], size[0]), dtype=np.uint8))
+    options = {} if form == "TIFF" else {"exif": exif}  # It would be read there, and refused.
     for tried in (mode, "RGB", "L"):
         buffer = io.BytesIO()
         try:
-            raw.convert(tried).save(buffer, form, exif=exif if form != "TIFF" else None)
+            raw.convert(tried).save(buffer, form, **options)
         except (OSError, ValueError, KeyError):
             continue
         return buffer.getvalue()
