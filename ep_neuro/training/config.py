@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,14 +47,27 @@ RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
 
 
-def _keys_as_text(value: Any) -> Any:
-    """A mapping whose keys, classes that are called by numbers for instance, are texts."""
-    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+def _as_weights(value: Any) -> Any:
+    """Weights of classes, whose names, numbers for instance, become texts."""
+    if isinstance(value, dict):
+        value = {str(k): v for k, v in value.items()}
+    numbers = [*value.values()] if isinstance(value, dict) else value
+    listed = isinstance(numbers, list | tuple) and bool(numbers)
+    if value in (None, "balanced") or (
+        listed and all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers)
+    ):
+        return value
+    raise ConfigError(
+        f"class_weights: {value}",
+        "neither balanced, nor positive numbers",
+        "list one for each class, give some by name, or write balanced",
+    )
 
 
 AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-WeightByName = Annotated[dict[str, Weight], BeforeValidator(_keys_as_text)]
+Weights = Annotated[
+    Literal["balanced"] | tuple[float, ...] | dict[str, float] | None, BeforeValidator(_as_weights)
+]
 Side = Annotated[int, Field(ge=1)]
 Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
 """What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
@@ -151,7 +165,7 @@ class TrainConfig(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1
     augment: tuple[Step, ...] = ()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    class_weights: Literal["balanced"] | tuple[Weight, ...] | WeightByName | None = None
+    class_weights: Weights = None
     validate_every: Annotated[int, Field(ge=1)] = 1
     weight_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     carry_states: bool = False
