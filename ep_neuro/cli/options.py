@@ -20,7 +20,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA[:SPLIT]",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH, with "
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, npz:PATH, "
+        "events-count:PATH or events-peak:PATH (recordings summed into frames), with "
         ":train, :val or :test; the test split of what the model was trained on by default, "
         "else digits.",
     ),

@@ -1,4 +1,4 @@
-"""Data sets as arrays: digits, MNIST, Fashion-MNIST, CIFAR, image folders, npz; fixed splits."""
+"""Data sets as arrays: digits, MNIST and the like, folders of images or events, npz; fixed splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
-from ep_neuro.data import class_folders, image_folder, npz_file, torchvision_datasets
+from ep_neuro.data import (
+    class_folders,
+    event_recordings,
+    image_folder,
+    npz_file,
+    torchvision_datasets,
+)
 from ep_neuro.data.npz_file import ALL
 from ep_neuro.data.packed_images import Pixels
 from ep_neuro.energy.spec import NetworkSpec
@@ -34,7 +40,7 @@ DEFAULT_ROOT = Path("~/.cache/ep-neuro")
 SPLIT_SEED = 20221
 """Seed of every split; changing it changes which samples are held out."""
 
-LOCAL = ("folder", "npz")
+LOCAL = ("folder", "npz", *event_recordings.RULES)
 """Kinds of data that are a place on disk."""
 
 NAMES = ("digits", *torchvision_datasets.SOURCES, *(f"{kind}:PATH" for kind in LOCAL))
@@ -210,7 +216,8 @@ def load(
     download : bool
         Whether absent files may be fetched.
     shape : (channels, height, width), optional
-        Of a folder only: convert and resize every image to this. Without it, sizes must agree.
+        Of a folder only: convert and resize every image to this. Without it, sizes must agree. Of
+        events, the size of a frame, which without it is as far as they reach.
     resize : (height, width), optional
         Of a folder only, where no `shape` is given: resize every image to this.
 
@@ -233,12 +240,10 @@ def load(
         return _split_train(name, *torchvision_datasets.read(name, place, download))
     if kind in LOCAL and path:
         place = _expanded(name, path)
-        npz = kind == "npz"
-        found = (
-            _given(name, *npz_file.read(name, place))
-            if npz
-            else _folder(name, place, shape, resize)
-        )
+        if kind == "npz":
+            found = _given(name, *npz_file.read(name, place))
+        else:
+            found = _folder(name, place, shape, resize)
         return replace(found, name=located(name))
     kinds = {name.partition(":")[0]: name for name in NAMES}
     near = difflib.get_close_matches(kind, kinds, n=1)
@@ -415,9 +420,19 @@ def _given(name: str, parts: Mapping[str, Pixels], classes: Sequence[str]) -> Da
 def _folder(
     name: str, path: Path, shape: Sequence[int] | None, resize: tuple[int, int] | None
 ) -> Dataset:
+    """Images, or recordings of events, in folders."""
+    rule = name.partition(":")[0]
+    events = rule in event_recordings.RULES
+    kind = event_recordings.RECORDINGS if events else image_folder.IMAGES
     if not path.is_dir():
-        raise DataError(f"data '{name}'", f"{path} is not a folder", "give a folder of images")
-    folders = class_folders.split_folders(path, image_folder.IMAGES)
-    raw, classes = image_folder.read(list(folders.values()), shape, resize)
+        raise DataError(
+            f"data '{name}'", f"{path} is not a folder", f"give a folder of {kind.noun}s"
+        )
+    folders = class_folders.split_folders(path, kind)
+    found = list(folders.values())
+    if events:
+        raw, classes = event_recordings.read(found, rule, shape)
+    else:
+        raw, classes = image_folder.read(found, shape, resize)
     parts = {ALL: raw[0]} if len(raw) == 1 else dict(zip(folders, raw, strict=True))
-    return replace(_given(name, parts, classes), resize=resize)
+    return replace(_given(name, parts, classes), resize=None if events else resize)

@@ -118,7 +118,7 @@ def test_estimators_that_nudge_every_sample_alike_refuse_weights(
 @pytest.mark.parametrize("asked", ["even", [0.0, 1.0, 1.0], {"a": -1}, [float("inf")], 3])
 def test_weights_of_another_kind_are_refused(asked: Any) -> None:
     with pytest.raises(
-        ConfigError, match=r"class_weights = .* not 'balanced', and not a positive number"
+        ConfigError, match=r"class_weights: .*: neither balanced, nor positive numbers; list one"
     ):
         config(class_weights=asked)
 
