@@ -1,4 +1,4 @@
-"""Data sets as arrays: digits, MNIST and the like, folders of images or events, npz; fixed splits."""
+"""Data sets as arrays: digits, MNIST and the like, folders of images or events, and npz files."""
 
 from __future__ import annotations
 

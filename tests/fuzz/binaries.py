@@ -97,6 +97,13 @@ def _keras() -> dict[str, np.ndarray]:
     return {"x_train": x, "y_train": y, "x_test": x[:3], "y_test": y[:3], "layout": layout}
 
 
+@functools.cache
+def _recording() -> dict[str, np.ndarray]:
+    """Events on 4 x 4 pixels, each field by itself."""
+    place = np.arange(12, dtype=np.int16)
+    return {"x": place % 4, "y": place // 4, "t": place * 9, "p": place % 2}
+
+
 DATA_COMMANDS = (
     ("evaluate", "m", "--data", "DATA", "--limit", "2", "--json"),
     ("evaluate", "m", "--data", "DATA:val", "--json"),
@@ -117,8 +124,10 @@ def _on(words: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 @st.composite
 def npz_files(draw: DrawFn) -> Case:
-    """Samples in an npz file, with arrays of other kinds, or a damaged or deceiving archive."""
-    arrays: dict[str, Any] = dict(draw(st.sampled_from((bases.arrays(), _packed(), _keras()))))
+    """Samples or events in an npz file, with arrays of other kinds, or a damaged or deceiving archive."""
+    forms = (bases.arrays(), _packed(), _keras(), _recording())
+    arrays: dict[str, Any] = dict(draw(st.sampled_from(forms)))
+    data, path = ("events-peak:e", "e/a/0.npz") if "t" in arrays else ("npz:e.npz", "e.npz")
     arrays.setdefault("classes", np.array(["a", "b", "c"]))
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(arrays)))
@@ -136,8 +145,8 @@ def npz_files(draw: DrawFn) -> Case:
         content = bases.npz(arrays)
     if kind == 2:
         content = draw(damaged(content))
-    words = _on(draw(st.sampled_from(DATA_COMMANDS)), "npz:e.npz")
-    return Case(words, {**_readers(), "d.npz": bases.data(), "e.npz": content})
+    words = _on(draw(st.sampled_from(DATA_COMMANDS)), data)
+    return Case(words, {**_readers(), "d.npz": bases.data(), path: content})
 
 
 @st.composite
