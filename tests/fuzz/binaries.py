@@ -124,7 +124,7 @@ def _on(words: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 @st.composite
 def npz_files(draw: DrawFn) -> Case:
-    """Samples or events in an npz file, with arrays of other kinds, or a damaged or deceiving archive."""
+    """Samples or events in an npz file, with other arrays, or a damaged or deceiving archive."""
     forms = (bases.arrays(), _packed(), _keras(), _recording())
     arrays: dict[str, Any] = dict(draw(st.sampled_from(forms)))
     data, path = ("events-peak:e", "e/a/0.npz") if "t" in arrays else ("npz:e.npz", "e.npz")
