@@ -37,7 +37,7 @@ def count(events: np.ndarray) -> np.ndarray:
 
 def peak(events: np.ndarray) -> np.ndarray:
     """Events of each pixel, scaled so that the busiest one of the recording has 255."""
-    return np.rint(events * (255 / max(1, int(events.max())))).astype(np.uint8)
+    return np.rint(events * 255 / max(1, int(events.max()))).astype(np.uint8)
 
 
 RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"events-count": count, "events-peak": peak}
