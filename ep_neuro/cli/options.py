@@ -20,7 +20,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA[:SPLIT]",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH, with "
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, npz:PATH, "
+        "events-count:PATH or events-peak:PATH (recordings summed into frames), with "
         ":train, :val or :test; the test split of what the model was trained on by default, "
         "else digits.",
     ),
@@ -152,7 +153,7 @@ def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
 
 def noted_data(notes: Mapping[str, Any]) -> dict[str, str]:
     """What a program is to know of the data of its model: digits, if nothing was noted."""
-    found = {k: str(notes[k]) for k in ("data", "data.sha256") if k in notes}
+    found = {k: str(notes[k]) for k in ("data", "data.resize", "data.sha256") if k in notes}
     return found or {"data": "digits"}
 
 
@@ -181,10 +182,11 @@ def dataset_of(
     from ep_neuro.data import datasets
 
     name, part = datasets.parse(data)
+    resize = datasets.noted_resize(notes)
     if isinstance(shape, tuple):
-        dataset = datasets.load(name, root, shape=datasets.image_shape(shape))
+        dataset = datasets.load(name, root, shape=datasets.image_shape(shape), resize=resize)
     else:
-        dataset = datasets.load_fitted(name, root, shape)
+        dataset = datasets.load_fitted(name, root, shape, resize)
     trained = {"data", "data.sha256"} <= notes.keys() and datasets.parse(notes["data"])[0]
     if trained == dataset.name and notes["data.sha256"] != dataset.digest:
         log(f"warning: data '{dataset.name}' are not what they were when the model was trained")

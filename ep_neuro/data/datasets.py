@@ -1,4 +1,4 @@
-"""Data sets as arrays: digits, MNIST, Fashion-MNIST, CIFAR, image folders, npz; fixed splits."""
+"""Data sets as arrays: digits, MNIST and the like, folders of images or events, and npz files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
-from ep_neuro.data import image_folder, npz_file, torchvision_datasets
+from ep_neuro.data import (
+    class_folders,
+    event_recordings,
+    image_folder,
+    npz_file,
+    torchvision_datasets,
+)
 from ep_neuro.data.npz_file import ALL
 from ep_neuro.data.packed_images import Pixels
 from ep_neuro.energy.spec import NetworkSpec
@@ -33,7 +40,7 @@ DEFAULT_ROOT = Path("~/.cache/ep-neuro")
 SPLIT_SEED = 20221
 """Seed of every split; changing it changes which samples are held out."""
 
-LOCAL = ("folder", "npz")
+LOCAL = ("folder", "npz", *event_recordings.RULES)
 """Kinds of data that are a place on disk."""
 
 NAMES = ("digits", *torchvision_datasets.SOURCES, *(f"{kind}:PATH" for kind in LOCAL))
@@ -93,7 +100,8 @@ class Split:
 class Dataset:
     """A named data set in three disjoint splits; `classes` names the labels in order.
 
-    What `load` gives bears the name that gives it again, from any working directory.
+    What `load` gives bears the name that gives it again, from any working directory, and the
+    (height, width) to which it was asked to `resize` the images of a folder.
     """
 
     name: str
@@ -101,6 +109,7 @@ class Dataset:
     val: Split
     test: Split
     classes: tuple[str, ...]
+    resize: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -160,10 +169,20 @@ def located(name: str) -> str:
 
 
 def identity(dataset: Dataset) -> dict[str, str]:
-    """Notes by which a data set is known again: ``data``, unless in memory, and ``data.sha256``."""
+    """Notes by which a data set is known again.
+
+    ``data``, unless in memory, ``data.resize``, if images were resized, and ``data.sha256``.
+    """
     kind, _, path = dataset.name.partition(":")
     named = bool(path) if kind in LOCAL else dataset.name in NAMES
-    return {**({"data": dataset.name} if named else {}), "data.sha256": dataset.digest}
+    size = {"data.resize": "{} {}".format(*dataset.resize)} if dataset.resize else {}
+    return {**({"data": dataset.name} if named else {}), **size, "data.sha256": dataset.digest}
+
+
+def noted_resize(notes: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The (height, width) that `identity` noted, if any."""
+    found = re.fullmatch(r"([1-9]\d{0,4}) ([1-9]\d{0,4})", str(notes.get("data.resize")))
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _expanded(name: str, path: str | Path) -> Path:
@@ -183,6 +202,7 @@ def load(
     root: str | Path | None = None,
     download: bool = True,
     shape: Sequence[int] | None = None,
+    resize: tuple[int, int] | None = None,
 ) -> Dataset:
     """Load a data set with its fixed splits.
 
@@ -196,7 +216,10 @@ def load(
     download : bool
         Whether absent files may be fetched.
     shape : (channels, height, width), optional
-        Of a folder only: convert and resize every image to this. Without it, sizes must agree.
+        Of a folder only: convert and resize every image to this. Without it, sizes must agree. Of
+        events, the size of a frame, which without it is as far as they reach.
+    resize : (height, width), optional
+        Of a folder only, where no `shape` is given: resize every image to this.
 
     Notes
     -----
@@ -217,8 +240,10 @@ def load(
         return _split_train(name, *torchvision_datasets.read(name, place, download))
     if kind in LOCAL and path:
         place = _expanded(name, path)
-        npz = kind == "npz"
-        found = _given(name, *npz_file.read(name, place)) if npz else _folder(name, place, shape)
+        if kind == "npz":
+            found = _given(name, *npz_file.read(name, place))
+        else:
+            found = _folder(name, place, shape, resize)
         return replace(found, name=located(name))
     kinds = {name.partition(":")[0]: name for name in NAMES}
     near = difflib.get_close_matches(kind, kinds, n=1)
@@ -254,7 +279,9 @@ def check_fits(dataset: Dataset, spec: NetworkSpec) -> None:
         )
 
 
-CHANNELS_FIRST = "channels come first: store x.transpose(0, 3, 1, 2)"
+CHANNELS_FIRST = (
+    "channels come first: store x.transpose(0, 3, 1, 2), or in an npz file layout='NHWC' beside x"
+)
 
 
 def channels_last(has: Sequence[int], takes: Sequence[int]) -> bool:
@@ -274,9 +301,17 @@ def image_shape(pixels: Sequence[int]) -> Sequence[int] | None:
     return pixels if len(pixels) == 3 else None
 
 
-def load_fitted(name: str, root: str | Path | None, spec: NetworkSpec) -> Dataset:
-    """The data set called `name` as `spec` takes it; images of a folder are resized to that."""
-    return fitted(load(name, root, shape=image_shape(spec.input.shape)), spec)
+def load_fitted(
+    name: str,
+    root: str | Path | None,
+    spec: NetworkSpec,
+    resize: tuple[int, int] | None = None,
+) -> Dataset:
+    """The data set called `name` as `spec` takes it; images of a folder are resized to that.
+
+    If `spec` is flat, to `resize`, (height, width), if it is given.
+    """
+    return fitted(load(name, root, shape=image_shape(spec.input.shape), resize=resize), spec)
 
 
 # --- splitting ---------------------------------------------------------------------------------
@@ -382,10 +417,22 @@ def _given(name: str, parts: Mapping[str, Pixels], classes: Sequence[str]) -> Da
     return _split_train(name, parts["train"], parts["test"], classes)
 
 
-def _folder(name: str, path: Path, shape: Sequence[int] | None) -> Dataset:
+def _folder(
+    name: str, path: Path, shape: Sequence[int] | None, resize: tuple[int, int] | None
+) -> Dataset:
+    """Images, or recordings of events, in folders."""
+    rule = name.partition(":")[0]
+    events = rule in event_recordings.RULES
+    kind = event_recordings.RECORDINGS if events else image_folder.IMAGES
     if not path.is_dir():
-        raise DataError(f"data '{name}'", f"{path} is not a folder", "give a folder of images")
-    folders = image_folder.split_folders(path)
-    raw, classes = image_folder.read(list(folders.values()), shape)
+        raise DataError(
+            f"data '{name}'", f"{path} is not a folder", f"give a folder of {kind.noun}s"
+        )
+    folders = class_folders.split_folders(path, kind)
+    found = list(folders.values())
+    if events:
+        raw, classes = event_recordings.read(found, rule, shape)
+    else:
+        raw, classes = image_folder.read(found, shape, resize)
     parts = {ALL: raw[0]} if len(raw) == 1 else dict(zip(folders, raw, strict=True))
-    return _given(name, parts, classes)
+    return replace(_given(name, parts, classes), resize=None if events else resize)

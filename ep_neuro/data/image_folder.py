@@ -4,74 +4,60 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
+from ep_neuro.data import class_folders
+from ep_neuro.data.class_folders import Kind
+from ep_neuro.data.packed_images import Pixels
 from ep_neuro.errors import DataError
 from ep_neuro.storage.value_checks import refuse_swollen
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings of the files that count as images, in any case."""
+IMAGES = Kind("image", (".bmp", ".jpeg", ".jpg", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".png"))
+"""Files that count as images."""
 
 _GREY = ("1", "L", "LA")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
-
-SPLITS = ("train", "val", "test")
-
-_LIKE_SPLITS = {*SPLITS, "training", "valid", "validation", "dev", "testing", "eval"}
-"""Names, in any case, under which folders of class folders are splits."""
-
-Listing = dict[str, list[Path]]
-"""Images by class."""
-
-
-def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of the splits in `folder`, by name; itself as ``train`` if it holds classes.
-
-    Warns of folders with images that are left out.
-
-    Raises
-    ------
-    DataError
-        If it has folders of class folders that are called like splits, but no train or no test.
-    """
-    found = {d.name: d for d in _folders(folder)}
-    if {"train", "test"} <= found.keys():
-        for name in sorted(found.keys() - set(SPLITS)):
-            if any(map(_is_image, found[name].rglob("*"))):
-                _warn(folder, f"the folder {name} is none of {', '.join(SPLITS)}")
-        return {split: found[split] for split in SPLITS if split in found}
-    like = [n for n, d in found.items() if n.lower() in _LIKE_SPLITS and _holds_folders_alone(d)]
-    if like:
-        missing = [split for split in ("train", "test") if split not in found]
-        raise DataError(
-            f"folder {folder}",
-            f"it has {' and '.join(like)}, but no {' and no '.join(missing)}",
-            "call its splits train, test and, if there is one, val (else some of train is held "
-            f"out), or give one of them alone, {folder / like[0]}, which is then split",
-        )
-    return {"train": folder}
+_TURNS = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
+"""What sets an image upright, by the number of its EXIF orientation; from 5 on sides swap."""
 
 
 def read(
-    folders: Sequence[Path], shape: Sequence[int] | None = None
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
-    """Pixels and labels of each of `folders`, and the names of their classes.
+    folders: Sequence[Path],
+    shape: Sequence[int] | None = None,
+    resize: tuple[int, int] | None = None,
+) -> tuple[list[Pixels], list[str]]:
+    """Pixels and labels of each of `folders`, parts of one data set, and the names of its classes.
 
-    Folders are parts of one data set: they share classes, channels and size. Classes are the
-    subfolders of the first; they and the files are in the order of their names. Warns of files that
-    are left out.
+    They share classes (`class_folders.listings`), channels and size. Images are set upright by
+    their EXIF orientation, and those of 16 bits are scaled to 8.
 
     Parameters
     ----------
     shape : (channels, height, width), optional
         Convert and resize every image to this; without it images are grey only if all of them
         are, and their sizes must agree.
+    resize : (height, width), optional
+        Without a `shape`, resize every image to this.
 
     Returns
     -------
@@ -85,80 +71,19 @@ def read(
         If a class has no images or is not in the first folder, or an image is damaged or of
         another size.
     """
-    listings = [_listed(folder) for folder in folders]
-    classes = list(listings[0])
-    for folder, listing in zip(folders, listings, strict=True):
-        for name in listing.keys() - set(classes):
-            raise DataError(
-                f"class folder {folder / name}",
-                "training has no class of this name",
-                f"choose from {', '.join(classes)}",
-            )
+    listings, classes = class_folders.listings(folders, IMAGES)
     if shape is None:
         every = [p for listing in listings for paths in listing.values() for p in paths]
-        shape = _common_shape(every)
+        shape = _common_shape(every, resize)
         unpacked, packed = math.prod((len(every), *shape)), sum(p.stat().st_size for p in every)
         refuse_swollen(f"folder {folders[0]}", unpacked, packed, "store smaller images")
     channels, height, width = _checked_shape(shape)
     parts = []
     for listing in listings:
-        labelled = [(p, label) for label, c in enumerate(classes) for p in listing.get(c, ())]
+        labelled = class_folders.labelled(listing, classes)
         x = np.stack([_pixels(path, channels, (width, height)) for path, _ in labelled])
         parts.append((x, np.array([label for _, label in labelled], dtype=np.int64)))
     return parts, classes
-
-
-def _listed(folder: Path) -> Listing:
-    """The images of each class folder in `folder`, sorted; warns of files that are left out."""
-    found: Listing = {}
-    left_out: list[Path] = []
-    for inside in _folders(folder):
-        files = sorted(p for p in inside.rglob("*") if p.is_file())
-        found[inside.name] = [p for p in files if _is_image(p)]
-        left_out += [p for p in files if not (_is_image(p) or _hidden(p))]
-    empty = [name for name, paths in found.items() if not paths]
-    if len(empty) == len(found):
-        raise DataError(
-            f"folder {folder}",
-            "it holds no class folders with images",
-            f"put the images of each class in a folder of its own: {folder}/CLASS/IMAGE.png",
-        )
-    if empty:
-        raise DataError(
-            f"class folder {folder / empty[0]}",
-            f"it holds no images ({', '.join(SUFFIXES)})",
-            "add some, or remove the folder",
-        )
-    if left_out:
-        endings = ", ".join(sorted({p.suffix.lower() or "no ending" for p in left_out}))
-        _warn(folder, f"{_count(len(left_out), 'file')} no images that are read ({endings})")
-    if beside := sum(map(_is_image, folder.iterdir())):
-        _warn(folder, f"{_count(beside, 'image')} in no class folder")
-    return found
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [d for d in sorted(folder.iterdir()) if d.is_dir() and not _hidden(d)]
-
-
-def _holds_folders_alone(folder: Path) -> bool:
-    return bool(_folders(folder)) and not any(map(_is_image, folder.iterdir()))
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def _count(number: int, what: str) -> str:
-    return f"1 {what} is" if number == 1 else f"{number} {what}s are"
-
-
-def _warn(folder: Path, left_out: str) -> None:
-    warnings.warn(f"folder {folder}: {left_out}; left out", stacklevel=4)
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -171,24 +96,28 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _common_shape(paths: Sequence[Path]) -> tuple[int, int, int]:
-    """Shape that all images have; only their headers are read."""
+def _common_shape(paths: Sequence[Path], resize: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Shape that all images have, or get by `resize`; only their headers are read."""
     sizes: dict[tuple[int, int], Path] = {}
     modes = set()
     for path in paths:
         with _opened(path) as image:
-            sizes.setdefault(image.size, path)
-            modes.add(image.mode)
+            lying = _orientation(image) > 4
+            sizes.setdefault((image.height, image.width) if lying else image.size, path)
+            modes.add("L" if _deep(image) else image.mode)
+    channels = 1 if modes <= set(_GREY) else 3
+    if resize is not None:
+        return channels, resize[0], resize[1]
     (size, first), *others = sizes.items()
     if others:
         (width, height), path = others[0]
         raise DataError(
             f"image {path}",
             f"it is {width} x {height} pixels, {first} is {size[0]} x {size[1]}",
-            "resize them to one size, or take a network whose input is [channels, height, "
-            "width]: they are then brought to that",
+            f"train with resize: [{size[1]}, {size[0]}] (height, width), or take a network whose "
+            "input is [channels, height, width]: they are then brought to that",
         )
-    return 1 if modes <= set(_GREY) else 3, size[1], size[0]
+    return channels, size[1], size[0]
 
 
 @contextlib.contextmanager
@@ -200,23 +129,47 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     with file as image:
         unpacked, packed = 3 * image.width * image.height, path.stat().st_size
         refuse_swollen(f"image {path}", unpacked, packed, "store it smaller")
-        if image.mode not in (*_GREY, *_COLOUR):
-            problem = f"pixels of mode {image.mode} are not 8 bits"
-            raise DataError(f"image {path}", problem, "save it with 8 bits")
+        if image.mode not in (*_GREY, *_COLOUR) and not _deep(image):
+            problem = f"pixels of mode {image.mode} are neither 8 nor 16 bits"
+            raise DataError(f"image {path}", problem, "save it with 8 or 16 bits")
         yield image
+
+
+def _deep(image: Image.Image) -> bool:
+    """Whether pixels are grey of 16 bits; some readers of Pillow say 32 of them."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation as it stands in front of the pixels, or 1, which is upright."""
+    if "exif" not in image.info:
+        return 1
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, struct.error, OSError, EOFError):
+        return 1  # The pixels may be whole where their EXIF is not.
+    return found if found in _TURNS else 1
 
 
 def _pixels(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
     """One image as (channels, height, width) bytes; `size` is (width, height)."""
     with _opened(path) as file:
+        orientation, mode = _orientation(file), "L" if channels == 1 else "RGB"
         try:
-            image = file.convert("L" if channels == 1 else "RGB")
+            image = (_in_bytes(file) if _deep(file) else file).convert(mode)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise _unreadable(path, error) from error
+    if orientation != 1:
+        image = image.transpose(_TURNS[orientation])
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     raw = np.asarray(image, dtype=np.uint8)
     return raw[None] if raw.ndim == 2 else raw.transpose(2, 0, 1)
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """An image of 16 bits scaled to 8: the nearest of 0 to 255."""
+    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

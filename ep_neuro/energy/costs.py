@@ -100,6 +100,39 @@ class SoftmaxReadout(Cost):
 
 
 @dataclass(frozen=True)
+class ByClass(Cost):
+    """``w_c C``: the `cost` of each sample times the weight of its class, the largest of `y`.
+
+    Its nudge is ``beta w_c C``, so that the gradient of every estimator that nudges by the cost
+    carries the weight. ``beta w_c`` has to be a nudging factor, below 1.
+
+    Parameters
+    ----------
+    cost : Cost
+        ``C``.
+    weights : Tensor, (classes,)
+    """
+
+    cost: Cost
+    weights: Tensor
+
+    def _weight(self, y: Tensor) -> Tensor:
+        return self.weights[y.flatten(1).argmax(1)].to(y.dtype)
+
+    def value(self, z: Tensor, y: Tensor) -> Tensor:
+        """``w_c C`` of each sample, (N,)."""
+        return self._weight(y) * self.cost.value(z, y)
+
+    def slope(self, z: Tensor, y: Tensor) -> Tensor:
+        """``w_c dC/dz``, like `z`."""
+        return _like(self._weight(y), z) * self.cost.slope(z, y)
+
+    def nudged(self, drive: Tensor, z: Tensor, y: Tensor, beta: float | Tensor) -> Tensor:
+        """That of the `cost` at ``beta w_c``."""
+        return self.cost.nudged(drive, z, y, beta * _like(self._weight(y), z))
+
+
+@dataclass(frozen=True)
 class Nudge:
     """``beta * C`` added to the energy.
 

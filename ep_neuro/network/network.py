@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ep_neuro.energy.activations import activation
-from ep_neuro.energy.costs import Cost, CrossEntropy, SoftmaxReadout, SquaredError
+from ep_neuro.energy.costs import ByClass, Cost, CrossEntropy, SoftmaxReadout, SquaredError
 from ep_neuro.energy.operators import Operators, arranged
 from ep_neuro.energy.spec import INPUT, CouplingSpec, NetworkSpec
 from ep_neuro.energy.weight_standardization import pull_back, standardised
@@ -43,6 +43,8 @@ class Network(nn.Module):
         `weights` has the weights before they are standardised, `effective` those of the dynamics.
     readout : Linear or None
         From the output population to the classes, outside the dynamics.
+    class_weights : Tensor or None, (classes,)
+        Factor of the cost of each sample by its class; training sets it, and no file keeps it.
 
     Raises
     ------
@@ -50,10 +52,13 @@ class Network(nn.Module):
         If the parameters and one state exceed the memory of this machine.
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
         super().__init__()
         _refuse_giant(spec)
         self.spec = spec
+        self.register_buffer("class_weights", None, persistent=False)
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
         self.feedback = nn.ParameterDict()
@@ -157,10 +162,11 @@ class Network(nn.Module):
 
     @property
     def cost(self) -> Cost:
-        """What nudges the output: the cost of the spec, or that of the readout."""
+        """What nudges the output: the cost of the spec or of the readout, by `class_weights`."""
+        plain: Cost = CrossEntropy() if self.spec.cost == "cross-entropy" else SquaredError()
         if self.readout is not None:
-            return SoftmaxReadout(self.readout)
-        return CrossEntropy() if self.spec.cost == "cross-entropy" else SquaredError()
+            plain = SoftmaxReadout(self.readout)
+        return plain if self.class_weights is None else ByClass(plain, self.class_weights)
 
     def scores(self, z: Tensor) -> Tensor:
         """Scores of the classes (N, classes) at output `z`: its values, or the readout's logits."""

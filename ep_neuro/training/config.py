@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,14 @@ from ep_neuro.data import datasets
 from ep_neuro.data.augmentation import AUGMENTATIONS, Augmentation
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, EPNeuroError
-from ep_neuro.estimators import ESTIMATORS, Centered, Deployed, Estimator, FrozenMean
+from ep_neuro.estimators import (
+    ESTIMATORS,
+    Centered,
+    Deployed,
+    Estimator,
+    FrozenMean,
+    Holomorphic,
+)
 from ep_neuro.estimators.baselines import Backprop
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import SPEC, Model, best_in, load_model
@@ -39,7 +47,28 @@ RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
 
 
+def _as_weights(value: Any) -> Any:
+    """Weights of classes, whose names, numbers for instance, become texts."""
+    if isinstance(value, dict):
+        value = {str(k): v for k, v in value.items()}
+    numbers = [*value.values()] if isinstance(value, dict) else value
+    listed = isinstance(numbers, list | tuple) and bool(numbers)
+    if value in (None, "balanced") or (
+        listed and all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers)
+    ):
+        return value
+    raise ConfigError(
+        f"class_weights: {value}",
+        "neither balanced, nor positive numbers",
+        "list one for each class, give some by name, or write balanced",
+    )
+
+
 AnyEstimator = Annotated[SerializeAsAny[Estimator], BeforeValidator(ESTIMATORS.chosen)]
+Weights = Annotated[
+    Literal["balanced"] | tuple[float, ...] | dict[str, float] | None, BeforeValidator(_as_weights)
+]
+Side = Annotated[int, Field(ge=1)]
 Step = Annotated[SerializeAsAny[Augmentation], BeforeValidator(AUGMENTATIONS.chosen)]
 """What may stand under ``estimator`` and ``augment``: what is registered, chosen by ``kind``."""
 
@@ -59,6 +88,9 @@ class TrainConfig(BaseModel):
         Name of a data set (`ep_neuro.data.datasets.load`).
     data_root : str, optional
         Where its files lie.
+    resize : (height, width), optional
+        To what the images of a folder are brought for a network whose input is flat; one that takes
+        images gets them in its own size.
     plugins : sequence of str
         Modules to import first, by name (``my_module``) or as files (``my/module.py``, from the
         working directory), which register estimators (`register_estimator`) or augmentations
@@ -90,6 +122,9 @@ class TrainConfig(BaseModel):
         ``crop``, ``cutout``, ``affine``, ``randaugment``.
     label_smoothing : float
         Share of the target that is spread evenly over all classes.
+    class_weights : "balanced", sequence or mapping, optional
+        Factor of the cost of each sample by its class (`ep_neuro.training.class_weights`): one for
+        each class, some by name, or such that each class has the same share of the cost.
     validate_every : int
         Epochs from one validation to the next; the last epoch is always validated.
     weight_noise : float
@@ -116,6 +151,7 @@ class TrainConfig(BaseModel):
     start: str | None = None
     data: str = "digits"
     data_root: str | None = None
+    resize: tuple[Side, Side] | None = None
     plugins: tuple[str, ...] = ()
     estimator: AnyEstimator = Centered()
     schedule: Literal["own", "published"] = "own"
@@ -129,6 +165,7 @@ class TrainConfig(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1
     augment: tuple[Step, ...] = ()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Weights = None
     validate_every: Annotated[int, Field(ge=1)] = 1
     weight_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     carry_states: bool = False
@@ -185,6 +222,16 @@ class TrainConfig(BaseModel):
             _refuse_another(self.start, self._started_from(), spec)
         if isinstance(self.estimator, Deployed):
             self._check_deployed(spec)
+        self._check_resize(spec)
+        nudges_alone = isinstance(self.estimator, Holomorphic) or (
+            isinstance(self.estimator, Deployed) and self.estimator.response == "encoded"
+        )
+        if self.class_weights is not None and nudges_alone:
+            raise ConfigError(
+                "class_weights",
+                f"estimator '{self.estimator.kind}' nudges every sample alike",
+                "leave class_weights out, or take estimator.kind: centered",
+            )
         if self.augment and len(spec.input.shape) != 3:
             raise ConfigError(
                 "augment",
@@ -206,6 +253,20 @@ class TrainConfig(BaseModel):
                 "carry_states: true",
                 "estimator 'backprop' has no free phase",
                 "set carry_states: false, or take estimator.kind: centered",
+            )
+
+    def _check_resize(self, spec: NetworkSpec) -> None:
+        if self.resize is None:
+            return
+        subject, takes = f"resize: {list(self.resize)}", spec.input.shape
+        if not self.data.startswith("folder:"):
+            problem = f"data '{self.data}' is no folder of images"
+            raise ConfigError(subject, problem, "leave resize out, or set data: folder:PATH")
+        if len(takes) == 3 and takes[1:] != self.resize:
+            raise ConfigError(
+                subject,
+                f"network '{spec.name}' takes {list(takes)}, and images are brought to that",
+                "leave resize out, or give the input of the network this height and width",
             )
 
     def _check_deployed(self, spec: NetworkSpec) -> None:

@@ -29,6 +29,7 @@ from ep_neuro.network.stability import spectral_radius
 from ep_neuro.network.whitening import whiten
 from ep_neuro.storage.atomic import remove_leftovers, write_atomic
 from ep_neuro.storage.yaml_io import dump_yaml
+from ep_neuro.training.class_weights import class_weights
 from ep_neuro.training.config import TrainConfig, located
 from ep_neuro.training.distributed import Ranks, join
 from ep_neuro.training.evaluation import Evaluation, as_unit, evaluate, joined
@@ -114,7 +115,7 @@ def train(
         claimed(place if ranks.leads else None, resume=resume, force=force),
     ):
         if dataset is None:
-            wanted = config.data, config.data_root, config.spec()
+            wanted = config.data, config.data_root, config.spec(), config.resize
             dataset = ranks.in_turn(lambda: datasets.load_fitted(*wanted))
         else:
             dataset = datasets.fitted(dataset, config.spec())
@@ -158,6 +159,7 @@ class _Run:
         # Of the run directory all ranks know, and rank 0 alone writes there.
         self.place = out
         begun = config.begin()
+        begun.network.class_weights = class_weights(config.class_weights, dataset, config.estimator)
         self.network, self.origin = begun.network.to(ranks.device), begun.metadata
         if config.start is None:
             whiten(self.network, dataset.train.pixels)
@@ -357,6 +359,7 @@ class _Run:
     def finish(self) -> TrainResult:
         """Test the best network on the test split, once, and write its accuracy beside it."""
         test = self._evaluate(self.best, self.dataset.test)
+        self.best.class_weights = None
         few = torch.from_numpy(self.dataset.val.head(RANGE_SAMPLES).x).to(self.ranks.device)
         ranges = measure_ranges(self.best, few, self.config.evaluation)
         found = {RANGES: ranges, "test_accuracy": test.accuracy}

@@ -73,7 +73,8 @@ def save_samples(program: Program, count: int, path: str | Path) -> None:
         problem = "it does not say which data the model was trained on"
         raise ProgramError("option 'samples'", problem, "compile a model that `train` wrote")
     shape = datasets.image_shape(program.graph.sources[0].shape)
-    test = datasets.load(datasets.parse(data)[0], shape=shape).test.head(count)
+    resize = datasets.noted_resize(program.provenance)
+    test = datasets.load(datasets.parse(data)[0], shape=shape, resize=resize).test.head(count)
     buffer = io.BytesIO()
     nir.write_data(buffer, graph_data(program, test.x.reshape(-1, *program.graph.sources[0].shape)))
     with h5py.File(buffer, "a") as file:

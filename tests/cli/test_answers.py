@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import targets
 from compilers import load_program
@@ -53,6 +54,19 @@ def test_demo_answers_with_what_the_main_job_found(
     assert answer["report"] == "here/report.html"
     assert answer["rows"] == [row]
     assert answer.keys() == {"test_accuracy", "rows", "report", "seconds"}
+
+
+def test_images_of_mixed_sizes_are_trained_on_and_met_again_in_one_size(cli: Cli) -> None:
+    for i in range(24):
+        place = Path("f", "ab"[i % 2], f"{i}.png")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (3 + i, 4), 200 * (i % 2)).save(place)
+    Path("net.yaml").write_text(UNSTABLE.replace("40", "0.5").replace("[3]", "[2]"))
+    Path("c.yaml").write_text("{network: net.yaml, data: 'folder:f', resize: [2, 3], epochs: 2}")
+    done = cli("train", "c.yaml", "--out", "run", "--json").answer
+    assert cli("evaluate", "run", "--json").answer["accuracy"] == done["test_accuracy"]
+    cli("compile", "run", "--target", "reference", "--steps", 8, "--out", "p")
+    assert cli("run", "p", "--json").code == 0
 
 
 def test_train_says_where_its_model_is_and_the_other_commands_take_it(cli: Cli) -> None:

@@ -90,6 +90,20 @@ def _packed() -> dict[str, np.ndarray]:
     return found
 
 
+@functools.cache
+def _keras() -> dict[str, np.ndarray]:
+    x, y = bases.arrays()["x"][:, 0, :, :, None], np.eye(3)[np.arange(12) % 3]
+    layout = np.array("NHWC")
+    return {"x_train": x, "y_train": y, "x_test": x[:3], "y_test": y[:3], "layout": layout}
+
+
+@functools.cache
+def _recording() -> dict[str, np.ndarray]:
+    """Events on 4 x 4 pixels, each field by itself."""
+    place = np.arange(12, dtype=np.int16)
+    return {"x": place % 4, "y": place // 4, "t": place * 9, "p": place % 2}
+
+
 DATA_COMMANDS = (
     ("evaluate", "m", "--data", "DATA", "--limit", "2", "--json"),
     ("evaluate", "m", "--data", "DATA:val", "--json"),
@@ -110,8 +124,10 @@ def _on(words: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 @st.composite
 def npz_files(draw: DrawFn) -> Case:
-    """Samples in an npz file, with arrays of other kinds, or a damaged or deceiving archive."""
-    arrays: dict[str, Any] = dict(draw(st.sampled_from((bases.arrays(), _packed()))))
+    """Samples or events in an npz file, with other arrays, or a damaged or deceiving archive."""
+    forms = (bases.arrays(), _packed(), _keras(), _recording())
+    arrays: dict[str, Any] = dict(draw(st.sampled_from(forms)))
+    data, path = ("events-peak:e", "e/a/0.npz") if "t" in arrays else ("npz:e.npz", "e.npz")
     arrays.setdefault("classes", np.array(["a", "b", "c"]))
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(arrays)))
@@ -129,8 +145,8 @@ def npz_files(draw: DrawFn) -> Case:
         content = bases.npz(arrays)
     if kind == 2:
         content = draw(damaged(content))
-    words = _on(draw(st.sampled_from(DATA_COMMANDS)), "npz:e.npz")
-    return Case(words, {**_readers(), "d.npz": bases.data(), "e.npz": content})
+    words = _on(draw(st.sampled_from(DATA_COMMANDS)), data)
+    return Case(words, {**_readers(), "d.npz": bases.data(), path: content})
 
 
 @st.composite
@@ -167,16 +183,24 @@ def _renamed(draw: DrawFn, content: bytes) -> bytes:
 _MODES = ("L", "RGB", "1", "LA", "RGBA", "CMYK", "P", "I;16", "I", "F")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "TGA")
 
+_EXIF = (
+    b"",
+    b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
+    b"Exif\0\0MM",
+)
+"""None, an image that lies on its side, and what is cut."""
+
 
 @functools.cache
-def image(mode: str, size: tuple[int, int], form: str) -> bytes:
+def image(mode: str, size: tuple[int, int], form: str, exif: bytes = b"") -> bytes:
     """An image of noise; of what a format cannot hold, the mode is L."""
     rng = np.random.default_rng(0)
     raw = Image.fromarray(rng.integers(0, 256, (size[1], size[0]), dtype=np.uint8))
+    options = {} if form == "TIFF" else {"exif": exif}  # It would be read there, and refused.
     for tried in (mode, "RGB", "L"):
         buffer = io.BytesIO()
         try:
-            raw.convert(tried).save(buffer, form)
+            raw.convert(tried).save(buffer, form, **options)
         except (OSError, ValueError, KeyError):
             continue
         return buffer.getvalue()
@@ -186,7 +210,8 @@ def image(mode: str, size: tuple[int, int], form: str) -> bytes:
 @st.composite
 def _picture(draw: DrawFn) -> bytes:
     size = draw(st.sampled_from(((4, 4), (4, 4), (1, 1), (9, 2), (300, 1))))
-    content = image(draw(st.sampled_from(_MODES)), size, draw(st.sampled_from(_FORMATS)))
+    drawn = (draw(st.sampled_from(choices)) for choices in (_FORMATS, _EXIF))
+    content = image(draw(st.sampled_from(_MODES)), size, *drawn)
     kind = draw(st.integers(0, 5))
     if kind == 0 and content:
         return draw(damaged(content))
@@ -207,7 +232,7 @@ def image_folders(draw: DrawFn) -> Case:
         if kind == "other":
             files[name] = draw(_picture())
         elif kind == "move":
-            place = draw(st.sampled_from(("f/x.png", "f/.a/x.png", "f/val/a/x.png", "f/d/x.png")))
+            place = draw(st.sampled_from(("f/x.png", "f/.a/x.png", "f/valid/a/x.png", "f/d/x.png")))
             files[place] = content
         elif kind == "ending":
             ending = draw(st.sampled_from((".txt", ".JPG", ".tif", ".webp", "")))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
-from ep_neuro.data.datasets import SPLITS, load, load_fitted
+from ep_neuro.data import image_folder
+from ep_neuro.data.datasets import SPLITS, identity, load, load_fitted, noted_resize
 from ep_neuro.errors import DataError
 from tests.unit.data.test_datasets import spec_of
 
@@ -43,6 +48,13 @@ def test_subfolders_are_the_splits(tmp_path: Path) -> None:
     assert [len(pets.split(s)) for s in SPLITS] == [12, 4, 6]
     assert pets.shape == (3, 4, 5)
     assert np.allclose(pets.train.x[0, :, 0, 0], [0.2, 0, 1])
+
+
+@pytest.mark.parametrize("name", ["val", "valid"])
+def test_the_validation_split_has_either_name(tmp_path: Path, name: str) -> None:
+    for part, count in (("train", 10), (name, 2), ("test", 3)):
+        write_folder(tmp_path / part, {"a": count, "b": count})
+    assert [len(load(f"folder:{tmp_path}").split(s)) for s in SPLITS] == [20, 4, 6]
 
 
 def test_without_val_a_tenth_of_train_is_held_out(tmp_path: Path) -> None:
@@ -100,11 +112,57 @@ def test_a_truncated_image_is_named(tmp_path: Path, keep: int) -> None:
         load(f"folder:{tmp_path}")
 
 
-def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_of_32_bits_are_refused(tmp_path: Path, mode: str) -> None:
     write_folder(tmp_path, {"a": 10})
-    Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "a" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png: pixels of mode I;16 are not 8 bits"):
+    Image.new(mode, (5, 4)).save(tmp_path / "a" / "deep.tif")
+    with pytest.raises(DataError, match=rf"deep\.tif: pixels of mode {mode} are neither 8 nor 16"):
         load(f"folder:{tmp_path}")
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["png", "tif", "pgm"]))
+@settings(max_examples=10)
+def test_an_image_of_16_bits_is_the_same_in_8_to_one_step(seed: int, ending: str) -> None:
+    deep = np.random.default_rng(seed).integers(0, 2**16, (4, 5), dtype=np.uint16)
+    deep[0, :2] = 0, 2**16 - 1
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), {"a": 10})
+        Image.fromarray(deep).save(f"{folder}/a/0.{ending}")
+        x, _ = image_folder.read([Path(folder)])[0][0]
+    found = x[0, 0].astype(float) / 255
+    assert np.abs(found - deep / (2**16 - 1)).max() <= 1 / 255
+    assert (found[0, 0], found[0, 1]) == (0, 1)
+
+
+@given(st.integers(1, 8), st.sampled_from(["png", "jpg", "webp", "tif"]), st.booleans())
+@settings(max_examples=20)
+def test_an_image_that_says_how_it_lies_is_read_upright(
+    orientation: int, ending: str, given_shape: bool
+) -> None:
+    upright = Image.fromarray(np.arange(0, 240, 12, dtype=np.uint8).reshape(4, 5))
+    lying = upright
+    if orientation != 1:
+        back = {6: 8, 8: 6}.get(orientation, orientation)
+        lying = upright.transpose(image_folder._TURNS[back])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    # Pillow itself sets a TIFF upright; of an uncompressed one whose sides swap it reads noise.
+    options: dict[str, Any] = {"webp": {"lossless": True}, "tif": {"compression": "tiff_lzw"}}
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), {"a": 10})
+        lying.save(f"{folder}/a/0.{ending}", exif=exif, **options.get(ending, {}))
+        shape = (1, 4, 5) if given_shape else None
+        x, _ = image_folder.read([Path(folder)], shape)[0][0]
+    wrong = np.abs(x[0].mean(0) - np.asarray(upright, dtype=float)).max()
+    assert wrong <= (12 if ending == "jpg" else 1)
+
+
+def test_exif_that_cannot_be_read_leaves_an_image_as_it_lies(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 10})
+    write_image(tmp_path / "a" / "000.png", value=7)
+    for number, exif in enumerate((b"Exif\x00\x00nonsense", b"Exif\x00\x00II*\x00", b"\x00")):
+        Image.new("L", (5, 4), 7).save(tmp_path / "a" / f"00{number}.png", exif=exif)
+    assert load(f"folder:{tmp_path}").shape == (1, 4, 5)
 
 
 @pytest.mark.parametrize("names", [("train", "val"), ("training", "testing"), ("Train", "Test")])
@@ -123,7 +181,7 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
-    for part in ("train", "valid", "test"):
+    for part in ("train", "val", "valid", "test"):
         write_folder(tmp_path / part, {"a": 6, "b": 6})
     write_image(tmp_path / "test" / "stray.png")
     for i in range(10):
@@ -148,3 +206,21 @@ def test_images_of_a_folder_are_brought_to_the_shape_of_the_network(
     assert found.shape == tuple(shape)
     with pytest.raises(DataError, match=r"take a network whose input is \[channels, height, width"):
         load_fitted(f"folder:{tmp_path}", None, spec_of([60], 2))
+
+
+def test_a_resized_folder_of_mixed_sizes_is_known_by_its_size(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 10, "b": 10})
+    write_image(tmp_path / "b" / "wide.png", size=(9, 4))
+    with pytest.raises(DataError, match=r"resize: \[4, 5\] \(height, width\), or take a network"):
+        load(f"folder:{tmp_path}")
+    found = load_fitted(f"folder:{tmp_path}", None, spec_of([48], 2), (8, 6))
+    notes = identity(found)
+    assert noted_resize(notes) == (8, 6)
+    again = load(f"folder:{tmp_path}", resize=noted_resize(notes))
+    assert again.shape == (1, 8, 6)
+    assert again.digest == found.digest
+
+
+@pytest.mark.parametrize("note", [None, 3, [8, 6], "8x6", "0 6", "8 6 1", "9" * 99 + " 1"])
+def test_a_note_that_is_no_size_resizes_nothing(note: object) -> None:
+    assert noted_resize({"data.resize": note}) is None

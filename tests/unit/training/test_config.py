@@ -16,6 +16,12 @@ from ep_neuro.training.config import TrainConfig, build_config, read_config, rec
 from tests.helpers.graphs import digits_like_dense
 
 PLAIN: dict[str, Any] = {"network": "zoo:digits_dense"}
+IMAGES = {
+    "name": "images",
+    "input": {"shape": [1, 6, 6]},
+    "populations": [{"name": "output", "shape": [3]}],
+    "couplings": [{"pre": "input", "post": "output"}],
+}
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -145,3 +151,23 @@ def test_a_configuration_cannot_be_changed() -> None:
     config = TrainConfig.model_validate(PLAIN)
     with pytest.raises(ValueError, match="frozen"):
         config.epochs = 3  # type: ignore[misc]
+
+
+# --- resize ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "data 'digits' is no folder of images; leave resize out, or set data: folder:PATH"),
+        ({"data": "folder:f", "network": IMAGES}, "takes [1, 6, 6], and images are brought to"),
+        ({"data": "folder:f", "resize": [4]}, "resize"),
+        ({"data": "folder:f", "resize": [4, 0]}, "resize"),
+    ],
+)
+def test_a_resize_that_changes_nothing_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config({**PLAIN, "resize": [4, 5], **change})
+    assert says in str(caught.value)
+    same = {"data": "folder:f", "network": IMAGES, "resize": [6, 6]}
+    assert build_config(same).resize == (6, 6)
