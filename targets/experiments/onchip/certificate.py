@@ -196,7 +196,11 @@ def check_learning(
         problem = (
             "the exact gradient is zero: every answer is at its target or at an end of its box"
         )
-        raise CheckFailed(f"program '{graph.name}'", problem, "check other samples (--seed)")
+        remedy = "check other samples (--seed)"
+        masks = [r.mask for r in graph.plasticity]
+        if not any(name is None or graph.arrays[name].any() for name in masks):
+            problem, remedy = "every synapse that would learn is stuck", "let some go (the masks)"
+        raise CheckFailed(f"program '{graph.name}'", problem, remedy)
     for done, (name, way) in enumerate(ways.items()):
         found[name] = way(x, y)
         if progress is not None:

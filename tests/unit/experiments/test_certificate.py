@@ -198,3 +198,14 @@ def test_notes_of_learning_that_are_of_no_plan_are_told(
 def test_an_order_of_samples_has_a_seed_of_0_or_more() -> None:
     with pytest.raises(ConfigError, match=r"^learning, seed: -1 is below 0; give 0 or more"):
         Plan(seed=-1)
+
+
+def test_a_program_all_of_whose_synapses_are_stuck_is_told_so(digits: Split) -> None:
+    some = program(DENSE, steps=4)
+    graph, masks = some.graph, {}
+    for record in graph.plasticity:
+        masks[f"mask/{record.weight}"] = np.zeros(graph.arrays[record.weight].shape)
+    records = tuple(replace(r, mask=f"mask/{r.weight}") for r in graph.plasticity)
+    graph = replace(graph, plasticity=records, arrays={**graph.arrays, **masks})
+    with pytest.raises(CheckFailed, match="every synapse that would learn is stuck"):
+        check_learning(replace(some, graph=graph), digits)
