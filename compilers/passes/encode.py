@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from compilers.ir.dynamics import RESETS
 from compilers.ir.graph import (
     ENCODINGS,
     Conv,
@@ -158,6 +159,10 @@ def _encoded(
         )
     values: dict[str, Any] = {"leak": p.dynamics.leak}
     values.update((name, value[p.name]) for name, value in parameters.items())
+    if (reset := values.get("reset", "soft")) not in RESETS:
+        # A target whose neurons have one reset sets it after this.
+        problem = f"{reset} is not {' or '.join(RESETS)}"
+        raise GraphError("parameter 'reset'", problem, f"choose from {', '.join(RESETS)}")
     dynamics: Dynamics = DYNAMICS[code](**values)
     return replace(p, dynamics=dynamics)
 

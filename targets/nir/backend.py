@@ -11,7 +11,8 @@ from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError
+from ep_neuro.errors import ConfigError, ProgramError
+from ep_neuro.storage.atomic import refuse_foreign
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
@@ -99,6 +100,7 @@ class NirBackend(SimulatedBackend):
         if count := program.options.get("samples"):
             from targets.nir.samples import save_samples
 
+            refuse_foreign(Path(path), self.marker, ProgramError)
             save_samples(program, count, Path(path).with_suffix(".nirdata"))
         save_nir(program.graph, path, program.options.get("reader"))
 

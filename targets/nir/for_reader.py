@@ -142,5 +142,9 @@ def fitting(graph: ir.Graph, reader: Reader) -> ir.Graph:
         raise TargetError(where, problem, "narrow the feature maps")
     tested = f"{reader.tested} tested" if reader.tested else "untested, from its source"
     lost = f"{where} ({tested}) loses: {reader.loses}; load it by {reader.call}"
+    if any(
+        isinstance(p.dynamics, ir.Spiking) and p.dynamics.reset == "hard" for p in graph.neurons
+    ):
+        lost += "; but this network resets to 0: have the reader do so too, and not subtract"
     warnings.warn(lost, ReaderWarning, stacklevel=2)
     return graph

@@ -33,7 +33,11 @@ def inlined(net: nir.NIRGraph) -> nir.NIRGraph:
         inner = inlined(graph)
         ends = {kind: _ends(name, inner, kind) for kind in (nir.Input, nir.Output)}
         del nodes[name]
-        nodes |= {f"{name}.{key}": node for key, node in inner.nodes.items()}
+        for key, node in inner.nodes.items():
+            if f"{name}.{key}" in nodes:
+                problem = f"the node '{key}' of the graph in it has the name of another"
+                raise SpecError(f"node '{name}'", problem, f"rename the node '{name}.{key}'")
+            nodes[f"{name}.{key}"] = node
         first, last = ends[nir.Input], ends[nir.Output]
         edges = [(last if a == name else a, first if b == name else b) for a, b in edges]
         edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner.edges]
@@ -90,6 +94,11 @@ def shaped(net: nir.NIRGraph) -> nir.NIRGraph:
                 problem = f"it takes the shape {wanted}, and '{pre}' gives {given}"
                 raise SpecError(f"node '{post}'", problem, "let their shapes agree")
     _end(net, {pre for pre, _ in net.edges}, nir.Output)
+    for name, node in net.nodes.items():
+        for shape in (_shape(node.input_type), _shape(node.output_type)):
+            if shape is not None and min(shape, default=1) < 1:
+                problem = f"the shape {shape} holds no values"
+                raise SpecError(f"node '{name}'", problem, "give it sizes of 1 or more")
     return net
 
 

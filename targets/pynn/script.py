@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def script(graph: Graph, file: str = SCRIPT, network: str = NETWORK) -> str:
     text = _PARTS.read_text("utf-8")
     for key, value in {
         "NAME": graph.name,
-        "FILE": file,
+        "FILE": json.dumps(file, ensure_ascii=False)[1:-1],
         "NETWORK": repr(network),
         "STEPS": graph.phases[0].steps,
         "INPUT": (source.name, source.size),

@@ -59,14 +59,17 @@ def test_a_reset_is_taken_from_the_command_line_or_else_from_the_model(cli: Cli)
 
 
 @pytest.mark.parametrize(
-    ("code", "reset", "said"),
+    ("target", "code", "reset", "said"),
     [
-        ("graded", "hard", "'graded' neurons have none"),
-        ("spike", "half", "half is not soft or hard"),
+        ("reference", "graded", "hard", "'graded' neurons have none"),
+        ("reference", "spike", "half", "'reset': half is not soft or hard; choose from soft, hard"),
+        ("pynn", "spike", "half", "'reset': half is not soft or hard; choose from soft, hard"),
     ],
 )
-def test_a_reset_that_there_is_not_is_refused(code: str, reset: str, said: str, cli: Cli) -> None:
-    words = ("compile", "zoo:digits_dense", "--target", "reference", "--code", code)
+def test_a_reset_that_there_is_not_is_refused(
+    target: str, code: str, reset: str, said: str, cli: Cli
+) -> None:
+    words = ("compile", "zoo:digits_dense", "--target", target, "--code", code)
     done = cli(*words, "--reset", reset, "--out", "p")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert said in done.err

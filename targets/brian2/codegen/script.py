@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
@@ -91,7 +92,7 @@ def script(graph: Graph, file: str = SCRIPT, weights: str = PROGRAM_WEIGHTS) -> 
     head = _HEAD.format(
         name=graph.name,
         encoding=graph.encoding,
-        file=file,
+        file=json.dumps(file, ensure_ascii=False)[1:-1],
         weights=weights,
         steps=graph.phases[0].steps,
         flags=FLAGS,

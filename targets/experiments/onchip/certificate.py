@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 import targets
 from compilers.ir.graph import Graph
 from compilers.passes.units import unit_power
 from compilers.program import Program
 from ep_neuro.data.datasets import Split
-from ep_neuro.errors import CheckFailed
+from ep_neuro.errors import CheckFailed, ConfigError, ProgramError
 from targets.experiments.comparison.compare import fit, weight_bits
 from targets.experiments.onchip.engine_limits import EngineLimit, engine_limits
 from targets.experiments.onchip.lifted_limits import ALL, LIFTS, Way, lifts
@@ -195,7 +196,11 @@ def check_learning(
         problem = (
             "the exact gradient is zero: every answer is at its target or at an end of its box"
         )
-        raise CheckFailed(f"program '{graph.name}'", problem, "check other samples (--seed)")
+        remedy = "check other samples (--seed)"
+        masks = [r.mask for r in graph.plasticity]
+        if not any(name is None or graph.arrays[name].any() for name in masks):
+            problem, remedy = "every synapse that would learn is stuck", "let some go (the masks)"
+        raise CheckFailed(f"program '{graph.name}'", problem, remedy)
     for done, (name, way) in enumerate(ways.items()):
         found[name] = way(x, y)
         if progress is not None:
@@ -293,11 +298,20 @@ def _depths(graph: Graph) -> dict[str, int]:
 def _plan(program: Program) -> Plan | None:
     """The plan by which `learn` wrote the program; None if it did not."""
     noted = {
-        key.removeprefix("learnt."): ast.literal_eval(value)
+        key.removeprefix("learnt."): value
         for key, value in program.provenance.items()
         if key.startswith("learnt.")
     }
-    return Plan(**noted) if noted else None
+    if not noted:
+        return None
+    try:
+        read = {key: ast.literal_eval(value) for key, value in noted.items()}
+        return TypeAdapter(Plan).validate_python(asdict(Plan(**read)))
+    except (ConfigError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        told = ", ".join(f"{key} {value!s:.20}" for key, value in noted.items())
+        subject, problem = f"program '{program.graph.name}'", f"its notes 'learnt.*' ({told:.200})"
+        remedy = "compile the model again, and let that learn"
+        raise ProgramError(subject, f"{problem} are of no plan", remedy) from None
 
 
 def _learnt_samples(program: Program) -> int:

@@ -44,7 +44,7 @@ LIFTS = {
     "steps": Lift(f"with {FACTOR}x", "compile with more --steps"),
     "one side": Lift("with two", "learn by contrastive, whose nudges have two sides"),
     "beta": Lift(f"with 1/{FACTOR}", "compile with a smaller --beta"),
-    "messages": Lift("wide, graded", "give them more bits (--message-frac), or the code graded"),
+    "messages": Lift("wide, graded", "take --code graded, or more bits if it is (--message-frac)"),
     "traces": Lift("of currents, not spikes", "compile with more --steps, or the code graded"),
     "numbers": Lift("in floating point", "give membranes more bits (--state-frac)"),
 }

@@ -57,6 +57,8 @@ class Plan:
             if getattr(self, name) < 1:
                 problem = f"{getattr(self, name)} is below 1"
                 raise ConfigError(f"learning, {name}", problem, "give at least 1")
+        if self.seed < 0:
+            raise ConfigError("learning, seed", f"{self.seed} is below 0", "give 0 or more")
         if self.anneal is not None and not 0 < self.anneal <= 1:
             problem = f"{self.anneal:g} is no share above 0"
             raise ConfigError("learning, anneal", problem, "give 0.1, for instance")

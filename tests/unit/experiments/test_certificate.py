@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from compilers.program import Program
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Split
 from ep_neuro.energy.spec import NetworkSpec
-from ep_neuro.errors import CheckFailed, GraphError, TargetError
+from ep_neuro.errors import CheckFailed, ConfigError, GraphError, ProgramError, TargetError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
 from targets.experiments.onchip.certificate import LEAST_COSINE, LearningCheck, check_learning
 from targets.experiments.onchip.faults import damage
 from targets.experiments.onchip.lifted_limits import ALL
+from targets.experiments.onchip.schedule import Plan
 from targets.experiments.onchip.updates import exact, learnt_by, written
 from tests.helpers.graphs import digits_like_residual, standardised_in_units
 
@@ -169,3 +171,41 @@ def test_answers_at_the_end_of_their_box_leave_nothing_to_compare(digits: Split)
     with pytest.raises(CheckFailed, match="the exact gradient is zero"):
         check_learning(held, digits)
     assert 0 < LEAST_COSINE < 1
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"samples": "4 0"},
+        {"samples": "f()"},
+        {"samples": "1.5"},
+        {"samples": "'a'"},
+        {"samples": "["},
+        {"samples": "-1"},
+        {"later": "1"},
+    ],
+    ids=str,
+)
+def test_notes_of_learning_that_are_of_no_plan_are_told(
+    digits: Split, note: dict[str, str]
+) -> None:
+    notes = {f"learnt.{key}": value for key, value in note.items()}
+    odd = replace(program(DENSE, steps=4), provenance=notes)
+    with pytest.raises(ProgramError, match=r"^program 'digits_dense': its notes 'learnt.*compile"):
+        check_learning(odd, digits)
+
+
+def test_an_order_of_samples_has_a_seed_of_0_or_more() -> None:
+    with pytest.raises(ConfigError, match=r"^learning, seed: -1 is below 0; give 0 or more"):
+        Plan(seed=-1)
+
+
+def test_a_program_all_of_whose_synapses_are_stuck_is_told_so(digits: Split) -> None:
+    some = program(DENSE, steps=4)
+    graph, masks = some.graph, {}
+    for record in graph.plasticity:
+        masks[f"mask/{record.weight}"] = np.zeros(graph.arrays[record.weight].shape)
+    records = tuple(replace(r, mask=f"mask/{r.weight}") for r in graph.plasticity)
+    graph = replace(graph, plasticity=records, arrays={**graph.arrays, **masks})
+    with pytest.raises(CheckFailed, match="every synapse that would learn is stuck"):
+        check_learning(replace(some, graph=graph), digits)

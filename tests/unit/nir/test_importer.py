@@ -253,6 +253,23 @@ def test_a_graph_in_a_graph_of_two_inputs_is_told() -> None:
         network_of(net)
 
 
+def test_nodes_of_an_inner_graph_do_not_take_the_place_of_others() -> None:
+    part = nir.NIRGraph(
+        {"in": nir.Input(np.array([3])), "0": nir.Scale(np.ones(3)), "out": nir.Output([3])},
+        [("in", "0"), ("0", "out")],
+        type_check=False,
+    )
+    net = stranger(nodes={"a": part}, edges=[("input", "a")], type_check=False)
+    with pytest.raises(SpecError, match=r"^node 'a': the node '0' .*; rename the node 'a\.0'$"):
+        network_of(net)
+
+
+def test_a_shape_without_values_is_told() -> None:
+    nodes = {"input": nir.Input(np.array([0])), "up": nir.Affine(np.zeros((4, 0)), np.zeros(4))}
+    with pytest.raises(SpecError, match=r"^node 'input': the shape \(0,\) holds no values; give"):
+        network_of(stranger(nodes=nodes))
+
+
 def test_shapes_that_do_not_meet_are_told_by_node() -> None:
     net = stranger(nodes={"on": nir.Linear(np.ones((2, 5)))}, type_check=False)
     with pytest.raises(SpecError, match=r"'on': it takes the shape \(5,\), and 'a.0' gives"):

@@ -124,6 +124,23 @@ def test_compiling_for_a_reader_tells_in_one_line_what_it_loses(name: str) -> No
     assert "\n" not in told
 
 
+def test_a_reader_that_is_to_reset_to_0_is_not_told_to_subtract_alone() -> None:
+    options = {"code": "spike", "parameters": {"reset": "hard"}, "options": {"reader": "norse"}}
+    with pytest.warns(ReaderWarning, match="but this network resets to 0"):
+        compile_network(Network(digits_like_dense(), 0), "nir", steps=4, **options)  # type: ignore[arg-type]
+
+
+def test_where_a_foreign_file_stands_no_samples_are_left(tmp_path: Path) -> None:
+    network = Network(digits_like_dense(), 0)
+    program = compile_network(
+        network, "nir", steps=4, options={"samples": 2}, provenance={"data": "digits"}
+    )
+    (tmp_path / "net.nir").write_text("mine")
+    with pytest.raises(ProgramError, match="is a file with other content"):
+        BACKEND.export(program, tmp_path / "net.nir")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.nir"]
+
+
 REFUSED: dict[str, tuple[dict[str, Any], type[EPNeuroError], str]] = {
     "unknown": ({"options": {"reader": "snntorhc"}}, ConfigError, "did you mean 'snntorch'"),
     "no name": ({"options": {"reader": 3}}, ConfigError, "reader '3': is none of sinabs, "),

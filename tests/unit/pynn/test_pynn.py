@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from ep_neuro.data import datasets
 from ep_neuro.errors import ProgramError, TargetError
 from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
+from targets.brian2.codegen.script import script as brian2_script
 from targets.pynn import BACKEND
 from targets.pynn.backend import PLAIN
-from targets.pynn.script import SCRIPT
+from targets.pynn.script import SCRIPT, script
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 SPEC = random_residual_spec(4)
@@ -143,3 +145,11 @@ def test_compiling_needs_no_pynn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     program = compilers.compile(Network(digits_dense(), 0), target="pynn", code="spike")
     assert SCRIPT in program.files
+
+
+@pytest.mark.parametrize("write", [script, brian2_script], ids=["pynn", "brian2"])
+def test_a_script_of_any_name_is_python(write: Callable[..., str]) -> None:
+    name = 'it\'s """mine""" \\ @x@.py'
+    graph = plain()
+    text = write(graph, name, "net.npz")
+    assert f"python {name} " in (ast.get_docstring(ast.parse(text)) or "")
