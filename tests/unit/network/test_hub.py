@@ -34,6 +34,7 @@ def test_a_model_opens_with_the_digest_and_without_a_path_of_where_it_was_traine
 @pytest.mark.parametrize("name", hub_names())
 def test_packing_cost_no_half_point_of_what_was_measured(name: str) -> None:
     card = read_card(name)
+    assert {f.split for f in card.figures} == {"val", "test"}
     assert all(abs(f.accuracy - card.before[f.split]) < 0.005 for f in card.figures)
 
 
