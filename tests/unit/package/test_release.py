@@ -142,7 +142,7 @@ def test_the_wheel_installs_and_compiles_on_each_python(
     words = ("--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", "--target")
     run(python, "-m", "pip", "install", *words, tmp_path / "lib", wheel, cwd=tmp_path)
     run(python, "-m", "compileall", "-q", "-f", tmp_path / "lib", cwd=tmp_path)
-    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'lib')!r}); import ep_neuro, targets"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'lib')!r}); import ep_neuro"
     assert run(python, "-c", f"{code}; print(ep_neuro.__version__)", cwd=tmp_path).strip() == (
         ep_neuro.__version__
     )
