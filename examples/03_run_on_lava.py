@@ -2,9 +2,9 @@
 
     python examples/03_run_on_lava.py [DIRECTORY]
 
-Trains for a few seconds, compiles for Lava with sigma-delta neurons (they send the change of their
-state, once it exceeds an annealed threshold), settles test digits and probes the output. Writes its
-state by step to DIRECTORY/output.npy (runs/examples by default).
+Compiles a model of the hub for Lava with sigma-delta neurons (they send the change of their state,
+once it exceeds an annealed threshold), settles test digits and probes the output. Writes its state
+by step to DIRECTORY/output.npy (runs/examples by default).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 
 def main() -> None:
-    trained = ep.train(ep.read_config("zoo:digits_dense", ["epochs=5"]))
-    program = compilers.compile(trained.model.network, target="lava", code="sigma-delta")
+    model = ep.load_model("hub:digits_resnet")
+    program = compilers.compile(model, target="lava", code="sigma-delta")
     test = datasets.load("digits").test.head(100)
 
     with targets.open(program) as session:
         result = session.settle(test.x, probes=["output.z"])
 
     print(
-        f"torch {trained.test.accuracy:.1%} of all test digits, "
+        f"torch {ep.evaluate(model.network, test, ep.Schedule()).accuracy:.1%}, "
         f"Lava {(result.predictions == test.y).mean():.1%} of {len(test)}"
     )
     print(

@@ -31,10 +31,10 @@ def show(one: Compared) -> None:
 
 
 def main() -> None:
-    trained = ep.train(ep.read_config("zoo:digits_dense", ["epochs=5"]))
+    model = ep.load_model("hub:digits_resnet")
     test = datasets.load("digits").test.head(120)
     rows = compare(
-        trained.model.network,
+        model.network,
         test,
         [Choice.parse(text) for text in CHOICES],
         schedule=ep.Schedule(sweeps=300),
@@ -48,7 +48,7 @@ def main() -> None:
             show(one)
     command = ["python examples/04_compare.py"]
     about = "digits, test split"
-    page = comparison_page(trained.model, test, about, rows, command, OUT, sweeps=SWEEP.axes)
+    page = comparison_page(model, test, about, rows, command, OUT, sweeps=SWEEP.axes)
     print(f"report: {page}")
 
 

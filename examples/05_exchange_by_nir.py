@@ -2,10 +2,10 @@
 
     python examples/05_exchange_by_nir.py [DIRECTORY]
 
-Trains for a few seconds and writes the network as spiking neurons without a synaptic filter, the
-form that most readers of NIR know. Then reads the file back in both ways: exactly, by the metadata
-that ep-neuro leaves in it, and from its nodes alone, as if another tool had written it. Writes to
-DIRECTORY (runs/examples by default).
+Writes a model of the hub as spiking neurons without a synaptic filter, the form that most readers
+of NIR know. Then reads the file back in both ways: exactly, by the metadata that ep-neuro leaves in
+it, and from its nodes alone, as if another tool had written it. Writes to DIRECTORY (runs/examples
+by default).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 
 def main() -> None:
-    network = ep.train(ep.read_config("zoo:digits_dense", ["epochs=3"])).model.network
+    network = ep.load_model("hub:digits_resnet").network
     test = datasets.load("digits").test.head(100)
 
     spikes = compilers.compile(network, target="nir", code="spike", leak=1.0)

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+import ep_neuro
 from ep_neuro.cli.console import own_stdout
 
 app = typer.Typer(
     name="ep-neuro",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Energy-based networks, from equilibrium propagation to neuromorphic hardware.",
@@ -32,8 +32,18 @@ SWEEPS = 300
 """Most sweeps that `evaluate` and `compare` grant a batch; settled ones stop by themselves."""
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ep-neuro {ep_neuro.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit."),
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks; any command takes it.")
     ] = False,

@@ -71,6 +71,7 @@ def model_facts(name: str) -> dict[str, Any]:
     if config is not None:
         values = config.model_dump(mode="json")
         return {"kind": "config", "config": values, "yaml": config.to_yaml()}
+    from ep_neuro.network.hub.cards import place_of
     from ep_neuro.network.stability import loops
 
     opened = open_named(name, 0)
@@ -83,7 +84,7 @@ def model_facts(name: str) -> dict[str, Any]:
         "couplings": [loop.facts() for loop in found],
         "yaml": text + "".join(f"# {loop}\n" for loop in found),
     }
-    if Path(name).is_dir():
+    if place_of(name).is_dir():
         facts |= {"kind": "model", "metadata": dict(opened.metadata)}
         facts["yaml"] += f"# {json.dumps(facts['metadata'])}\n"
     return facts

@@ -40,8 +40,8 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="What `train` wrote, a spec in YAML, zoo:NAME (these two: fresh weights), or a NIR "
-        "file of another tool.",
+        help="What `train` wrote, hub:NAME (`ep-neuro models`), a spec in YAML, zoo:NAME (these "
+        "two: fresh weights), or a NIR file of another tool.",
     ),
 ]
 Target = Annotated[str, typer.Option(metavar="T", help="Target; see `ep-neuro targets`.")]

@@ -159,7 +159,7 @@ def inspect(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Spec, configuration, model, graph, program or NIR file; or zoo:NAME.",
+            help="Spec, configuration, model, graph, program or NIR file; hub:NAME or zoo:NAME.",
         ),
     ],
     json_: Json = False,

@@ -186,6 +186,16 @@ def compare(
 @command(name="targets")
 def targets_(json_: Json = False) -> None:
     """What can run here, what is missing and how to get it."""
+    found = target_states()
+    rows = [
+        (f["name"], "yes" if f["available"] else "no", ", ".join(f["features"]), f["reason"])
+        for f in found
+    ]
+    emit({"targets": found}, json_, table(("target", "available", "features", "reason"), rows))
+
+
+def target_states() -> list[dict[str, Any]]:
+    """Each target: whether it runs here, why not and how it would, what it can and cannot do."""
     import targets
     from targets.interface.protocols import Feature
 
@@ -201,8 +211,4 @@ def targets_(json_: Json = False) -> None:
                 "unsupported": {f.value: why for f, why in backend.unsupported.items()},
             }
         )
-    rows = [
-        (f["name"], "yes" if f["available"] else "no", ", ".join(f["features"]), f["reason"])
-        for f in found
-    ]
-    emit({"targets": found}, json_, table(("target", "available", "features", "reason"), rows))
+    return found

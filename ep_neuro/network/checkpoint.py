@@ -19,6 +19,8 @@ from torch import Tensor
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import EPNeuroError, ModelError
 from ep_neuro.network.architectures import zoo
+from ep_neuro.network.hub.cards import place_of
+from ep_neuro.network.hub.packing import unpacked
 from ep_neuro.network.network import Network, parameter_names
 from ep_neuro.storage.atomic import replace_directory
 from ep_neuro.storage.value_checks import fault
@@ -103,7 +105,7 @@ def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None =
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model directory.
+    """Read a model directory, or ``hub:NAME``.
 
     Raises
     ------
@@ -115,13 +117,13 @@ def load_model(path: str | Path) -> Model:
     ModelWarning
         If it does not fit the SHA-256 in its metadata: it was changed after it was written.
     """
-    path = Path(path)
+    path = place_of(path)
     if not (path / SPEC).is_file():
         raise ModelError(
             f"model '{path}'", f"there is no {SPEC}", "give a directory that `ep-neuro train` wrote"
         )
     network = Network(NetworkSpec.from_yaml(path / SPEC))
-    tensors = _read_tensors(path / WEIGHTS)
+    tensors = unpacked(_read_tensors(path / WEIGHTS))
     expected = parameter_names(network)
     for name in sorted(expected.keys() | tensors.keys()):
         problem, remedy = _misfit(name, tensors.get(name), expected.get(name))
@@ -183,8 +185,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
 
 def best_in(path: str | Path) -> Path:
     """The directory of a model; the run directory of ``train`` stands for its best one."""
-    best = Path(path) / "best"
-    return best if (best / SPEC).is_file() else Path(path)
+    place = place_of(path)
+    best = place / "best"
+    return best if (best / SPEC).is_file() else place
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
@@ -206,14 +209,14 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 
 def open_model(name: str | Path, seed: int = 0) -> Model:
-    """A model by what a user may call it: a directory, a spec in YAML, or ``zoo:NAME``.
+    """A model by what a user may call it: a directory, ``hub:NAME``, a spec, ``zoo:NAME``.
 
     A spec or zoo network gets fresh weights from `seed`.
     """
     name = str(name)
     if name.startswith("zoo:"):
         return Model(Network(zoo(name[4:]), seed), {"seed": seed})
-    path = Path(name)
+    path = place_of(name)
     if path.is_dir():
         return load_model(path)
     if path.is_file():
@@ -221,7 +224,7 @@ def open_model(name: str | Path, seed: int = 0) -> Model:
     raise ModelError(
         f"model '{name}'",
         "no such directory or file",
-        "give a model directory, a spec in YAML, or zoo:NAME",
+        "give a model directory, a spec in YAML, hub:NAME or zoo:NAME",
     )
 
 

@@ -82,8 +82,8 @@ class TrainConfig(BaseModel):
         ``zoo:NAME``, the path of a spec in YAML, or a spec written in place; that of `start` if
         left out.
     start : str, optional
-        A model directory, or a run directory for its best model, whose weights training begins
-        with; fresh weights if left out.
+        A model directory, a run directory for its best model, or ``hub:NAME``, whose weights
+        training begins with; fresh weights if left out.
     data : str
         Name of a data set (`ep_neuro.data.datasets.load`).
     data_root : str, optional
@@ -324,7 +324,7 @@ def located(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a configuration with every path absolute: they mean the same anywhere."""
 
     def full(path: str) -> str:
-        return path if path.startswith(("zoo:", "~")) else os.path.abspath(path)
+        return path if path.startswith(("zoo:", "hub:", "~")) else os.path.abspath(path)
 
     found = {**values, "data": datasets.located(values["data"])}
     for key in ("network", "start", "data_root"):

@@ -204,7 +204,7 @@ def test_a_model_opens_by_directory_by_spec_and_by_zoo_name(tmp_path: Path) -> N
 
 
 def test_a_model_that_is_not_there_is_refused_with_what_could_be_given(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="model directory, a spec in YAML, or zoo:NAME"):
+    with pytest.raises(ModelError, match="a model directory, a spec in YAML, hub:NAME or zoo:NAME"):
         open_model(tmp_path / "none")
     with pytest.raises(ModelError, match=f"there is no {SPEC}"):
         open_model(str(tmp_path))
