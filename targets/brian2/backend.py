@@ -5,28 +5,24 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ProgramError
-from ep_neuro.storage.atomic import refuse_foreign, write_file
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import SCRIPT, script, weights_file
 from targets.brian2.session import OPTIONS, Brian2Session, missing_tools, read_options
 from targets.interface.protocols import Availability, Feature, Options
-from targets.interface.refusals import forbidden, refuse_first, refuse_integers, refuse_unready
-from targets.interface.simulated_backend import SimulatedBackend
+from targets.interface.refusals import forbidden, refuse_unready
+from targets.interface.script_backend import ScriptBackend
 
 LARGEST = 1 << 26
 """Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
 
 
-class Brian2Backend(SimulatedBackend):
+class Brian2Backend(ScriptBackend):
     """Writes a graph as a Brian2 script, and runs that script.
 
     C++ standalone settles all samples in one run; NumPy, without a compiler, serves probes of
@@ -37,6 +33,7 @@ class Brian2Backend(SimulatedBackend):
     summary = "Brian2, the simulator: a readable script, run as C++ (standalone) or in NumPy"
     tolerance = 1e-9
     suffix, marker = ".py", b"Written by ep-neuro"
+    array_marker, script_name = b"weight/", SCRIPT
     options: Mapping[str, Any] = OPTIONS
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "its equations hold real numbers, and know no shifts",
@@ -84,30 +81,13 @@ class Brian2Backend(SimulatedBackend):
         )
         return (*found, *([] if many is None else [many]))
 
-    def emit(self, graph: Graph) -> Program:
-        """The graph, and the script of it; a graph that breaks a limit has none."""
-        writable = not graph.quantised and not self.check(graph)
-        files = {SCRIPT: script(graph)} if writable else {}
-        return replace(super().emit(graph), files=files)
+    def script(self, graph: Graph, *names: str) -> str:
+        """The script of `graph`."""
+        return script(graph, *names)
 
-    def export(self, program: Program, path: str | Path) -> None:
-        """Write the script of `program` as `path`, and its weights beside it, as .npz.
-
-        Raises
-        ------
-        TargetError
-            If the graph is in integers or breaks a limit.
-        ProgramError
-            If the disk refuses, or files that we did not write stand there.
-        """
-        refuse_integers(self, program.graph)
-        refuse_first(self.check(program.graph))
-        path = Path(path)
-        weights = path.with_suffix(".npz")
-        text = script(program.graph, path.name, weights.name)
-        refuse_foreign(path, self.marker, ProgramError)
-        write_file(weights, weights_file(program.graph), ProgramError, marker=b"weight/")
-        write_file(path, text.encode(), ProgramError, marker=self.marker)
+    def arrays(self, graph: Graph) -> bytes:
+        """What it reads."""
+        return weights_file(graph)
 
     def open(self, program: Program) -> Brian2Session:
         """Load `program`; Brian2 itself starts with the first samples.

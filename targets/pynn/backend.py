@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
@@ -12,12 +10,10 @@ from compilers.ir.graph import Graph, Spiking
 from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ProgramError
-from ep_neuro.storage.atomic import refuse_foreign, write_file
 from targets.interface.fanout import synapses_of
 from targets.interface.protocols import Feature, Options
-from targets.interface.refusals import forbidden, refuse_first, refuse_integers, unrunnable
-from targets.interface.simulated_backend import SimulatedBackend
+from targets.interface.refusals import forbidden, unrunnable
+from targets.interface.script_backend import ScriptBackend
 from targets.pynn.script import SCRIPT, network_file, script
 
 if TYPE_CHECKING:
@@ -32,7 +28,7 @@ PLAIN: Mapping[str, Any] = {"leak": 1.0, "bound": UNBOUNDED, "reset": "hard"}
 _NO_VALUE = "its neurons send spikes without a value"
 
 
-class PynnBackend(SimulatedBackend):
+class PynnBackend(ScriptBackend):
     """Writes a graph as a PyNN script, and has the reference's executor compute what that says.
 
     The standard neuron of PyNN empties its membrane when it fires, filters no current and knows no
@@ -43,6 +39,7 @@ class PynnBackend(SimulatedBackend):
     name = "pynn"
     summary = "PyNN script (.py) for SpiNNaker and NEST: hard reset, approximate; an executor of it"
     suffix, marker = ".py", b"in PyNN. Written by ep-neuro"
+    array_marker, script_name = b"synapses/", SCRIPT
     unsupported: Mapping[Feature, str] = {
         Feature.GRADED: _NO_VALUE,
         Feature.SIGMA_DELTA: _NO_VALUE,
@@ -81,30 +78,13 @@ class PynnBackend(SimulatedBackend):
         )
         return (*unrunnable(graph), *found, *([] if many is None else [many]))
 
-    def emit(self, graph: Graph) -> Program:
-        """The graph, and the script of it; `export` writes the network that it reads, too."""
-        writable = not graph.quantised and not self.check(graph)
-        files = {SCRIPT: script(graph)} if writable else {}
-        return replace(super().emit(graph), files=files)
+    def script(self, graph: Graph, *names: str) -> str:
+        """The script of `graph`."""
+        return script(graph, *names)
 
-    def export(self, program: Program, path: str | Path) -> None:
-        """Write the script of `program` as `path`, and its network beside it, as .npz.
-
-        Raises
-        ------
-        TargetError
-            If the graph is in integers or breaks a limit.
-        ProgramError
-            If the disk refuses, or files that we did not write stand there.
-        """
-        refuse_integers(self, program.graph)
-        refuse_first(self.check(program.graph))
-        path = Path(path)
-        network = path.with_suffix(".npz")
-        refuse_foreign(path, self.marker, ProgramError)
-        write_file(network, network_file(program.graph), ProgramError, marker=b"synapses/")
-        text = script(program.graph, path.name, network.name)
-        write_file(path, text.encode(), ProgramError, marker=self.marker)
+    def arrays(self, graph: Graph) -> bytes:
+        """What it reads."""
+        return network_file(graph)
 
     def simulator(self, program: Program) -> Simulator:
         """The executor, of the graph that the script says."""
