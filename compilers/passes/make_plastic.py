@@ -187,7 +187,7 @@ def check_plasticity(graph: Graph, required: bool = False) -> None:
         refuse_unnudgeable(graph.name, graph.cost)
     if not graph.plasticity:
         if required:
-            remedy = "run the pass make_plastic, or compile with --learn"
+            remedy = "compile with --learn, contrastive for instance"
             raise GraphError(f"graph '{graph.name}'", "nothing in it learns", remedy)
         return
     if graph.couplings:

@@ -13,7 +13,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph
 from compilers.ir.text import parse_graph
-from ep_neuro.errors import EPNeuroError, GraphError, ProgramError
+from ep_neuro.errors import EPNeuroError, GraphError, ProgramError, SpecError
 from ep_neuro.storage.atomic import write_file
 from ep_neuro.storage.value_checks import fault
 from targets.nir.export import FORMATS, to_nir
@@ -129,7 +129,11 @@ def load_nir(path: str | Path) -> Graph:
     ProgramError
         If the file is damaged, was not written by `save_nir`, or its nodes were changed since.
     """
-    found = read_nir(path)
+    try:
+        found = read_nir(path)
+    except SpecError as error:
+        problem = f"has an edge that does not fit: {error.subject}: {error.problem}"
+        raise ProgramError(str(path), problem, "export it again") from None
     written = str(found.metadata.get("format"))
     if written not in FORMATS:
         problem = f"holds neither of {', '.join(FORMATS)} in its metadata"

@@ -333,7 +333,7 @@ def test_events_are_those_of_all_phases() -> None:
 def test_what_does_not_learn_says_so_in_one_line() -> None:
     program = compiled(a_network(1), steps=4)
     x, y = samples(random_residual_spec(1), 2)
-    with pytest.raises(GraphError, match="nothing in it learns; run the pass make_plastic"):
+    with pytest.raises(GraphError, match="nothing in it learns; compile with --learn"):
         targets.learner(program)
     with targets.open(program) as session, pytest.raises(GraphError, match="nothing in it learns"):
         session.learn(x, y)  # type: ignore[attr-defined]
