@@ -155,8 +155,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
 
 
 def records(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table of rows that all have the same keys."""
-    return table(list(rows[0]), [list(row.values()) for row in rows])
+    """A table of rows that all have the same keys; what has fields of its own is left to --json."""
+    named = [n for n in rows[0] if not any(isinstance(row[n], Mapping) for row in rows)]
+    return table(named, [[row[name] for name in named] for row in rows])
 
 
 def _cell(value: Any) -> str:

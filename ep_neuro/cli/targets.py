@@ -156,7 +156,7 @@ def compare(
         )
     fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared], DEPLOYED: taken}
     fields |= at_rest(opened.network, split)
-    shown = [records([{k: row[k] for k in row if k != BENCH} for row in fields["rows"]])]
+    shown = [records(fields["rows"])]
     if neurobench:
         from targets.experiments.comparison.harness import by_harness
 

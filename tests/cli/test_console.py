@@ -151,6 +151,14 @@ def test_a_table_shows_nothing_for_none_and_every_column_in_a_pipe(
     assert body.split() == ["name", "-", "1,234,567", "0.9877", "8"]
 
 
+def test_a_table_leaves_out_what_has_fields_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.emit({}, False, console.records([{"a": 1, "b": None}, {"a": 2, "b": {"c": 3}}]))
+    head, _, *_ = (line for line in capsys.readouterr().out.splitlines() if line.strip())
+    assert head.split() == ["a"]
+
+
 @pytest.mark.parametrize("text", ["'ep-neuro[crossbar]'", "/data/[red]/x", "lava:cat:8", "[/]"])
 def test_cells_and_log_lines_show_brackets_and_colons_as_they_stand(
     text: str, capsys: pytest.CaptureFixture[str]

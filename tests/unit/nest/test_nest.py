@@ -178,7 +178,7 @@ def test_a_phase_that_takes_too_long_is_ended_and_the_next_call_begins_anew() ->
     with BACKEND.open(Program("nest", graph, {"time_limit": 1e-6})) as session:
         for _ in range(2):
             with pytest.raises(RunError, match="the limit 'time_limit'; raise time_limit"):
-                session.settle(samples(SPEC, 1, seed=4)[0])
+                session.settle(samples(SPEC, 1, seed=4)[0], steps=20_000)
 
 
 @needs_nest
