@@ -99,7 +99,7 @@ class NestSimulator(Simulator):
         drive = dict(self._drive)
         if nudge and self._y is not None:
             drive[self.graph.output] = drive[self.graph.output] + nudge * self._y
-        states = any(probe.variable == "v" for probe in probes)
+        states = self.job.updates or any(probe.variable == "v" for probe in probes)
         self._do(
             PhaseRun(str(self._path), phase.name, phase.steps, nudge, phase.start, states), drive
         )

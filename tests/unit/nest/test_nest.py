@@ -106,6 +106,17 @@ def test_compiling_spikes_leaves_out_filter_and_bound() -> None:
 
 
 @needs_nest
+def test_membranes_that_spikes_change_are_counted_without_a_probe_of_them() -> None:
+    graph, (x, _), found = plain_spikes(graph_of(SPEC, "spike")), samples(SPEC, 2, seed=4), []
+    for target in ("nest", "reference"):
+        with targets.open(Program(target, graph)) as session:
+            found.append(session.settle(x, updates=True).free.updates)
+    assert found[0].keys() == found[1].keys()
+    for name, counts in found[1].items():
+        np.testing.assert_array_equal(found[0][name], counts)
+
+
+@needs_nest
 def test_what_nest_prints_reaches_nobody(capfd: pytest.CaptureFixture[str]) -> None:
     run(graph_of(SPEC))
     assert capfd.readouterr() == ("", "")
