@@ -31,7 +31,7 @@ class Reader(BaseModel):
     tool : str
         The package, and the function that reads.
     tested : str
-        Version that `examples/readers.py` measures; empty if all that is here is from `source`.
+        Version that `examples/nir_readers.py` measures; empty if all that is here is from `source`.
     source : str
         Where its nodes and their dynamics are from.
     takes : frozenset of str
