@@ -325,7 +325,12 @@ class Integer(Floating):
 
 
 def learns_between_samples(graph: Graph) -> bool:
-    """Whether weights change after the last phase of a sample and at no other time."""
+    """Whether weights change after the last phase of a sample and at no other time.
+
+    Not so where differences are sent: the rooms that they have, louder, can be longer than sums.
+    """
+    if any(phase.difference for phase in graph.phases):
+        return False
     rules = [record.rule for record in graph.plasticity]
     commits = [phase.commit for phase in graph.phases]
     return bool(rules) and all(r.when != "step" for r in rules) and not any(commits[:-1])
