@@ -219,9 +219,12 @@ class Integer(Floating):
 
     def leak(self, cells: Cells, fine: Tensor) -> None:
         own = cells.constants
-        torch.sub(cells.drive, cells.plain, out=cells.spare)
-        fine.add_(cells.spare, alpha=int(own.leak))
-        self._down(fine, own.fine, cells.plain)
+        if own.leak == 1 << own.fine:
+            fine.copy_(cells.drive)
+        else:
+            torch.sub(cells.drive, cells.plain, out=cells.spare)
+            fine.add_(cells.spare, alpha=int(own.leak))
+            self._down(fine, own.fine, cells.plain)
         if not cells.safe:
             self._saturate_fine(cells, fine)
 

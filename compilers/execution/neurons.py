@@ -75,7 +75,7 @@ class Cells:
         self.v, self.drive, self.spare, self.constant = (zeros(numbers.wide) for _ in range(4))
         self.base = zeros(numbers.wide) if engine.adding else self.constant
         self.u = zeros(numbers.wide) if spiking else self.v
-        self.plain = zeros(numbers.wide) if numbers.integers else self.u
+        self.plain = zeros(numbers.wide) if self.constants.fine and numbers.integers else self.u
         self.z = zeros(numbers.narrow)
         self.message = zeros(numbers.narrow) if summing else self.z
         self.sent = zeros(numbers.narrow) if summing or self.changes else self.z

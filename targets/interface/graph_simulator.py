@@ -70,7 +70,8 @@ class GraphSimulator(Simulator):
         return torch.stack(columns, 1).to(self.engine.numbers.device, kind)
 
     def _nonzero(self, p: Population) -> Tensor | None:
-        met = nonzero_synapses_of(self.graph, p)
+        # Where weights learn, which of them are zero changes with every commit.
+        met = None if self.graph.plasticity else nonzero_synapses_of(self.graph, p)
         if met is None:
             return None
         return inward(met.reshape(1, *p.shape)).ravel().to(self.engine.numbers.device)
