@@ -1,4 +1,4 @@
-"""Recordings of event cameras, one folder a class, summed into frames of two polarities."""
+"""Recordings of events, one folder a class, summed into frames."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ep_neuro.data import class_folders
+from ep_neuro.data import class_folders, nir_recordings
 from ep_neuro.data.class_folders import Kind
 from ep_neuro.data.npz_file import readable
 from ep_neuro.data.packed_images import Pixels
 from ep_neuro.errors import DataError
 from ep_neuro.storage.value_checks import refuse_swollen
 
-RECORDINGS = Kind("recording", (".npz", ".npy"))
+RECORDINGS = Kind("recording", (".npz", ".npy", nir_recordings.SUFFIX))
 """Files that count as recordings."""
 
 FARTHEST = 1 << 16
@@ -52,7 +52,8 @@ def read(
     A recording is what `numpy.save` makes of the structured array that tonic gives, with fields
     ``x``, ``y``, ``t`` and ``p``, or an npz file with such an array ``events``, or with arrays of
     these names. Polarities are 0 and 1, -1 and 1, or truth values; channel 1 of a frame has those
-    above 0.
+    above 0. A file of NIRData holds many recordings, of the input of a network
+    (`nir_recordings.counts`).
 
     Parameters
     ----------
@@ -60,13 +61,13 @@ def read(
         See `class_folders.listings`.
     rule : str
         One of `RULES`.
-    shape : (2, height, width), optional
-        Of a frame; by default as far as events reach in all recordings.
+    shape : (2, height, width), or of any input for NIRData, optional
+        Of a frame; by default as far as events reach in all recordings, for NIRData flat.
 
     Returns
     -------
     parts : list of (x, y)
-        ``x`` (N, 2, height, width) uint8, ``y`` (N,) int64.
+        ``x`` (N, *shape) uint8, ``y`` (N,) int64.
     classes : list of str
 
     Raises
@@ -78,6 +79,8 @@ def read(
     listings, classes = class_folders.listings(folders, RECORDINGS)
     parts = [class_folders.labelled(listing, classes) for listing in listings]
     every = [path for part in parts for path, _ in part]
+    if any(path.suffix == nir_recordings.SUFFIX for path in every):
+        return [nir_recordings.frames(part, RULES[rule], shape) for part in parts], classes
     if shape is None or len(shape) != 3 or shape[0] != 2:
         # Read twice, as all events of a data set may not fit into the memory.
         ends = [

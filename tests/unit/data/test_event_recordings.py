@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -169,3 +170,85 @@ def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
         load(f"events-count:{tmp_path}")
     with pytest.raises(DataError, match="is not a folder; give a folder of recordings"):
         load(f"events-peak:{tmp_path / 'nowhere'}")
+
+
+# --- NIRData -----------------------------------------------------------------------------------
+
+
+def write_nir(path: Path, *held: Any, node: str = "input") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    observables = {f"spikes{i}": data for i, data in enumerate(held)}
+    nir.write_data(str(path), nir.NIRGraphData({node: nir.NIRNodeData(observables)}))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 9))
+@settings(max_examples=20)
+def test_events_and_a_grid_of_the_same_nir_data_are_the_same_frames(
+    seed: int, samples: int, steps: int
+) -> None:
+    grid = nir.TimeGriddedData(np.random.default_rng(seed).random((samples, steps, 6)) < 0.4, 1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        write_nir(Path(folder) / "a" / "grid.nirdata", grid)
+        write_nir(Path(folder) / "b" / "events.nirdata", grid.to_event(steps * 6))
+        ((x, y),), classes = event_recordings.read([Path(folder)], "events-count", (1, 2, 3))
+    assert (x.shape, classes) == ((2 * samples, 1, 2, 3), ["a", "b"])
+    assert y.tolist() == [0] * samples + [1] * samples
+    assert np.array_equal(x[:samples], x[samples:])
+    assert np.array_equal(x[:samples].reshape(samples, 6), grid.data.sum(1))
+
+
+def test_nir_data_are_data_of_a_network(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    for name in "ab":
+        write_nir(
+            tmp_path / name / "all.nirdata", nir.TimeGriddedData(dice.random((10, 5, 24)) < 0.5, 1)
+        )
+    found = load_fitted(f"events-peak:{tmp_path}", None, spec_of([1, 4, 6], 2))
+    assert found.shape == (1, 4, 6)
+    assert len(found.train) + len(found.val) + len(found.test) == 20
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        ([nir.TimeGriddedData(np.ones((2, 3, 5)), 1.0)], "it has 5 neurons, and a frame 6; give"),
+        ([nir.TimeGriddedData(-np.ones((2, 3, 6)), 1.0)], "values are below 0 or not finite"),
+        ([nir.EventData(np.array([[7]]), np.array([[0.0]]), 6, 1.0)], "events of neurons 7 to 7"),
+        ([nir.EventData(np.array([[7]]), np.array([[0.0]]), 10**12, 1.0)], "unpacks from"),
+        (
+            [nir.TimeGriddedData(np.ones((2, 3, 6)), 1.0)] * 2,
+            "NIRData with one observable of a node 'input'",
+        ),
+    ],
+)
+def test_other_nir_data_are_refused_by_name(tmp_path: Path, held: list[Any], says: str) -> None:
+    write_nir(tmp_path / "a" / "0.nirdata", *held)
+    with pytest.raises(DataError) as caught:
+        event_recordings.read([tmp_path], "events-count", (1, 2, 3))
+    assert says in str(caught.value)
+    assert "0.nirdata" in str(caught.value)
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_damaged_nir_data_are_refused_in_one_line(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a" / "0.nirdata"
+        write_nir(path, nir.TimeGriddedData(np.ones((2, 3, 6), bool), 1.0))
+        content = bytearray(path.read_bytes())
+        if data.draw(st.booleans()):
+            content = content[: data.draw(st.integers(0, len(content) - 1))]
+        for _ in range(data.draw(st.integers(1, 20))):
+            if content:
+                content[data.draw(st.integers(0, len(content) - 1))] = data.draw(
+                    st.integers(0, 255)
+                )
+        path.write_bytes(content)
+        told = ""
+        try:
+            ((x, _),), _ = event_recordings.read([Path(folder)], "events-count", (1, 2, 3))
+        except DataError as error:
+            told = str(error)
+        else:
+            assert x.shape[1:] == (1, 2, 3)
+        assert "\n" not in told
