@@ -63,6 +63,10 @@ class Kept:
             problem = f"holds jobs of another {other}"
             raise ConfigError(str(self.folder), problem, "choose another folder, or remove it")
 
+    def known(self, jobs: Sequence[Job]) -> dict[str, list[Any]]:
+        """By key, the rows of those `jobs` that are there."""
+        return {job.key: rows for job in jobs if (rows := self.load(job)) is not None}
+
     def load(self, job: Job) -> list[Any] | None:
         """The rows of `job`; None if they are not there."""
         path = self._path(job)
@@ -71,7 +75,8 @@ class Kept:
         try:
             with safe_open(path, "numpy") as file:
                 notes = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
+                names = file.keys()
+                arrays = {name: file.get_tensor(name) for name in names}
             if json.loads(notes[FACTS]) == job.facts:
                 return list(_with_arrays(json.loads(notes[ROWS]), arrays))
             problem = "holds another job"
@@ -152,7 +157,7 @@ def run(
         Without `lost`, at the end, if jobs killed their workers; or if a cluster goes away.
     """
     workers, gone = workers or Workers(), [] if lost is None else lost
-    found = {} if kept is None else {j.key: rows for j in jobs if (rows := kept.load(j)) is not None}
+    found = {} if kept is None else kept.known(jobs)
     if kept is not None and found and log is not None:
         log(f"{len(found)} of {len(jobs)} jobs are in {kept.folder}, and do not run again")
     for job in jobs:
@@ -168,7 +173,7 @@ def run(
             if kept is not None:
                 kept.save(job, rows)
     if lost is None:
-        refuse_lost(gone, kept and kept.folder)
+        refuse_lost(gone, None if kept is None else kept.folder)
     return [found.get(job.key) for job in jobs]
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from ep_neuro.errors import ConfigError, RunError
 from targets.interface.supervised.fork_server import die_with
+
 
 @dataclass(frozen=True)
 class Job:
@@ -53,7 +54,7 @@ class Job:
 Work = Callable[[Any, Job, Callable[[Any], None]], list[Any]]
 """See `targets.experiments.jobs.run`."""
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 20.0
 """Time that a scheduler has to answer."""
 
 WORKERS_SECONDS = 600.0
@@ -102,7 +103,7 @@ class Workers:
 
     def each(
         self, work: Work, shared: Any, jobs: Sequence[Job], tell: Callable[[Job, Any], None]
-    ) -> Iterator[tuple[Job, list[Any] | None]]:
+    ) -> Generator[tuple[Job, list[Any] | None], None, None]:
         """Each of `jobs` as it ends, with its rows; None of one that killed its workers."""
         if self.dask is None and self.jobs == 1:
             for job in jobs:
@@ -145,11 +146,10 @@ def _scattered(
     running: dict[_Future, tuple[Job, bool]] = {}
     while waiting or running or suspects:
         alone = not waiting and not running
-        row = suspects if alone else waiting
-        for _ in range(min(len(row), 1 if alone else pool.width() - len(running))):
-            job = row.popleft()
+        queue, room = (suspects, 1) if alone else (waiting, pool.width() - len(running))
+        for _ in range(min(len(queue), room)):
+            job = queue.popleft()
             running[pool.submit(work, shared, job)] = (job, alone)
-        pool.width()
         for future in wait(running, LOOK_SECONDS, FIRST_COMPLETED).done:
             job, alone = running.pop(future)
             try:
@@ -216,7 +216,7 @@ class _Process:
 class _Processes:
     """So many processes, started when they are needed."""
 
-    died = (BrokenProcessPool,)
+    died: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -271,7 +271,7 @@ class _Cluster:
     def __init__(self, address: str, client: Any) -> None:
         from distributed.scheduler import KilledWorker
 
-        self.died = (KilledWorker,)
+        self.died: tuple[type[Exception], ...] = (KilledWorker,)
         self._address, self._client = address, client
         self._executor = client.get_executor(pure=False)
         self._shared: dict[int, Any] = {}
