@@ -135,7 +135,7 @@ def compare(
     from targets.experiments.comparison.choices import Choice, default_choices
     from targets.experiments.comparison.compare import compare as run_all
     from targets.experiments.comparison.sweep import Sweep as Points
-    from targets.experiments.jobs import MANIFEST, Workers, refuse_lost
+    from targets.experiments.studies.jobs import MANIFEST, Workers, refuse_lost
 
     workers, lost = Workers(jobs, dask), list[str]()
     for text in with_ or ():

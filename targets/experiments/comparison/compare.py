@@ -25,7 +25,7 @@ from targets.experiments.comparison.choices import Choice, programs, shared_opti
 from targets.experiments.comparison.layer_errors import departures, equilibrium
 from targets.experiments.comparison.neurobench import neurobench
 from targets.experiments.comparison.sweep import Sweep, front
-from targets.experiments.jobs import Job, Kept, Workers, refuse_lost, run
+from targets.experiments.studies.jobs import Job, Kept, Workers, refuse_lost, run
 from targets.interface.protocols import Feature, PhaseResult, RunResult
 from targets.interface.session import Session
 
@@ -179,7 +179,7 @@ def compare(
     keep : Path, optional
         A folder for the rows of each job; what is there already does not run again.
     lost, log
-        See `targets.experiments.jobs.run`; the rows of jobs that are lost are left out.
+        See `targets.experiments.studies.jobs.run`; the rows of jobs that are lost are left out.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 import ep_neuro
 from ep_neuro.errors import ConfigError, DataError, RunError
 from ep_neuro.storage.atomic import refuse_foreign, write_file
-from targets.experiments.workers import Job, Work, Workers
+from targets.experiments.studies.workers import Job, Work, Workers
 
 MANIFEST = "jobs.json"
 """What tells a folder of kept jobs: the study, and the inputs that all of its jobs share."""

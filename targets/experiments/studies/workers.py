@@ -52,7 +52,7 @@ class Job:
 
 
 Work = Callable[[Any, Job, Callable[[Any], None]], list[Any]]
-"""See `targets.experiments.jobs.run`."""
+"""See `targets.experiments.studies.jobs.run`."""
 
 CONNECT_SECONDS = 20.0
 """Time that a scheduler has to answer."""
