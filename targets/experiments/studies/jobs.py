@@ -60,7 +60,7 @@ class Kept:
         except (ValueError, AttributeError):
             other = "study"
         if other is not None:
-            problem = f"holds jobs of another {other}"
+            problem = f"holds jobs of other inputs ({other} differs)"
             raise ConfigError(str(self.folder), problem, "choose another folder, or remove it")
 
     def known(self, jobs: Sequence[Job]) -> dict[str, list[Any]]:

@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from ep_neuro.errors import ConfigError, RunError
-from targets.interface.supervised.fork_server import die_with
+from targets.interface.supervised.fork_server import ONE_THREAD, die_with
 
 
 @dataclass(frozen=True)
@@ -174,17 +174,21 @@ _alone = threading.Lock()
 def _do(work: Work, shared: Any, job: Job) -> _Done:
     """What a worker does: the job, on one thread."""
     import threadpoolctl
-    import torch
 
     with _alone, warnings.catch_warnings(record=True) as warned:
-        torch.set_num_threads(1)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
         with threadpoolctl.threadpool_limits(1):
             rows = work(shared, job, lambda row: None)
     return rows, [(one.category, str(one.message)) for one in warned]
 
 
 def _begin(parent: int) -> None:
-    """Make this process end with its `parent`, and by SIGTERM as a program does that cleans up."""
+    """Make this process end with its `parent`, and by SIGTERM as a program does that cleans up.
+
+    What it loads or starts later has one thread.
+    """
+    os.environ.update(ONE_THREAD)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     die_with(parent)()
 
