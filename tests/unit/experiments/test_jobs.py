@@ -8,13 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ep_neuro.data.datasets import load
 from ep_neuro.errors import ConfigError, DataError, EPNeuroError, RunError
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.network import Network
+from ep_neuro.network.settling import Schedule
+from targets.experiments.comparison.choices import Choice
+from targets.experiments.comparison.compare import compare
+from targets.experiments.comparison.sweep import Sweep
 from targets.experiments.studies import workers as module
 from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run
 from tests.helpers.study_jobs import NUMBERS, dying, dying_once, powers, starts
@@ -40,7 +48,7 @@ def address() -> Iterator[str]:
     """Of a Dask cluster of two workers, processes of this machine."""
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -188,6 +196,30 @@ def test_a_job_that_always_kills_its_dask_worker_is_named_and_the_others_are_kep
     assert plain(rows) == [*expected[:2], None, expected[3]]
 
 
+@pytest.mark.slow
+def test_two_dask_workers_give_the_comparison_of_one_process(address: str) -> None:
+    network, split = Network(zoo("digits_dense"), 0), load("digits").test.head(12)
+    choices = [Choice("reference", code, 8) for code in ("graded", "sigma-delta", "spike")]
+    one, two = (
+        compare(
+            *(network, split, choices),
+            schedule=Schedule(sweeps=300),
+            sweep=Sweep(steps=(2, 8)),
+            layerwise=True,
+            learning=True,
+            workers=workers,
+        )
+        for workers in (None, Workers(dask=address))
+    )
+    assert len(one) == 7
+    for here, there in zip(one, two, strict=True):
+        timed = {"ms_per_sample": here.row.ms_per_sample}
+        assert replace(there.row, **timed) == here.row
+        assert there.cost == here.cost
+        np.testing.assert_array_equal(there.predictions, here.predictions)
+        assert there.layers() == here.layers()
+
+
 def test_no_cluster_at_an_address_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr(module, "CONNECT_SECONDS", 1.0)
@@ -203,7 +235,7 @@ def test_a_cluster_without_workers_is_not_waited_for_without_end(
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr(module, "WORKERS_SECONDS", 0.1)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
-    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty:
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty:
         workers = Workers(dask=empty.scheduler_address)
         with pytest.raises(RunError, match="has had no worker for 0 s; start some"):
             run(powers, Path(), NUMBERS, workers=workers)
