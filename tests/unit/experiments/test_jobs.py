@@ -47,9 +47,14 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def address() -> Iterator[str]:
     """Of a Dask cluster of two workers, processes of this machine."""
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0"
-    ) as cluster:
+    import dask
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # 3 take longer
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+    ):
         yield cluster.scheduler_address
 
 
