@@ -278,7 +278,7 @@ class _Cluster:
         self.died: tuple[type[Exception], ...] = (KilledWorker,)
         self._address, self._client = address, client
         self._executor = client.get_executor(pure=False)
-        self._shared: dict[int, Any] = {}
+        self._shared: Any = None
         self._seen = time.monotonic()
 
     def width(self) -> int:
@@ -297,26 +297,32 @@ class _Cluster:
         with self._present(), warnings.catch_warnings():
             # Of a graph above 10 MB: weights are that large.
             warnings.simplefilter("ignore", UserWarning)
-            if id(shared) not in self._shared:
+            if self._shared is None:
                 # As a task, and not scattered: it is computed again if its worker is killed.
-                self._shared[id(shared)] = self._client.submit(_same, shared, pure=False)
-            future: _Future = self._executor.submit(_do, work, self._shared[id(shared)], job)
+                self._shared = self._client.submit(_same, shared, pure=False)
+            future: _Future = self._executor.submit(_do, work, self._shared, job)
         return future
 
     def result(self, future: _Future) -> _Done:
-        with self._present():
+        try:
             return future.result()
+        except CancelledError:
+            raise self._gone() from None
+        except ImportError as error:
+            problem = f"a worker lacks what is installed here ({error})"
+            raise RunError(f"--dask {self._address}", problem, "install it there") from error
+
+    def _gone(self) -> RunError:
+        remedy = "start it again, and call again: what is kept does not run again"
+        return RunError(f"--dask {self._address}", "the scheduler went away", remedy)
 
     @contextlib.contextmanager
     def _present(self) -> Iterator[None]:
         """Tell in one line that the scheduler is gone."""
         try:
             yield
-        except (CancelledError, OSError, TimeoutError) as error:
-            if isinstance(error, OSError) and error.filename is not None:
-                raise
-            remedy = "start it again, and call again: what is kept does not run again"
-            raise RunError(f"--dask {self._address}", "the scheduler went away", remedy) from error
+        except (CancelledError, OSError) as error:
+            raise self._gone() from error
 
 
 def _same(shared: Any) -> Any:
@@ -332,13 +338,13 @@ def _cluster(address: str) -> Iterator[_Cluster]:
     noise.setLevel(logging.CRITICAL)  # The error below says it in one line.
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError) as error:
         problem = f"no scheduler answers there within {CONNECT_SECONDS:.0f} s"
         remedy = "start one (`dask scheduler`), or give its address, tcp://HOST:8786"
         raise ConfigError(f"--dask {address}", problem, remedy) from error
     try:
         yield _Cluster(address, client)
     finally:
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError):
             client.close(timeout=GRACE_SECONDS)
         noise.setLevel(level)
