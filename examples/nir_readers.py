@@ -95,17 +95,17 @@ def snntorch(soft: bool) -> Load:
     return load
 
 
-ROWS: tuple[tuple[str, str, Load], ...] = (
-    ("nirtorch", "graded, with `LI` and its box mapped by hand", nirtorch(clip=True)),
-    ("nirtorch", "graded, without the box", nirtorch(clip=False)),
-    ("sinabs", "as it is", sinabs),
-    ("rockpool", "as it is", rockpool),
-    ("norse", "`reset_method=reset_subtract`", norse(soft=True)),
-    ("norse", "as it is", norse(soft=False)),
-    ("snntorch", "`reset_mechanism = 'subtract'`", snntorch(soft=True)),
-    ("snntorch", "as it is", snntorch(soft=False)),
+ROWS: tuple[tuple[str, str, Load, str | None], ...] = (
+    ("nirtorch", "graded, with `LI` and its box mapped by hand", nirtorch(clip=True), None),
+    ("nirtorch", "graded, without the box", nirtorch(clip=False), None),
+    ("sinabs", "as it is", sinabs, "soft"),
+    ("rockpool", "as it is", rockpool, "soft"),
+    ("norse", "`reset_method=reset_subtract`", norse(soft=True), "soft"),
+    ("norse", "as it is", norse(soft=False), "hard"),
+    ("snntorch", "`reset_mechanism = 'subtract'`", snntorch(soft=True), "soft"),
+    ("snntorch", "as it is", snntorch(soft=False), "hard"),
 )
-"""Tool, how its file is loaded, and what loads it."""
+"""Tool, how its file is loaded, what loads it, and the reset that it has so; None: graded."""
 
 
 def stepped(model: torch.nn.Module, x: torch.Tensor, steps: int, output: str) -> np.ndarray:
@@ -127,7 +127,12 @@ def outputs_of(tool: str, load: Load, graph: nir.NIRGraph, x: np.ndarray, steps:
     """Outputs of `graph` in `tool`, (T, N, classes); samples x (N, ...) in any shape."""
     (output,) = (pre for pre, post in graph.edges if isinstance(graph.nodes[post], nir.Output))
     shape = [int(n) for n in graph.nodes["input"].input_type["input"]]
-    inputs = torch.tensor(np.asarray(x, np.float32)).reshape(-1, *shape)
+    flat = np.asarray(x, np.float32).reshape(len(x), -1)
+    inputs = np.zeros((len(flat), int(np.prod(shape))), np.float32)
+    # A file whose input is wider has the biases from the last, which is 1.
+    inputs[:, -1] = 1
+    inputs[:, : flat.shape[1]] = flat
+    inputs = torch.tensor(inputs).reshape(-1, *shape)
     with contextlib.redirect_stdout(io.StringIO()):
         model = load(graph, len(inputs))
     if tool != "rockpool":
@@ -142,13 +147,14 @@ def outputs_of(tool: str, load: Load, graph: nir.NIRGraph, x: np.ndarray, steps:
 
 
 def measured(
-    model: Any, tool: str, load: Load, x: np.ndarray, leak: float
+    model: Any, tool: str, load: Load, reset: str | None, x: np.ndarray, leak: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs in `tool` and in our own executor, (N, classes) each, in units of the graph."""
-    graded = tool == "nirtorch"
-    options = {} if graded else {"reader": tool}
-    code = "graded" if graded else "spike"
-    program = compilers.compile(model, BACKEND, code=code, leak=leak, options=options)
+    graded = reset is None
+    how: dict[str, Any] = {"code": "graded"}
+    if not graded:
+        how = {"code": "spike", "options": {"reader": tool}, "parameters": {"reset": reset}}
+    program = compilers.compile(model, BACKEND, leak=leak, **how)
     with tempfile.TemporaryDirectory() as folder:
         BACKEND.export(program, Path(folder) / "net.nir")
         graph = nir.read(Path(folder) / "net.nir")
@@ -180,13 +186,13 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| reader | loaded | our answers | right (ours) | largest difference |")
     print("|---|---|---|---|---|")
-    for tool, how, load in ROWS:
+    for tool, how, load, reset in ROWS:
         if tool not in args.readers:
             continue
         if importlib.util.find_spec(tool) is None:
             print(f"| {tool} | {how} | not installed | | |")
             continue
-        found, ours = measured(model, tool, load, test.x, args.leak)
+        found, ours = measured(model, tool, load, reset, test.x, args.leak)
         answers, own = found.argmax(1), ours.argmax(1)
         right = f"{(answers == test.y).mean():.1%} ({(own == test.y).mean():.1%})"
         name = f"{tool} {importlib.metadata.version(tool)}"

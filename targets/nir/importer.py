@@ -88,6 +88,7 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
     source = _single(net, nir.Input, "input")
     found = _populations(net, box)
     output = _output(net, found)
+    found = _read_out(net, found, output)
     shape = _input_shape(net.nodes[source])
     found, mean = _by_channel(found, source, shape)
     pairs = _pairs(found)
@@ -139,13 +140,18 @@ def _populations(net: nir.NIRGraph, box: Box) -> list[_Neurons]:
 
 def _noted_box(neuron: nir.NIRNode, node: str, box: Box) -> Box:
     """The box in the metadata of `neuron`; `box` if there is none."""
-    own = neuron.metadata.get("box")
+    return _two_noted(neuron, node, "box") or box
+
+
+def _two_noted(neuron: nir.NIRNode, node: str, key: str) -> Box:
+    """The two numbers that are `key` in the metadata of `neuron`; None if there are none."""
+    own = neuron.metadata.get(key)
     if own is None:
-        return box
+        return None
     ends = np.ravel(own)
     if ends.dtype.kind not in "fiu" or ends.size != 2:
-        problem = f"the box in its metadata is {own}, not two numbers"
-        raise SpecError(f"node '{node}'", problem, "note its two ends, or none")
+        problem = f"the {key} in its metadata is {own}, not two numbers"
+        raise SpecError(f"node '{node}'", problem, "note both, or neither")
     return float(ends[0]), float(ends[1])
 
 
@@ -155,12 +161,34 @@ def _at_rest(neuron: nir.NIRNode, drive: Drive) -> Drive:
     if isinstance(neuron, nir.CubaLI):
         gain = gain * np.asarray(neuron.w_in, np.float64).ravel()
     bias = np.asarray(neuron.v_leak, np.float64).ravel() + gain * drive.bias
-    factor = torch.from_numpy(gain)
+    return Drive({k: _times(torch.from_numpy(gain), of) for k, of in drive.maps.items()}, bias)
 
-    def driven(of: Apply) -> Apply:
-        return lambda x: factor * of(x)
 
-    return Drive({key: driven(of) for key, of in drive.maps.items()}, bias)
+def _read_out(net: nir.NIRGraph, found: Sequence[_Neurons], output: str) -> list[_Neurons]:
+    """`found` with states of the output as its readout, if an export noted one, shows them."""
+    node = _single(net, nir.Output, "output")
+    offset, gain = _two_noted(net.nodes[node], node, "readout") or (0.0, 1.0)
+    if not (math.isfinite(offset) and 0 < gain < math.inf):
+        problem = f"its readout has the offset {offset:g} and the gain {gain:g}"
+        raise SpecError(f"node '{node}'", problem, "note a finite offset and a gain above 0")
+    (shown,) = (p for p in found if p.name == output)
+    ends = shown.box and (offset + gain * shown.box[0], offset + gain * shown.box[1])
+    ones = torch.ones(1, len(shown.bias), dtype=torch.float64)
+    outputs = []
+    for p in found:
+        if p is shown:
+            maps = {key: _times(gain, of) for key, of in p.maps.items()}
+            p = replace(p, box=ends, maps=maps, bias=offset + gain * p.bias)
+        elif shown.node in p.maps:
+            back = _times(1 / gain, p.maps[shown.node])
+            bias = p.bias - offset * back(ones)[0].numpy()
+            p = replace(p, maps={**p.maps, shown.node: back}, bias=bias)
+        outputs.append(p)
+    return outputs
+
+
+def _times(factor: float | torch.Tensor, of: Apply) -> Apply:
+    return lambda x: factor * of(x)
 
 
 def _by_channel(
@@ -171,6 +199,7 @@ def _by_channel(
     """
     uneven = [p for p in found if len(p.shape) == 3 and np.ptp(_channels(p, p.bias), axis=1).any()]
     driven = [p for p in uneven if source in p.maps]
+    noted = {p.node: float(np.abs(p.bias).max()) for p in found}
     mean = None
     if driven and len(shape) == 3:
         ones = torch.eye(shape[0], dtype=torch.float64).repeat_interleave(math.prod(shape[1:]), 1)
@@ -178,7 +207,7 @@ def _by_channel(
         spread = [_apart(p, reach[p.node]).reshape(shape[0], -1) for p in driven]
         wanted = [-_apart(p, p.bias[None]).ravel() for p in driven]
         fitted, *_ = np.linalg.lstsq(np.hstack(spread).T, np.hstack(wanted))
-        if all(_even(p, p.bias + fitted @ reach[p.node]) for p in driven):
+        if all(_even(p, p.bias + fitted @ reach[p.node], noted[p.node]) for p in driven):
             mean = tuple(map(float, fitted))
             found = [
                 replace(p, bias=p.bias + fitted @ reach[p.node]) if p.node in reach else p
@@ -186,7 +215,7 @@ def _by_channel(
             ]
     settled = [
         replace(p, bias=_channels(p, p.bias).mean(1))
-        if len(p.shape) == 3 and _even(p, p.bias)
+        if len(p.shape) == 3 and _even(p, p.bias, noted[p.node])
         else replace(p, shape=(len(p.bias),))
         for p in found
     ]
@@ -203,9 +232,9 @@ def _apart(p: _Neurons, values: np.ndarray) -> np.ndarray:
     return by_channel - by_channel.mean(-1, keepdims=True)
 
 
-def _even(p: _Neurons, bias: np.ndarray) -> bool:
-    spread = np.ptp(_channels(p, bias), axis=1).max()
-    return bool(spread <= SYMMETRY * max(np.abs(bias).max(), np.abs(p.bias).max()))
+def _even(p: _Neurons, bias: np.ndarray, noted: float) -> bool:
+    """Whether `bias` is one a channel, to what float32 leaves of the largest that was `noted`."""
+    return bool(np.ptp(_channels(p, bias), axis=1).max() <= SYMMETRY * noted)
 
 
 def _pairs(found: Sequence[_Neurons]) -> dict[tuple[str, str], Linked]:
@@ -321,7 +350,12 @@ def _input_shape(node: nir.Input) -> Shape:
     """The shape that samples have: what an export noted, as it may have written the input flat."""
     shape = tuple(int(n) for n in node.input_type["input"])
     noted = np.ravel(node.metadata.get("shape", shape))
-    if noted.dtype.kind in "iu" and noted.size and noted.min() > 0 and noted.prod() == np.prod(shape):
+    if (
+        noted.dtype.kind in "iu"
+        and noted.size
+        and noted.min() > 0
+        and noted.prod() == np.prod(shape)
+    ):
         shape = tuple(map(int, noted))
     return shape if 1 <= len(shape) <= 3 else (int(np.prod(shape)),)
 

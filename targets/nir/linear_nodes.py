@@ -43,11 +43,11 @@ def drives(net: nir.NIRGraph) -> dict[str, Drive]:
     """
     flow = _Flow(net)
     ends = [n for n in _by_distance(net) if isinstance(net.nodes[n], (*NEURONS, nir.Output))]
-    return {
-        name: Drive({pre: partial(flow.into, name, pre) for pre in flow.sources(name)}, bias)
-        for name in ends
-        for bias in [flow.bias(name)]
-    }
+    found = {}
+    for name in ends:
+        maps = {pre: partial(flow.into, name, pre) for pre in flow.sources(name)}
+        found[name] = Drive(maps, flow.bias(name))
+    return found
 
 
 def _by_distance(net: nir.NIRGraph) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from compilers.ir.dynamics import Reset
 from ep_neuro.errors import ConfigError, nearest
 
 Filter = Literal["euler", "exponential", "decaying", "unscaled"]
@@ -50,8 +51,13 @@ class Reader(BaseModel):
         Its inputs are spikes: a graded input has to come as their rate.
     neurons : int, optional
         Most of one file.
+    resets : tuple of str
+        What a spike can take off its membranes: 1 (``soft``) or all (``hard``). A network that asks
+        for neither gets the first, and so do the reference and `run`.
     call : str
         How to load a file, after which each call is a step.
+    hard : str
+        The same for a network with a hard reset, where that differs.
     loses : str
         What of our dynamics it has not, in one line.
     cycles : str
@@ -71,7 +77,9 @@ class Reader(BaseModel):
     dt: float = 1.0
     events: bool = False
     neurons: int | None = None
+    resets: tuple[Reset, ...] = ("soft",)
     call: str
+    hard: str = ""
     loses: str
     cycles: str
 
@@ -139,7 +147,9 @@ READERS: Mapping[str, Reader] = {
             neuron="CubaLIF",
             filters="euler",
             dt=1e-3,
+            resets=("soft", "hard"),
             call="norse.torch.from_nir(graph, reset_method=norse.torch.functional.reset_subtract)",
+            hard="norse.torch.from_nir(graph)",
             loses=f"{_START}; resets to 0 unless loaded with reset_method=reset_subtract",
             cycles=_NIRTORCH,
         ),
@@ -152,7 +162,9 @@ READERS: Mapping[str, Reader] = {
             neuron="CubaLIF",
             filters="euler",
             dt=1e-4,
+            resets=("soft", "hard"),
             call="import_from_nir(graph), then reset_mechanism = 'subtract' on each Synaptic",
+            hard="import_from_nir(graph)",
             loses=f"{_START}; resets to 0 unless reset_mechanism is set to 'subtract' once loaded",
             cycles="fed forward within a step, fed back from the step before, by nirtorch 2.6",
         ),

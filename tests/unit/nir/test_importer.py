@@ -95,16 +95,23 @@ def test_a_symmetric_network_of_integrators_settles_where_its_equations_do(
 def test_an_exported_network_comes_back_with_its_boxes_from_the_nodes_alone(
     make: Callable[[], NetworkSpec], tmp_path: Path
 ) -> None:
-    """Couplings by convolution as dense ones, strided feedback included."""
+    """Convolutions as such, strided feedback included, and the input's mean from the biases."""
     spec = make()
     program = compile_network(Network(spec, 3), BACKEND, leak=0.5, steps=400)
     BACKEND.export(program, tmp_path / "a.nir")
     model = import_nir(tmp_path / "a.nir")
     assert model.network.spec.input.shape == spec.input.shape
-    assert len(model.network.spec.couplings) == len(spec.couplings)
+    found = model.network.spec
+    parts = ("pre", "post", "kind", "kernel", "stride", "padding")
+    couplings = [{tuple(getattr(c, k) for k in parts) for c in s.couplings} for s in (found, spec)]
+    assert couplings[0] == couplings[1]
+    for new, old in zip(found.populations, spec.populations, strict=True):
+        assert new.shape == old.shape
+        assert new.bounds == pytest.approx(old.bounds, rel=1e-5)
+    assert found.input.mean == pytest.approx(spec.input.mean, abs=1e-4)
     x, _ = samples(spec, 1)
     with targets.open(program) as session:
-        z = session.settle(x, probes=["out.z"]).free.probes["out.z"][-1, 0]
+        z = session.settle(x).free.outputs[0]
     np.testing.assert_allclose(settled(model.network, x[0].astype(np.float32)), z, atol=1e-4)
 
 
