@@ -21,7 +21,6 @@ import io
 import tempfile
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ class Nengo(torch.nn.Module):
                 if isinstance(node, nir.Input):
                     parts[name] = nengo.Node(lambda t: self.x, size_out=size)
                 elif isinstance(node, nir.Affine):
-                    parts[name] = nengo.Node(partial(_affine, node), size_in=size)
+                    parts[name] = nengo.Node(_affine(node), size_in=size)
                 else:
                     box = node.metadata.get("box") if clip else None
                     held = None if box is None else lambda t, v, box=box: np.clip(v, *box)
@@ -112,8 +111,8 @@ class Nengo(torch.nn.Module):
         return np.array(self.simulator.data[self.shown])
 
 
-def _affine(node: nir.Affine, t: float, x: np.ndarray) -> np.ndarray:
-    return np.asarray(node.weight @ x + node.bias)
+def _affine(node: nir.Affine) -> Callable[[float, np.ndarray], np.ndarray]:
+    return lambda t, x: np.asarray(node.weight @ x + node.bias)
 
 
 def nengo(clip: bool) -> Load:

@@ -138,7 +138,8 @@ def test_a_reader_with_both_resets_is_loaded_for_the_one_that_the_network_has(na
     for reset, call in (("soft", READERS[name].call), ("hard", READERS[name].hard)):
         with pytest.warns(ReaderWarning) as told:
             graph = for_reader(name, reset)
-        assert str(told[0].message).endswith(f"; load it by {call}")
+        (said,) = (str(w.message) for w in told if w.category is ReaderWarning)
+        assert said.endswith(f"; load it by {call}")
         assert {p.dynamics.reset for p in graph.neurons} == {reset}  # type: ignore[union-attr]
 
 
