@@ -174,11 +174,11 @@ def outputs_of(tool: str, load: Load, graph: nir.NIRGraph, x: np.ndarray, steps:
     (output,) = (pre for pre, post in graph.edges if isinstance(graph.nodes[post], nir.Output))
     shape = [int(n) for n in graph.nodes["input"].input_type["input"]]
     flat = np.asarray(x, np.float32).reshape(len(x), -1)
-    inputs = np.zeros((len(flat), int(np.prod(shape))), np.float32)
+    wide = np.zeros((len(flat), int(np.prod(shape))), np.float32)
     # A file whose input is wider has the biases from the last, which is 1.
-    inputs[:, -1] = 1
-    inputs[:, : flat.shape[1]] = flat
-    inputs = torch.tensor(inputs).reshape(-1, *shape)
+    wide[:, -1] = 1
+    wide[:, : flat.shape[1]] = flat
+    inputs = torch.tensor(wide).reshape(-1, *shape)
     with contextlib.redirect_stdout(io.StringIO()):
         model = load(graph, len(inputs))
     if isinstance(model, Nengo):

@@ -43,7 +43,7 @@ WHY_NOT: Mapping[type, str] = {
 class _Neurons:
     """A population that was found: its node, the name it gets, and the drive that it settles to.
 
-    ``bias`` has one value a channel of `shape`.
+    ``bias`` has one value a channel of `shape`; ``noted`` is its largest value in the file.
     """
 
     node: str
@@ -52,6 +52,7 @@ class _Neurons:
     shape: Shape
     maps: Mapping[str, Apply]
     bias: np.ndarray
+    noted: float
 
 
 def import_nir(path: str | Path, box: Box = None) -> Model:
@@ -129,10 +130,9 @@ def _populations(net: nir.NIRGraph, box: Box) -> list[_Neurons]:
             name += "_"
         names.add(name)
         rest = _at_rest(neuron, drive)
-        shape = _noted_shape(neuron)
-        found.append(
-            _Neurons(node, name, _noted_box(neuron, node, box), shape, rest.maps, rest.bias)
-        )
+        shape, most = _noted_shape(neuron), float(np.abs(rest.bias).max())
+        own = _noted_box(neuron, node, box)
+        found.append(_Neurons(node, name, own, shape, rest.maps, rest.bias, most))
     if not found:
         raise SpecError("NIR graph", "it has no neurons", "give it leaky integrators (LI)")
     return found
@@ -199,7 +199,6 @@ def _by_channel(
     """
     uneven = [p for p in found if len(p.shape) == 3 and np.ptp(_channels(p, p.bias), axis=1).any()]
     driven = [p for p in uneven if source in p.maps]
-    noted = {p.node: float(np.abs(p.bias).max()) for p in found}
     mean = None
     if driven and len(shape) == 3:
         ones = torch.eye(shape[0], dtype=torch.float64).repeat_interleave(math.prod(shape[1:]), 1)
@@ -207,7 +206,7 @@ def _by_channel(
         spread = [_apart(p, reach[p.node]).reshape(shape[0], -1) for p in driven]
         wanted = [-_apart(p, p.bias[None]).ravel() for p in driven]
         fitted, *_ = np.linalg.lstsq(np.hstack(spread).T, np.hstack(wanted))
-        if all(_even(p, p.bias + fitted @ reach[p.node], noted[p.node]) for p in driven):
+        if all(_even(p, p.bias + fitted @ reach[p.node]) for p in driven):
             mean = tuple(map(float, fitted))
             found = [
                 replace(p, bias=p.bias + fitted @ reach[p.node]) if p.node in reach else p
@@ -215,7 +214,7 @@ def _by_channel(
             ]
     settled = [
         replace(p, bias=_channels(p, p.bias).mean(1))
-        if len(p.shape) == 3 and _even(p, p.bias, noted[p.node])
+        if len(p.shape) == 3 and _even(p, p.bias)
         else replace(p, shape=(len(p.bias),))
         for p in found
     ]
@@ -232,9 +231,9 @@ def _apart(p: _Neurons, values: np.ndarray) -> np.ndarray:
     return by_channel - by_channel.mean(-1, keepdims=True)
 
 
-def _even(p: _Neurons, bias: np.ndarray, noted: float) -> bool:
-    """Whether `bias` is one a channel, to what float32 leaves of the largest that was `noted`."""
-    return bool(np.ptp(_channels(p, bias), axis=1).max() <= SYMMETRY * noted)
+def _even(p: _Neurons, bias: np.ndarray) -> bool:
+    """Whether `bias` is one a channel, to what float32 leaves of the largest that was noted."""
+    return bool(np.ptp(_channels(p, bias), axis=1).max() <= SYMMETRY * p.noted)
 
 
 def _pairs(found: Sequence[_Neurons]) -> dict[tuple[str, str], Linked]:

@@ -147,8 +147,8 @@ def test_a_convolution_and_a_pool_are_one_convolution_unless_a_border_parts_them
     kernel, sides = rng.normal(size=(2, 1, 3, 2)), np.full(2, 0 if joined else 1)
     image = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     pool = nir.AvgPool2d(np.full(2, 2), np.full(2, 2), sides)
-    shape = torch.conv2d(image, torch.tensor(kernel)).shape[2:]
-    shape = (2, *((n + 2 * int(sides[0])) // 2 for n in shape))
+    rows, columns = torch.conv2d(image, torch.tensor(kernel)).shape[2:]
+    shape = (2, *((n + 2 * int(sides[0])) // 2 for n in (rows, columns)))
     nodes = {
         "input": nir.Input(np.array([1, 8, 8])),
         "conv": nir.Conv2d(None, kernel, 1, 0, 1, 1, np.zeros(2)),

@@ -140,12 +140,12 @@ def test_a_reader_with_both_resets_is_loaded_for_the_one_that_the_network_has(na
             graph = for_reader(name, reset)
         (said,) = (str(w.message) for w in told if w.category is ReaderWarning)
         assert said.endswith(f"; load it by {call}")
-        assert {p.dynamics.reset for p in graph.neurons} == {reset}  # type: ignore[union-attr]
+        assert {p.dynamics.reset for p in graph.neurons} == {reset}
 
 
 def test_a_reader_that_has_a_hard_reset_alone_gives_the_network_one() -> None:
     graph = for_reader("brainscales2", None)
-    assert {p.dynamics.reset for p in graph.neurons} == {"hard"}  # type: ignore[union-attr]
+    assert {p.dynamics.reset for p in graph.neurons} == {"hard"}
     with pytest.raises(GraphError, match=r"'reset': soft was asked for, and neurons of .* hard"):
         for_reader("brainscales2", "soft")
 
