@@ -276,7 +276,8 @@ def compile(
     ModelError
         If the metadata of a model tells of a deployment that there is not.
     GraphError
-        If an option does not fit the network, such as a nudge whose cost no target nudges by.
+        If an option does not fit the network, such as a nudge whose cost no target nudges by, or
+        one of `parameters` the neurons of the target.
     CheckFailed
         If the graph breaks a limit of the backend; names the first, counts the rest.
     """
@@ -311,6 +312,7 @@ def compile(
         passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn, units=True)))
     passes.append(Pass("verify", validate))
     trace = run_passes(lower(network, {**notes, **(provenance or {})}), passes, observer)
+    _refuse_overruled(backend, trace, parameters or {})
     if check:
         _refuse_violations(backend, trace.final)
     program = backend.emit(trace.final)
@@ -338,6 +340,17 @@ def _told_by(
         "headroom": fresh_headroom(how.bits) if learns and model.fresh else 0,
     }
     return model.network if learns else inferring(model), notes, replace(how, **(own | said))
+
+
+def _refuse_overruled(backend: Emitter, trace: Trace, parameters: Mapping[str, Any]) -> None:
+    """Raise `GraphError` if the target's own passes changed what was asked of the neurons."""
+    for p in trace.after("encode").neurons:
+        now = trace.final.population(p.name).dynamics
+        for name in parameters:
+            asked, there = getattr(p.dynamics, name, None), getattr(now, name, None)
+            if asked != there:
+                problem = f"{asked} was asked for, and neurons of target '{backend.name}' have "
+                raise GraphError(f"parameter '{name}'", f"{problem}{there}", "leave it out")
 
 
 def _refuse_violations(backend: Emitter, graph: Graph) -> None:

@@ -4,9 +4,10 @@
 
 MODEL is a directory that `train` wrote; by default `zoo:digits_dense` is trained first. Writes one
 file for each reader (`compile --target nir --option reader=...`), loads it in the reader's own
-package, and steps it as long as our executor. A reader that is not installed is passed over;
-`pip install --no-deps nirtorch sinabs pbr norse snntorch rockpool` brings them all, 7 MB, without
-another torch, and without the older nir and the drivers that sinabs and rockpool ask for.
+package, and steps it as long as our executor, with the reset that it has so. A reader that is not
+installed is passed over; `pip install --no-deps nirtorch sinabs pbr norse snntorch rockpool nengo`
+brings them all, 9 MB, without another torch, and without the older nir and the drivers that sinabs
+and rockpool ask for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import ep_neuro as ep
 import targets
 from ep_neuro.data import datasets
 from targets.nir.backend import BACKEND
+from targets.nir.readers import READERS
 
 Load = Callable[[nir.NIRGraph, int], torch.nn.Module]
 """What loads a graph for so many samples."""
@@ -75,6 +77,48 @@ def rockpool(graph: nir.NIRGraph, samples: int) -> torch.nn.Module:
     return importlib.import_module("rockpool.nn.modules.torch.nir").from_nir(graph)
 
 
+class Nengo(torch.nn.Module):
+    """A Nengo model wired as NIR's example does: each edge into an ``LI`` through its filter."""
+
+    def __init__(self, graph: nir.NIRGraph, clip: bool) -> None:
+        super().__init__()
+        nengo = importlib.import_module("nengo")
+        self.x, parts, filters = np.zeros(0), {}, {}
+        with nengo.Network() as model:
+            for name, node in graph.nodes.items():
+                size = int(np.prod(node.input_type["input"]))
+                if isinstance(node, nir.Input):
+                    parts[name] = nengo.Node(lambda t: self.x, size_out=size)
+                elif isinstance(node, nir.Affine):
+                    parts[name] = nengo.Node(_affine(node), size_in=size)
+                else:
+                    box = node.metadata.get("box") if clip else None
+                    held = None if box is None else lambda t, v, box=box: np.clip(v, *box)
+                    parts[name] = nengo.Node(held, size_in=size)
+                if isinstance(node, nir.LI):
+                    filters[name] = nengo.synapses.Lowpass(float(node.tau[0]))
+            for pre, post in graph.edges:
+                nengo.Connection(parts[pre], parts[post], synapse=filters.get(post))
+                if isinstance(graph.nodes[post], nir.Output):
+                    self.shown = nengo.Probe(parts[pre])
+            self.simulator = nengo.Simulator(model, READERS["nengo"].dt, progress_bar=False)
+
+    def run(self, x: np.ndarray, steps: int) -> np.ndarray:
+        """Output after each step, (T, classes), of one sample x (pixels,)."""
+        self.x = x
+        self.simulator.reset()
+        self.simulator.run_steps(steps, progress_bar=False)
+        return np.array(self.simulator.data[self.shown])
+
+
+def _affine(node: nir.Affine) -> Callable[[float, np.ndarray], np.ndarray]:
+    return lambda t, x: np.asarray(node.weight @ x + node.bias)
+
+
+def nengo(clip: bool) -> Load:
+    return lambda graph, samples: Nengo(graph, clip)
+
+
 def norse(soft: bool) -> Load:
     def load(graph: nir.NIRGraph, samples: int) -> torch.nn.Module:
         reset = importlib.import_module("norse.torch.functional.reset")
@@ -95,17 +139,19 @@ def snntorch(soft: bool) -> Load:
     return load
 
 
-ROWS: tuple[tuple[str, str, Load], ...] = (
-    ("nirtorch", "graded, with `LI` and its box mapped by hand", nirtorch(clip=True)),
-    ("nirtorch", "graded, without the box", nirtorch(clip=False)),
-    ("sinabs", "as it is", sinabs),
-    ("rockpool", "as it is", rockpool),
-    ("norse", "`reset_method=reset_subtract`", norse(soft=True)),
-    ("norse", "as it is", norse(soft=False)),
-    ("snntorch", "`reset_mechanism = 'subtract'`", snntorch(soft=True)),
-    ("snntorch", "as it is", snntorch(soft=False)),
+ROWS: tuple[tuple[str, str, Load, str | None], ...] = (
+    ("nirtorch", "graded, with `LI` and its box mapped by hand", nirtorch(clip=True), None),
+    ("nirtorch", "graded, without the box", nirtorch(clip=False), None),
+    ("nengo", "graded, with its box in a node by hand", nengo(clip=True), None),
+    ("nengo", "graded, without the box", nengo(clip=False), None),
+    ("sinabs", "as it is", sinabs, "soft"),
+    ("rockpool", "as it is", rockpool, "soft"),
+    ("norse", "`reset_method=reset_subtract`", norse(soft=True), "soft"),
+    ("norse", "as it is", norse(soft=False), "hard"),
+    ("snntorch", "`reset_mechanism = 'subtract'`", snntorch(soft=True), "soft"),
+    ("snntorch", "as it is", snntorch(soft=False), "hard"),
 )
-"""Tool, how its file is loaded, and what loads it."""
+"""Tool, how its file is loaded, what loads it, and the reset that it has so; None: graded."""
 
 
 def stepped(model: torch.nn.Module, x: torch.Tensor, steps: int, output: str) -> np.ndarray:
@@ -127,9 +173,16 @@ def outputs_of(tool: str, load: Load, graph: nir.NIRGraph, x: np.ndarray, steps:
     """Outputs of `graph` in `tool`, (T, N, classes); samples x (N, ...) in any shape."""
     (output,) = (pre for pre, post in graph.edges if isinstance(graph.nodes[post], nir.Output))
     shape = [int(n) for n in graph.nodes["input"].input_type["input"]]
-    inputs = torch.tensor(np.asarray(x, np.float32)).reshape(-1, *shape)
+    flat = np.asarray(x, np.float32).reshape(len(x), -1)
+    wide = np.zeros((len(flat), int(np.prod(shape))), np.float32)
+    # A file whose input is wider has the biases from the last, which is 1.
+    wide[:, -1] = 1
+    wide[:, : flat.shape[1]] = flat
+    inputs = torch.tensor(wide).reshape(-1, *shape)
     with contextlib.redirect_stdout(io.StringIO()):
         model = load(graph, len(inputs))
+    if isinstance(model, Nengo):
+        return np.stack([model.run(one.numpy().ravel(), steps) for one in inputs], 1)
     if tool != "rockpool":
         return stepped(model, inputs, steps, output)
     found = []
@@ -142,13 +195,16 @@ def outputs_of(tool: str, load: Load, graph: nir.NIRGraph, x: np.ndarray, steps:
 
 
 def measured(
-    model: Any, tool: str, load: Load, x: np.ndarray, leak: float
+    model: Any, tool: str, load: Load, reset: str | None, x: np.ndarray, leak: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs in `tool` and in our own executor, (N, classes) each, in units of the graph."""
-    graded = tool == "nirtorch"
-    options = {} if graded else {"reader": tool}
-    code = "graded" if graded else "spike"
-    program = compilers.compile(model, BACKEND, code=code, leak=leak, options=options)
+    graded = reset is None
+    how: dict[str, Any] = {"code": "graded"}
+    if tool in READERS:
+        how |= {"options": {"reader": tool}}
+    if not graded:
+        how |= {"code": "spike", "parameters": {"reset": reset}}
+    program = compilers.compile(model, BACKEND, leak=leak, **how)
     with tempfile.TemporaryDirectory() as folder:
         BACKEND.export(program, Path(folder) / "net.nir")
         graph = nir.read(Path(folder) / "net.nir")
@@ -180,13 +236,13 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| reader | loaded | our answers | right (ours) | largest difference |")
     print("|---|---|---|---|---|")
-    for tool, how, load in ROWS:
+    for tool, how, load, reset in ROWS:
         if tool not in args.readers:
             continue
         if importlib.util.find_spec(tool) is None:
             print(f"| {tool} | {how} | not installed | | |")
             continue
-        found, ours = measured(model, tool, load, test.x, args.leak)
+        found, ours = measured(model, tool, load, reset, test.x, args.leak)
         answers, own = found.argmax(1), ours.argmax(1)
         right = f"{(answers == test.y).mean():.1%} ({(own == test.y).mean():.1%})"
         name = f"{tool} {importlib.metadata.version(tool)}"

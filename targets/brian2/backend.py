@@ -15,7 +15,7 @@ from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import SCRIPT, script, weights_file
 from targets.brian2.session import OPTIONS, Brian2Session, missing_tools, read_options
 from targets.interface.protocols import Availability, Feature, Options
-from targets.interface.refusals import forbidden, refuse_unready
+from targets.interface.refusals import forbidden, refuse_unready, too_many_synapses
 from targets.interface.script_backend import ScriptBackend
 
 LARGEST = 1 << 26
@@ -73,13 +73,8 @@ class Brian2Backend(ScriptBackend):
             (len(stepwise), "weights that change at every step", "choose the rule contrastive"),
             (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
         )
-        many = self.limits({}).violation(
-            "synapses",
-            f"graph '{graph.name}', its couplings",
-            synapses_per_sample(graph),
-            "narrow the feature maps: every place of a kernel is a synapse of its own",
-        )
-        return (*found, *([] if many is None else [many]))
+        many = too_many_synapses(self, graph, "its couplings", synapses_per_sample(graph))
+        return (*found, *many)
 
     def script(self, graph: Graph, *names: str) -> str:
         """The script of `graph`."""

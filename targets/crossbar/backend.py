@@ -16,7 +16,7 @@ from targets.crossbar.arrays.mapping import array_mappings, map_to_tiles, noted,
 from targets.crossbar.arrays.options import OPTIONS, read_options
 from targets.crossbar.cost import estimate, hardware
 from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
-from targets.interface.refusals import refuse_unready, unreached, unrunnable
+from targets.interface.refusals import refuse_integers, refuse_unready, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class CrossbarBackend(SimulatedBackend):
         return (*unrunnable(graph), *unreached(graph), *([] if large is None else [large]))
 
     def emit(self, graph: Graph) -> Program:
-        """The graph itself, with the list of its arrays."""
+        """The graph itself, with the list of its arrays; `TargetError` if it is in integers."""
+        refuse_integers(self, graph)
         # It has become plastic since it was mapped, perhaps, and then has more arrays.
         graph = map_to_tiles(graph, noted(graph))
         files = {TILE_LIST: tile_list(graph)}

@@ -57,6 +57,17 @@ def unrunnable(graph: Graph) -> list[Violation]:
     )
 
 
+def too_many_synapses(backend: Backend, graph: Graph, which: str, synapses: int) -> list[Violation]:
+    """More `synapses`, `which` are counted, than `backend` can list."""
+    found = backend.limits({}).violation(
+        "synapses",
+        f"graph '{graph.name}', {which}",
+        synapses,
+        "narrow the feature maps: every place of a kernel is a synapse of its own",
+    )
+    return [] if found is None else [found]
+
+
 def unreached(graph: Graph) -> list[Violation]:
     """Populations that no projection drives."""
     silent = [p.name for p in graph.neurons if not graph.into(p.name)]

@@ -29,9 +29,15 @@ class ScriptBackend(SimulatedBackend):
         raise NotImplementedError
 
     def emit(self, graph: Graph) -> Program:
-        """The graph, and the script of it; a graph that breaks a limit has none."""
-        writable = not graph.quantised and not self.check(graph)
-        files = {self.script_name: self.script(graph)} if writable else {}
+        """The graph, and the script of it; a graph that breaks a limit has none.
+
+        Raises
+        ------
+        TargetError
+            If the graph is in integers.
+        """
+        refuse_integers(self, graph)
+        files = {} if self.check(graph) else {self.script_name: self.script(graph)}
         return replace(super().emit(graph), files=files)
 
     def export(self, program: Program, path: str | Path) -> None:

@@ -14,7 +14,12 @@ from compilers.program import Program
 from ep_neuro.errors import ConfigError
 from targets.interface.fanout import synapses_of
 from targets.interface.protocols import Availability, Feature, Options
-from targets.interface.refusals import forbidden, unrunnable
+from targets.interface.refusals import (
+    forbidden,
+    refuse_integers,
+    too_many_synapses,
+    unrunnable,
+)
 from targets.interface.simulated_backend import SimulatedBackend
 from targets.interface.supervised.process import LONGEST
 
@@ -84,13 +89,14 @@ class NestBackend(SimulatedBackend):
             (len(hard), "hard resets", "run it on reference or brian2, or emit it with pynn"),
             (len(bounded), "bounds of spiking membranes", "compile it for nest"),
         )
-        many = self.limits({}).violation(
-            "synapses",
-            f"graph '{graph.name}', both directions",
-            sum(int(synapses_of(graph, p).sum()) for p in graph.neurons),
-            "narrow the feature maps: every place of a kernel is a synapse of its own",
-        )
-        return (*unrunnable(graph), *found, *([] if many is None else [many]))
+        count = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
+        many = too_many_synapses(self, graph, "both directions", count)
+        return (*unrunnable(graph), *found, *many)
+
+    def emit(self, graph: Graph) -> Program:
+        """The graph itself; `TargetError` if it is in integers."""
+        refuse_integers(self, graph)
+        return super().emit(graph)
 
     def simulator(self, program: Program) -> NestSimulator:
         """What runs `program`; NEST itself starts with the first sample."""

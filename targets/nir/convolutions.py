@@ -33,20 +33,20 @@ def convolutions(
     """
     (channels, *sides), out = plane(pre), plane(post)
     if isinstance(operator, Conv):
-        return [_conv2d(weight, sides, operator.stride, operator.padding)]
+        return [conv2d(weight, sides, operator.stride, operator.padding)]
     if isinstance(operator, ConvTranspose):
         before, behind, padding = margins(operator, weight.shape[2], out[1])
         zeros = ((0, 0), (0, 0), (before, behind), (before, behind))
         turned = np.pad(_turned(weight.swapaxes(0, 1)), zeros)
         if operator.stride == 1:
-            return [_conv2d(turned, sides, padding=padding)]
+            return [conv2d(turned, sides, padding=padding)]
         spread = _spread(channels, sides[0], operator.stride)
-        return [spread, _conv2d(turned, spread.output_type["output"][1:], padding=padding)]
+        return [spread, conv2d(turned, spread.output_type["output"][1:], padding=padding)]
     joined = matrix(operator, weight, math.prod(post))
     if out[1:] == PIXEL:
-        return [_conv2d(joined.reshape(-1, channels, *sides), sides)]
+        return [conv2d(joined.reshape(-1, channels, *sides), sides)]
     kernel = _turned(joined.reshape(*out, channels).transpose(0, 3, 1, 2))
-    return [_conv2d(kernel, sides, padding=out[1] - 1)]
+    return [conv2d(kernel, sides, padding=out[1] - 1)]
 
 
 def _spread(channels: int, side: int, stride: int) -> nir.Conv2d:
@@ -63,14 +63,14 @@ def _spread(channels: int, side: int, stride: int) -> nir.Conv2d:
     weight = np.broadcast_to(
         np.eye(channels)[..., None, None], (channels, channels, kernel, kernel)
     )
-    return _conv2d(weight, (side, side), kernel, dilation * side, dilation)
+    return conv2d(weight, (side, side), kernel, dilation * side, dilation)
 
 
 def _turned(kernel: np.ndarray) -> np.ndarray:
     return kernel[..., ::-1, ::-1]
 
 
-def _conv2d(
+def conv2d(
     weight: np.ndarray, sides: Sequence[int], stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> nir.Conv2d:
     return nir.Conv2d(

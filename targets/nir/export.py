@@ -96,6 +96,10 @@ class Export:
     def _affine(self, p: ir.Projection, weight: np.ndarray, bias: np.ndarray) -> nir.NIRNode:
         return nir.Affine(unrolled(self.graph, p, weight), bias)
 
+    def _convolved(self, p: ir.Projection, weight: np.ndarray) -> list[nir.Conv2d]:
+        pre, post = self.graph.population(p.pre), self.graph.population(p.post)
+        return convolutions(p.operator, weight, pre.shape, post.shape)
+
     def _matrix(self, p: ir.Projection) -> bool:
         return not (self.planes or stays_convolution(self.graph, p))
 
@@ -140,7 +144,7 @@ class Export:
         self._chain(current, p.name, spikes)
 
     def _projection(self, p: ir.Projection, carries_bias: bool) -> None:
-        pre, post = self.graph.population(p.pre), self.graph.population(p.post)
+        post = self.graph.population(p.post)
         name = self._fresh(f"{p.pre}_to_{p.post}")
         weight, facts = self._weight(p), _projection_facts(p)
         bias = self.bias[p.post] if carries_bias else np.zeros(post.size, np.float32)
@@ -150,7 +154,7 @@ class Export:
             last = self._chain(self._flattened(p.pre), name, matrix)
         else:
             last = p.pre
-            *spread, kernel = convolutions(p.operator, weight, pre.shape, post.shape)
+            *spread, kernel = self._convolved(p, weight)
             for node in spread:
                 last = self._chain(last, self._fresh(f"{name}_spread"), node)
             kernel.bias, kernel.metadata = bias.reshape(len(kernel.bias), -1)[:, 0].copy(), facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -9,9 +10,11 @@ import nir
 import numpy as np
 
 from compilers.ir import graph as ir
+from compilers.passes.encode import with_spiking
 from ep_neuro.errors import TargetError
+from targets.nir.convolutions import conv2d, convolutions
 from targets.nir.export import Export, population_facts, unrolled
-from targets.nir.kernel_shapes import MATRIX_BYTES, keeps_planes, weight_bytes
+from targets.nir.kernel_shapes import MATRIX_BYTES, keeps_planes, plane, weight_bytes
 from targets.nir.readers import MEMBRANE, Reader
 
 
@@ -25,16 +28,17 @@ def written_for(graph: ir.Graph, reader: Reader) -> nir.NIRGraph:
     A spiking population is a ``CubaLIF``, whose synapse is the filter of the current and whose
     membrane forgets a millionth a step, or an ``IF``, behind an ``LI`` unless its leak is 1. Where
     the reader's filter scales its drive otherwise than ours, weights and biases undo that. What
-    carries no bias is ``Linear`` if the reader takes it, and all populations are flat unless each
-    has a ``Conv2d`` that can carry its bias. Where nothing has a bias, one more input brings it: it
-    is 1 at every step.
+    carries no bias is ``Linear`` if the reader takes it. Where nothing has a bias, one more input
+    brings it: it is 1 at every step. Where populations are planes and a bias differs within a
+    channel, it is the last pixel of one more channel.
     """
     return _export(graph, reader).build()
 
 
 def _export(graph: ir.Graph, reader: Reader) -> ForReader:
     export = ForReader(graph, reader.planes and keeps_planes(graph), reader)
-    if export.planes and len(export.hosts()) < len(graph.neurons):
+    sides = {plane(p.shape)[1:] for p in graph.populations}
+    if export.lone and export.planes and any(rows != columns for rows, columns in sides):
         export = ForReader(graph, False, reader)
     return export
 
@@ -48,6 +52,11 @@ class ForReader(Export):
         self.gain = {p.name: reader.gain(_leak(p)) for p in graph.neurons}
         for name, bias in self.bias.items():
             self.bias[name] = bias * np.float32(self.gain[name])
+        fit = super().hosts() if self.biased else {}
+        # Populations whose bias one more input brings.
+        self.lone = {
+            p.name for p in graph.neurons if (planes or not self.biased) and p.name not in fit
+        }
 
     def build(self) -> nir.NIRGraph:
         net = super().build()
@@ -55,7 +64,7 @@ class ForReader(Export):
         return net
 
     def hosts(self) -> dict[str, str]:
-        return super().hosts() if self.biased else {p.name: "" for p in self.graph.neurons}
+        return super().hosts() | dict.fromkeys(self.lone, "")
 
     def _matrix(self, p: ir.Projection) -> bool:
         return not self.planes
@@ -65,15 +74,24 @@ class ForReader(Export):
 
     def _affine(self, p: ir.Projection, weight: np.ndarray, bias: np.ndarray) -> nir.NIRNode:
         matrix = unrolled(self.graph, p, weight)
-        if not self.biased and isinstance(self.graph.population(p.pre).dynamics, ir.Source):
+        if self.lone and isinstance(self.graph.population(p.pre).dynamics, ir.Source):
             matrix = np.pad(matrix, ((0, 0), (0, 1)))
         linear = "Linear" in self.reader.takes and not bias.any()
         return nir.Linear(matrix) if linear else nir.Affine(matrix, bias)
 
+    def _convolved(self, p: ir.Projection, weight: np.ndarray) -> list[nir.Conv2d]:
+        pre, post = self.graph.population(p.pre), self.graph.population(p.post)
+        shape = pre.shape
+        if isinstance(pre.dynamics, ir.Source) and self.lone:
+            shape = self._with_lone(plane(shape))
+            more = math.prod(shape[1:]) if isinstance(p.operator, ir.Dense) else 1
+            weight = np.pad(weight, [(0, 0), (0, more), *[(0, 0)] * (weight.ndim - 2)])
+        return convolutions(p.operator, weight, shape, post.shape)
+
     def _population(self, p: ir.Population, bias_elsewhere: bool) -> None:
         facts, shape = population_facts(p), self._written_shape(p)
         if isinstance(p.dynamics, ir.Source):
-            shape = shape if self.biased else (p.size + 1,)
+            shape = self._with_lone(shape)
             self.nodes[p.name] = nir.Input(np.array(shape), metadata=facts)
             return
         leak, reader, entry = _leak(p), self.reader, p.name
@@ -97,13 +115,28 @@ class ForReader(Export):
                 self.edges.append((entry, p.name))
             self.nodes[p.name] = nir.IF(r=ones, **levels)
         self.entry[p.name] = entry
-        if not self.biased:
+        if p.name in self.lone:
             (source,) = self.graph.sources
-            lone = np.zeros((p.size, source.size + 1), np.float32)
-            lone[:, -1] = self.bias[p.name]
-            node = nir.Linear(lone, metadata={"bias": p.name})
+            node = self._brought(self.bias[p.name].reshape(shape), self._written_shape(source))
+            node.metadata = {"bias": p.name}
             name = self._chain(source.name, self._fresh(f"{p.name}_bias"), node)
             self.edges.append((name, entry))
+
+    def _with_lone(self, shape: ir.Shape) -> ir.Shape:
+        """`shape` of the input, with room for what brings biases."""
+        return (shape[0] + 1, *shape[1:]) if self.lone else shape
+
+    def _brought(self, bias: np.ndarray, source: ir.Shape) -> nir.NIRNode:
+        """What makes `bias` of the last input alone, which is 1."""
+        if not self.planes:
+            lone = np.zeros((bias.size, source[0] + 1), np.float32)
+            lone[:, -1] = bias
+            return nir.Linear(lone)
+        # Of one pixel a convolution makes its kernel, turned.
+        side, padding = source[1], bias.shape[1] - 1
+        kernel = np.zeros((len(bias), source[0] + 1, *[side + padding] * 2), np.float32)
+        kernel[:, -1, side - 1 :, side - 1 :] = bias[:, ::-1, ::-1]
+        return conv2d(kernel, source[1:], padding=padding)
 
 
 def _leak(p: ir.Population) -> float:
@@ -112,7 +145,7 @@ def _leak(p: ir.Population) -> float:
 
 
 def fitting(graph: ir.Graph, reader: Reader) -> ir.Graph:
-    """`graph` as it is; warns of what `reader` loses of it.
+    """`graph` with the reset that `reader` has; warns of what it loses.
 
     Raises
     ------
@@ -124,6 +157,12 @@ def fitting(graph: ir.Graph, reader: Reader) -> ir.Graph:
     if graph.encoding != wanted:
         problem = f"its neurons are {reader.neuron}, and messages are {graph.encoding}"
         raise TargetError(where, problem, f"compile with --code {wanted}")
+    resets = {p.dynamics.reset for p in graph.neurons if isinstance(p.dynamics, ir.Spiking)}
+    if reader.resets == ("hard",):
+        graph, resets = with_spiking(graph, reset="hard"), {"hard"}
+    if not resets <= {*reader.resets}:
+        problem = "a spike takes 1 off its membranes, and those of this network are to be emptied"
+        raise TargetError(where, problem, "compile with --reset soft, or for norse or snntorch")
     late = [q for q in graph.projections if q.delay > 1]
     if late:
         problem = f"it takes no Delay, and '{late[0].name}' has one of {late[0].delay - 1}"
@@ -141,10 +180,7 @@ def fitting(graph: ir.Graph, reader: Reader) -> ir.Graph:
         problem = f"matrices for it take {taken:g} bytes, above {MATRIX_BYTES:g}"
         raise TargetError(where, problem, "narrow the feature maps")
     tested = f"{reader.tested} tested" if reader.tested else "untested, from its source"
-    lost = f"{where} ({tested}) loses: {reader.loses}; load it by {reader.call}"
-    if any(
-        isinstance(p.dynamics, ir.Spiking) and p.dynamics.reset == "hard" for p in graph.neurons
-    ):
-        lost += "; but this network resets to 0: have the reader do so too, and not subtract"
+    call = reader.hard if "hard" in resets and reader.hard else reader.call
+    lost = f"{where} ({tested}) loses: {reader.loses}; load it by {call}"
     warnings.warn(lost, ReaderWarning, stacklevel=2)
     return graph

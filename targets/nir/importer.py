@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
 import torch
 
-from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
+from compilers.execution.maps import Apply
+from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec, Shape
 from ep_neuro.errors import SpecError
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import Network
+from targets.nir.couplings import Linked, linked
 from targets.nir.files import read_nir
+from targets.nir.kernel_shapes import PIXEL
 from targets.nir.linear_nodes import Drive, drives
 from targets.nir.shapes import shaped
 
@@ -36,12 +41,18 @@ WHY_NOT: Mapping[type, str] = {
 
 @dataclass(frozen=True)
 class _Neurons:
-    """A population that was found: its node, the name it gets, and the drive that it settles to."""
+    """A population that was found: its node, the name it gets, and the drive that it settles to.
+
+    ``bias`` has one value a channel of `shape`; ``noted`` is its largest value in the file.
+    """
 
     node: str
     name: str
     box: Box
-    drive: Drive
+    shape: Shape
+    maps: Mapping[str, Apply]
+    bias: np.ndarray
+    noted: float
 
 
 def import_nir(path: str | Path, box: Box = None) -> Model:
@@ -55,8 +66,9 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
 
     At rest an ``LI`` or ``CubaLI`` holds ``v = v_leak + r w_in I``, whatever its time constants; if
     the couplings among them are symmetric, that is where an energy is stationary. Symmetric up to
-    one positive unit a population is enough: states then come out in other units, the output in
-    its own. Populations and couplings are flat and dense, since biases are one per neuron.
+    one positive unit a population is enough: the output's is 1. What one convolution does between
+    planes of neurons is one, all else a matrix. A population whose biases differ within a channel
+    is flat, unless it is by what a mean of the input leaves at the border of a padded convolution.
 
     Parameters
     ----------
@@ -77,13 +89,17 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
     source = _single(net, nir.Input, "input")
     found = _populations(net, box)
     output = _output(net, found)
-    found = _rescaled(found, _units(found, output))
-    couplings, weights = _couplings(source, found)
+    found = _read_out(net, found, output)
+    shape = _input_shape(net.nodes[source])
+    found, mean = _by_channel(found, source, shape)
+    pairs = _pairs(found)
+    units = _units(found, pairs, output)
+    couplings, weights = _couplings(source, shape, found, pairs, units)
     spec = NetworkSpec(
         name=name,
-        input=InputSpec(shape=_input_shape(net.nodes[source])),
+        input=InputSpec(shape=shape, mean=mean),
         populations=tuple(
-            PopulationSpec(name=p.name, shape=(len(p.drive.bias),), box=p.box) for p in found
+            PopulationSpec(name=p.name, shape=p.shape, box=p.box, unit=units[p.node]) for p in found
         ),
         couplings=tuple(couplings),
         output=output,
@@ -94,7 +110,7 @@ def network_of(net: nir.NIRGraph, name: str = "imported", box: Box = None) -> Ne
         for key, weight in weights.items():
             network.weights[key].copy_(torch.from_numpy(weight))
         for p in found:
-            network.biases[p.name].copy_(torch.from_numpy(p.drive.bias))
+            network.biases[p.name].copy_(torch.from_numpy(p.bias * units[p.node]))
     return network
 
 
@@ -113,7 +129,10 @@ def _populations(net: nir.NIRGraph, box: Box) -> list[_Neurons]:
         while name in names:
             name += "_"
         names.add(name)
-        found.append(_Neurons(node, name, _noted_box(neuron, node, box), _at_rest(neuron, drive)))
+        rest = _at_rest(neuron, drive)
+        shape, most = _noted_shape(neuron), float(np.abs(rest.bias).max())
+        own = _noted_box(neuron, node, box)
+        found.append(_Neurons(node, name, own, shape, rest.maps, rest.bias, most))
     if not found:
         raise SpecError("NIR graph", "it has no neurons", "give it leaky integrators (LI)")
     return found
@@ -121,13 +140,18 @@ def _populations(net: nir.NIRGraph, box: Box) -> list[_Neurons]:
 
 def _noted_box(neuron: nir.NIRNode, node: str, box: Box) -> Box:
     """The box in the metadata of `neuron`; `box` if there is none."""
-    own = neuron.metadata.get("box")
+    return _two_noted(neuron, node, "box") or box
+
+
+def _two_noted(neuron: nir.NIRNode, node: str, key: str) -> Box:
+    """The two numbers that are `key` in the metadata of `neuron`; None if there are none."""
+    own = neuron.metadata.get(key)
     if own is None:
-        return box
+        return None
     ends = np.ravel(own)
     if ends.dtype.kind not in "fiu" or ends.size != 2:
-        problem = f"the box in its metadata is {own}, not two numbers"
-        raise SpecError(f"node '{node}'", problem, "note its two ends, or none")
+        problem = f"the {key} in its metadata is {own}, not two numbers"
+        raise SpecError(f"node '{node}'", problem, "note both, or neither")
     return float(ends[0]), float(ends[1])
 
 
@@ -137,80 +161,171 @@ def _at_rest(neuron: nir.NIRNode, drive: Drive) -> Drive:
     if isinstance(neuron, nir.CubaLI):
         gain = gain * np.asarray(neuron.w_in, np.float64).ravel()
     bias = np.asarray(neuron.v_leak, np.float64).ravel() + gain * drive.bias
-    return Drive({k: gain[:, None] * w for k, w in drive.weights.items()}, bias)
+    return Drive({k: _times(torch.from_numpy(gain), of) for k, of in drive.maps.items()}, bias)
 
 
-def _units(found: list[_Neurons], output: str) -> dict[str, float]:
-    """Units of the states, by node, in which couplings are symmetric if they can be; output 1.
+def _read_out(net: nir.NIRGraph, found: Sequence[_Neurons], output: str) -> list[_Neurons]:
+    """`found` with states of the output as its readout, if an export noted one, shows them."""
+    node = _single(net, nir.Output, "output")
+    offset, gain = _two_noted(net.nodes[node], node, "readout") or (0.0, 1.0)
+    if not (math.isfinite(offset) and 0 < gain < math.inf):
+        problem = f"its readout has the offset {offset:g} and the gain {gain:g}"
+        raise SpecError(f"node '{node}'", problem, "note a finite offset and a gain above 0")
+    (shown,) = (p for p in found if p.name == output)
+    ends = shown.box and (offset + gain * shown.box[0], offset + gain * shown.box[1])
+    ones = torch.ones(1, len(shown.bias), dtype=torch.float64)
+    outputs = []
+    for p in found:
+        if p is shown:
+            maps = {key: _times(gain, of) for key, of in p.maps.items()}
+            p = replace(p, box=ends, maps=maps, bias=offset + gain * p.bias)
+        elif shown.node in p.maps:
+            back = _times(1 / gain, p.maps[shown.node])
+            bias = p.bias - offset * back(ones)[0].numpy()
+            p = replace(p, maps={**p.maps, shown.node: back}, bias=bias)
+        outputs.append(p)
+    return outputs
 
-    ``W_qp = c W_pq^T`` becomes symmetric where the unit of q is sqrt(c) times that of p.
+
+def _times(factor: float | torch.Tensor, of: Apply) -> Apply:
+    return lambda x: factor * of(x)
+
+
+def _by_channel(
+    found: Sequence[_Neurons], source: str, shape: Shape
+) -> tuple[list[_Neurons], tuple[float, ...] | None]:
+    """`found` with a bias a channel, flat where there is none; and the mean of the input's channels
+    if that is what makes biases differ near the border.
     """
-    (start,) = (p for p in found if p.name == output)
-    units, frontier = {start.node: 1.0}, [start]
+    uneven = [p for p in found if len(p.shape) == 3 and np.ptp(_channels(p, p.bias), axis=1).any()]
+    driven = [p for p in uneven if source in p.maps]
+    mean = None
+    if driven and len(shape) == 3:
+        ones = torch.eye(shape[0], dtype=torch.float64).repeat_interleave(math.prod(shape[1:]), 1)
+        reach = {p.node: p.maps[source](ones).numpy() for p in found if source in p.maps}
+        spread = [_apart(p, reach[p.node]).reshape(shape[0], -1) for p in driven]
+        wanted = [-_apart(p, p.bias[None]).ravel() for p in driven]
+        fitted, *_ = np.linalg.lstsq(np.hstack(spread).T, np.hstack(wanted))
+        if all(_even(p, p.bias + fitted @ reach[p.node]) for p in driven):
+            mean = tuple(map(float, fitted))
+            found = [
+                replace(p, bias=p.bias + fitted @ reach[p.node]) if p.node in reach else p
+                for p in found
+            ]
+    settled = [
+        replace(p, bias=_channels(p, p.bias).mean(1))
+        if len(p.shape) == 3 and _even(p, p.bias)
+        else replace(p, shape=(len(p.bias),))
+        for p in found
+    ]
+    return settled, mean
+
+
+def _channels(p: _Neurons, values: np.ndarray) -> np.ndarray:
+    return values.reshape(p.shape[0], -1)
+
+
+def _apart(p: _Neurons, values: np.ndarray) -> np.ndarray:
+    """How far `values` (N, size) are from the mean of their channel."""
+    by_channel = values.reshape(len(values), p.shape[0], -1)
+    return by_channel - by_channel.mean(-1, keepdims=True)
+
+
+def _even(p: _Neurons, bias: np.ndarray) -> bool:
+    """Whether `bias` is one a channel, to what float32 leaves of the largest that was noted."""
+    return bool(np.ptp(_channels(p, bias), axis=1).max() <= SYMMETRY * p.noted)
+
+
+def _pairs(found: Sequence[_Neurons]) -> dict[tuple[str, str], Linked]:
+    """Weights between populations, by the nodes that they lead from and to.
+
+    A convolution leads to where there are fewer pixels; all others in the order of `found`.
+    """
+    pairs = {}
+    for number, p in enumerate(found):
+        for q in found[number + 1 :]:
+            if p.node in q.maps or q.node in p.maps:
+                finer = len(p.shape) == len(q.shape) == 3 and q.shape[1:] > p.shape[1:]
+                pre, post = (q, p) if finer else (p, q)
+                ends = (pre.node, pre.shape), (post.node, post.shape)
+                pairs[pre.node, post.node] = linked(
+                    *ends, post.maps.get(pre.node), pre.maps.get(post.node)
+                )
+    return pairs
+
+
+def _units(
+    found: Sequence[_Neurons], pairs: Mapping[tuple[str, str], Linked], output: str
+) -> dict[str, float]:
+    """Sizes of states, by node, in which couplings are symmetric if they can be; the output's is 1.
+
+    ``W_qp = c W_pq^T`` becomes symmetric where the unit of p is sqrt(c) times that of q.
+    """
+    (start,) = (p.node for p in found if p.name == output)
+    units, frontier = {start: 1.0}, [start]
     while frontier:
         p = frontier.pop(0)
-        for q in found:
-            there, back = q.drive.weights.get(p.node), p.drive.weights.get(q.node)
-            if q.node in units or there is None or back is None:
+        for (pre, post), link in pairs.items():
+            there, back = (link.there, link.back) if p == pre else (link.back, link.there)
+            q = post if p == pre else pre
+            if p not in (pre, post) or q in units or there is None or back is None:
                 continue
-            ratio = float((there * back.T).sum() / max(float((back**2).sum()), 1e-300))
-            units[q.node] = units[p.node] * (ratio**0.5 if ratio > 0 else 1.0)
+            ratio = float((there * back).sum() / max(float((back**2).sum()), 1e-300))
+            # Six digits: float32 weights know no more.
+            unit = units[p] / ratio**0.5 if ratio > 0 else units[p]
+            units[q] = float(f"{unit:.6g}")
             frontier.append(q)
-    return units
-
-
-def _rescaled(found: list[_Neurons], units: Mapping[str, float]) -> list[_Neurons]:
-    """`found` with the state of each neuron in its unit."""
-    rescaled = []
-    for p in found:
-        unit = units.get(p.node, 1.0)
-        weights = {k: w * (units.get(k, 1.0) / unit) for k, w in p.drive.weights.items()}
-        box = None if p.box is None else (p.box[0] / unit, p.box[1] / unit)
-        rescaled.append(replace(p, box=box, drive=Drive(weights, p.drive.bias / unit)))
-    return rescaled
+    return {p.node: units.get(p.node, 1.0) for p in found}
 
 
 def _couplings(
-    source: str, found: list[_Neurons]
+    source: str,
+    shape: Shape,
+    found: Sequence[_Neurons],
+    pairs: Mapping[tuple[str, str], Linked],
+    units: Mapping[str, float],
 ) -> tuple[list[CouplingSpec], dict[str, np.ndarray]]:
-    """Couplings and their weights by name; each pair counts once, in the order of `found`."""
+    """Couplings and their weights in real units by name, in the order of `found`."""
+    names = {p.node: p.name for p in found}
     couplings: list[CouplingSpec] = []
     weights: dict[str, np.ndarray] = {}
 
-    def add(pre: str, post: str, weight: np.ndarray) -> None:
-        couplings.append(CouplingSpec(pre=pre, post=post))
+    def add(pre: str, post: str, link: Linked, weight: np.ndarray) -> None:
+        how: dict[str, Any] = {}
+        if link.conv is not None:
+            how = {"kind": "conv", "kernel": weight.shape[-1], **vars(link.conv)}
+        couplings.append(CouplingSpec(pre=pre, post=post, **how))
         weights[couplings[-1].name] = weight.astype(np.float32)
 
-    for number, p in enumerate(found):
-        if source in p.drive.weights:
-            add(INPUT, p.name, p.drive.weights[source])
-        if p.node in p.drive.weights:
+    for p in found:
+        if source in p.maps:
+            link = linked((source, shape), (p.node, p.shape), p.maps[source], None)
+            assert link.there is not None
+            add(INPUT, p.name, link, units[p.node] * link.there)
+        if p.node in p.maps:
             problem = "it feeds itself, and a coupling joins two populations"
             raise SpecError(f"node '{p.node}'", problem, "split it in two, or drop the loop")
-        for q in found[number + 1 :]:
-            weight = _symmetric(p, q)
-            if weight is not None:
-                add(p.name, q.name, weight)
+    for (pre, post), link in pairs.items():
+        add(names[pre], names[post], link, _symmetric(pre, post, link, units))
     return couplings, weights
 
 
-def _symmetric(p: _Neurons, q: _Neurons) -> np.ndarray | None:
-    """The weight from `p` to `q` if the way back is its transpose; None if they are apart."""
-    there, back = q.drive.weights.get(p.node), p.drive.weights.get(q.node)
-    if there is None and back is None:
-        return None
-    pair = f"nodes '{p.node}' and '{q.node}'"
-    if there is None or back is None:
-        start, end = (p, q) if back is None else (q, p)
-        problem = f"'{start.node}' drives '{end.node}' and nothing leads back"
-        raise SpecError(pair, problem, "add the transposed weight from the one to the other")
+def _symmetric(pre: str, post: str, link: Linked, units: Mapping[str, float]) -> np.ndarray:
+    """The weight from `pre` to `post` if the way back is its transpose."""
+    subject = f"nodes '{pre}' and '{post}'"
+    if link.there is None or link.back is None:
+        start, end = (pre, post) if link.back is None else (post, pre)
+        problem = f"'{start}' drives '{end}' and nothing leads back"
+        raise SpecError(subject, problem, "add the transposed weight from the one to the other")
+    there = link.there * (units[post] / units[pre])
+    back = link.back * (units[pre] / units[post])
     scale = max(float(np.abs(there).max()), float(np.abs(back).max()))
-    difference = float(np.abs(there - back.T).max())
+    difference = float(np.abs(there - back).max())
     # Negated, so that NaN is refused too.
     if not difference <= SYMMETRY * scale:
         problem = f"weights differ from their transpose by up to {difference:.3g} of {scale:.3g}"
-        raise SpecError(pair, problem, "make them symmetric: only then is there an energy")
-    return (there + back.T) / 2
+        raise SpecError(subject, problem, "make them symmetric: only then is there an energy")
+    return (there + back) / 2
 
 
 def _output(net: nir.NIRGraph, found: list[_Neurons]) -> str:
@@ -230,13 +345,24 @@ def _single(net: nir.NIRGraph, kind: type, what: str) -> str:
     return names[0]
 
 
-def _input_shape(node: nir.Input) -> tuple[int, ...]:
+def _input_shape(node: nir.Input) -> Shape:
     """The shape that samples have: what an export noted, as it may have written the input flat."""
     shape = tuple(int(n) for n in node.input_type["input"])
     noted = np.ravel(node.metadata.get("shape", shape))
-    if noted.dtype.kind in "iu" and noted.min() > 0 and noted.prod() == np.prod(shape):
+    if (
+        noted.dtype.kind in "iu"
+        and noted.size
+        and noted.min() > 0
+        and noted.prod() == np.prod(shape)
+    ):
         shape = tuple(map(int, noted))
     return shape if 1 <= len(shape) <= 3 else (int(np.prod(shape)),)
+
+
+def _noted_shape(neuron: nir.NIRNode) -> Shape:
+    """The planes that neurons lie on, by an export's note or their node; else flat."""
+    shape = _input_shape(neuron)
+    return shape if len(shape) == 3 and shape[1:] != PIXEL else (math.prod(shape),)
 
 
 def _legal(name: str) -> str:

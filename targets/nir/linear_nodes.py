@@ -23,15 +23,12 @@ POOLS = (nir.AvgPool2d, nir.SumPool2d)
 CONVOLVED = (nir.Conv1d, nir.Conv2d, *POOLS)
 LINEAR = (nir.Affine, nir.Linear, *CONVOLVED, nir.Flatten, nir.Scale)
 
-LARGEST = 1 << 14
-"""Most neurons of a population: its square of float64 takes 2 GiB."""
-
 
 @dataclass(frozen=True)
 class Drive:
-    """``I = sum_pre weights[pre] x_pre + bias``, all flat: matrices (post, pre) and (post,)."""
+    """``I = sum_pre maps[pre](x_pre) + bias``, all flat: (N, pre) to (N, post), and (post,)."""
 
-    weights: Mapping[str, np.ndarray]
+    maps: Mapping[str, Apply]
     bias: np.ndarray
 
 
@@ -42,20 +39,15 @@ def drives(net: nir.NIRGraph) -> dict[str, Drive]:
     Raises
     ------
     SpecError
-        If a node is not linear, linear nodes form a loop without a neuron in it, or a population
-        is too large.
+        If a node is not linear, or linear nodes form a loop without a neuron in it.
     """
-    before: dict[str, list[str]] = {}
-    for pre, post in net.edges:
-        before.setdefault(post, []).append(pre)
-    for name, node in net.nodes.items():
-        size = math.prod(node.output_type["output"]) if isinstance(node, ENDS) else 0
-        if size > LARGEST:
-            problem = f"{size} neurons exceed the {LARGEST} of a coupling as a dense matrix"
-            remedy = "give the model that the file was made of, or narrow the layer"
-            raise SpecError(f"node '{name}'", problem, remedy)
+    flow = _Flow(net)
     ends = [n for n in _by_distance(net) if isinstance(net.nodes[n], (*NEURONS, nir.Output))]
-    return {name: _sum(net, before, name, ()) for name in ends}
+    found = {}
+    for name in ends:
+        maps = {pre: partial(flow.into, name, pre) for pre in flow.sources(name)}
+        found[name] = Drive(maps, flow.bias(name))
+    return found
 
 
 def _by_distance(net: nir.NIRGraph) -> list[str]:
@@ -68,50 +60,75 @@ def _by_distance(net: nir.NIRGraph) -> list[str]:
     return [*order, *(name for name in net.nodes if name not in order)]
 
 
-def _sum(
-    net: nir.NIRGraph, before: Mapping[str, list[str]], name: str, behind: tuple[str, ...]
-) -> Drive:
-    """The sum of all that enters node `name`."""
-    size = int(np.prod(net.nodes[name].input_type["input"]))
-    weights: dict[str, np.ndarray] = {}
-    bias = np.zeros(size)
-    for pre in before.get(name, ()):
-        part = _out_of(net, before, pre, behind)
-        bias = bias + part.bias
-        for key, weight in part.weights.items():
-            weights[key] = weights[key] + weight if key in weights else weight
-    return Drive(weights, bias)
+class _Flow:
+    """What arrives at nodes of `net` through linear ones."""
 
+    def __init__(self, net: nir.NIRGraph) -> None:
+        self.net = net
+        self.before: dict[str, list[str]] = {}
+        for pre, post in net.edges:
+            self.before.setdefault(post, []).append(pre)
+        self.maps: dict[str, Apply] = {}
 
-def _out_of(
-    net: nir.NIRGraph, before: Mapping[str, list[str]], name: str, behind: tuple[str, ...]
-) -> Drive:
-    """What node `name` gives, in terms of inputs and neurons."""
-    node = net.nodes[name]
-    if isinstance(node, ENDS):
-        size = int(np.prod(node.output_type["output"]))
-        return Drive({name: np.eye(size)}, np.zeros(size))
-    if not isinstance(node, LINEAR):
-        problem = f"{type(node).__name__} is neither a neuron nor linear"
-        raise SpecError(f"node '{name}'", problem, "leave it out")
-    if name in behind:
-        raise SpecError(
-            f"node '{name}'", "linear nodes feed each other without a neuron", "break the loop"
-        )
-    into = _sum(net, before, name, (*behind, name))
-    keys = list(into.weights)
-    # Columns are samples here: an operator maps the images of all unit vectors at once.
-    columns = np.concatenate([*(into.weights[k] for k in keys), into.bias[:, None]], axis=1)
-    try:
-        images = linear_map(node)(torch.from_numpy(columns.T)).numpy().T
-        images[:, -1] += np.asarray(bias_of(node))
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        problem = f"this {type(node).__name__} is not supported ({reason})"
-        raise SpecError(f"node '{name}'", problem, "write it as Affine") from None
-    splits = np.cumsum([into.weights[k].shape[1] for k in keys])
-    *parts, bias = np.split(images, splits, axis=1)
-    return Drive(dict(zip(keys, parts, strict=True)), bias[:, 0])
+    def sources(self, name: str, behind: tuple[str, ...] = ()) -> list[str]:
+        """Inputs and neurons from which something reaches node `name` without another between."""
+        found: dict[str, None] = {}
+        for pre in self.before.get(name, ()):
+            node = self.net.nodes[pre]
+            if isinstance(node, ENDS):
+                found[pre] = None
+                continue
+            if not isinstance(node, LINEAR):
+                problem = f"{type(node).__name__} is neither a neuron nor linear"
+                raise SpecError(f"node '{pre}'", problem, "leave it out")
+            if pre in behind:
+                problem = "linear nodes feed each other without a neuron"
+                raise SpecError(f"node '{pre}'", problem, "break the loop")
+            found |= dict.fromkeys(self.sources(pre, (*behind, pre)))
+        return list(found)
+
+    def bias(self, name: str) -> np.ndarray:
+        """What node `name` gets where all are silent, (size,)."""
+        size = math.prod(map(int, self.net.nodes[name].input_type["input"]))
+        found = self._sum(name, None, torch.zeros(1, 0, dtype=torch.float64), {})
+        return np.zeros(size) if found is None else found[0].numpy()
+
+    def into(self, name: str, source: str, x: Tensor) -> Tensor:
+        """What node `name` gets of `x` (N, size) that `source` sends, biases apart."""
+        found = self._sum(name, source, x, {})
+        assert found is not None
+        return found
+
+    def _sum(
+        self, name: str, source: str | None, x: Tensor, known: dict[str, Tensor | None]
+    ) -> Tensor | None:
+        parts = [self._out_of(pre, source, x, known) for pre in self.before.get(name, ())]
+        found = [part for part in parts if part is not None]
+        return sum(found[1:], found[0]) if found else None
+
+    def _out_of(
+        self, name: str, source: str | None, x: Tensor, known: dict[str, Tensor | None]
+    ) -> Tensor | None:
+        """What node `name` sends of `x` from `source`; of biases if there is none."""
+        node = self.net.nodes[name]
+        if isinstance(node, ENDS):
+            return x if name == source else None
+        if name not in known:
+            into = self._sum(name, source, x, known)
+            try:
+                if name not in self.maps:
+                    self.maps[name] = linear_map(node)
+                out = None if into is None else self.maps[name](into)
+                if source is None:
+                    own = torch.as_tensor(bias_of(node), dtype=torch.float64)
+                    size = math.prod(map(int, node.output_type["output"]))
+                    out = own.expand(1, size) if out is None else out + own
+            except (RuntimeError, TypeError, ValueError) as error:
+                reason = str(error).partition("\n")[0]
+                problem = f"this {type(node).__name__} is not supported ({reason})"
+                raise SpecError(f"node '{name}'", problem, "write it as Affine") from None
+            known[name] = out
+        return known[name]
 
 
 def linear_map(node: nir.NIRNode) -> Apply:

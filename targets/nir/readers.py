@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from compilers.ir.dynamics import Reset
 from ep_neuro.errors import ConfigError, nearest
 
 Filter = Literal["euler", "exponential", "decaying", "unscaled"]
@@ -50,8 +51,13 @@ class Reader(BaseModel):
         Its inputs are spikes: a graded input has to come as their rate.
     neurons : int, optional
         Most of one file.
+    resets : tuple of str
+        What a spike can take off its membranes: 1 (``soft``) or all (``hard``). A network that asks
+        for neither gets the first, and so do the reference and `run`.
     call : str
         How to load a file, after which each call is a step.
+    hard : str
+        The same for a network with a hard reset, where that differs.
     loses : str
         What of our dynamics it has not, in one line.
     cycles : str
@@ -71,7 +77,9 @@ class Reader(BaseModel):
     dt: float = 1.0
     events: bool = False
     neurons: int | None = None
+    resets: tuple[Reset, ...] = ("soft",)
     call: str
+    hard: str = ""
     loses: str
     cycles: str
 
@@ -139,7 +147,9 @@ READERS: Mapping[str, Reader] = {
             neuron="CubaLIF",
             filters="euler",
             dt=1e-3,
+            resets=("soft", "hard"),
             call="norse.torch.from_nir(graph, reset_method=norse.torch.functional.reset_subtract)",
+            hard="norse.torch.from_nir(graph)",
             loses=f"{_START}; resets to 0 unless loaded with reset_method=reset_subtract",
             cycles=_NIRTORCH,
         ),
@@ -152,48 +162,56 @@ READERS: Mapping[str, Reader] = {
             neuron="CubaLIF",
             filters="euler",
             dt=1e-4,
+            resets=("soft", "hard"),
             call="import_from_nir(graph), then reset_mechanism = 'subtract' on each Synaptic",
+            hard="import_from_nir(graph)",
             loses=f"{_START}; resets to 0 unless reset_mechanism is set to 'subtract' once loaded",
             cycles="fed forward within a step, fed back from the step before, by nirtorch 2.6",
         ),
         Reader(
             name="spinnaker2",
             tool="spinnaker2.s2_nir.from_nir (py-spinnaker2)",
-            source="s2_nir.py of py-spinnaker2 and its copies: get_accumulated_bias, convert_*",
+            source="s2_nir.py of py-spinnaker2 and its copies: get_accumulated_bias, convert_*; "
+            "PyPI has none",
             takes=frozenset({"Affine", "Linear", "IF", "CubaLIF"}),
             neuron="CubaLIF",
             plain=True,
             filters="exponential",
             events=True,
+            resets=("soft", "hard"),
             call="s2_nir.from_nir(graph, ConversionConfig(scale_weights=True))",
+            hard="s2_nir.from_nir(graph, ConversionConfig(scale_weights=True, "
+            "reset=ResetMethod.ZERO))",
             loses=f"{_START}; weights of 8 bits; inputs are spikes, at the pixels' rate",
             cycles="a projection for each edge, a step each",
         ),
         Reader(
             name="brainscales2",
             tool="hxtorch.spiking.utils.from_nir (hxtorch), jaxsnn.event.from_nir (jaxsnn)",
-            source="hxtorch 3bfc7aa and jaxsnn of August 2026, from_nir.py",
+            source="hxtorch 3bfc7aa and jaxsnn 0.3.0, from_nir.py; PyPI has no hxtorch",
             takes=frozenset({"Linear", "CubaLIF"}),
             neuron="CubaLIF",
             filters="exponential",
             dt=1e-3,
             events=True,
             neurons=512,
+            resets=("hard",),
             call="from_nir(graph, ConversionConfig(dt=1e-6))",
-            loses="hard reset; weights of 6 bits; membranes leak; feedback is wired by hand; "
-            "inputs are spikes, the last of which never rests and brings the biases",
+            loses="hard reset, as in `run`; weights of 6 bits; membranes leak; feedback is wired "
+            "by hand; inputs are spikes, the last of which never rests and brings the biases",
             cycles="hxtorch runs the edges in order and keeps the last into each node",
         ),
         Reader(
             name="nengo",
             tool="nir_to_nengo, an example of NIR's documentation",
-            source="NIR, docs/source/examples/nengo; its nodes are a list, as before nir 1.0",
+            tested="4.1.0",
+            source="NIR, docs/source/examples/nengo, and nengo 4.1.0",
             takes=frozenset({"Affine", "LI"}),
             neuron="LI",
             filters="exponential",
             dt=1e-3,
-            call="nir_to_nengo(graph), its nodes and edges by number",
-            loses="the box: states leave [0, 1]",
+            call="nengo, wired as nir_to_nengo does, which itself runs under NumPy 1 alone",
+            loses="the box: states leave [0, 1], unless a function of their node clips them",
             cycles="a connection for each edge, through the filter of its end",
         ),
     )

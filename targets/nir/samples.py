@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import h5py
@@ -45,10 +46,12 @@ def graph_data(program: Program, x: np.ndarray) -> nir.NIRGraphData:
     if name is not None and reader_of(name).events:
         due = np.floor(flat * np.arange(steps + 1)[:, None] + 0.5)
         inputs = np.diff(due, axis=1) > 0
-        wide = int(np.prod(nodes_of(graph, name).nodes[source.name].input_type["input"]))
-        inputs = np.pad(inputs, ((0, 0), (0, 0), (0, wide - inputs.shape[2])), constant_values=True)
     else:
         inputs = np.repeat(flat, steps, axis=1).astype(np.float32)
+    wide = math.prod(map(int, nodes_of(graph, name).nodes[source.name].input_type["input"]))
+    if (more := wide - flat.shape[2]) > 0:
+        inputs = np.pad(inputs, ((0, 0), (0, 0), (0, more)))
+        inputs[..., -1] = 1
     outputs = sent.reshape(len(x), steps, -1)
     if graph.encoding == "spike":
         outputs = outputs > 0

@@ -12,7 +12,7 @@ from compilers.pipeline import Pass
 from compilers.program import Program
 from targets.interface.fanout import synapses_of
 from targets.interface.protocols import Feature, Options
-from targets.interface.refusals import forbidden, unrunnable
+from targets.interface.refusals import forbidden, too_many_synapses, unrunnable
 from targets.interface.script_backend import ScriptBackend
 from targets.pynn.script import SCRIPT, network_file, script
 
@@ -70,13 +70,9 @@ class PynnBackend(ScriptBackend):
             (len(graph.plasticity), "weights that learn", "compile it without a rule"),
             (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
         )
-        many = self.limits({}).violation(
-            "synapses",
-            f"graph '{graph.name}', both directions",
-            sum(int(synapses_of(graph, p).sum()) for p in graph.neurons),
-            "narrow the feature maps: every place of a kernel is a synapse of its own",
-        )
-        return (*unrunnable(graph), *found, *([] if many is None else [many]))
+        count = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
+        many = too_many_synapses(self, graph, "both directions", count)
+        return (*unrunnable(graph), *found, *many)
 
     def script(self, graph: Graph, *names: str) -> str:
         """The script of `graph`."""

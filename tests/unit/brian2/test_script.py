@@ -29,12 +29,13 @@ from compilers.ir.graph import (
 )
 from compilers.ir.operators import apply
 from compilers.passes.make_plastic import make_plastic
+from compilers.program import Program
 from ep_neuro.cli import main
 from ep_neuro.errors import ConfigError, ProgramError, TargetError
 from targets.brian2 import session as session_module
 from targets.brian2.backend import BACKEND
 from targets.brian2.codegen.equations import plain
-from targets.brian2.codegen.script import SCRIPT, script
+from targets.brian2.codegen.script import script
 from targets.brian2.monitors import raster
 from tests.helpers.graphs import digits_like_dense, graph_of, random_residual_spec
 
@@ -253,9 +254,11 @@ def test_more_synapses_than_a_host_can_list_are_a_violation(
 
 def test_integers_have_no_script(tmp_path: Path) -> None:
     graph = graph_of(digits_like_dense(), bits=8)
-    assert SCRIPT not in BACKEND.emit(graph).files
     with pytest.raises(TargetError, match="--bits"):
-        BACKEND.export(BACKEND.emit(graph), tmp_path / "net.py")
+        BACKEND.emit(graph)
+    with pytest.raises(TargetError, match="--bits"):
+        BACKEND.export(Program(BACKEND.name, graph), tmp_path / "net.py")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import targets
 from compilers import compile_network
-from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.energy.spec import CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 from ep_neuro.errors import ProgramError, SpecError
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import Schedule, settle
@@ -27,6 +27,7 @@ nir = pytest.importorskip("nir", reason=BACKEND.available().reason)
 
 h5py = pytest.importorskip("h5py")
 
+from targets.nir.files import nodes_of  # noqa: E402
 from targets.nir.importer import import_nir, network_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::compilers.passes.choose_leak.LeakWarning")
@@ -95,17 +96,87 @@ def test_a_symmetric_network_of_integrators_settles_where_its_equations_do(
 def test_an_exported_network_comes_back_with_its_boxes_from_the_nodes_alone(
     make: Callable[[], NetworkSpec], tmp_path: Path
 ) -> None:
-    """Couplings by convolution as dense ones, strided feedback included."""
+    """Convolutions as such, strided feedback included, and the input's mean from the biases."""
     spec = make()
     program = compile_network(Network(spec, 3), BACKEND, leak=0.5, steps=400)
     BACKEND.export(program, tmp_path / "a.nir")
     model = import_nir(tmp_path / "a.nir")
     assert model.network.spec.input.shape == spec.input.shape
-    assert len(model.network.spec.couplings) == len(spec.couplings)
+    found = model.network.spec
+    parts = ("pre", "post", "kind", "kernel", "stride", "padding")
+    couplings = [{tuple(getattr(c, k) for k in parts) for c in s.couplings} for s in (found, spec)]
+    assert couplings[0] == couplings[1]
+    for new, old in zip(found.populations, spec.populations, strict=True):
+        assert new.shape == old.shape
+        assert new.bounds == pytest.approx(old.bounds, rel=1e-5)
+    assert found.input.mean == pytest.approx(spec.input.mean, abs=1e-4)
     x, _ = samples(spec, 1)
     with targets.open(program) as session:
-        z = session.settle(x, probes=["out.z"]).free.probes["out.z"][-1, 0]
+        z = session.settle(x).free.outputs[0]
     np.testing.assert_allclose(settled(model.network, x[0].astype(np.float32)), z, atol=1e-4)
+
+
+def test_a_layer_of_more_neurons_than_a_matrix_takes_is_convolved_both_ways() -> None:
+    conv: dict[str, Any] = {"kind": "conv", "kernel": 3, "stride": 2, "padding": 1}
+    spec = NetworkSpec(
+        name="wide",
+        input=InputSpec(shape=(1, 96, 96)),
+        populations=(
+            PopulationSpec(name="a", shape=(8, 48, 48)),
+            PopulationSpec(name="b", shape=(8, 24, 24)),
+            PopulationSpec(name="out", shape=(4,), box=(-1, 2)),
+        ),
+        couplings=(
+            CouplingSpec(pre="input", post="a", **conv),
+            CouplingSpec(pre="a", post="b", **conv),
+            CouplingSpec(pre="b", post="out"),
+        ),
+    )
+    network = Network(spec, 2)
+    found = network_of(nodes_of(compile_network(network, BACKEND, leak=0.5).graph))
+    assert found.spec.couplings == spec.couplings
+    for name, weight in network.weights.items():
+        torch.testing.assert_close(found.weights[name], weight, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_convolution_and_a_pool_are_one_convolution_unless_a_border_parts_them(
+    joined: bool,
+) -> None:
+    rng = np.random.default_rng(5)
+    kernel, sides = rng.normal(size=(2, 1, 3, 2)), np.full(2, 0 if joined else 1)
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    pool = nir.AvgPool2d(np.full(2, 2), np.full(2, 2), sides)
+    rows, columns = torch.conv2d(image, torch.tensor(kernel)).shape[2:]
+    shape = (2, *((n + 2 * int(sides[0])) // 2 for n in (rows, columns)))
+    nodes = {
+        "input": nir.Input(np.array([1, 8, 8])),
+        "conv": nir.Conv2d(None, kernel, 1, 0, 1, 1, np.zeros(2)),
+        "pool": pool,
+        "v": nir.LI(np.ones(shape), np.ones(shape), np.zeros(shape)),
+        "output": nir.Output(np.array(shape)),
+    }
+    network = network_of(nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False))
+    (coupling,) = network.spec.couplings
+    assert (coupling.kind == "conv") == joined
+    assert not joined or (coupling.kernel, coupling.stride, coupling.padding) == (4, 2, 0)
+    x = rng.normal(size=(1, 8, 8)).astype(np.float32)
+    found = torch.conv2d(torch.tensor(x[None]).double(), torch.tensor(kernel))
+    expected = torch.nn.functional.avg_pool2d(found, 2, 2, int(sides[0]))
+    np.testing.assert_allclose(settled(network, x).ravel(), expected.ravel(), atol=1e-5)
+
+
+def test_more_weights_than_a_matrix_takes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("targets.nir.couplings.LARGEST", 10)
+    with pytest.raises(SpecError, match=r"'input' and 'a\.0': 3 times 4 weights .* the 10 of one"):
+        network_of(stranger())
+
+
+def test_a_readout_that_is_none_is_told() -> None:
+    net = stranger()
+    net.nodes["output"].metadata["readout"] = np.array([0.0, -1.0])
+    with pytest.raises(SpecError, match=r"'output': its readout has .* gain -1; note a finite"):
+        network_of(net)
 
 
 def test_an_exported_network_keeps_its_cost(tmp_path: Path) -> None:

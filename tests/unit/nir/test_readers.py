@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import targets
 from compilers import compile_network
 from compilers.ir.graph import Spiking
-from ep_neuro.errors import ConfigError, EPNeuroError, ProgramError, TargetError
+from ep_neuro.errors import ConfigError, EPNeuroError, GraphError, ProgramError, TargetError
 from ep_neuro.network.network import Network
 from targets.nir.backend import BACKEND
 from targets.nir.readers import READERS, Reader
@@ -101,7 +102,9 @@ def test_our_own_reader_runs_it_as_the_reference_runs_the_network(
     with targets.open(program) as session:
         here = session.settle(x).free.outputs
     own: Any = program.graph.encoding
-    same = compile_network(Network(spec, 3), "reference", code=own, leak=0.5)
+    parameters = {"reset": reader.resets[0]} if own == "spike" else {}
+    how: Any = {"code": own, "leak": 0.5, "parameters": parameters}
+    same = compile_network(Network(spec, 3), "reference", **how)
     with targets.open(same) as session:
         there = session.settle(x).free.outputs
     # A weight that a gain passed through float32 may move one spike of the 32 that count.
@@ -124,10 +127,52 @@ def test_compiling_for_a_reader_tells_in_one_line_what_it_loses(name: str) -> No
     assert "\n" not in told
 
 
-def test_a_reader_that_is_to_reset_to_0_is_not_told_to_subtract_alone() -> None:
-    options = {"code": "spike", "parameters": {"reset": "hard"}, "options": {"reader": "norse"}}
-    with pytest.warns(ReaderWarning, match="but this network resets to 0"):
-        compile_network(Network(digits_like_dense(), 0), "nir", steps=4, **options)  # type: ignore[arg-type]
+def for_reader(name: str, reset: str | None) -> Any:
+    parameters: Any = {} if reset is None else {"reset": reset}
+    how: Any = {"steps": 4, "parameters": parameters, "options": {"reader": name}}
+    return compile_network(Network(digits_like_dense(), 0), "nir", code="spike", **how).graph
+
+
+@pytest.mark.parametrize("name", ["norse", "snntorch", "spinnaker2"])
+def test_a_reader_with_both_resets_is_loaded_for_the_one_that_the_network_has(name: str) -> None:
+    for reset, call in (("soft", READERS[name].call), ("hard", READERS[name].hard)):
+        with pytest.warns(ReaderWarning) as told:
+            graph = for_reader(name, reset)
+        (said,) = (str(w.message) for w in told if w.category is ReaderWarning)
+        assert said.endswith(f"; load it by {call}")
+        assert {p.dynamics.reset for p in graph.neurons} == {reset}
+
+
+def test_a_reader_that_has_a_hard_reset_alone_gives_the_network_one() -> None:
+    graph = for_reader("brainscales2", None)
+    assert {p.dynamics.reset for p in graph.neurons} == {"hard"}
+    with pytest.raises(GraphError, match=r"'reset': soft was asked for, and neurons of .* hard"):
+        for_reader("brainscales2", "soft")
+
+
+@pytest.mark.parametrize("name", ["sinabs", "rockpool"])
+def test_a_reader_that_subtracts_alone_takes_no_hard_reset(name: str) -> None:
+    with pytest.raises(TargetError, match=f"'{name}': a spike takes 1 off .*--reset soft"):
+        for_reader(name, "hard")
+
+
+def test_biases_that_differ_within_a_channel_are_brought_by_one_more_input() -> None:
+    """Of a mean of the input at its border, or of the output's box."""
+    reader, spec = READERS["norse"], standardised_in_units()
+    program = program_for(reader, spec)
+    net = nodes_of(program.graph, "norse")
+    kinds = {type(node) for node in net.nodes.values()}
+    assert kinds == {nir.Input, nir.Output, nir.Conv2d, nir.CubaLIF}
+    assert list(net.nodes["input"].input_type["input"]) == [3, 6, 6]
+    data = graph_data(program, np.zeros((1, *spec.input.shape)))
+    sent = data.nodes["input"].observables["values"].data[0, 0]
+    assert sent[-1] == 1
+    assert not sent[:-1].any()
+    spread, bias = net.nodes["a_bias"], program.graph.arrays["bias/a"]
+    image = torch.zeros(1, 3, 6, 6)
+    image[0, -1, -1, -1] = 1
+    made = torch.conv2d(image, torch.tensor(spread.weight), padding=tuple(spread.padding))
+    np.testing.assert_allclose(made[0], bias, atol=1e-6)
 
 
 def test_where_a_foreign_file_stands_no_samples_are_left(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from compilers.passes.encode import with_spiking
 from compilers.passes.make_plastic import make_plastic
 from compilers.program import Program
 from ep_neuro.data import datasets
-from ep_neuro.errors import ProgramError, TargetError
+from ep_neuro.errors import GraphError, ProgramError, TargetError
 from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
 from targets.brian2.codegen.script import script as brian2_script
@@ -153,3 +153,17 @@ def test_a_script_of_any_name_is_python(write: Callable[..., str]) -> None:
     graph = plain()
     text = write(graph, name, "net.npz")
     assert f"python {name} " in (ast.get_docstring(ast.parse(text)) or "")
+
+
+def test_a_soft_reset_that_was_asked_for_is_refused() -> None:
+    network = Network(digits_dense(), 0)
+    with pytest.raises(GraphError, match=r"reset': soft was asked for, .*'pynn' have hard"):
+        compilers.compile(network, "pynn", code="spike", parameters={"reset": "soft"})
+    hard = compilers.compile(network, "pynn", code="spike", parameters={"reset": "hard"})
+    assert hard.graph.digest() == compilers.compile(network, "pynn", code="spike").graph.digest()
+
+
+@pytest.mark.parametrize("target", ["pynn", "nest", "brian2", "crossbar"])
+def test_integers_are_refused_before_there_is_a_program(target: str) -> None:
+    with pytest.raises(TargetError, match="compile without --bits, or run it on 'reference'"):
+        compilers.compile(Network(digits_dense(), 0), target, code="spike", bits=8)
