@@ -25,6 +25,7 @@ def test_the_site_builds_strictly_and_has_every_page_and_command(tmp_path: Path)
         built = (tmp_path / page.relative_to(DOCS).with_suffix(".html")).read_text()
         loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)', built)
         assert not loaded, page
+        assert "mathjax" not in built.lower(), page
     written = (tmp_path / "cli.html").read_text()
     for name in typer.main.get_command(app).commands:
         assert f"Usage: ep-neuro {name}" in written

@@ -1,4 +1,4 @@
-"""Notebooks run from the first cell to the last and hold what they claim, each in a folder of its own.
+"""Notebooks run from the first cell to the last and hold what they claim, and leave nothing behind.
 
 First steps and the tutorials are held to be so without Lava and without a kernel: a cell is a
 piece of Python. What a tutorial claims it asserts itself.
