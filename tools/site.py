@@ -1,4 +1,4 @@
-"""Hooks of the documentation site (mkdocs.yml): the commands write their page, nothing is fetched."""
+"""Hooks of the documentation site (mkdocs.yml): the commands write a page, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """A page without the script by which mkdocs-jupyter fetches MathJax, as no notebook has math."""
+    """A page without the script by which mkdocs-jupyter fetches MathJax; no notebook has math."""
     return re.sub(r"<script data-mkdocs-jupyter-mathjax.*?</script>", "", output, flags=re.DOTALL)
 
 

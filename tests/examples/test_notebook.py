@@ -21,8 +21,8 @@ import targets
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_STEPS = ROOT / "examples" / "first_steps.ipynb"
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
-QUICK = {"a_target_of_your_own", "train_your_own"}
-"""Tutorials that `make test` runs; the others take some seconds more together."""
+QUICK = {"a_chip_in_yaml", "bring_a_published_model", "learn_on_chip", "train_your_own"}
+"""Tutorials of one or two seconds, which `make test` runs."""
 
 
 def cells(notebook: Path, kind: str = "code") -> list[dict[str, Any]]:
