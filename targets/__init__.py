@@ -134,10 +134,22 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Backend:
-    """The backend called `name`; `TargetError` with the nearest name if there is none."""
+    """The backend called `name`, or that of the chip which a hardware file ``NAME.yaml`` describes.
+
+    Raises
+    ------
+    TargetError
+        With the nearest name, if there is none.
+    ConfigError
+        If the file cannot be read, or says of a number not where it is from.
+    """
     found = _discover()
     if name in found:
         return found[name]
+    if name.endswith((".yaml", ".yml")):
+        from targets.hardware.backend import backend_from
+
+        return backend_from(name)
     raise TargetError(f"target '{name}'", "there is none of this name", nearest(name, names()))
 
 

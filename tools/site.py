@@ -1,7 +1,8 @@
-"""A hook of the documentation site (mkdocs.yml): the commands write their own page."""
+"""Hooks of the documentation site (mkdocs.yml): the commands write a page, nothing is fetched."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -15,6 +16,11 @@ PLACE = "<!-- every command -->"
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The text of a page, with the help of each command in its place."""
     return markdown.replace(PLACE, commands()) if PLACE in markdown else markdown
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """A page without the script by which mkdocs-jupyter fetches MathJax; no notebook has math."""
+    return re.sub(r"<script data-mkdocs-jupyter-mathjax.*?</script>", "", output, flags=re.DOTALL)
 
 
 def commands() -> str:

@@ -44,7 +44,9 @@ ModelName = Annotated[
         "two: fresh weights), or a NIR file of another tool.",
     ),
 ]
-Target = Annotated[str, typer.Option(metavar="T", help="Target; see `ep-neuro targets`.")]
+Target = Annotated[
+    str, typer.Option(metavar="T", help="Target (`ep-neuro targets`), or the YAML of a chip.")
+]
 Code = Annotated[
     str | None,
     typer.Option(

@@ -115,7 +115,7 @@ def compile(
     taken = taken_from(opened, code=code, bits=bits, steps=steps, leak=leak)
     tell(taken)
     code = code or taken.get("code", "graded")
-    name = f"{opened.network.spec.name}-{target}-{code}"
+    name = f"{opened.network.spec.name}-{backend.name}-{code}"
     parameters: dict[str, object] = {} if reset is None else {"reset": reset}
     parameters |= {} if precision is None else precision_of([code], precision)
     place = out or Path("runs") / "programs" / name

@@ -357,12 +357,12 @@ def _pieces(spec: NetworkSpec, part: str) -> list[Any]:
     ]
 
 
-def read_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
+def read_config(name: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a configuration and apply ``a.b=value`` overrides.
 
     Parameters
     ----------
-    name : str
+    name : str or path
         A YAML file, or ``zoo:NAME`` for the bundled recipe of a zoo network.
     overrides : sequence of str
         In YAML syntax on the right, e.g. ``optimiser.lr=0.01``.
@@ -372,6 +372,7 @@ def read_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     ConfigError
         For an unknown key, a wrong value or a missing file.
     """
+    name = str(name)
     data = load_yaml(_recipe(name[4:]) if name.startswith("zoo:") else name)
     for override in overrides:
         _apply(data, override)

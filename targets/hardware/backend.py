@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from compilers.hardware.limit_checks import violations
-from compilers.hardware.limits import HardwareLimits, Violation, load_hardware
+from compilers.hardware.limits import TARGET_KEYS, HardwareLimits, Violation, load_hardware
 from compilers.hardware.placement_report import draw_placement, placement_text
 from compilers.ir.graph import Graph
 from compilers.learning.weight_sharing import shared_plasticity
@@ -129,6 +129,15 @@ class HardwareBackend(Backend):
         Messages of partial sums are among them if it ran this program's graph.
         """
         return estimate_on(self.hardware, program.graph, result)
+
+
+def backend_from(path: str | Path) -> HardwareBackend:
+    """The backend of the hardware file `path`; `ConfigError` if it is none, or has no target."""
+    hardware = load_hardware(path)
+    if not hardware.target:
+        remedy = f"give it {', '.join(TARGET_KEYS)}, as targets/hardware/loihi2.yaml does"
+        raise ConfigError(str(path), "key 'target' is missing", remedy)
+    return HardwareBackend(hardware)
 
 
 def hardware_backends(folder: Path) -> tuple[Backend, ...]:

@@ -293,6 +293,16 @@ def test_a_network_that_does_not_fit_lists_every_limit_and_exits_1(
         assert "; " in violation
 
 
+def test_the_file_of_a_chip_is_a_target(cli: Cli) -> None:
+    Path("chip.yaml").write_text(
+        "name: abacus\ntarget: {summary: a toy, module: no_such_module, missing: build one}\n"
+        "limits: {neurons_per_core: {value: 100, unit: neurons, source: counted}}\n"
+    )
+    found = cli("compile", FRESH, "--target", "chip.yaml", "--json").answer
+    assert (found["cores"], found["violations"]) == (3, [])
+    assert found["program"] == "runs/programs/digits_dense-abacus-graded"
+
+
 @pytest.mark.parametrize(("stage", "count"), [("encode", 1), ("all", 7)])
 def test_stages_are_printed_on_request(cli: Cli, stage: str, count: int) -> None:
     words = ("compile", FRESH, "--target", "reference", "--out", "p", "--print-after", stage)

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from ep_neuro.cli import app
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import DOCS, ROOT, TUTORIALS
 
 
 def test_the_site_builds_strictly_and_has_every_page_and_command(tmp_path: Path) -> None:
@@ -21,10 +21,11 @@ def test_the_site_builds_strictly_and_has_every_page_and_command(tmp_path: Path)
     known = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for page in DOCS.glob("*.md"):
-        built = (tmp_path / f"{page.stem}.html").read_text()
+    for page in (*DOCS.glob("*.md"), *TUTORIALS):
+        built = (tmp_path / page.relative_to(DOCS).with_suffix(".html")).read_text()
         loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)', built)
         assert not loaded, page
+        assert "mathjax" not in built.lower(), page
     written = (tmp_path / "cli.html").read_text()
     for name in typer.main.get_command(app).commands:
         assert f"Usage: ep-neuro {name}" in written

@@ -79,6 +79,17 @@ def test_a_new_chip_is_one_file_away(tmp_path: Path) -> None:
     assert list(chip.emit(graph).files) == ["placement.txt", "placement.svg"]
 
 
+def test_the_file_of_a_chip_stands_where_a_target_does(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(CHIP)
+    assert targets.get(str(tmp_path / "my.yaml")).summary == "a toy"
+    assert "abacus" not in targets.names()
+    (tmp_path / "bare.yaml").write_text("name: bare")
+    with pytest.raises(ConfigError, match=r"bare\.yaml: key 'target' is missing; give it summary"):
+        targets.get(str(tmp_path / "bare.yaml"))
+    with pytest.raises(ConfigError, match="there_is_none"):
+        targets.get(str(tmp_path / "there_is_none.yaml"))
+
+
 def test_a_graded_network_does_not_fit_a_chip_of_binary_spikes(tmp_path: Path) -> None:
     (tmp_path / "abacus.yaml").write_text(CHIP)
     (chip,) = hardware_backends(tmp_path)
