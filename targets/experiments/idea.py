@@ -22,6 +22,7 @@ import targets
 from ep_neuro.data import datasets
 from ep_neuro.energy.costs import Nudge, SquaredError, one_hot
 from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import open_model
 from ep_neuro.network.network import Landscape, Network
@@ -39,7 +40,7 @@ from ep_neuro.report.plots.axes import (
 from ep_neuro.report.plots.formatting import power_of_ten
 from ep_neuro.report.plots.palette import LIGHT, code_styles, depth_colour, series_style
 from ep_neuro.report.svg import standalone_svg
-from ep_neuro.storage.atomic import write_atomic
+from ep_neuro.storage.atomic import write_file
 from targets.experiments.comparison.layer_errors import probe_of, shown_states
 
 BETA = 0.5
@@ -303,7 +304,8 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="where they go")
     directory = parser.parse_args().directory
     for name in PICTURES:
-        write_atomic(directory / f"{name}.svg", drawn(name).encode())
+        page = drawn(name).encode()
+        write_file(directory / f"{name}.svg", page, ConfigError, marker=b"<svg")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 BEHIND = {
     "train": "--set epochs=1",
+    "train zoo:digits": "--set data=npz:digits.npz",
     "train zoo:cifar10_resnet": "--set data=npz:images.npz",
     "learn": "--samples 20 --limit 20",
     "run": "--limit 4",
@@ -35,17 +36,23 @@ MEANT = {
     "COMMAND": "train",
     "seed=N": "seed=1",
 }
-"""Words in capitals. The fixture `scratch` makes what they name, and 40 images as MNIST's files."""
+"""Words in capitals. The fixture `scratch` makes what they and `BEHIND` name, and MNIST of 47 images."""
 
 SLOW = (
     "ep-neuro demo",
     "ep-neuro compile zoo:hopfield_resnet13",
     "ep-neuro learn runs/differences",
     "ep-neuro check runs/mnist-wide-chip-learnt",
-    "ep-neuro compare MODEL --with",
     "ep-neuro compare zoo:digits_residual --with nest",
+    "ep-neuro train zoo:digits_residual # runs",
+    "ep-neuro compare runs/digits_residual-0",
+    "ep-neuro train zoo:cifar10_resnet",
+    "ep-neuro compare runs/cifar10_resnet-0",
+    "ep-neuro compile runs/cifar10_resnet-0",
+    "python -m ep_neuro train zoo:cifar10_resnet",
     "python examples/",
     "python -m targets.crossbar.study",
+    "python -m targets.experiments.idea",
 )
 """Commands of over a second or two, which only ``pytest -m slow`` executes."""
 

@@ -42,9 +42,9 @@ def lacking(line: str) -> str | None:
 
 def shrunk(words: list[str]) -> list[str]:
     """`words` as they are executed."""
-    line = " ".join(words)
-    more = [behind for begin, behind in BEHIND.items() if line.startswith(begin)]
-    return [*(MEANT.get(word, word) for word in words), *shlex.split(" ".join(more))]
+    meant = [MEANT.get(word, word) for word in words]
+    more = [behind for begin, behind in BEHIND.items() if " ".join(meant).startswith(begin)]
+    return [*meant, *shlex.split(" ".join(more))]
 
 
 def only_named(words: list[str]) -> bool:
@@ -63,11 +63,15 @@ def scratch(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path: 
     network = ep.Network(ep.zoo("digits_dense"), 0)
     program = compilers.compile(network, target="reference", steps=8, learn="contrastive")
     compilers.save_program(program, tmp_path / "program")
-    drawn, arrays = np.random.default_rng(0), {"layout": np.array("NCHW")}
+    noise, digits = np.random.default_rng(0), ep.data.load("digits")
+    images, few = ({"layout": np.array("NCHW")} for _ in range(2))
     for split, count in (("train", 20), ("val", 10), ("test", 10)):
-        arrays[f"x_{split}"] = drawn.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-        arrays[f"y_{split}"] = np.arange(count) % 10
-    np.savez(tmp_path / "images.npz", **arrays)
+        images[f"x_{split}"] = noise.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+        images[f"y_{split}"] = np.arange(count) % 10
+        some = getattr(digits, split).head(60)
+        few[f"x_{split}"], few[f"y_{split}"] = some.pixels, some.y
+    np.savez(tmp_path / "images.npz", **images)
+    np.savez(tmp_path / "digits.npz", **few)
     return tmp_path
 
 
@@ -116,7 +120,6 @@ def execute_page(
 
 def has_slow(page: Path) -> bool:
     return any(line.startswith(SLOW) for line in shell(page) if not elsewhere(line))
-
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
