@@ -36,7 +36,7 @@ MEANT = {
     "COMMAND": "train",
     "seed=N": "seed=1",
 }
-"""Words in capitals. The fixture `scratch` makes what they and `BEHIND` name, and MNIST of 47 images."""
+"""Words in capitals; the fixture `scratch` makes what they and `BEHIND` name, and a small MNIST."""
 
 SLOW = (
     "ep-neuro demo",
