@@ -65,9 +65,9 @@ def scratch(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path: 
     compilers.save_program(program, tmp_path / "program")
     noise, digits = np.random.default_rng(0), ep.data.load("digits")
     images, few = ({"layout": np.array("NCHW")} for _ in range(2))
-    for split, count in (("train", 20), ("val", 10), ("test", 10)):
-        images[f"x_{split}"] = noise.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-        images[f"y_{split}"] = np.arange(count) % 10
+    for split in ("train", "val", "test"):
+        images[f"x_{split}"] = noise.integers(0, 256, (10, 3, 32, 32), dtype=np.uint8)
+        images[f"y_{split}"] = np.arange(10)
         some = getattr(digits, split).head(60)
         few[f"x_{split}"], few[f"y_{split}"] = some.pixels, some.y
     np.savez(tmp_path / "images.npz", **images)
@@ -91,7 +91,7 @@ def execute(line: str, call: Cli, scratch: Path, monkeypatch: pytest.MonkeyPatch
         importlib.import_module(words[0]).main()
         return None
     name, *words = shrunk(words)
-    script = run_script(ROOT / name, *words, cwd=scratch)
+    script = run_script(ROOT / name, *words, cwd=scratch, limit=600)
     return f"{line}: {script.err}" if script.code else None
 
 
@@ -100,7 +100,7 @@ def execute_page(
 ) -> None:
     names: dict[str, Any] = {}
     wrong, passed_over = [], []
-    for language, text in told(page):
+    for language, text in dict.fromkeys(told(page)):
         if language == "python":
             for said, smaller in INSTEAD.items():
                 text = text.replace(said, smaller)
@@ -116,6 +116,17 @@ def execute_page(
     assert not list(filter(None, wrong))
     if passed_over:
         pytest.skip(f"executed but for {'; '.join(passed_over)}")
+
+
+def test_a_command_that_does_not_work_is_found(
+    cli: Cli,  # noqa: F811
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for line in ("ep-neuro compile zoo:digits_dens --target reference", "ep-neuro run nothing"):
+        assert "error" in str(execute(line, cli, scratch, monkeypatch))
+    with pytest.raises(AssertionError, match=r"shrunk\.py"):
+        execute("sh nothing.sh", cli, scratch, monkeypatch)
 
 
 def has_slow(page: Path) -> bool:
