@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,10 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import open_model
 from ep_neuro.network.network import Landscape, Network
-from ep_neuro.network.settling import Schedule, settle
+from ep_neuro.network.settling import Schedule, SettleResult, settle
 from ep_neuro.report.plots.axes import (
     HEIGHT,
     OUTLINED,
-    WIDTH,
     draw_line,
     finish,
     log_ticks,
@@ -43,6 +43,9 @@ from ep_neuro.report.svg import standalone_svg
 from ep_neuro.storage.atomic import write_file
 from targets.experiments.comparison.layer_errors import probe_of, shown_states
 
+PANEL = 3.5
+"""Inches of a picture: two stand side by side on the page, and one on a phone."""
+
 BETA = 0.5
 """Nudging factor of the pictures: large, so that one sees what it does."""
 
@@ -54,6 +57,11 @@ CHAIN = 5
 
 STEPS = 48
 """Length of the phase whose messages are drawn."""
+
+
+def _panel(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(PANEL, height))
+    return figure, figure.subplots()
 
 
 # --- a landscape of two neurons ------------------------------------------------------------------
@@ -93,49 +101,38 @@ def paths(network: Network) -> tuple[np.ndarray, np.ndarray]:
 
 
 @styled
-def draw_landscape() -> Figure:
-    """Energy over the states of two neurons, and the way down it: freely, and nudged."""
+def draw_landscape(nudged: bool) -> Figure:
+    """Energy over the states of two neurons, dark where it is low, and the way down it."""
     network, side = two_neurons(), torch.linspace(0, 1, 41, dtype=torch.float64)
     hidden, output = (grid.reshape(-1, 1) for grid in torch.meshgrid(side, side, indexing="xy"))
-    free, nudged = paths(network)
+    landscape = Landscape(network, torch.ones_like(hidden))
     with torch.no_grad():
-        energy = Landscape(network, torch.ones_like(hidden)).energy(
-            {"hidden": hidden, "output": output}
-        )
-    pull = BETA * SquaredError().value(output, torch.ones_like(output))
-    figure = Figure(figsize=(2 * WIDTH, HEIGHT + 0.5))
-    titles = ("free: downhill in E", f"nudged: downhill in E + {BETA:g} C")
-    for axes, title, height, path in zip(
-        figure.subplots(1, 2, sharey=True),
-        titles, (energy, energy + pull), (free, nudged),
-        strict=True,
-    ):  # fmt: skip
-        shades = [LIGHT[depth_colour(i, 12)] for i in range(12)]
-        grid = height.reshape(41, 41).numpy()
-        axes.contour(side, side, grid, levels=14, colors=shades[::-1], linewidths=0.8)
-        _draw_path(axes, path, title)
-        axes.plot(*free[-1], "o", color=LIGHT["ink"], markersize=7, **OUTLINED)
-        axes.annotate("free", free[-1], (8, -11), textcoords="offset points")
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=title)
-        axes.set_xlabel("state of the hidden neuron")
-        axes.grid(False)
-    axes.plot(*nudged[-1], "s", color=LIGHT["series-2"], markersize=7, **OUTLINED)
-    axes.annotate("nudged", nudged[-1], (-6, 8), textcoords="offset points", ha="right")
-    figure.axes[0].set_ylabel("state of the output")
+        energy = landscape.energy({"hidden": hidden, "output": output})
+    if nudged:
+        energy = energy + BETA * SquaredError().value(output, torch.ones_like(output))
+    path = paths(network)[nudged]
+    figure, axes = _panel(PANEL)
+    shades = [LIGHT[depth_colour(i, 12)] for i in reversed(range(12))]
+    grid = energy.reshape(41, 41).numpy()
+    axes.contour(side, side, grid, levels=14, colors=shades, linewidths=0.8)
+    axes.plot(*path.T, "-o", color=LIGHT["series-2"], markersize=3.5, **OUTLINED)
+    names = ("free", "nudged") if nudged else ("", "free")
+    for at, name, beside in zip((path[0], path[-1]), names, ((8, -11), (-28, 9)), strict=True):
+        axes.plot(*at, "o", color=LIGHT["ink"], markersize=7, clip_on=False, **OUTLINED)
+        axes.annotate(name, at, beside, textcoords="offset points")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_title(f"nudged: E + {BETA:g} C" if nudged else "free: E", size=9.2)
+    axes.set(xlabel="state of the hidden neuron", ylabel="state of the output")
+    axes.grid(False)
     return figure
-
-
-def _draw_path(axes: Axes, path: np.ndarray, label: str) -> None:
-    colour = LIGHT["series-2"]
-    axes.plot(*path.T, "-o", color=colour, label=label, markersize=3.5, **OUTLINED)
 
 
 # --- a network that settles ----------------------------------------------------------------------
 
 
-@styled
-def draw_settling() -> Figure:
-    """How far a Hopfield-ResNet is from rest, and its energy, sweep by sweep, on one digit."""
+@cache
+def phases() -> dict[str, SettleResult]:
+    """The free and the nudged phase of a Hopfield-ResNet of fresh weights, on one digit."""
     network = Network(zoo("digits_residual"), 0).double()
     split = datasets.load("digits").test.head(1)
     landscape = Landscape(network, torch.from_numpy(split.x).double())
@@ -143,19 +140,23 @@ def draw_settling() -> Figure:
     target = one_hot(torch.from_numpy(split.y), network.spec.target_shape, torch.float64)
     free = settle(landscape, schedule, record=True)
     nudged = settle(landscape, schedule, free.state, Nudge(BETA, target), record=True)
-    figure = Figure(figsize=(2 * WIDTH, HEIGHT))
-    left, right = figure.subplots(1, 2)
-    phases = (("free", free, 0), ("nudged", nudged, schedule.sweeps))
-    for index, (name, found, start) in enumerate(phases):
-        sweeps, how = start + np.arange(1, schedule.sweeps + 1), {"marker": ""}
-        draw_line(left, sweeps, found.residuals, series_style(index), name, **how)
-        # The last sweep of a phase is where its energy is counted from.
-        above = np.array(found.energies[:-1]) - found.energies[-1]
-        draw_line(right, sweeps[:-1], above, series_style(index), name, **how)
-    for axes, what in ((left, "residual (box heights)"), (right, "energy above its end")):
-        axes.set_yscale("log")
-        log_ticks(axes.yaxis, power_of_ten)
-        finish(axes, "sweep", what)
+    return {"free": free, "nudged": nudged}
+
+
+@styled
+def draw_settling(quantity: str) -> Figure:
+    """The ``residual`` of both phases, or their ``energy`` above that at the end."""
+    figure, axes = _panel()
+    for index, (name, found) in enumerate(phases().items()):
+        shown = np.array(found.residuals)
+        if quantity == "energy":
+            shown = np.array(found.energies[:-1]) - found.energies[-1]
+        sweeps = index * found.sweeps + np.arange(1, len(shown) + 1)
+        draw_line(axes, sweeps, shown, series_style(index), name, marker="")
+    axes.set_yscale("log")
+    log_ticks(axes.yaxis, power_of_ten)
+    told = {"residual": "residual (box heights)", "energy": "energy above its end"}
+    finish(axes, "sweep", told[quantity])
     return figure
 
 
@@ -178,6 +179,7 @@ def chain(ratio: int) -> NetworkSpec:
     )
 
 
+@cache
 def responses(ratio: int) -> np.ndarray:
     """What a nudge moves, rms in units over that of the output, from there to the first."""
     spec = chain(ratio)
@@ -196,36 +198,43 @@ def responses(ratio: int) -> np.ndarray:
 
 @styled
 def draw_units() -> Figure:
-    """A state of half a box on its way there and back, and how a response fades by ratio."""
-    figure = Figure(figsize=(2 * WIDTH, HEIGHT + 0.2))
-    left, right = figure.subplots(1, 2)
+    """A state of half a box on its way to a smaller box, and back."""
+    figure, axes = _panel()
     for at, unit in ((0, 16), (1.6, 4)):
         shade = LIGHT[depth_colour(int(at > 0), 2)]
-        left.add_patch(Rectangle((at - 0.2, 0), 0.4, unit / 2, facecolor=shade, alpha=0.5))
-        left.add_patch(Rectangle((at - 0.2, 0), 0.4, unit, fill=False, edgecolor=shade))
-        left.text(at, unit + 0.4, f"unit {unit}", ha="center")
+        axes.add_patch(Rectangle((at - 0.2, 0), 0.4, unit / 2, facecolor=shade, alpha=0.5))
+        axes.add_patch(Rectangle((at - 0.2, 0), 0.4, unit, fill=False, edgecolor=shade))
+        axes.text(at, unit + 0.4, f"unit {unit}", ha="center")
     for height, ends, text in (
         (9.5, (0.25, 1.35), "there: 8 / 4 = 2,\nhalf a box"),
         (2.0, (1.35, 0.25), "back: 2 / 4 = 0.5,\n1/32 of a box"),
     ):
         arrow = {"arrowstyle": "->", "color": LIGHT["ink"]}
-        left.annotate("", (ends[1], height), (ends[0], height), arrowprops=arrow)
-        left.text(0.8, height + 0.4, text, ha="center", va="bottom", size=8.2)
-    left.plot((-0.2, 0.2), (0.5, 0.5), color=LIGHT["series-2"])
-    left.set(xlim=(-0.4, 2.0), ylim=(0, 18), xticks=[], ylabel="state (real)")
+        axes.annotate("", (ends[1], height), (ends[0], height), arrowprops=arrow)
+        axes.text(0.8, height + 0.4, text, ha="center", va="bottom", size=8.2)
+    axes.plot((-0.2, 0.2), (0.5, 0.5), color=LIGHT["series-2"])
+    axes.set(xlim=(-0.4, 2.0), ylim=(0, 18), xticks=[], ylabel="state (real)")
+    return figure
+
+
+@styled
+def draw_response() -> Figure:
+    """How what a nudge moves fades on its way back from the output, by the ratio of units."""
+    figure, axes = _panel()
     back = np.arange(CHAIN + 1)
     for index, ratio in enumerate(RATIOS):
-        draw_line(right, back, responses(ratio), series_style(index), f"ratio {ratio}", **OUTLINED)
-    right.set_yscale("log")
-    log_ticks(right.yaxis, power_of_ten)
-    whole_numbers(right)
-    finish(right, "couplings back from the output", "response (units)")
+        draw_line(axes, back, responses(ratio), series_style(index), f"ratio {ratio}", **OUTLINED)
+    axes.set_yscale("log")
+    log_ticks(axes.yaxis, power_of_ten)
+    whole_numbers(axes)
+    finish(axes, "couplings back from the output", "response (units)")
     return figure
 
 
 # --- what a message carries ----------------------------------------------------------------------
 
 
+@cache
 def messages(code: str) -> tuple[np.ndarray, np.ndarray]:
     """What the hidden neurons next to the output send, and their states, in boxes; (STEPS, N)."""
     model, split = open_model("hub:digits_resnet"), datasets.load("digits").test.head(1)
@@ -244,7 +253,7 @@ def draw_messages() -> Figure:
     """What one neuron sends at each step in three encodings, and what a receiver makes of it."""
     graded, _ = messages("graded")
     neuron = int(np.abs(graded[-1] - 0.5).argmin())
-    figure, codes = Figure(figsize=(2 * WIDTH, HEIGHT + 0.8)), ("graded", "sigma-delta", "spike")
+    figure, codes = Figure(figsize=(PANEL, HEIGHT + 1.2)), ("graded", "sigma-delta", "spike")
     steps, every = np.arange(1, STEPS + 1), figure.subplots(3, 1, sharex=True)
     for axes, code, style in zip(every, codes, code_styles(codes), strict=True):
         sent, state = (values[:, neuron] for values in messages(code))
@@ -267,26 +276,36 @@ def draw_messages() -> Figure:
 # --- all of them ---------------------------------------------------------------------------------
 
 PICTURES: dict[str, tuple[Callable[[], Figure], str]] = {
-    "landscape": (
-        draw_landscape,
-        "Contours of the energy of two neurons. Freely, their states go downhill from zero to the "
-        "bottom; with a nudge the bottom lies nearer to the target, and they go on to it.",
+    "free": (
+        partial(draw_landscape, nudged=False),
+        "Contours of the energy of two neurons: their states go downhill from zero to the bottom.",
     ),
-    "settling": (
-        draw_settling,
-        "Residual and energy by sweep: both fall until the network is at rest; a nudge starts "
-        "another, smaller fall.",
+    "nudged": (
+        partial(draw_landscape, nudged=True),
+        "With a nudge the bottom lies nearer to the target, and both states go on to it.",
+    ),
+    "residual": (
+        partial(draw_settling, "residual"),
+        "Residual by sweep: it falls until the network is at rest; a nudge starts another fall.",
+    ),
+    "energy": (
+        partial(draw_settling, "energy"),
+        "Energy by sweep above that at the end: it falls in the free and in the nudged phase.",
     ),
     "units": (
         draw_units,
         "Two boxes, sixteen and four high, both half full: there arrives half a box, back 1/32 of "
-        "one. And the response to a nudge by couplings back from the output, which falls the "
-        "faster the larger the ratio.",
+        "one.",
+    ),
+    "response": (
+        draw_response,
+        "The response to a nudge by couplings back from the output: the larger the ratio, the "
+        "faster it falls.",
     ),
     "messages": (
         draw_messages,
-        "What one neuron sends at each step: graded its state every time, sigma-delta a few "
-        "changes, spikes ones whose rate is the state.",
+        "What one neuron sends in 48 steps: graded its state every time, sigma-delta two changes, "
+        "spikes ones whose rate is the state.",
     ),
 }
 """What draws each picture, and what it shows, for who does not see it."""
