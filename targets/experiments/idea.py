@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 import compilers
 import targets
@@ -26,7 +27,7 @@ from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.checkpoint import open_model
-from ep_neuro.network.network import Landscape, Network
+from ep_neuro.network.network import Landscape, Network, State
 from ep_neuro.network.settling import Schedule, SettleResult, settle
 from ep_neuro.report.plots.axes import (
     HEIGHT,
@@ -91,11 +92,11 @@ def paths(network: Network) -> tuple[np.ndarray, np.ndarray]:
     state, found = landscape.rest(), []
     for nudge in (None, Nudge(BETA, torch.ones(1, 1, dtype=torch.float64))):
         path = [torch.cat([*state.values()], 1)]
-        result = settle(
-            landscape, schedule, state, nudge,
-            on_sweep=lambda _, z, path=path: path.append(torch.cat([*z.values()], 1)),
-        )  # fmt: skip
-        state = result.state
+
+        def follow(_: int, z: State, path: list[Tensor] = path) -> None:
+            path.append(torch.cat([*z.values()], 1))
+
+        state = settle(landscape, schedule, state, nudge, on_sweep=follow).state
         found.append(torch.cat(path).numpy())
     return found[0], found[1]
 

@@ -64,7 +64,8 @@ def scratch(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path: 
     program = compilers.compile(network, target="reference", steps=8, learn="contrastive")
     compilers.save_program(program, tmp_path / "program")
     noise, digits = np.random.default_rng(0), ep.data.load("digits")
-    images, few = ({"layout": np.array("NCHW")} for _ in range(2))
+    images: dict[str, Any] = {"layout": np.array("NCHW")}
+    few: dict[str, Any] = {"layout": np.array("NCHW")}
     for split in ("train", "val", "test"):
         images[f"x_{split}"] = noise.integers(0, 256, (10, 3, 32, 32), dtype=np.uint8)
         images[f"y_{split}"] = np.arange(10)
