@@ -28,7 +28,6 @@ MEANT = {
     "NETWORK": "digits_resnet",
     "FILE": "published.pt",
     "FILE.nir": "net.nir",
-    "npz:FILE": "npz:images.npz",
     "npz:FILE:test": "npz:images.npz:test",
     "data=npz:FILE": "data=npz:images.npz",
     "DIR": "written",

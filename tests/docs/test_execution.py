@@ -160,6 +160,8 @@ def test_what_is_not_executed_stands_in_a_page_and_is_what_it_says() -> None:
     lines = [line for page in PAGES for line in shell(page)]
     for begin in (*ELSEWHERE, *SLOW):
         assert any(line.startswith(begin) for line in lines), f"{begin!r} is in no page"
+    said = {word for line in lines for word in line.split()}
+    assert not MEANT.keys() - said
     made = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in lines:
         words = line.split()
