@@ -20,13 +20,18 @@ _CALLED = re.compile(
 _OURS = re.compile(r"(?:ep-neuro|(?:\S*python|torchrun .*?) -m ep_neuro)\s+(.+)", re.DOTALL)
 
 
+def text_of(page: Path) -> str:
+    """A page in Markdown."""
+    return page.read_text(encoding="utf-8")
+
+
 def told(page: Path) -> Iterator[tuple[str, str]]:
     """Blocks and commands in the order of the page: the language, ``sh`` of a command, and text.
 
     Further options in the text, ``--with ...``, go behind the last command.
     """
     last = ""
-    for found in _TOLD.finditer(page.read_text()):
+    for found in _TOLD.finditer(text_of(page)):
         language, block, span = found.groups()
         if span is None and language != "sh":
             yield language, block
@@ -44,18 +49,18 @@ def told(page: Path) -> Iterator[tuple[str, str]]:
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of `page` in one language."""
-    return [text for kind, text in _FENCE.findall(page.read_text()) if kind == language]
+    return [text for kind, text in _FENCE.findall(text_of(page)) if kind == language]
 
 
 def links(page: Path) -> list[str]:
     """Where the links and pictures of `page` lead, but for other sites."""
-    found = re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text()))
+    found = re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", text_of(page)))
     return [link for link in found if not re.match(r"https?:", link)]
 
 
 def anchors(page: Path) -> set[str]:
     """The names by which the headings of `page` are reached."""
-    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text_of(page)), re.MULTILINE)
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", h.lower()).strip()) for h in headings}
 
 

@@ -24,6 +24,8 @@ from tests.docs.shrunk import BEHIND, ELSEWHERE, INSTEAD, MEANT, SLOW
 from tests.helpers.forked import run_script
 from tests.unit.data.test_datasets import write_mnist
 
+TYPED = [page for page in PAGES if page.suffix == ".md"]
+
 
 def elsewhere(line: str) -> bool:
     return line.startswith(tuple(ELSEWHERE))
@@ -134,7 +136,7 @@ def has_slow(page: Path) -> bool:
     return any(line.startswith(SLOW) for line in shell(page) if not elsewhere(line))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.stem)
 def test_the_blocks_and_commands_of_a_page_work_one_after_the_other(
     page: Path,
     cli: Cli,  # noqa: F811
@@ -146,7 +148,7 @@ def test_the_blocks_and_commands_of_a_page_work_one_after_the_other(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [*filter(has_slow, PAGES)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*filter(has_slow, TYPED)], ids=lambda page: page.stem)
 def test_and_so_do_those_that_take_long(
     page: Path,
     cli: Cli,  # noqa: F811
@@ -157,7 +159,7 @@ def test_and_so_do_those_that_take_long(
 
 
 def test_what_is_not_executed_stands_in_a_page_and_is_what_it_says() -> None:
-    lines = [line for page in PAGES for line in shell(page)]
+    lines = [line for page in TYPED for line in shell(page)]
     for begin in (*ELSEWHERE, *SLOW):
         assert any(line.startswith(begin) for line in lines), f"{begin!r} is in no page"
     said = {word for line in lines for word in line.split()}
