@@ -1,8 +1,11 @@
 """Which model a command is given: one of ours, or a file that another tool wrote."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ep_neuro.errors import ModelError
 
 if TYPE_CHECKING:
     from ep_neuro.energy.spec import NetworkSpec
@@ -28,7 +31,18 @@ def _reader(path: Path) -> Any:
         begins = signature is not None and start.startswith(signature)
         if hasattr(backend, "read") and (begins or path.suffix.lower() == (suffix or None)):
             return backend
+    if start[:1] == b"\x80" or _holds_a_pickle(path):
+        problem = "a checkpoint of torch.save tells no network"
+        remedy = f"make a model of it: `ep-neuro import {path} --like NETWORK --out DIR`"
+        raise ModelError(str(path), problem, remedy)
     return None
+
+
+def _holds_a_pickle(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith("data.pkl") for name in file.namelist())
 
 
 def open_named(name: str, seed: int) -> "Model":

@@ -34,7 +34,13 @@ Limit = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, max=1_000_000, metavar="T", help="Length of the free phase in steps."),
+    typer.Option(
+        min=1,
+        max=1_000_000,
+        metavar="T",
+        help="Length of the free phase in steps; of a program its own, of a model as it was "
+        "fine-tuned, else 64.",
+    ),
 ]
 ModelName = Annotated[
     str,
@@ -170,7 +176,20 @@ def data_name(asked: str | None, notes: Mapping[str, Any]) -> str:
     """The data to use: what was asked for, else what the model was trained on, else digits."""
     if asked is None and "data" not in notes and "data.sha256" in notes:
         raise DataError("data", "the model was trained on data in memory", "name some with --data")
+    if asked is None and "data" in notes:
+        _check_noted(notes["data"])
     return asked or notes.get("data") or "digits"
+
+
+def _check_noted(name: str) -> None:
+    """Refuse a place on disk that only the notes of a model name, and that is not here."""
+    from ep_neuro.data import datasets
+
+    kind, _, path = datasets.parse(name)[0].partition(":")
+    if kind in datasets.LOCAL and not Path(path).exists():
+        problem = "the model was trained on them, and they are not here"
+        place = "FILE" if kind == "npz" else "DIR"
+        raise DataError(f"data '{name}'", problem, f"give --data {kind}:{place}")
 
 
 def noted_data(notes: Mapping[str, Any]) -> dict[str, str]:

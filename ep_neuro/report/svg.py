@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG that takes its colours from the page, and images as PNG."""
+"""Matplotlib figures as SVG: inline, in the colours of the page, or a file; images as PNG."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ep_neuro.report.plots.axes import STYLE
-from ep_neuro.report.plots.palette import LIGHT
+from ep_neuro.report.plots.palette import DARK, LIGHT, css_variables
 
 _VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _FONT = re.compile(r"font: (?:\w+ )*([\d.]+px)[^;]*")
+_SVG = "http://www.w3.org/2000/svg"
 _NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -41,6 +42,20 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     root.attrib.update(viewBox=f"0 0 {width} {height}", role="img")
     root.set("aria-label", description)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def standalone_svg(figure: Figure, description: str) -> str:
+    """`inline_svg` as a file of its own: on paper, in light or dark as the reader's system is."""
+    svg = str(inline_svg(figure, "f", description))
+    width, height = svg.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()
+    style = (
+        f":root{{{css_variables(LIGHT)}font-family:sans-serif}}"
+        f"@media(prefers-color-scheme:dark){{:root{{{css_variables(DARK)}}}}}"
+    )
+    head, body = svg.split(">", 1)
+    head = head.replace("<svg", f'<svg xmlns="{_SVG}" width="{width}pt" height="{height}pt"')
+    paper = '<rect width="100%" height="100%" rx="4" style="fill: var(--paper)"/>'
+    return f"{head}><style>{style}</style>{paper}{body}\n"
 
 
 def image_uri(image: ArrayLike) -> str:

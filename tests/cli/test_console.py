@@ -151,6 +151,12 @@ def test_a_table_shows_nothing_for_none_and_every_column_in_a_pipe(
     assert body.split() == ["name", "-", "1,234,567", "0.9877", "8"]
 
 
+def test_a_field_with_fields_of_its_own_is_told_in_words() -> None:
+    assert console.lines({"deployed": {}, "taken": {"code": "spike", "bits": 8}}) == (
+        "deployed: -\ntaken: code spike, bits 8"
+    )
+
+
 def test_a_table_leaves_out_what_has_fields_of_its_own(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -322,3 +322,13 @@ def test_ctrl_c_exits_130_without_a_traceback(cli: Cli, monkeypatch: pytest.Monk
     found = cli("evaluate", FRESH, "--limit", 2)
     assert (found.code, found.out) == (130, "")
     assert found.err == "error: interrupted; files written so far are whole\n"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "view"])
+def test_data_that_only_the_notes_of_a_model_name_are_told_of_if_they_are_not_here(
+    cli: Cli, command: str
+) -> None:
+    found = cli(command, "hub:cifar10_resnet")
+    assert found.code == 2
+    assert "'npz:cifar10-jpeg.npz': the model was trained on them" in found.err
+    assert "--data npz:FILE" in found.err

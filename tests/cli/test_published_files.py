@@ -144,3 +144,15 @@ def test_wrong_words_are_refused_in_one_line(
     assert says in done.err
     assert done.err.count("\n") == 1
     assert sorted(os.listdir()) == ["model.pt", "small.yaml"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "check", "inspect"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_where_a_model_belongs_is_told_of_import(
+    cli: Cli, tmp_path: Path, command: str, zipped: bool
+) -> None:
+    torch.save([torch.zeros(2)], tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
+    found = cli(command, "model.pt")
+    assert found.code == 2
+    assert found.err.count("\n") == 1
+    assert "`ep-neuro import model.pt --like NETWORK --out DIR`" in found.err

@@ -75,6 +75,21 @@ def test_the_python_of_the_readme_runs(
     assert not any(tmp_path.iterdir())
 
 
+MEASURED = ("deploying", "learning-on-chip", "measured", "start", "targets", "training")
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_table_of_figures_says_on_what_machine_and_when(name: str) -> None:
+    text, tables = (DOCS / f"{name}.md").read_text(), 0
+    for table in re.finditer(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        if not re.search(r"\| *\d[\d.,]*(?: ?%| x|,| ?B| *\||;)", table[0].split("---|\n", 1)[1]):
+            continue
+        tables += 1
+        below = text[table.end() :].lstrip().split("\n\n", 1)[0]
+        assert re.match(r"\*\[Machine\]\(\S*#the-machine\), 20\d\d-\d\d-\d\d, [0-9a-f]{7}\b", below)
+    assert tables
+
+
 def test_the_reference_has_every_public_name() -> None:
     named = set(re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE))
     public = {f"{p.__name__}.{n}" for p in (ep_neuro, compilers, targets) for n in p.__all__}

@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 3.75, 2.75
 _LEGEND_POINTS = 215
 """Width of the axes, about."""
 
-OUTLINED = {"markeredgecolor": LIGHT["paper"], "markeredgewidth": 0.6}
+OUTLINED: dict[str, Any] = {"markeredgecolor": LIGHT["paper"], "markeredgewidth": 0.6}
 """Markers of points that may lie on each other."""
 
 STYLE: dict[Any, Any] = {

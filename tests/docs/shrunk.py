@@ -1,0 +1,76 @@
+"""What is smaller when tests execute the commands of the pages, and what they do not execute."""
+
+from __future__ import annotations
+
+BEHIND = {
+    "train": "--set epochs=1",
+    "train zoo:digits": "--set data=npz:digits.npz",
+    "train zoo:cifar10_resnet": "--set data=npz:images.npz",
+    "learn": "--samples 20 --limit 20",
+    "run": "--limit 4",
+    "evaluate": "--limit 4",
+    "compare": "--limit 2",
+    "view": "--limit 2",
+    "examples/nir_readers.py": "--limit 4",
+    "examples/paper/depth_ablation.py": "--depths 3 --epochs 1 --seeds 1",
+    "targets.crossbar.study": "--seeds 1",
+}
+"""What is put behind a command that begins so; of an option that is there twice the last counts."""
+
+INSTEAD = {"epochs=5": "epochs=1"}
+"""What stands in a block of Python for what the page says."""
+
+MEANT = {
+    "CONFIG": "zoo:digits_dense",
+    "MODEL": "hub:digits_resnet",
+    "MODEL|PROGRAM": "hub:digits_resnet",
+    "PROGRAM": "program",
+    "NETWORK": "digits_resnet",
+    "FILE": "published.pt",
+    "FILE.nir": "net.nir",
+    "npz:FILE:test": "npz:images.npz:test",
+    "data=npz:FILE": "data=npz:images.npz",
+    "DIR": "written",
+    "T": "reference",
+    "COMMAND": "train",
+    "seed=N": "seed=1",
+}
+"""Words in capitals; the fixture `scratch` makes what they and `BEHIND` name, and a small MNIST."""
+
+SLOW = (
+    "ep-neuro demo",
+    "ep-neuro compile zoo:hopfield_resnet13",
+    "ep-neuro learn runs/differences",
+    "ep-neuro check runs/mnist-wide-chip-learnt",
+    "ep-neuro compare zoo:digits_residual --with nest",
+    "ep-neuro train zoo:digits_residual # runs",
+    "ep-neuro compare runs/digits_residual-0",
+    "ep-neuro train zoo:cifar10_resnet",
+    "ep-neuro compare runs/cifar10_resnet-0",
+    "ep-neuro compile runs/cifar10_resnet-0",
+    "python -m ep_neuro train zoo:cifar10_resnet",
+    "python examples/",
+    "python -m targets.crossbar.study",
+    "python -m targets.experiments.idea",
+)
+"""Commands of over a second or two, which only ``pytest -m slow`` executes."""
+
+ELSEWHERE = {
+    "make ": "it builds or tests the whole clone; every target is looked up in the Makefile",
+    "sh tools/machines.sh": "it tests the whole clone",
+    ".ci/run": "it tests the whole clone",
+    ".venv/bin/python -m pytest": "it is this suite",
+    ".venv/bin/python -m tests.": "tests/fuzz and tests/crash hold a small share of it",
+    ".venv/bin/pre-commit": "it changes the clone",
+    "pytest": "it is this suite",
+    "pip ": "it installs packages",
+    "uv ": "it asks a package registry",
+    "python3.10 ": "it installs packages",
+    "export ": "it is of the shell alone",
+    "ep-neuro --install-completion": "it writes into the user's shell",
+    "torchrun": "it takes several GPUs; tests/unit/training/test_distributed.py has two ranks",
+    "python -m ep_neuro train examples/paper/": "hours of a GPU; tests/examples/test_paper.py",
+    "sh examples/paper/gpu.sh": "tests/examples/test_paper.py executes it on the CPU",
+    "python examples/NAME.py": "tests/examples/test_examples.py executes each",
+}
+"""What is not executed, by how it begins, and why."""
