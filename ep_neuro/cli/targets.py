@@ -10,7 +10,16 @@ import typer
 from rich.console import Group
 
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.console import check_page_place, emit, log, progress, records, row_printer, table
+from ep_neuro.cli.console import (
+    check_page_place,
+    emit,
+    energy_of,
+    log,
+    progress,
+    records,
+    row_printer,
+    table,
+)
 from ep_neuro.cli.fine_tuned import completed_choices
 from ep_neuro.cli.models import open_named
 from ep_neuro.cli.options import (
@@ -156,7 +165,7 @@ def compare(
         )
     fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared], DEPLOYED: taken}
     fields |= at_rest(opened.network, split)
-    shown = [records(fields["rows"])]
+    shown = [records([energy_of("a sample", row) for row in fields["rows"]])]
     if neurobench:
         from targets.experiments.comparison.harness import by_harness
 

@@ -35,11 +35,11 @@ class Deployed(Deployment, Estimator):
     spike train, is lost there. A chip nudges by ``beta (y - z)``, so only ``smooth`` takes another
     cost than the squared error.
 
-    With ``reset: hard`` rates lie on the stairs ``1 / ceil(1 / I)``, flat from a half to 1. The
-    smooth response goes along their bridge (`ep_neuro.energy.activations.HardReset`), which is the
-    activation of an energy as the clip is, and the cost's slope is taken at the clipped drive of the
-    output: of the squared error that makes ``Phi(z) - y z``, the matching loss of that activation
-    (Auer, Herbster & Warmuth 1996), as the squared error is that of a clip.
+    With ``reset: hard`` rates lie on the stairs ``1 / ceil(1 / I)``, flat for ``I`` from a half to
+    1. The smooth response goes along their bridge (`ep_neuro.energy.activations.HardReset`), which
+    is the activation of an energy, as the clip is. The cost's slope is taken at the clipped drive
+    of the output, which no stairs hide: of the squared error that makes ``Phi(z) - y z``, the
+    matching loss of the activation (Auer, Herbster & Warmuth 1996), as it is itself of the clip.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ep_neuro.energy.activations import Activation, Clip, Sigmoid
+from ep_neuro.energy.activations import Activation, Clip, HardReset, Sigmoid
 from ep_neuro.energy.spec import PopulationSpec
 from ep_neuro.errors import SpecError
 from ep_neuro.estimators.gradient_check import check_network, watched
@@ -17,7 +17,7 @@ from tests.helpers.graphs import digits_like_residual, random_residual_spec
 from tests.helpers.problems import TIGHT, problem, smooth
 
 ENDS = st.tuples(st.floats(-3, 2), st.floats(0.1, 5)).map(lambda b: (b[0], b[0] + b[1]))
-ACTIVATIONS = ENDS.map(Sigmoid) | ENDS.map(Clip) | st.just(Clip(None))
+ACTIVATIONS = ENDS.map(Sigmoid) | ENDS.map(HardReset) | ENDS.map(Clip) | st.just(Clip(None))
 
 
 @given(ENDS)
@@ -45,16 +45,35 @@ def test_a_state_at_rest_is_the_minimum_of_its_potential_under_the_drive(
         assert float(activation.potential(z) - force * z) >= float(lowest) - 1e-9
 
 
-@given(ENDS, st.floats(-0.4, 0.4))
-def test_the_slope_is_the_derivative_of_the_state(box: tuple[float, float], share: float) -> None:
-    activation = Sigmoid(box)
-    drive = torch.tensor([activation.middle + share * activation.height]).double().requires_grad_()
+@given(st.sampled_from([Sigmoid, HardReset]), ENDS, st.floats(0.1, 0.9))
+def test_the_slope_is_the_derivative_of_the_state(
+    kind: type[Sigmoid | HardReset], box: tuple[float, float], share: float
+) -> None:
+    activation = kind(box)
+    drive = torch.tensor([box[0] + share * activation.height]).double().requires_grad_()
     z = activation(drive)
     (exact,) = torch.autograd.grad(z.sum(), [drive])
     torch.testing.assert_close(activation.slope(z.detach()), exact)
     value = z.detach().requires_grad_()
     (inverse,) = torch.autograd.grad(activation.potential(value).sum(), [value])
     torch.testing.assert_close(inverse, drive.detach(), atol=1e-9, rtol=1e-9)
+
+
+def test_the_rate_of_a_hard_reset_is_the_mean_over_evenly_spread_losses() -> None:
+    """Steps are counted until a membrane crosses 1, of drives that flicker about their mean."""
+    drive, generator = torch.linspace(0.05, 0.45, 9).double(), torch.Generator().manual_seed(0)
+    v, spikes, steps = torch.zeros(400, 9).double(), torch.zeros(400, 9).double(), 1000
+    for _ in range(steps):
+        v += 2 * drive * torch.rand(v.shape, generator=generator, dtype=v.dtype)
+        fired = v >= 1
+        spikes += fired
+        v[fired] = 0
+    rate = HardReset((0.0, 1.0))(drive)
+    stairs = 1 / torch.ceil(1 / drive)
+    # Even draws from 0 to twice the drive overshoot by a mean of two thirds of it, not a half.
+    torch.testing.assert_close(spikes.mean(0) / steps, drive / (1 + 2 * drive / 3), atol=4e-3, rtol=0)
+    assert bool((rate <= drive).all())
+    assert float((rate - stairs).abs().max()) < 1 / 6
 
 
 def settled(seed: int) -> tuple[Landscape, State]:
