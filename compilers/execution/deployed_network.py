@@ -16,7 +16,7 @@ from compilers.model_options import THRESHOLDS
 from compilers.passes.choose_leak import LeakWarning
 from compilers.pipeline import Lowering, common_passes, run_passes
 from ep_neuro.deployment.dynamics import Deployment
-from ep_neuro.energy.activations import distance
+from ep_neuro.energy.activations import HardReset, distance
 from ep_neuro.energy.costs import Nudge
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import SettleResult, Status
@@ -139,6 +139,9 @@ def _landscape(batch: Batch, x: Tensor, dtype: torch.dtype) -> Landscape:
         network.weights[tie.name].copy_(torch.from_numpy(real_weight(graph, tie.weight)))
     landscape, low = Landscape(network, x), {}
     for p in graph.neurons:
+        if isinstance(p.dynamics, Spiking) and p.dynamics.reset == "hard":
+            lo, height = p.readout.offset, p.readout.gain
+            landscape.activations[p.name] = HardReset((lo, lo + height))
         one = 1 if p.state is None else p.state.one
         drive = channels_first(batch.view("constant", p.name)).double() / one
         landscape.constant[p.name] = (p.readout.offset + p.readout.gain * drive).to(dtype)

@@ -18,7 +18,7 @@ form in which the learning engine of a chip runs a rule:
 A trace is ``offset + gain * s`` (the population's readout, two constants), where ``s`` is the
 message of graded neurons, the sum of the messages of sigma-delta neurons and of the input, and a
 weighted mean of the messages of spiking ones over the phase
-(`compilers.learning.synapses.spike_weights`): what the other end of a synapse has been sent, and no
+(`compilers.learning.traces.spike_weights`): what the other end of a synapse has been sent, and no
 more.
 """
 

@@ -17,7 +17,8 @@ import numpy as np
 from compilers.ir.graph import Graph, Population, Projection
 from compilers.ir.integers import nearest, shift
 from compilers.ir.operators import apply, shift_channels
-from compilers.learning.synapses import Synapses, Traces, trace_frac, trace_offset
+from compilers.learning.synapses import Synapses
+from compilers.learning.traces import Traces, trace_frac, trace_offset
 from compilers.passes.make_plastic import check_plasticity
 from ep_neuro.errors import RunError
 

@@ -1,7 +1,8 @@
 """One plastic weight at work: its tag, and the change at a commit, in real numbers or integers.
 
 Every target learns by this arithmetic, so that all agree. In a graph of integers, with ``T`` the
-trace of a neuron (`trace`), ``E`` the base unit of the weight (``w = (q << e) * E``),
+trace of a neuron (`compilers.learning.traces`), ``E`` the base unit of the weight
+(``w = (q << e) * E``),
 
     tag  += sign * sum T_post T_pre                     (saturates at 32 bits when it is read)
     dq    = (rescale(tag) + (r << e)) >> (16 + e)       (``tag`` in units of E 2**-16)
@@ -13,17 +14,17 @@ where ``r`` is uniform in ``[0, 2**16)``, or 2**15 for a rule that keeps what ro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
-from compilers.ir.graph import Conv, Dense, FixedPoint, Graph, Population, Projection, Spiking
-from compilers.ir.integers import nearest, shift
+from compilers.ir.graph import Conv, Dense, FixedPoint, Graph, Population, Projection
+from compilers.ir.integers import shift
 from compilers.ir.operators import pairings
 from compilers.ir.plasticity import Plasticity, Term
 from compilers.ir.weight_grid import integer_gain
+from compilers.learning.traces import Traces, trace_unit
 from ep_neuro.errors import GraphError
 
 TAG = FixedPoint(32, 0)
@@ -35,71 +36,11 @@ LEAST_TAG = 24
 NOISE_BITS = 16
 """Bits of a random number, and fractional bits of a change before it is rounded."""
 
-MEAN_FRAC = 8
-"""Fractional bits of the trace of a spiking neuron, which is a mean over steps."""
-
 WORD_BITS = 62
 """Bits of a product of integers that fits a word of 64 with room for a sum."""
 
 SMALLEST = 1e-90
 """Least unit of a weight, of which some powers still are numbers."""
-
-Traces = Mapping[str, np.ndarray]
-"""Traces by population, each (N, *shape)."""
-
-
-# --- traces ------------------------------------------------------------------------------------
-
-
-def trace_frac(p: Population) -> int:
-    """Fractional bits of the trace of `p` in a graph of integers."""
-    return MEAN_FRAC if isinstance(p.dynamics, Spiking) or p.message is None else p.message.frac
-
-
-def trace_offset(p: Population, integer: bool) -> float:
-    """Offset of the box in units of its height, ``offset / gain``, as the trace counts it."""
-    offset = p.readout.offset / p.readout.gain
-    return int(nearest(offset * (1 << trace_frac(p)))) if integer else offset
-
-
-def trace_unit(p: Population, integer: bool) -> float:
-    """What one unit of the trace of `p` stands for, in real units."""
-    return p.readout.gain * (2.0 ** -trace_frac(p) if integer else 1.0)
-
-
-def spike_weights(steps: int, from_rest: bool) -> np.ndarray:
-    """What a spike at each step of a phase counts in a trace, (steps,) whole numbers.
-
-    A triangle over the phase, or over its last half where it starts at rest and not in a settled
-    state. The soft reset keeps what a spike is too large or too small by, so that a neuron is a
-    first-order sigma-delta modulator, and a triangle the window that decodes one best: what the
-    ends of a plain mean cut off is an error of 1/n, here they count least (Candy 1986,
-    "Decimation for sigma delta modulation").
-    """
-    skipped = steps // 2 if from_rest else 0
-    rising = np.arange(1, steps - skipped + 1)
-    return np.concatenate([np.zeros(skipped, np.int64), np.minimum(rising, rising[::-1])])
-
-
-def trace(p: Population, shown: np.ndarray, window: int = 1) -> np.ndarray:
-    """The trace of `p` as float64: whole numbers in a graph of integers.
-
-    Parameters
-    ----------
-    p : Population
-    shown : ndarray, (N, *shape)
-        What the neuron has sent: its message, the sum of its messages, or of a spiking neuron its
-        spikes, each with its weight (`spike_weights`).
-    window : int
-        Sum of these weights.
-    """
-    integer = p.message is not None
-    if isinstance(p.dynamics, Spiking):
-        if not integer:
-            shown = shown / window
-        else:
-            shown = ((shown.astype(np.int64) << (MEAN_FRAC + 1)) + window) // (2 * window)
-    return np.asarray(shown + trace_offset(p, integer), np.float64)
 
 
 # --- units -------------------------------------------------------------------------------------
@@ -248,7 +189,7 @@ class Synapses:
         sign : int
             Plasticity sign of the phase.
         now, before : mapping of ndarray, (N, *shape)
-            Traces by population (`trace`), and those one step ago, or in the free phase (for rules
+            Traces by population, and those one step ago, or in the free phase (for rules
             that read them).
         """
         for term in self._tags:

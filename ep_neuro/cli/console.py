@@ -136,6 +136,11 @@ def lines(data: Mapping[str, Any]) -> str:
     return "\n".join(found)
 
 
+def energy_of(what: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields` whose energy says for people of `what` it is: a sample, or a whole run."""
+    return {f"{k}, {what}" if k == "energy_joule" else k: v for k, v in fields.items()}
+
+
 def told_beside(fields: Mapping[str, Any]) -> dict[str, Any]:
     """`fields` with what did not settle beside the accuracy, for people."""
     share, shown = fields["unsettled"], _cell(fields["accuracy"])

@@ -12,6 +12,7 @@ from ep_neuro.cli.console import (
     check_place,
     check_unheld,
     emit,
+    energy_of,
     lines,
     log,
     progress,
@@ -318,7 +319,7 @@ def learn(
     if model is not None:
         notes = {**identity(dataset), "test_accuracy": learnt.accuracy_after}
         fields["model"] = str(to_network.write_model(learnt.program, model, **notes))
-    emit(fields, json_)
+    emit(fields, json_, lines(energy_of("all samples", fields)))
 
 
 SAMPLES = 32
@@ -359,7 +360,7 @@ def check_program(
     if not found.holds:
         worst, subject = found.worst, f"program '{program.graph.name}', {found.worst.name}"
         problem = f"cosine {worst.cosine:.2f} of its update is not above {LEAST_COSINE}"
-        raise CheckFailed(subject, problem, worst.remedy)
+        raise CheckFailed(subject, problem, found.remedy)
 
 
 def _checked_places(place: Path, model: Path | None) -> Path:

@@ -15,6 +15,7 @@ from ep_neuro.cli.console import (
     check_page_place,
     check_place,
     emit,
+    energy_of,
     log,
     progress,
     records,
@@ -182,7 +183,7 @@ def compare(
         )
     fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared], DEPLOYED: taken}
     fields |= at_rest(opened.network, split)
-    shown = [records(fields["rows"])]
+    shown = [records([energy_of("a sample", row) for row in fields["rows"]])]
     if neurobench:
         from targets.experiments.comparison.harness import by_harness
 

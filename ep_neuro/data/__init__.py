@@ -3,7 +3,6 @@
 from ep_neuro.data.datasets import (
     LOCAL,
     NAMES,
-    SPLIT_SEED,
     SPLITS,
     Dataset,
     Split,
@@ -14,8 +13,8 @@ from ep_neuro.data.datasets import (
     load_fitted,
     located,
     parse,
-    split_indices,
 )
+from ep_neuro.data.splitting import SPLIT_SEED, split_indices
 
 __all__ = [
     "LOCAL",

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from ep_neuro.data import (
     class_folders,
+    digits_file,
     event_recordings,
     image_folder,
     npz_file,
@@ -25,6 +25,7 @@ from ep_neuro.data import (
 )
 from ep_neuro.data.npz_file import ALL
 from ep_neuro.data.packed_images import Pixels
+from ep_neuro.data.splitting import split_indices
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import DataError
 
@@ -36,9 +37,6 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 DEFAULT_ROOT = Path("~/.cache/ep-neuro")
 """Where downloaded files lie unless a data root is given."""
-
-SPLIT_SEED = 20221
-"""Seed of every split; changing it changes which samples are held out."""
 
 LOCAL = ("folder", "npz", *event_recordings.RULES)
 """Kinds of data that are a place on disk."""
@@ -234,7 +232,7 @@ def load(
     """
     kind, _, path = name.partition(":")
     if kind == "digits" and not path:
-        return _digits()
+        return _checked(name, digits_file.splits(), [str(c) for c in range(10)])
     if kind in torchvision_datasets.SOURCES and not path:
         place = _expanded(name, root or DEFAULT_ROOT)
         return _split_train(name, *torchvision_datasets.read(name, place, download))
@@ -317,31 +315,6 @@ def load_fitted(
 # --- splitting ---------------------------------------------------------------------------------
 
 
-def split_indices(
-    y: np.ndarray, val: int, test: int, seed: int = SPLIT_SEED
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of train, `val` and `test` samples; disjoint, stratified by `y`, shuffled.
-
-    Samples are sorted by class, at random within a class, and every n-th is held out (systematic
-    sampling), which gives exact sizes and each class its share to within one sample a step. The
-    random numbers are raw words of PCG64, whose stream NumPy guarantees between versions.
-    """
-    key = np.random.PCG64(seed).random_raw(len(y))
-    rest, test_indices = _every_nth(np.lexsort((key, y)), test)
-    train, val_indices = _every_nth(rest, val)
-    train, val_indices, test_indices = (
-        i[np.argsort(key[i], kind="stable")] for i in (train, val_indices, test_indices)
-    )
-    return train, val_indices, test_indices
-
-
-def _every_nth(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part `order` into what stays and `count` evenly spaced elements."""
-    dealt = np.arange(1, len(order) + 1) * count // max(1, len(order))
-    out = np.diff(dealt, prepend=0) > 0
-    return order[~out], order[out]
-
-
 def _split_all(name: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> Dataset:
     """One set of samples, split 70/10/20."""
     n = len(y)
@@ -392,20 +365,6 @@ def _to_unit(raw: np.ndarray) -> np.ndarray:
 
 
 # --- sources -----------------------------------------------------------------------------------
-
-
-def _digits() -> Dataset:
-    """The digits that scikit-learn brings: a row is 64 pixels from 0 to 16, and the label.
-
-    Its file is read as it lies there: to import scikit-learn takes longer than to train.
-    """
-    found = find_spec("sklearn")
-    assert found is not None, "a dependency of ep-neuro"
-    place = Path(str(found.origin)).parent / "datasets" / "data" / "digits.csv.gz"
-    rows = np.loadtxt(place, delimiter=",", dtype=np.float32)
-    x, y = (rows[:, :-1] / 16).reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
-    parts = [(x[i], y[i]) for i in split_indices(y, val=180, test=360)]
-    return _checked("digits", parts, [str(c) for c in range(10)])
 
 
 def _given(name: str, parts: Mapping[str, Pixels], classes: Sequence[str]) -> Dataset:

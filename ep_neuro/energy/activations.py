@@ -86,7 +86,45 @@ class Sigmoid:
         return 4 * u * (1 - u)
 
 
-Activation = Clip | Sigmoid
+@dataclass(frozen=True)
+class HardReset:
+    """The mean rate of spiking neurons with a hard reset, in the box ``[lo, hi]`` of height ``h``.
+
+    Under a drive of ``i = (I - lo) / h`` a step a membrane that starts at 0 crosses 1 after
+    ``ceil(1 / i)`` steps and loses what is above, evenly spread over ``[0, i)``: half a step's
+    drive on average. So ``z (1 + i / 2) = i``, and ``z = lo + h 2 i / (2 + i)``, which bridges the
+    stairs of ``1 / ceil(1 / i)``. It is the minimum of ``Phi(z) - I z`` with
+    ``Phi'(z) = lo + h 2 u / (2 - u)``, ``u = (z - lo) / h``; ``Phi'' >= 1``, as of `Sigmoid`.
+    """
+
+    box: tuple[float, float]
+
+    @property
+    def height(self) -> float:
+        """``hi - lo``."""
+        return self.box[1] - self.box[0]
+
+    def __call__(self, drive: Tensor) -> Tensor:
+        """State at rest under `drive`, same shape."""
+        i = ((drive - self.box[0]) / self.height).clamp(0, 2)
+        return self.box[0] + self.height * (2 * i / (2 + i))
+
+    def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
+        """`z` moved towards rest; beyond a full step the energy of a curved potential may rise."""
+        return torch.lerp(z, self(drive), min(step, 1.0))
+
+    def potential(self, z: Tensor) -> Tensor:
+        """``Phi(z)``, elementwise: ``lo z - 2 h^2 (u + 2 log(1 - u / 2))``."""
+        u = (z - self.box[0]) / self.height
+        return self.box[0] * z - 2 * self.height**2 * (u + 2 * torch.log1p(-u / 2))
+
+    def slope(self, z: Tensor) -> Tensor:
+        """``dz/dI`` at rest: ``(1 - u / 2)^2`` inside the box, 0 at its ends."""
+        u = (z - self.box[0]) / self.height
+        return (1 - u / 2).square() * ((u > 0) & (u < 1))
+
+
+Activation = Clip | Sigmoid | HardReset
 
 
 def distance(activation: Activation, a: Tensor, b: Tensor) -> Tensor:

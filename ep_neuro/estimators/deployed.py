@@ -35,6 +35,12 @@ class Deployed(Deployment, Estimator):
     spike train, is lost there. A chip nudges by ``beta (y - z)``, so only ``smooth`` takes another
     cost than the squared error.
 
+    With ``reset: hard`` rates lie on the stairs ``1 / ceil(1 / I)``, flat for ``I`` from a half to
+    1. The smooth response goes along their bridge (`ep_neuro.energy.activations.HardReset`), which
+    is the activation of an energy, as the clip is. The cost's slope is taken at the clipped drive
+    of the output, which no stairs hide: of the squared error that makes ``Phi(z) - y z``, the
+    matching loss of the activation (Auer, Herbster & Warmuth 1996), as it is itself of the clip.
+
     Attributes
     ----------
     beta : float
@@ -69,7 +75,11 @@ class Deployed(Deployment, Estimator):
         deployed = self.deploy(network, x, _type(network))
         free = deployed.run("free")
         assert free.drive is not None
-        force = -self.beta * network.cost.slope(free.state[network.spec.output], y)
+        output = network.spec.output
+        shown = free.state[output]
+        if self.reset == "hard":
+            shown = deployed.landscape.clip(output, free.drive[output])
+        force = -self.beta * network.cost.slope(shown, y)
         pair = Pair(deployed.landscape, free.state, free.drive, force)
         nudged = pair.settle(self.nudged)
         scale = 1 / (len(x) * self.beta)

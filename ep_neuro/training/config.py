@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -35,13 +34,14 @@ from ep_neuro.estimators import (
 )
 from ep_neuro.estimators.baselines import Backprop
 from ep_neuro.network.architectures import zoo
-from ep_neuro.network.checkpoint import SPEC, Model, best_in, load_model
+from ep_neuro.network.checkpoint import Model, best_in, load_model
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.registry import load_plugins
 from ep_neuro.storage.yaml_io import dump_yaml, first_problem, load_yaml, parse_value
 from ep_neuro.training.gradient_monitor import Truth
 from ep_neuro.training.optimizer import Optimiser
+from ep_neuro.training.start import refuse_another, spec_of
 
 RECIPES = Path(__file__).parent / "recipes"
 """Bundled configurations, each named after its network."""
@@ -219,7 +219,7 @@ class TrainConfig(BaseModel):
     def check(self, spec: NetworkSpec) -> None:
         """Raise `ConfigError` if an option asks for what network or estimator cannot do."""
         if self.start is not None:
-            _refuse_another(self.start, self._started_from(), spec)
+            refuse_another(self.start, self._started_from(), spec)
         if isinstance(self.estimator, Deployed):
             self._check_deployed(spec)
         self._check_resize(spec)
@@ -296,7 +296,7 @@ class TrainConfig(BaseModel):
         if self.start is None:
             return Model(Network(self.spec(), self.seed))
         found = load_model(best_in(self.start))
-        _refuse_another(self.start, found.network.spec, self.spec())
+        refuse_another(self.start, found.network.spec, self.spec())
         network = Network(self.spec())
         network.load_state_dict(found.network.state_dict())
         return Model(network, {"start.sha256": found.digest})
@@ -306,14 +306,7 @@ class TrainConfig(BaseModel):
             raise ConfigError(
                 "network", "is missing", "name it, zoo:digits_dense for instance, or give start"
             )
-        place = best_in(self.start)
-        if not (place / SPEC).is_file():
-            raise ConfigError(
-                f"start: {self.start}",
-                f"there is no {SPEC}",
-                "give a directory that `ep-neuro train` wrote",
-            )
-        return NetworkSpec.from_yaml(place / SPEC)
+        return spec_of(self.start)
 
     def to_yaml(self) -> str:
         """The resolved configuration, defaults included."""
@@ -333,28 +326,6 @@ def located(values: Mapping[str, Any]) -> dict[str, Any]:
     if "plugins" in found:
         found["plugins"] = [full(n) if n.endswith(".py") else n for n in found["plugins"]]
     return found
-
-
-def _refuse_another(start: str, found: NetworkSpec, spec: NetworkSpec) -> None:
-    """Raise `ConfigError` unless the weights of `found` mean the same in `spec`."""
-    parts = ("input", "populations", "couplings", "output", "readout")
-    for part in parts:
-        for theirs, ours in itertools.zip_longest(*(_pieces(s, part) for s in (found, spec))):
-            if theirs != ours:
-                raise ConfigError(
-                    f"start: {start}",
-                    f"its {part} differ: {theirs} there, {ours} in network '{spec.name}'",
-                    "start from a model of the same network, or leave network out",
-                )
-
-
-def _pieces(spec: NetworkSpec, part: str) -> list[Any]:
-    """What has to agree, piece by piece; the gains of fresh weights need not."""
-    value = spec.model_dump(mode="json", exclude_defaults=True).get(part)
-    pieces = value if isinstance(value, list) else [value]
-    return [
-        {k: v for k, v in p.items() if k != "gain"} if isinstance(p, dict) else p for p in pieces
-    ]
 
 
 def read_config(name: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -15,7 +15,7 @@ from compilers.execution.maps import inward, outward
 from compilers.hardware.resources import bytes_per_sample
 from compilers.ir.graph import Graph, Phase, Population, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
-from compilers.learning.synapses import Traces, trace
+from compilers.learning.traces import Traces, trace
 from compilers.passes.send_differences import response_graph
 from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, RunRequest

@@ -15,7 +15,7 @@ import numpy as np
 
 from compilers.ir.graph import Graph, Phase, Population, SigmaDelta, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
-from compilers.learning.synapses import Traces, spike_weights, trace
+from compilers.learning.traces import Traces, spike_weights, trace
 from compilers.program import Program
 from ep_neuro.errors import RunError
 from targets.interface.fanout import nonzero_synapses_of, require_finite, synapses_of
@@ -35,7 +35,7 @@ class PhaseRecord:
     ----------
     result : PhaseResult
     traces : mapping of ndarray, (N, *shape)
-        By population (`compilers.learning.synapses.trace`); empty where nothing learns.
+        By population (`compilers.learning.traces.trace`); empty where nothing learns.
     free : mapping of ndarray, (N, *shape)
         Those of the phase from which this one sends differences.
     """

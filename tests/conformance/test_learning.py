@@ -13,7 +13,7 @@ import targets
 from compilers import Program, load_program, save_program
 from compilers.ir.graph import Conv, Dense, Graph, Phase, Population, SigmaDelta, Source, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
-from compilers.learning.synapses import MEAN_FRAC
+from compilers.learning.traces import MEAN_FRAC
 from compilers.passes.make_plastic import make_plastic
 from compilers.passes.validate import validate
 from ep_neuro.errors import TargetError

@@ -10,7 +10,7 @@ import numpy as np
 from compilers.ir.graph import Graph, Phase
 from compilers.ir.operators import apply
 from compilers.learning.plastic_weights import PlasticWeights
-from compilers.learning.synapses import trace
+from compilers.learning.traces import trace
 from targets.brian2.codegen.equations import names, synapses_name
 from targets.brian2.codegen.plasticity import record_of
 

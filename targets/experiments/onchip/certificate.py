@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 import targets
 from compilers.ir.graph import Graph
+from compilers.ir.plasticity import DIFFERENCE
 from compilers.passes.units import unit_power
 from compilers.program import Program
 from ep_neuro.data.datasets import Split
@@ -139,8 +140,20 @@ class LearningCheck:
         """Whether the cosine of every coupling is above `LEAST_COSINE`."""
         return (self.worst.cosine or 0.0) > LEAST_COSINE
 
+    @property
+    def remedy(self) -> str:
+        """What one does about the limit of the worst coupling."""
+        differs = self.program.graph.plasticity[0].rule.differs
+        if self.worst.limit != "messages" or differs:
+            return self.worst.remedy
+        louder = f"{DIFFERENCE.name}, whose messages hold what is small (reference, lava)"
+        return f"{self.worst.remedy}, or compile with --code graded --learn {louder}"
+
     def fields(self) -> dict[str, Any]:
-        """Plain data, as in the command line's contract."""
+        """Plain data, as in the command line's contract.
+
+        ``holds`` is of the updates alone, ``engine_holds`` of the widths that the engine has.
+        """
         graph = self.program.graph
         return {
             "target": self.program.target,
@@ -154,6 +167,7 @@ class LearningCheck:
             "worst_cosine": self.worst.cosine,
             "unsettled": self.unsettled,
             "holds": self.holds,
+            "engine_holds": all(e.holds for e in self.engine),
             "couplings": [{**asdict(c), "told": c.told} for c in self.couplings],
             "engine": [{**asdict(e), "holds": e.holds} for e in self.engine],
         }

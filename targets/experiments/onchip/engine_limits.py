@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import targets
 from compilers.ir.graph import Graph
-from compilers.learning.synapses import TAG, trace_frac
+from compilers.learning.synapses import TAG
+from compilers.learning.traces import trace_frac
 from compilers.program import Program
 
 NOMINAL = "loihi2"

@@ -11,7 +11,8 @@ import targets
 from compilers.ir.graph import Graph, Spiking
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.learning.real_units import in_floating_point, real_bias, real_weight, spec_of
-from compilers.learning.synapses import Synapses, spike_weights, trace
+from compilers.learning.synapses import Synapses
+from compilers.learning.traces import spike_weights, trace
 from compilers.program import Program
 from ep_neuro.energy.costs import one_hot
 from ep_neuro.errors import TargetError

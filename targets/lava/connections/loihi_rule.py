@@ -23,7 +23,8 @@ import numpy as np
 
 from compilers.hardware.limits import Violation
 from compilers.ir.graph import Graph, Population, Spiking
-from compilers.learning.synapses import Synapses, trace_offset
+from compilers.learning.synapses import Synapses
+from compilers.learning.traces import trace_offset
 from ep_neuro.errors import DataError
 from targets.lava.connections.native import misfit
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from compilers.learning.synapses import Traces
+from compilers.learning.traces import Traces
 from targets.lava.processes.neurons import NeuronsModel
 from targets.lava.processes.phase_model import LearningModel
 from targets.lava.runtime.layout import TARGET

@@ -13,7 +13,7 @@ import numpy as np
 
 from compilers.ir.graph import Graded, Population, SigmaDelta, Spiking
 from compilers.learning.plastic_weights import spread
-from compilers.learning.synapses import spike_weights, trace
+from compilers.learning.traces import spike_weights, trace
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.processes.process_weights import ProcessWeights

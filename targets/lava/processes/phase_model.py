@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 
-from compilers.learning.synapses import Traces
+from compilers.learning.traces import Traces
 from targets.lava.connections.arithmetic import Floating, Integer
 from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays

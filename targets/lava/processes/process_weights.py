@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from compilers.ir.graph import Graph
-from compilers.learning.synapses import Synapses, Traces
+from compilers.learning.synapses import Synapses
+from compilers.learning.traces import Traces
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
 

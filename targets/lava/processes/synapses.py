@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from compilers.ir.graph import Population
-from compilers.learning.synapses import Traces, trace
+from compilers.learning.traces import Traces, trace
 from targets.lava.connections.connection import Connection
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import LearningModel

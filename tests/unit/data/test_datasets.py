@@ -25,8 +25,8 @@ from ep_neuro.data.datasets import (
     identity,
     load,
     parse,
-    split_indices,
 )
+from ep_neuro.data.splitting import split_indices
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import DataError
 from tests.helpers.forked import holds, without

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ep_neuro.energy.activations import Activation, Clip, Sigmoid
+from ep_neuro.energy.activations import Activation, Clip, HardReset, Sigmoid
 from ep_neuro.energy.spec import PopulationSpec
 from ep_neuro.errors import SpecError
 from ep_neuro.estimators.gradient_check import check_network, watched
@@ -17,7 +17,7 @@ from tests.helpers.graphs import digits_like_residual, random_residual_spec
 from tests.helpers.problems import TIGHT, problem, smooth
 
 ENDS = st.tuples(st.floats(-3, 2), st.floats(0.1, 5)).map(lambda b: (b[0], b[0] + b[1]))
-ACTIVATIONS = ENDS.map(Sigmoid) | ENDS.map(Clip) | st.just(Clip(None))
+ACTIVATIONS = ENDS.map(Sigmoid) | ENDS.map(HardReset) | ENDS.map(Clip) | st.just(Clip(None))
 
 
 @given(ENDS)
@@ -45,16 +45,28 @@ def test_a_state_at_rest_is_the_minimum_of_its_potential_under_the_drive(
         assert float(activation.potential(z) - force * z) >= float(lowest) - 1e-9
 
 
-@given(ENDS, st.floats(-0.4, 0.4))
-def test_the_slope_is_the_derivative_of_the_state(box: tuple[float, float], share: float) -> None:
-    activation = Sigmoid(box)
-    drive = torch.tensor([activation.middle + share * activation.height]).double().requires_grad_()
+@given(st.sampled_from([Sigmoid, HardReset]), ENDS, st.floats(0.1, 0.9))
+def test_the_slope_is_the_derivative_of_the_state(
+    kind: type[Sigmoid | HardReset], box: tuple[float, float], share: float
+) -> None:
+    activation = kind(box)
+    drive = torch.tensor([box[0] + share * activation.height]).double().requires_grad_()
     z = activation(drive)
     (exact,) = torch.autograd.grad(z.sum(), [drive])
     torch.testing.assert_close(activation.slope(z.detach()), exact)
     value = z.detach().requires_grad_()
     (inverse,) = torch.autograd.grad(activation.potential(value).sum(), [value])
     torch.testing.assert_close(inverse, drive.detach(), atol=1e-9, rtol=1e-9)
+
+
+def test_the_rate_of_a_hard_reset_bridges_the_stairs_of_a_constant_drive() -> None:
+    drive = torch.linspace(0.02, 0.5, 2001, dtype=torch.float64)[:-1]
+    stairs, rate = 1 / torch.ceil(1 / drive), HardReset((0.0, 1.0))(drive)
+    assert abs(float((stairs - rate).mean())) < 0.006
+    assert float((stairs - rate).abs().max()) < 0.07
+    assert float((drive - stairs).mean()) > 0.04
+    ends = HardReset((-1.0, 3.0))(torch.tensor([-5.0, -1.0, 7.0, 9.0]))
+    assert ends.tolist() == [-1.0, -1.0, 3.0, 3.0]
 
 
 def settled(seed: int) -> tuple[Landscape, State]:

@@ -11,10 +11,12 @@ import torch
 
 import compilers
 import targets
+from ep_neuro.energy.activations import HardReset
 from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, EPNeuroError, GraphError
 from ep_neuro.estimators import Centered, Deployed
 from ep_neuro.estimators.baselines import implicit_gradient
+from ep_neuro.estimators.contrast import differentiated
 from ep_neuro.estimators.gradient_check import cosine
 from ep_neuro.network.checkpoint import Model, load_model, save_model
 from ep_neuro.network.network import Landscape, Network
@@ -73,6 +75,21 @@ def test_at_eight_bits_the_gradient_points_where_that_of_the_float_network_point
     exact = Centered(beta=0.01, free=TIGHT, nudged=TIGHT)(network, x, y).gradient
     found = deployed(code=code, bits=8)(network.float(), x.float(), y.float())
     assert cosine({k: g.double() for k, g in found.gradient.items()}, exact) > 0.99
+
+
+def test_a_hard_reset_is_taught_along_the_gradient_of_its_smooth_rates() -> None:
+    """By autograd through a network at rest at these rates, of their matching loss."""
+    network, x, y = problem(0, digits_like_residual(), samples=6)
+    landscape, out = Landscape(network, x), network.spec.output
+    kinds = {p: HardReset(a.box) for p, a in landscape.activations.items() if a.box is not None}
+    z = landscape.rest()
+    for _ in range(100):
+        z = {p: kinds[p].relax(v, landscape.drive(z, p), 0.5) for p, v in z.items()}
+    exact = differentiated(network, (kinds[out].potential(z[out]) - y * z[out]).sum() / len(x))
+    found = deployed(code="spike", bits=None, reset="hard")(network, x, y)
+    assert cosine(found.gradient, exact) > 0.99
+    clipped = implicit_gradient(network, x, y, TIGHT).gradient
+    assert cosine(clipped, exact) < 0.98
 
 
 def test_an_encoded_response_has_less_of_the_gradient_than_a_smooth_one() -> None:

@@ -90,6 +90,16 @@ def test_messages_of_4_bits_limit_what_lies_deep(digits: Split) -> None:
     assert found.couplings[0].written is not None
 
 
+def test_where_messages_limit_the_remedy_is_to_send_differences_and_it_helps(digits: Split) -> None:
+    how: dict[str, Any] = {"bits": 8, "message_frac": 4}
+    states = check_learning(program(DENSE, **how), digits)
+    assert states.worst.limit == "messages"
+    assert "--learn difference" in states.remedy
+    differences = check_learning(program(DENSE, "difference", **how), digits)
+    assert "--learn difference" not in differences.remedy
+    assert min(cosines(differences)) > min(cosines(states)) + 0.05
+
+
 def test_a_large_nudge_is_told_and_a_second_side_tried(digits: Split) -> None:
     found = check_learning(program(DENSE, "one-sided", beta=2.0), digits)
     assert limits(found)["weight/input->h1"] == "beta"

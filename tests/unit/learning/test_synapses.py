@@ -14,7 +14,8 @@ from compilers.ir.graph import Conv, Dense, Graph, Population, Spiking
 from compilers.ir.integers import nearest
 from compilers.ir.operators import apply, pairings
 from compilers.ir.plasticity import Rule
-from compilers.learning.synapses import MEAN_FRAC, TAG, Synapses, spike_weights, trace
+from compilers.learning.synapses import TAG, Synapses
+from compilers.learning.traces import MEAN_FRAC, spike_weights, trace
 from compilers.passes.encode import encode
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.fold_boxes import fold_boxes

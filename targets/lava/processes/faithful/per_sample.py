@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from compilers.ir.graph import SigmaDelta
-from compilers.learning.synapses import trace, trace_offset
+from compilers.learning.traces import trace, trace_offset
 from targets.lava.connections.loihi_rule import payload, seen
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.neurons import NeuronsModel, SourceModel
