@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,19 @@ from ep_neuro.deployment.nudgeable import with_squared_error
 from ep_neuro.errors import ConfigError, GraphError, nearest
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import parameter_names
+from ep_neuro.report.story import (
+    MARKER,
+    RECORD_MARKER,
+    Point,
+    StoryRecord,
+    write_record,
+    write_story,
+)
 from ep_neuro.report.svg import image_uri
+from ep_neuro.storage.atomic import refuse_foreign
+from ep_neuro.training.run_directory import check_run_place
 from targets.experiments.comparison.compare import weight_bits
-from targets.experiments.onchip import faults
+from targets.experiments.onchip import faults, run_state
 from targets.experiments.onchip.learning import Monitor, learn, plastic
 from targets.experiments.onchip.recovery import (
     Recovery,
@@ -39,6 +52,9 @@ from targets.experiments.onchip.recovery import (
     without,
 )
 from targets.experiments.onchip.schedule import Plan
+
+RECORD, PAGE, RUN = "story.json", "story.html", "run"
+"""What a run writes."""
 
 STEPS = {"graded": 16, "spike": 32}
 """Steps of the free phase by code, where nothing else is asked for; 32 of any other."""
@@ -173,12 +189,12 @@ class Told:
     ----------
     recovery : Recovery
         ``before`` is the accuracy of the old task before the change.
-    record : mapping
-        Plain data: all that `targets.experiments.onchip.story_page` draws.
+    record : StoryRecord
+        What its page is drawn from.
     """
 
     recovery: Recovery
-    record: Mapping[str, Any]
+    record: StoryRecord
 
 
 def tell(
@@ -217,7 +233,8 @@ def tell(
     seed : int
         Of the change.
     out : path, optional
-        Directory of the learning run, and of its state to `resume` from.
+        Folder of the story: its learning run, to `resume` from, lies in `RUN` there, and nothing
+        of others may stand where `write` writes.
     resume, force, monitor
         See `targets.learn`.
 
@@ -230,6 +247,11 @@ def tell(
     """
     plan, setting = plan or Plan(3000, batch=10, points=10), setting or Setting()
     happen = partial(_of(kind), **_checked(kind, change or {}))
+    folder = None if out is None else out / RUN
+    if out is not None and folder is not None:
+        refuse_foreign(out / RECORD, RECORD_MARKER, ConfigError)
+        refuse_foreign(out / PAGE, MARKER, ConfigError)
+        check_run_place(folder, run_state.MARKER, resume=resume, force=force)
     check_fits(data, model.network.spec)
     data = replace(data, test=data.test.head(setting.test))
     world = World(
@@ -244,7 +266,7 @@ def tell(
         found.program,
         replace(seen, test=found.new),
         plan,
-        out=out,
+        out=folder,
         resume=resume,
         force=force,
         compared=0,
@@ -254,54 +276,69 @@ def tell(
     old_after = learnt.accuracy_after if one_task else accuracy(learnt.program, found.old)
     also = {"old task": old_after, "new task": learnt.accuracy_after}
     recovery = Recovery(f"{STORIES[kind].title}: {found.told}", original, learnt, also)
-    program, history, fields = learnt.program, learnt.history, learnt.fields()
-    events = fields["events_per_sample"]
-    record = {
-        "story": kind,
-        "told": found.told,
-        "network": model.network.spec.name,
-        "data": data.name,
-        "target": target,
-        "code": setting.code,
-        "bits": weight_bits(program),
-        "rule": program.graph.plasticity[0].rule.name,
-        "rate": setting.rate,
-        "learns": [r.weight for r in program.graph.plasticity],
-        "synapses": sum(program.graph.arrays[r.weight].size for r in program.graph.plasticity),
-        "phases": {p.name: p.steps for p in program.graph.phases},
-        "change": {**_defaults(kind), **(change or {})},
-        "images": len(seen.train),
-        "test_images": len(found.data.test),
-        "seed": seed,
-        "plan": asdict(plan),
-        "old_original": original,
-        "old_before": learnt.accuracy_before if one_task else original,
-        "old_after": old_after,
-        "new_before": learnt.accuracy_before,
-        "new_after": learnt.accuracy_after,
-        "forgetting": original - old_after,
-        "samples": fields["samples"],
-        "events_per_sample": events,
-        "events": None if events is None else events * fields["samples"],
-        "energy_joule": learnt.energy_joule,
-        "energy_per": f"all {fields['samples']} samples learnt, every phase and commit",
-        "energy_source": learnt.energy_source,
-        "seconds": fields["seconds"],
-        "curve": [
-            {k: r.get(k) for k in ("samples", "val_accuracy", "running_accuracy")} for r in history
-        ],
-    }
-    pictures = dict(found.pictures)
+    program, fields, pictures = learnt.program, learnt.fields(), dict(found.pictures)
     if one_task:
         pictures["weights after learning"] = _weights(program)
-    return Told(recovery, {**record, "pictures": {k: image_uri(v) for k, v in pictures.items()}})
+    graph, events, samples = program.graph, fields["events_per_sample"], fields["samples"]
+    record = StoryRecord(
+        story=kind,
+        title=STORIES[kind].title,
+        told=found.told,
+        network=model.network.spec.name,
+        data=data.name,
+        target=target,
+        code=setting.code,
+        bits=weight_bits(program),
+        rule=graph.plasticity[0].rule.name,
+        learns=[r.weight for r in graph.plasticity],
+        synapses=sum(graph.arrays[r.weight].size for r in graph.plasticity),
+        phases={p.name: p.steps for p in graph.phases},
+        change={**_defaults(kind), **(change or {})},
+        images=len(seen.train),
+        test_images=len(data.test),
+        seed=seed,
+        plan=asdict(plan),
+        old_original=original,
+        old_before=learnt.accuracy_before if one_task else original,
+        old_after=old_after,
+        new_before=learnt.accuracy_before,
+        new_after=learnt.accuracy_after,
+        forgetting=original - old_after,
+        one_task=one_task,
+        samples=samples,
+        events_per_sample=events,
+        events=None if events is None else events * samples,
+        energy_joule=learnt.energy_joule,
+        energy_per=f"all {samples:,} samples learnt, every phase and every commit",
+        energy_source=learnt.energy_source,
+        seconds=fields["seconds"],
+        curve=[Point.model_validate(point) for point in learnt.history],
+        pictures={caption: image_uri(image) for caption, image in pictures.items()},
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=f"{platform.machine()}, {os.cpu_count()} cores",
+    )
+    return Told(recovery, record)
+
+
+def write(told: Told, out: Path, command: str = "") -> StoryRecord:
+    """Write the record of `told` and its page, `RECORD` and `PAGE`, into the folder `out`.
+
+    Raises
+    ------
+    ConfigError
+        If the disk refuses, or something else stands there.
+    """
+    record = told.record.model_copy(update={"command": command})
+    write_record(record, out / RECORD)
+    write_story([record], out / PAGE)
+    return record
 
 
 def _within_reach(graph: Graph) -> Graph:
     """`graph` in which only that learns to which the response to a nudge is heard.
 
     A difference is sent as much louder as it is fainter, up to an end; a mean of spikes over T
-    steps resolves one part in T of a box. Graded states have messages as fine as the response is faint.
+    steps resolves one part in T of a box; graded states have messages as fine as it takes.
     """
     rule = graph.plasticity[0].rule
     if rule.differs:
