@@ -12,35 +12,26 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, or_reference, plastic, recover
-from targets.experiments.onchip.recovery import accuracy, few, inverted, rotated, told
+from targets import Plan, Recovery, or_reference
+from targets.experiments.onchip import stories
+from targets.experiments.onchip.recovery import told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-IMAGES = 300
+HOW = stories.Setting(rate=0.3, output_rate=1.2, steps=32, images=300)
 
 
 def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
     """Both stories, with a network and an order of the samples of this seed."""
-    network = ep.train(
-        ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
-    ).model.network
-    program = plastic(
-        compilers.compile(network, target, bits=8, headroom=1, steps=32),
-        rate=0.3,
-        output_rate=1.2,
-    )
-    before = accuracy(program, digits.test)
-    plan = Plan(samples=SAMPLES, batch=10, anneal=0.05, seed=seed)
-    found = {}
-    for name, change in (("rotated", rotated), ("inverted", inverted)):
-        title = f"Upright digits, then {name} ones: {IMAGES} images"
-        found[name] = recover(title, before, program, few(change(digits), IMAGES), plan)
-    return found
+    config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
+    model, plan = ep.train(config).model, Plan(SAMPLES, batch=10, anneal=0.05, seed=seed)
+    return {
+        kind: stories.tell(kind, model, digits, plan, HOW, target=target, seed=seed).recovery
+        for kind in ("rotated", "inverted")
+    }
 
 
 def main() -> None:

@@ -369,7 +369,7 @@ def damaged(world: World, stuck: float = 0.1, dead: float = 0.05) -> Changed:
 
 
 def drifted(
-    world: World, days: float = 1.0, exponent: float = 0.055, spread: float = 0.015
+    world: World, days: float = 30.0, exponent: float = 0.055, spread: float = 0.015
 ) -> Changed:
     """Weights fall by the power law of phase-change memory, each device with its own exponent."""
     whole = world.program()
