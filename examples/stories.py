@@ -39,9 +39,15 @@ def asked() -> argparse.Namespace:
     add("--samples", type=int, default=3000, metavar="N", help="to learn")
     add("--images", type=int, metavar="N", help="different ones among them; all by default")
     add("--test", type=int, metavar="N", help="test the first N images only")
+    add("--held-out", type=int, default=200, metavar="N", help="validation images a point")
     add("--batch", type=int, default=10, metavar="N")
     add("--points", type=int, default=10, metavar="N", help="of the curve")
-    add("--rate", type=float, metavar="R", help="in units; the default serves any network")
+    add(
+        "--rate",
+        type=float,
+        metavar="R",
+        help="in units; 40 over the synapses of an output neuron by default",
+    )
     add("--rule", help="difference of graded messages, else that of the code")
     add("--change", action="append", default=[], metavar="KEY=VALUE")
     add("--target", default="lava")
@@ -91,6 +97,7 @@ def main(args: argparse.Namespace) -> None:
             rate=args.rate,
             images=args.images,
             test=args.test,
+            held_out=args.held_out,
         ),
         target=or_reference(args.target, print),
         change=dict(map(number, args.change)),

@@ -47,6 +47,8 @@ class StoryRecord(BaseModel):
     network, data, target, code, rule : str
     bits : int or None
         Of a weight; None: floating point.
+    rate : float
+        Of what learns first, in units.
     learns : list of str
         Weights and biases that learnt.
     synapses : int
@@ -94,6 +96,7 @@ class StoryRecord(BaseModel):
     code: str
     rule: str
     bits: int | None
+    rate: float
     learns: list[str]
     synapses: int
     phases: dict[str, int]

@@ -59,8 +59,9 @@ RECORD, PAGE, RUN = "story.json", "story.html", "run"
 STEPS = {"graded": 16, "spike": 32}
 """Steps of the free phase by code, where nothing else is asked for; 32 of any other."""
 
-HELD_OUT = 200
-"""Most validation samples that are settled at each point."""
+FAN_IN_RATE = 40.0
+"""Default rate times the synapses of an output neuron. The delta rule is stable below a rate that
+falls with the squared length of its input (Widrow & Hoff 1960), and so with their number."""
 
 OLD_SHARE = 4
 """A new class is learnt with one image of each old class for so many of its own."""
@@ -86,13 +87,15 @@ class Setting:
     rule : str or None
         None: ``difference`` of graded messages, ``spike-average`` of spikes, else ``contrastive``.
     rate, output_rate : float or None
-        See `targets.plastic`.
+        See `targets.plastic`; by default `FAN_IN_RATE` over the synapses of an output neuron.
     keep : bool or None
         See `targets.plastic`.
     images : int or None
         Different training images that there are to learn from; None: all.
     test : int or None
         Test images, the first ones; None: all.
+    held_out : int
+        Most validation images that are settled at each point.
     """
 
     code: str = "graded"
@@ -106,9 +109,10 @@ class Setting:
     keep: bool | None = None
     images: int | None = None
     test: int | None = None
+    held_out: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("images", "test"):
+        for name in ("images", "test", "held_out"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"story, {name}", f"{value} is below 1", "give at least 1")
@@ -150,7 +154,8 @@ class World:
             headroom=how.headroom if how.bits else None,
             learn=how.rule or rules.get(how.code, CONTRASTIVE).name,
         )
-        ready = plastic(whole, rate=how.rate, output_rate=how.output_rate, keep=how.keep)
+        rate = default_rate(whole.graph) if how.rate is None else how.rate
+        ready = plastic(whole, rate=rate, output_rate=how.output_rate, keep=how.keep)
         return replace(ready, graph=_within_reach(ready.graph))
 
 
@@ -259,7 +264,9 @@ def tell(
     )
     found = happen(world)
     seen = replace(
-        found.data, val=found.data.val.head(HELD_OUT), train=found.data.train.head(setting.images)
+        found.data,
+        val=found.data.val.head(setting.held_out),
+        train=found.data.train.head(setting.images),
     )
     original = accuracy(found.before, found.old)
     learnt = learn(
@@ -290,6 +297,7 @@ def tell(
         code=setting.code,
         bits=weight_bits(program),
         rule=graph.plasticity[0].rule.name,
+        rate=graph.plasticity[0].rate * sum(p.sign * p.nudge for p in graph.phases),
         learns=[r.weight for r in graph.plasticity],
         synapses=sum(graph.arrays[r.weight].size for r in graph.plasticity),
         phases={p.name: p.steps for p in graph.phases},
@@ -332,6 +340,12 @@ def write(told: Told, out: Path, command: str = "") -> StoryRecord:
     write_record(record, out / RECORD)
     write_story([record], out / PAGE)
     return record
+
+
+def default_rate(graph: Graph) -> float:
+    """The rate at which `graph` learns where nothing else is asked for, in units."""
+    into = (graph.arrays[w] for w in graph.ties if graph.tie(w).post == graph.output)
+    return FAN_IN_RATE / sum(weight[0].size for weight in into)
 
 
 def _within_reach(graph: Graph) -> Graph:

@@ -40,12 +40,11 @@ Teller = Callable[..., Told]
 
 
 @pytest.fixture
-def tell(model: Model, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> Teller:
+def tell(model: Model, digits: Dataset) -> Teller:
     """A story of few samples on the reference."""
-    monkeypatch.setattr(stories, "HELD_OUT", 10)
 
     def told(kind: str, plan: Plan = SHORT, **more: Any) -> Told:
-        how = more.pop("setting", Setting(test=60))
+        how = more.pop("setting", Setting(test=60, held_out=10))
         return stories.tell(kind, model, digits, plan, how, target="reference", **more)
 
     return told
@@ -93,7 +92,7 @@ def test_a_new_class_is_never_answered_before_and_often_after(tell: Teller) -> N
 
 
 def test_spikes_teach_what_hears_the_nudge_and_nothing_else(tell: Teller) -> None:
-    record = tell("rotated", setting=Setting(code="spike", test=10)).record
+    record = tell("rotated", setting=Setting(code="spike", test=10, held_out=10)).record
     assert record.learns == ["weight/h4->output", "bias/output"]
 
 
