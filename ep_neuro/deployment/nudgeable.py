@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ep_neuro.errors import GraphError
+from ep_neuro.errors import GraphError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,11 @@ def with_squared_error(model: Model, x: np.ndarray, y: np.ndarray) -> Model:
         Returned as it is if its cost is the squared error.
     x, y : ndarray, (N, *input shape), (N,)
         Inputs and labels that it was trained on.
+
+    Raises
+    ------
+    ModelError
+        If its largest output is not the right one more often than others are.
     """
     import numpy as np
     import torch
@@ -63,6 +68,9 @@ def with_squared_error(model: Model, x: np.ndarray, y: np.ndarray) -> Model:
         logits = settle(landscape, calm_schedule(network, 60)).state[spec.output].flatten(1)
     wanted = np.eye(logits.shape[1])[y[:FITTED]]
     slope, offset = np.polyfit(logits.double().numpy().ravel(), wanted.ravel(), 1)
+    if not slope > 0:
+        problem = f"its outputs say nothing of the labels of {len(wanted)} samples"
+        raise ModelError(f"network '{spec.name}'", problem, "train it on these data first")
     populations = tuple(
         p.model_copy(update={"box": OUTPUT_BOX}) if p.name == spec.output else p
         for p in spec.populations

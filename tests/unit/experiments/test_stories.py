@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.deployment.nudgeable import with_squared_error
-from ep_neuro.errors import ConfigError, DataError
+from ep_neuro.errors import ConfigError, DataError, ModelError
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.report.story import StoryRecord, read_record, render_story, write_record
 from targets.experiments.onchip import stories
@@ -32,7 +33,13 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model(digits: Dataset) -> Model:
+    return ep.train(ep.read_config("zoo:digits_dense", ["epochs=3"]), dataset=digits).model
+
+
+@pytest.fixture(scope="module")
+def deep() -> Model:
+    """Its units shrink by 16 from population to population."""
     return ep.open_model("hub:digits_resnet")
 
 
@@ -45,7 +52,8 @@ def tell(model: Model, digits: Dataset) -> Teller:
 
     def told(kind: str, plan: Plan = SHORT, **more: Any) -> Told:
         how = more.pop("setting", Setting(test=60, held_out=10))
-        return stories.tell(kind, model, digits, plan, how, target="reference", **more)
+        told_of = more.pop("of", model)
+        return stories.tell(kind, told_of, digits, plan, how, target="reference", **more)
 
     return told
 
@@ -59,7 +67,7 @@ def test_every_story_keeps_its_books_and_draws_its_page(
     assert (record.story, record.target, record.code, record.bits, record.seed) == (
         *(kind, "reference", "graded", 2 if kind == "coarse" else 8, 3),
     )
-    assert record.old_original > 0.9
+    assert record.old_original > 0.8
     assert record.forgetting == record.old_original - record.old_after
     assert record.samples == 20
     assert record.events == pytest.approx(record.events_per_sample * 20)
@@ -69,7 +77,7 @@ def test_every_story_keeps_its_books_and_draws_its_page(
         assert (record.old_before, record.old_after) == (record.new_before, record.new_after)
     else:
         assert record.old_before == record.old_original
-    assert record.new_before < record.old_original
+    assert record.new_before < record.old_original or kind in ("drifted", "coarse")
     assert [point.samples for point in record.curve] == [0, 20]
     page = (tmp_path / stories.PAGE).read_text(encoding="utf-8")
     assert STORIES[kind].title in page
@@ -78,21 +86,22 @@ def test_every_story_keeps_its_books_and_draws_its_page(
     assert not re.search(r"(?:src|href)=.https?:", page)
 
 
-def test_a_drifted_chip_learns_back_on_chip(tell: Teller) -> None:
-    record = tell("drifted", Plan(100, batch=10, points=1), change={"days": 365}).record
+def test_a_drifted_chip_learns_back_on_chip(tell: Teller, deep: Model) -> None:
+    plan = Plan(60, batch=10, points=1)
+    record = tell("drifted", plan, of=deep, change={"days": 365}).record
     assert record.new_before < 0.7
     assert record.new_after > record.new_before + 0.2
 
 
 def test_a_new_class_is_never_answered_before_and_often_after(tell: Teller) -> None:
-    record = tell("new-class", Plan(100, batch=10, points=1), change={"label": 3}).record
+    record = tell("new-class", Plan(300, batch=10, points=1), change={"label": 3}).record
     assert record.new_before == 0
     assert record.new_after > 0.5
     assert record.old_after > 0.8
 
 
-def test_spikes_teach_what_hears_the_nudge_and_nothing_else(tell: Teller) -> None:
-    record = tell("rotated", setting=Setting(code="spike", test=10, held_out=10)).record
+def test_spikes_teach_what_hears_the_nudge_and_nothing_else(tell: Teller, deep: Model) -> None:
+    record = tell("rotated", of=deep, setting=Setting(code="spike", test=10, held_out=10)).record
     assert record.learns == ["weight/h4->output", "bias/output"]
 
 
@@ -147,7 +156,9 @@ def test_a_page_takes_records_of_one_story_only(tell: Teller, tmp_path: Path) ->
     assert render_story([damaged, damaged]).count("<h3>") >= 4
     path = write_record(damaged, tmp_path / "story.json")
     for text, said in {
-        path.read_text().replace('"samples": 20', '"samples": "many"'): "is no record: samples",
+        path.read_text().replace(
+            '"samples": 20,\n "events', '"samples": "many",\n "events'
+        ): "is no record: samples",
         "{": "is no JSON",
         '{"story": 3}': "is no record",
     }.items():
@@ -174,14 +185,19 @@ def test_drift_follows_the_power_law_and_is_rounded_in_integers(model: Model) ->
 def test_a_squared_error_in_place_of_a_cross_entropy_answers_the_same() -> None:
     model = ep.open_model("hub:mnist_residual")
     x = np.random.default_rng(0).random((40, 1, 28, 28), dtype=np.float32)
-    changed = with_squared_error(model, x, np.arange(40) % 10)
+    with torch.no_grad():
+        logits = model.network(torch.from_numpy(x)).numpy()
+    y = logits.argmax(1)
+    changed = with_squared_error(model, x, y)
+    with pytest.raises(ModelError, match="say nothing of the labels"):
+        with_squared_error(model, x, logits.argmin(1))
     assert changed.network.spec.cost == "squared-error"
-    assert with_squared_error(changed, x, np.arange(40)) is changed
-    split = datasets.Split(x, np.zeros(40, np.int64))
-    answers = [
-        ep.evaluate(m.network, split, ep.Schedule(sweeps=60)).predictions for m in (model, changed)
-    ]
-    np.testing.assert_array_equal(*answers)
+    assert with_squared_error(changed, x, y) is changed
+    with torch.no_grad():
+        outputs = [m.network(torch.from_numpy(x)) for m in (model, changed)]
+    assert torch.equal(*(z.argmax(1) for z in outputs))
+    assert outputs[0].max() > 2
+    assert outputs[1].min() >= -0.5
 
 
 def test_the_record_is_what_the_readers_of_json_rely_on() -> None:
