@@ -17,16 +17,15 @@ from pathlib import Path
 
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, or_reference
-from targets.experiments.onchip import stories
+from targets import Plan, Recovery, StorySetting, or_reference, tell_story
 from targets.experiments.onchip.recovery import told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 HOW = {
-    "coarse": stories.Setting(rate=0.01, output_rate=0.04, keep=True, headroom=0),
-    "damaged": stories.Setting(rate=0.1, output_rate=0.4, headroom=0),
+    "coarse": StorySetting(rate=0.01, output_rate=0.04, keep=True, headroom=0),
+    "damaged": StorySetting(rate=0.1, output_rate=0.4, headroom=0),
 }
 
 
@@ -35,7 +34,7 @@ def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery
     config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     model, plan = ep.train(config).model, Plan(SAMPLES, batch=10, anneal=0.1, seed=seed)
     return {
-        kind: stories.tell(kind, model, digits, plan, how, target=target, seed=seed).recovery
+        kind: tell_story(kind, model, digits, plan, how, target=target, seed=seed).recovery
         for kind, how in HOW.items()
     }
 

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, or_reference
-from targets.experiments.onchip import stories
+from targets import Plan, Recovery, StorySetting, or_reference, tell_story
 from targets.experiments.onchip.recovery import told
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-HOW = stories.Setting(rate=0.3, output_rate=1.2, steps=32, images=300)
+HOW = StorySetting(rate=0.3, output_rate=1.2, steps=32, images=300)
 
 
 def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
@@ -29,7 +28,7 @@ def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery
     config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
     model, plan = ep.train(config).model, Plan(SAMPLES, batch=10, anneal=0.05, seed=seed)
     return {
-        kind: stories.tell(kind, model, digits, plan, HOW, target=target, seed=seed).recovery
+        kind: tell_story(kind, model, digits, plan, HOW, target=target, seed=seed).recovery
         for kind in ("rotated", "inverted")
     }
 

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, or_reference
-from targets.experiments.onchip import stories
+from targets import Plan, Recovery, StorySetting, or_reference, tell_story
 from targets.experiments.onchip.recovery import told, without
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 NEW = 9
-HOW = stories.Setting(rate=0.1, output_rate=0.4, images=130)
+HOW = StorySetting(rate=0.1, output_rate=0.4, images=130)
 
 
 def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
@@ -33,7 +32,7 @@ def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery
     model = ep.train(config, dataset=replace(digits, **old)).model
     plan = Plan(SAMPLES, batch=10, anneal=0.1, seed=seed)
     kind, change = "new-class", {"label": NEW}
-    story = stories.tell(kind, model, digits, plan, HOW, target=target, change=change, seed=seed)
+    story = tell_story(kind, model, digits, plan, HOW, target=target, change=change, seed=seed)
     return {"new_class": story.recovery}
 
 

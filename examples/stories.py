@@ -4,8 +4,8 @@
     python examples/stories.py rotated hub:mnist_residual --data mnist --code spike --samples 3000
     python examples/stories.py page runs/damaged runs/damaged_spike --out damaged.html
 
-Writes story.json, what happened, and story.html, drawn from it; `page` draws several records of one
-story. Without Lava the reference learns, to the same weights. `--change` says how much changes:
+Writes story.json, what happened, story.html, drawn from it, and the learnt program, of which
+`ep-neuro check` tells what limits it; `page` draws several records of one story. Without Lava the reference learns, to the same weights. `--change` says how much changes:
 stuck=0.2 of the synapses and dead=0.1 of the neurons, days=30 of drift, label=3 the new class.
 """
 
@@ -20,7 +20,7 @@ import ep_neuro as ep
 from ep_neuro.data import datasets
 from ep_neuro.errors import ConfigError, EPNeuroError
 from ep_neuro.report.story import read_record, write_story
-from targets import Plan, or_reference
+from targets import Plan, StorySetting, or_reference, tell_story
 from targets.experiments.onchip import stories
 
 PAGE = "page"
@@ -84,12 +84,12 @@ def main(args: argparse.Namespace) -> None:
     (name,) = args.names
     model = ep.open_model(name)
     data = args.data or model.metadata.get("data") or "digits"
-    told = stories.tell(
+    told = tell_story(
         args.story,
         model,
         datasets.load_fitted(data, args.data_root, model.network.spec),
         Plan(args.samples, batch=args.batch, points=args.points, seed=args.seed),
-        stories.Setting(
+        StorySetting(
             code=args.code,
             bits=args.bits or None,
             steps=args.steps,

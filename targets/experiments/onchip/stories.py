@@ -53,7 +53,7 @@ from targets.experiments.onchip.recovery import (
 )
 from targets.experiments.onchip.schedule import Plan
 
-RECORD, PAGE, RUN = "story.json", "story.html", "run"
+RECORD, PAGE, PROGRAM, RUN = "story.json", "story.html", "program", "run"
 """What a run writes."""
 
 STEPS = {"graded": 16, "spike": 32}
@@ -71,7 +71,7 @@ PICTURE = 48
 
 
 @dataclass(frozen=True)
-class Setting:
+class StorySetting:
     """How a story's network is deployed and learns.
 
     Attributes
@@ -127,7 +127,7 @@ class World:
     model : Model
         With the squared error.
     data : Dataset
-    setting : Setting
+    setting : StorySetting
     target : str
     seed : int
         Of what changes.
@@ -135,7 +135,7 @@ class World:
 
     model: Model
     data: Dataset
-    setting: Setting
+    setting: StorySetting
     target: str
     seed: int
 
@@ -202,12 +202,12 @@ class Told:
     record: StoryRecord
 
 
-def tell(
+def tell_story(
     kind: str,
     model: Model,
     data: Dataset,
     plan: Plan | None = None,
-    setting: Setting | None = None,
+    setting: StorySetting | None = None,
     *,
     target: str = "lava",
     change: Mapping[str, float] | None = None,
@@ -229,7 +229,7 @@ def tell(
         What it was trained on.
     plan : Plan, optional
         3,000 samples in batches of 10 at ten points by default.
-    setting : Setting, optional
+    setting : StorySetting, optional
     target : str
         Where it learns.
     change : mapping of float, optional
@@ -250,7 +250,7 @@ def tell(
     GraphError
         If nothing can learn so.
     """
-    plan, setting = plan or Plan(3000, batch=10, points=10), setting or Setting()
+    plan, setting = plan or Plan(3000, batch=10, points=10), setting or StorySetting()
     happen = partial(_of(kind), **_checked(kind, change or {}))
     folder = None if out is None else out / RUN
     if out is not None and folder is not None:
@@ -329,7 +329,10 @@ def tell(
 
 
 def write(told: Told, out: Path, command: str = "") -> StoryRecord:
-    """Write the record of `told` and its page, `RECORD` and `PAGE`, into the folder `out`.
+    """Write the record of `told`, its page and the learnt program into the folder `out`.
+
+    They are called `RECORD`, `PAGE` and `PROGRAM`; ``ep-neuro check`` says of the last what limits
+    its learning.
 
     Raises
     ------
@@ -337,6 +340,7 @@ def write(told: Told, out: Path, command: str = "") -> StoryRecord:
         If the disk refuses, or something else stands there.
     """
     record = told.record.model_copy(update={"command": command})
+    compilers.save_program(told.recovery.learnt.program, out / PROGRAM)
     write_record(record, out / RECORD)
     write_story([record], out / PAGE)
     return record

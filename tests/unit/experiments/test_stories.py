@@ -22,7 +22,7 @@ from ep_neuro.report.story import StoryRecord, read_record, render_story, write_
 from targets.experiments.onchip import stories
 from targets.experiments.onchip.faults import DAY, drift
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.onchip.stories import STORIES, Setting, Told
+from targets.experiments.onchip.stories import STORIES, StorySetting, Told
 
 SHORT = Plan(20, batch=10, points=1)
 
@@ -51,9 +51,9 @@ def tell(model: Model, digits: Dataset) -> Teller:
     """A story of few samples on the reference."""
 
     def told(kind: str, plan: Plan = SHORT, **more: Any) -> Told:
-        how = more.pop("setting", Setting(test=60, held_out=10))
+        how = more.pop("setting", StorySetting(test=60, held_out=10))
         told_of = more.pop("of", model)
-        return stories.tell(kind, told_of, digits, plan, how, target="reference", **more)
+        return stories.tell_story(kind, told_of, digits, plan, how, target="reference", **more)
 
     return told
 
@@ -79,6 +79,8 @@ def test_every_story_keeps_its_books_and_draws_its_page(
         assert record.old_before == record.old_original
     assert record.new_before < record.old_original or kind in ("drifted", "coarse")
     assert [point.samples for point in record.curve] == [0, 20]
+    learnt = compilers.load_program(tmp_path / stories.PROGRAM).graph.plasticity
+    assert [r.weight for r in learnt] == record.learns
     page = (tmp_path / stories.PAGE).read_text(encoding="utf-8")
     assert STORIES[kind].title in page
     assert page.count("<img ") == len(record.pictures) >= 2
@@ -101,7 +103,9 @@ def test_a_new_class_is_never_answered_before_and_often_after(tell: Teller) -> N
 
 
 def test_spikes_teach_what_hears_the_nudge_and_nothing_else(tell: Teller, deep: Model) -> None:
-    record = tell("rotated", of=deep, setting=Setting(code="spike", test=10, held_out=10)).record
+    record = tell(
+        "rotated", of=deep, setting=StorySetting(code="spike", test=10, held_out=10)
+    ).record
     assert record.learns == ["weight/h4->output", "bias/output"]
 
 
@@ -145,7 +149,7 @@ def test_what_makes_no_story_is_refused_in_a_line(
         tell(kind, **more)
     assert "\n" not in str(raised.value)
     with pytest.raises(ConfigError, match="0 is below 1"):
-        Setting(images=0)
+        StorySetting(images=0)
 
 
 def test_a_page_takes_records_of_one_story_only(tell: Teller, tmp_path: Path) -> None:
