@@ -5,8 +5,9 @@
     python examples/stories.py page runs/damaged runs/damaged_spike --out damaged.html
 
 Writes story.json, what happened, story.html, drawn from it, and the learnt program, of which
-`ep-neuro check` tells what limits it; `page` draws several records of one story. Without Lava the reference learns, to the same weights. `--change` says how much changes:
-stuck=0.2 of the synapses and dead=0.1 of the neurons, days=30 of drift, label=3 the new class.
+`ep-neuro check` tells what limits it; `page` draws several records of one story. Without Lava the
+reference learns, to the same weights. `--change` says how much changes: stuck=0.2 of the synapses
+and dead=0.1 of the neurons, days=30 of drift, label=3 the new class.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ep_neuro.errors import ConfigError, EPNeuroError
 from ep_neuro.report.story import read_record, write_story
 from targets import Plan, StorySetting, or_reference, tell_story
 from targets.experiments.onchip import stories
+from targets.experiments.onchip.changes import STORIES
 
 PAGE = "page"
 
@@ -29,7 +31,7 @@ PAGE = "page"
 def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("story", choices=[*stories.STORIES, PAGE])
+    add("story", choices=[*STORIES, PAGE])
     add("names", nargs="+", metavar="MODEL", help="a model; of page, folders that runs wrote")
     add("--data", help="that of the model by default")
     add("--data-root", type=Path, metavar="DIR")

@@ -20,9 +20,10 @@ from ep_neuro.errors import ConfigError, DataError, ModelError
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.report.story import StoryRecord, read_record, render_story, write_record
 from targets.experiments.onchip import stories
+from targets.experiments.onchip.changes import STORIES, StorySetting
 from targets.experiments.onchip.faults import DAY, drift
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.onchip.stories import STORIES, StorySetting, Told
+from targets.experiments.onchip.stories import Told
 
 SHORT = Plan(20, batch=10, points=1)
 
