@@ -17,6 +17,7 @@ import compilers
 from compilers.ir.bounds import BOUNDS
 from compilers.ir.graph import Graph, Population
 from compilers.ir.plasticity import CONTRASTIVE, DIFFERENCE, SPIKE_AVERAGE
+from compilers.learning.real_units import real_weight
 from compilers.passes.units import faintness
 from compilers.program import Program
 from ep_neuro.data.datasets import Dataset, Split
@@ -277,8 +278,8 @@ STORIES = {
 def _on_chip(world: World, told: str, whole: Program, now: Program) -> Changed:
     test = world.data.test
     pictures = {
-        "weights before": weights_shown(whole),
-        "weights after the change": weights_shown(now),
+        "weights before": weights_shown(whole, whole),
+        "weights after the change": weights_shown(now, whole),
     }
     return Changed(told, whole, now, world.data, test, test, pictures)
 
@@ -302,15 +303,15 @@ def _blank(model: Model, label: int) -> Model:
     return Model(network, {k: v for k, v in model.metadata.items() if k != "sha256"})
 
 
-def weights_shown(program: Program) -> np.ndarray:
-    """A corner of the weights into the output, largest of either sign at 0 and 1."""
+def weights_shown(program: Program, beside: Program) -> np.ndarray:
+    """Some weights into the output, from 0 to 1; 0.5 is none, the ends the largest of `beside`."""
     graph = program.graph
     weight = next(w for w in reversed(graph.ties) if graph.tie(w).post == graph.output)
-    shown = np.asarray(graph.arrays[weight], float)
-    shown = shown.reshape(-1)[: PICTURE * PICTURE]
-    rows = max(1, math.isqrt(shown.size))
-    shown = shown[: rows * rows].reshape(rows, rows)
-    return 0.5 + 0.5 * shown / max(np.abs(shown).max(initial=0.0), 1e-12)
+    shown = (real_weight(p.graph, weight) for p in (program, beside))
+    now, other = (np.ravel(values)[: PICTURE**2] for values in shown)
+    side = math.isqrt(now.size)
+    largest = max(float(np.abs(other).max(initial=0)), 1e-12)
+    return 0.5 + 0.5 * now[: side * side].reshape(side, side) / largest
 
 
 def change_of(kind: str) -> Callable[..., Changed]:

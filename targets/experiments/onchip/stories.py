@@ -161,7 +161,7 @@ def _record(
     learnt, one_task = recovery.learnt, found.old is found.new
     program, fields, pictures = learnt.program, learnt.fields(), dict(found.pictures)
     if one_task:
-        pictures["weights after learning"] = weights_shown(program)
+        pictures["weights after learning"] = weights_shown(program, found.before)
     graph, events, samples = program.graph, fields["events_per_sample"], fields["samples"]
     return StoryRecord(
         story=kind,
