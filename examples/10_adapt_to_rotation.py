@@ -4,8 +4,8 @@
 
 The camera was mounted on its side, or its polarity changed: the program learns on its target from
 300 new images, over and over; without Lava that is the reference, which learns the same. Draws a
-figure of each into DIRECTORY (runs/examples by default); with more SEEDS than one, tells the means,
-so many JOBS at a time.
+figure of each into DIRECTORY (runs/examples by default); with more SEEDS than one,
+tells the means, so many JOBS at a time.
 """
 
 from __future__ import annotations
@@ -14,37 +14,27 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, Recovery, or_reference, plastic, recover
-from targets.experiments.onchip.recovery import accuracy, few, inverted, rotated, told
+from targets import Plan, Recovery, StorySetting, or_reference, tell_story
+from targets.experiments.onchip.recovery import told
 from targets.experiments.studies.jobs import Workers, over_seeds
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 JOBS = int(sys.argv[4]) if len(sys.argv) > 4 else 1
-IMAGES = 300
+HOW = StorySetting(rate=0.3, output_rate=1.2, steps=32, images=300)
 
 
 def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
     """Both stories, with a network and an order of the samples of this seed."""
-    network = ep.train(
-        ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
-    ).model.network
-    program = plastic(
-        compilers.compile(network, target, bits=8, headroom=1, steps=32),
-        rate=0.3,
-        output_rate=1.2,
-    )
-    before = accuracy(program, digits.test)
-    plan = Plan(samples=SAMPLES, batch=10, anneal=0.05, seed=seed)
-    found = {}
-    for name, change in (("rotated", rotated), ("inverted", inverted)):
-        title = f"Upright digits, then {name} ones: {IMAGES} images"
-        found[name] = recover(title, before, program, few(change(digits), IMAGES), plan)
-    return found
+    config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
+    model, plan = ep.train(config).model, Plan(SAMPLES, batch=10, anneal=0.05, seed=seed)
+    return {
+        kind: tell_story(kind, model, digits, plan, HOW, target=target, seed=seed).recovery
+        for kind in ("rotated", "inverted")
+    }
 
 
 def main() -> None:

@@ -24,21 +24,25 @@ if TYPE_CHECKING:
     from targets.experiments.comparison.compare import Compared, compare
     from targets.experiments.comparison.sweep import Sweep
     from targets.experiments.onchip.certificate import LearningCheck, check_learning
-    from targets.experiments.onchip.faults import Damaged, damage
+    from targets.experiments.onchip.changes import StorySetting
+    from targets.experiments.onchip.faults import Damaged, damage, drift
     from targets.experiments.onchip.learning import Learnt, learn, plastic
     from targets.experiments.onchip.recovery import Recovery, recover
     from targets.experiments.onchip.schedule import Plan
+    from targets.experiments.onchip.stories import Told, tell_story
     from targets.experiments.onchip.to_network import network_of, write_model
 
 _PUBLIC = {
     "comparison.choices": ("Choice",),
     "comparison.compare": ("Compared", "compare"),
     "comparison.sweep": ("Sweep",),
+    "onchip.changes": ("StorySetting",),
     "onchip.certificate": ("LearningCheck", "check_learning"),
-    "onchip.faults": ("Damaged", "damage"),
+    "onchip.faults": ("Damaged", "damage", "drift"),
     "onchip.learning": ("Learnt", "learn", "plastic"),
     "onchip.recovery": ("Recovery", "recover"),
     "onchip.schedule": ("Plan",),
+    "onchip.stories": ("Told", "tell_story"),
     "onchip.to_network": ("network_of", "write_model"),
 }
 """Names that load on first use, by their module."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from compilers.ir.graph import Graph
+from compilers.ir.bounds import BOUNDS
+from compilers.ir.graph import Graph, Population
 from compilers.passes.units import faintness
 from ep_neuro.errors import GraphError
 
@@ -14,7 +15,8 @@ def send_differences(graph: Graph) -> Graph:
     """`graph` with phases under a nudge in which populations send differences, louder if fainter.
 
     A response grows fainter from the output on (`faintness`) and is about as large as the nudge
-    there. Populations send it times the power of two that makes up for both.
+    there. Populations send it times the power of two that makes up for both, as far as integers
+    reach: beyond, a response is too faint for its messages, and nothing there should learn by it.
 
     Raises
     ------
@@ -26,7 +28,8 @@ def send_differences(graph: Graph) -> Graph:
         raise GraphError("rule 'difference'", problem, "use the code graded, or another rule")
     beta = max(abs(p.nudge) for p in graph.phases)
     bits = max(0, round(-math.log2(beta))) if beta else 0
-    louder = {name: faint + bits for name, faint in faintness(graph).items()}
+    _, most = BOUNDS[Population, "louder"]
+    louder = {name: min(faint + bits, most) for name, faint in faintness(graph).items()}
     return replace(
         graph,
         populations=tuple(replace(p, louder=louder.get(p.name, 0)) for p in graph.populations),

@@ -14,6 +14,7 @@ from compilers.passes.make_plastic import learnable
 from ep_neuro.energy.spec import InputSpec, NetworkSpec
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Network
+from ep_neuro.report.story import read_record
 from tests.helpers.forked import run_script
 from tests.helpers.targets import needs
 
@@ -116,7 +117,7 @@ def test_a_network_that_learns_mnist_in_spikes_takes_raw_pixels_and_compiles(pat
 @pytest.mark.slow
 def test_learning_gets_around_damage(tmp_path: Path) -> None:
     printed = run("09_recover_from_damage.py", tmp_path, 400)
-    _, _, broken = printed.partition("a twentieth of the neurons dead")
+    _, _, broken = printed.partition("The damaged array")
     originally, before, after = (
         percent(broken, word) for word in ("originally", "before learning", "after learning")
     )
@@ -136,8 +137,28 @@ def test_a_few_hundred_images_teach_turned_and_inverted_digits(tmp_path: Path) -
 @pytest.mark.slow
 def test_a_new_class_is_learnt_and_the_old_ones_are_kept(tmp_path: Path) -> None:
     printed = run("11_learn_a_new_class.py", tmp_path, 1200)
-    assert percent(printed, "nines:") > 85
-    assert percent(printed, "old digits:") > percent(printed, "old digits before:") - 8
+    assert percent(printed, "new task:") > 85
+    assert percent(printed, "old task:") > percent(printed, "originally") - 8
+
+
+def test_a_story_writes_a_record_and_a_page_and_refuses_nonsense_in_one_line(
+    tmp_path: Path,
+) -> None:
+    script, how = ROOT / "examples" / "stories.py", ("--samples", 20, "--points", 1, "--test", 20)
+    more = ("--target", "reference", "--out", tmp_path / "told")
+    done = run_script(script, "drifted", "hub:digits_resnet", *how, *more, cwd=tmp_path)
+    assert done.code == 0, done.err
+    record = read_record(tmp_path / "told" / "story.json")
+    assert record.samples == 20
+    assert "stories.py drifted hub:digits_resnet --samples 20" in record.command
+    assert record.command in (tmp_path / "told" / "story.html").read_text(encoding="utf-8")
+    for wrong, said in {"stuck=1": "stuck", "days=long": "long"}.items():
+        done = run_script(
+            script, "drifted", "hub:digits_resnet", "--change", wrong, *how, *more, cwd=tmp_path
+        )
+        assert done.code == 2
+        assert len(done.err.splitlines()) == 1
+        assert said in done.err
 
 
 def test_a_plain_loop_of_pytorch_learns_digits_that_the_reference_runs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Damaged arrays: synapses that are stuck and neurons that are dead, for learning to get around."""
+"""Arrays that err: synapses that stick, neurons that are dead, weights that drift."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from ep_neuro.errors import ConfigError
 
 DEAD_BIAS = -64.0
 """Bias of a dead neuron in box heights: below what any drive lifts, within a state of 24 bits."""
+
+DAY = 86400.0
+"""Seconds."""
+
+FIRST_READ = 20.0
+"""Seconds from programming to the first read, from which the power law of drift counts."""
 
 Stuck = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """By weight id: which synapses are stuck (bool), and at which values (units of the weight)."""
@@ -121,3 +127,52 @@ def _stuck_values(generator: np.random.Generator, weight: np.ndarray, at: str) -
     if np.issubdtype(weight.dtype, np.integer):
         return generator.integers(-largest, largest + 1, weight.shape).astype(weight.dtype)
     return generator.uniform(-largest, largest, weight.shape).astype(weight.dtype)
+
+
+# --- drift ---------------------------------------------------------------------------------------
+
+
+def drift(
+    program: Program,
+    *,
+    seconds: float = DAY,
+    exponent: float = 0.055,
+    spread: float = 0.015,
+    seed: int = 0,
+) -> Program:
+    """`program` some time after its weights were written to phase-change memory.
+
+    A weight falls as ``W(t) = W ((t + t0) / t0)^-nu``, each device with a ``nu`` of its own
+    (Joshi et al. 2020, Nature Communications 11, 2473; its figures are the defaults of
+    `targets.crossbar` as well); integer weights are rounded anew. Biases are digital, and stay.
+
+    Parameters
+    ----------
+    program : Program
+        In floating point or in integers.
+    seconds : float
+        Time since programming.
+    exponent, spread : float
+        Mean and standard deviation of ``nu`` over the devices, which is never below 0.
+    seed : int
+        Of the devices.
+
+    Raises
+    ------
+    ConfigError
+        If a number is below 0.
+    """
+    for name, value in (("seconds", seconds), ("exponent", exponent), ("spread", spread)):
+        if not 0 <= value < np.inf:
+            raise ConfigError(
+                f"drift, {name}", f"{value:g} is below 0 or infinite", "give 0 or more"
+            )
+    generator = np.random.default_rng([seed, 7])
+    arrays = dict(program.graph.arrays)
+    for weight in program.graph.ties:
+        old = arrays[weight]
+        nu = np.maximum(exponent + spread * generator.standard_normal(old.shape), 0)
+        fallen = old * ((seconds + FIRST_READ) / FIRST_READ) ** -nu
+        whole = np.issubdtype(old.dtype, np.integer)
+        arrays[weight] = (np.rint(fallen) if whole else fallen).astype(old.dtype)
+    return replace(program, graph=program.graph.with_arrays(arrays=arrays))

@@ -60,6 +60,8 @@ class Learnt:
     energy_joule : float or None
         Of all samples, each one learning step on the nominal hardware: an estimate.
     figures : list of Path
+    energy_source : str
+        Origin of the constants of the estimate.
     """
 
     program: Program
@@ -68,6 +70,7 @@ class Learnt:
     accuracy_after: float
     energy_joule: float | None
     figures: list[Path]
+    energy_source: str = ""
 
     def fields(self) -> dict[str, Any]:
         """Plain data, as in the command line's contract."""
@@ -103,6 +106,7 @@ def learn(
     out: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    compared: int = COMPARED,
     monitor: Monitor | None = None,
 ) -> Learnt:
     """Let a plastic program learn on its target.
@@ -123,6 +127,8 @@ def learn(
         Go on from ``out/last``, if it is there, with the same weights as without interruption.
     force : bool
         Replace the run that stands in `out`.
+    compared : int
+        Samples over which updates are compared with the float gradient, at each point; 0: none.
     monitor : callable, optional
         Told of every sample.
 
@@ -138,7 +144,7 @@ def learn(
         claimed(out, run_state.MARKER, resume=resume, force=force),
         targets.learner(program) as session,
     ):
-        run = _Run(session, program, data, plan, test or data.test, out, monitor)
+        run = _Run(session, program, data, plan, test or data.test, out, compared, monitor)
         if resume:
             run.restore()
         run.start()
@@ -159,8 +165,10 @@ class _Run:
         plan: Plan,
         test: Split,
         out: Path | None,
+        compared: int,
         monitor: Monitor | None,
     ) -> None:
+        self.compared = compared
         self.session, self.program, self.plan = session, program, plan
         graph = program.graph
         self.train, self.val, self.test = (fit(s, graph) for s in (data.train, data.val, test))
@@ -191,23 +199,19 @@ class _Run:
     def advance(self, stop: int) -> None:
         """Learn up to `stop`; over the first samples of the way, compare with the gradient."""
         first, batch = self.done, self.plan.batch
-        compared = min(stop, first + -(-COMPARED // batch) * batch)
-        graph = self._graph()
-        step = ep_step(graph, self._samples(first, compared))
-        parts = self._learn(first, compared)
-        now, powers = weights_of(self._graph()), powers_of(graph)
-        agreement = compare_updates(weights_of(graph), now, step, powers)
+        compared = min(stop, first + -(-self.compared // batch) * batch)
+        record: Record = {"samples": float(stop), "compared_from": float(first)}
+        parts = []
+        if compared > first:
+            graph = self._graph()
+            step = ep_step(graph, self._samples(first, compared))
+            parts = self._learn(first, compared)
+            now, powers = weights_of(self._graph()), powers_of(graph)
+            agreement = compare_updates(weights_of(graph), now, step, powers)
+            record |= {"sign_agreement": agreement.sign, "cosine": agreement.cosine}
         if compared < stop:
             parts += self._learn(compared, stop)
-        self._note(
-            {
-                "samples": float(stop),
-                "compared_from": float(first),
-                "sign_agreement": agreement.sign,
-                "cosine": agreement.cosine,
-                **_joined(parts, self._samples(first, stop).y),
-            }
-        )
+        self._note({**record, **_joined(parts, self._samples(first, stop).y)})
 
     def finish(self) -> Learnt:
         """Test what was learnt, draw, and hand over the program."""
@@ -222,6 +226,7 @@ class _Run:
             accuracy_after=self._accuracy(self.test),
             energy_joule=None if energy is None else energy * self.done,
             figures=run_state.draw(title, self.history, self.seen, self.out) if self.out else [],
+            energy_source=estimate.source,
         )
 
     # --- measuring -----------------------------------------------------------------------------

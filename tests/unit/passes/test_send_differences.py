@@ -54,6 +54,16 @@ def test_in_floating_point_differences_teach_what_states_teach() -> None:
         assert cosine(differences[name], wanted) > 0.999
 
 
+def test_a_population_too_faint_for_integers_is_as_loud_as_they_reach() -> None:
+    dense = zoo("digits_dense")
+    first, output = dense.populations
+    units = (first.model_copy(update={"unit": 2.0**40}), output)
+    network = Network(dense.model_copy(update={"populations": units}), 0)
+    graph = compilers.compile(network, bits=8, learn="difference").graph
+    assert faintness(graph)["h1"] > 60
+    assert {p.name: p.louder for p in graph.neurons} == {"h1": 60, "output": 2}
+
+
 @pytest.mark.parametrize("name", ["digits_residual", "digits_resnet"])
 def test_differences_of_eight_bits_teach_where_states_of_as_many_do_not(name: str) -> None:
     """Of weights of 16 bits, so that rounding them hides nothing."""
