@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 
 import numpy as np
@@ -13,7 +13,8 @@ from targets.crossbar.arrays.conductance_pair import ConductancePair
 from targets.crossbar.arrays.layouts import Layout
 from targets.crossbar.arrays.mapping import blocks
 from targets.crossbar.arrays.options import Options
-from targets.crossbar.arrays.tile import AnalogTile, Randomness, make_pulsed_devices, make_tile
+from targets.crossbar.arrays.pulsed_devices import PulsedDevices
+from targets.crossbar.arrays.tile import Randomness, make_tile
 
 Read = Callable[[Tensor], Tensor]
 """A read of one tile, from the lines that drive it to those that it drives."""
@@ -37,8 +38,10 @@ class Tile:
             self._tile.tile.formed = torch.from_numpy(formed)
         self._scale = _scales(block, options)
         self._alpha = 1.0
-        self._pulsed: AnalogTile | None = None
+        self._pulsed: PulsedDevices | None = None
         self._program(torch.from_numpy(block) / self._scale[:, None])
+        if options.learning != "written":
+            self._form()
 
     def _program(self, target: Tensor) -> None:
         options, tile = self._options, self._tile
@@ -92,14 +95,26 @@ class Tile:
 
     def pulse(self, inputs: Tensor, outputs: Tensor, rate: float) -> None:
         """Add about ``rate * outputs^T inputs`` by pulses on both sides of the devices."""
-        if self._pulsed is None:
-            outputs_, inputs_ = self._tile.tile.weight.shape
-            self._pulsed = make_pulsed_devices(outputs_, inputs_, self._options.cells, self._seed)
-            self._pulsed.set_weights(self._tile.tile.get_weights().float())
-        self._pulsed.set_learning_rate(rate / self._alpha)
-        lines = (outputs / self._scale).float().contiguous()
-        self._pulsed.update(inputs.float().contiguous(), -lines, False)
-        self._tile.tile.set_weights(self._pulsed.get_weights().double())
+        pulsed = self._pulsed or self._form()
+        pulsed.pulse(inputs, outputs / self._scale, rate / self._alpha)
+        self._tile.tile.set_weights(pulsed.weights())
+
+    def _form(self) -> PulsedDevices:
+        """Put the weights on pulsed devices, as far as each of those goes."""
+        held = self._tile.tile.get_weights()
+        self._pulsed = PulsedDevices(held, self._options, self._seed)
+        self._tile.tile.set_weights(self._pulsed.weights())
+        return self._pulsed
+
+    def devices(self) -> dict[str, np.ndarray]:
+        """The state of pulsed devices by name; nothing where there are none."""
+        return {} if self._pulsed is None else self._pulsed.state()
+
+    def restore_devices(self, state: Mapping[str, np.ndarray]) -> None:
+        """Let pulsed devices go on from `state`."""
+        pulsed = self._form()
+        pulsed.restore(state)
+        self._tile.tile.set_weights(pulsed.weights())
 
 
 class Array:
@@ -181,6 +196,22 @@ class Array:
         """Set what the cells hold, exactly; see `conductances`."""
         for tile, (r, c) in self._blocks():
             tile.restore(np.ascontiguousarray(conductances[r, c]))
+
+    def devices(self) -> dict[str, np.ndarray]:
+        """What pulsed devices and their method hold, by number of the tile and name."""
+        return {
+            f"{n}/{key}": value
+            for n, (tile, _) in enumerate(self._blocks())
+            for key, value in tile.devices().items()
+        }
+
+    def restore_devices(self, state: Mapping[str, np.ndarray]) -> None:
+        """Let pulsed devices go on from `state`; see `devices`."""
+        for n, (tile, _) in enumerate(self._blocks()):
+            start = f"{n}/"
+            own = {k[len(start) :]: v for k, v in state.items() if k.startswith(start)}
+            if own:
+                tile.restore_devices(own)
 
     def update(self, change: np.ndarray) -> None:
         """Add `change`, of the weight's shape, to the weight: an ideal write.

@@ -10,7 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from compilers.options import refuse_unknown
 from ep_neuro.errors import ConfigError
 
-PulsedDevice = Literal["constant-step", "ecram", "reram", "pcm", "mixed-pcm"]
+PulsedDevice = Literal[
+    "constant-step",
+    "ecram",
+    "reram",
+    "pcm",
+    "mixed-pcm",
+    "idealized",
+    "ecram-mo",
+    "capacitor",
+    "reram-es",
+    "reram-om",
+    "reram-hfo2",
+]
+Method = Literal["written", "plain", "tiki-taka-v2", "chopped", "agad", "mixed-precision"]
+METHODS: tuple[str, ...] = get_args(Method)
 CELLS: tuple[str, ...] = get_args(PulsedDevice)
 Bits = Annotated[int, Field(ge=2, le=16)]
 Count = Annotated[int, Field(ge=1)]
@@ -82,7 +96,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    device: Literal["ideal", "pcm", "reram", "pair"] = "ideal"
+    device: Literal["ideal", "pair"] | PulsedDevice = "ideal"
     programming_error: NonNegativeFloat = 0.0
     seconds: NonNegativeFloat = 0.0
     compensation: bool = True
@@ -97,8 +111,26 @@ class Options(BaseModel):
     scaling: Literal["line", "tile"] = "line"
     centre: bool = True
     digital: Literal["none", "whitening", "input"] = "whitening"
-    cells: PulsedDevice = "constant-step"
+    cells: PulsedDevice | None = None
+    learning: Method = "written"
+    fast: Annotated[float, Field(gt=0)] = 0.5
+    asymmetry: Annotated[float, Field(gt=-1, lt=1)] | None = None
+    states: Annotated[int, Field(ge=2)] | None = None
+    dead: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: NonNegativeInt = 0
+
+    @property
+    def pulsed_cells(self) -> str:
+        """The devices that pulses change."""
+        own = "constant-step" if self.device in ("ideal", "pair") else self.device
+        return self.cells or own
+
+    @property
+    def pulsed_method(self) -> str:
+        """How they learn where they are pulsed."""
+        if self.learning != "written":
+            return self.learning
+        return "mixed-precision" if self.pulsed_cells == "mixed-pcm" else "plain"
 
     @property
     def perfect(self) -> bool:
