@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import reduce
 
 import numpy as np
@@ -23,7 +24,7 @@ Read = Callable[[Tensor], Tensor]
 class Tile:
     """A block of a matrix on one aihwkit tile.
 
-    A weight is ``scale * alpha * g``, where g lies in [-1, 1]. Output lines have a scale each, or
+    A weight is ``scale * gain * g``, where g lies in [-1, 1]. Output lines have a scale each, or
     share one (option ``scaling``). It multiplies what the ADC gives in a forward read, and what the
     DAC gets in a transposed one, so both directions have the same weights.
     """
@@ -37,9 +38,12 @@ class Tile:
         if formed is not None:
             self._tile.tile.formed = torch.from_numpy(formed)
         self._scale = _scales(block, options)
-        self._alpha = 1.0
+        self._alpha = self._gain = 1.0
+        self._typical = 0.0
         self._pulsed: PulsedDevices | None = None
         self._program(torch.from_numpy(block) / self._scale[:, None])
+        self._typical = float(self._tile.tile.get_weights().abs().mean())
+        self._hold(self._tile.tile.get_weights())
         if options.learning != "written":
             self._form()
 
@@ -61,17 +65,26 @@ class Tile:
             if options.compensation:
                 self._alpha = pair.compensation(options.seconds)
 
+    def _hold(self, conductances: Tensor) -> None:
+        """Let the cells hold `conductances`, relative to the range."""
+        self._tile.tile.set_weights(conductances)
+        self._gain = self._alpha
+        if self._options.on_off is not None:
+            least = 1 / self._options.on_off
+            led = (1 - least) * float(conductances.abs().mean()) + 2 * least
+            self._gain *= (1 - least) * self._typical / led
+
     def forward(self, lines: Tensor) -> Tensor:
         """``W x`` as read; (N, inputs) -> (N, outputs)."""
-        return self._scale * self._alpha * self._tile.tile.forward(lines)
+        return self._scale * self._gain * self._tile.tile.forward(lines)
 
     def backward(self, lines: Tensor) -> Tensor:
         """``W^T z`` as read; (N, outputs) -> (N, inputs)."""
-        return self._alpha * self._tile.tile.backward(lines * self._scale)
+        return self._gain * self._tile.tile.backward(lines * self._scale)
 
     def weights(self) -> np.ndarray:
         """The weights as they stand, (outputs, inputs)."""
-        return (self._scale[:, None] * self._alpha * self._tile.tile.get_weights()).numpy()
+        return (self._scale[:, None] * self._gain * self._tile.tile.get_weights()).numpy()
 
     def conductances(self) -> np.ndarray:
         """What the cells hold, relative to the range; (outputs, inputs)."""
@@ -79,31 +92,31 @@ class Tile:
 
     def restore(self, conductances: np.ndarray) -> None:
         """Set what the cells hold, exactly."""
-        self._tile.tile.set_weights(torch.from_numpy(conductances))
+        self._hold(torch.from_numpy(conductances))
         self._pulsed = None
 
     def write(self, change: np.ndarray) -> None:
         """Add `change` to the weights exactly, as far as conductances go."""
         held = self._tile.tile.get_weights()
-        written = held + torch.from_numpy(change) / (self._scale[:, None] * self._alpha)
+        written = held + torch.from_numpy(change) / (self._scale[:, None] * self._gain)
         if self._options.device != "ideal":
             # The range bounds what is written; what noise put beyond it stays where it is.
             edge = held.abs().clamp(min=1.0)
             written = written.clamp(-edge, edge)
-        self._tile.tile.set_weights(written)
+        self._hold(written)
         self._pulsed = None
 
     def pulse(self, inputs: Tensor, outputs: Tensor, rate: float) -> None:
         """Add about ``rate * outputs^T inputs`` by pulses on both sides of the devices."""
         pulsed = self._pulsed or self._form()
-        pulsed.pulse(inputs, outputs / self._scale, rate / self._alpha)
-        self._tile.tile.set_weights(pulsed.weights())
+        pulsed.pulse(inputs, outputs / self._scale, rate / self._gain)
+        self._hold(pulsed.weights())
 
     def _form(self) -> PulsedDevices:
         """Put the weights on pulsed devices, as far as each of those goes."""
         held = self._tile.tile.get_weights()
         self._pulsed = PulsedDevices(held, self._options, self._seed)
-        self._tile.tile.set_weights(self._pulsed.weights())
+        self._hold(self._pulsed.weights())
         return self._pulsed
 
     def devices(self) -> dict[str, np.ndarray]:
@@ -114,7 +127,7 @@ class Tile:
         """Let pulsed devices go on from `state`."""
         pulsed = self._form()
         pulsed.restore(state)
-        self._tile.tile.set_weights(pulsed.weights())
+        self._hold(pulsed.weights())
 
 
 class Array:
@@ -145,7 +158,7 @@ class Array:
         self.layout = layout
         matrix = np.ascontiguousarray(layout.matrix(weight.astype(np.float64)))
         self._rows, self._columns = (blocks(n, options.tile) for n in matrix.shape)
-        self._randomness = randomness
+        self._randomness, self._perfect = randomness, options.perfect
         formed = layout.formed
         with randomness.drawn():
             self._tiles = [
@@ -176,7 +189,7 @@ class Array:
         return self.layout.to_pre(self._read(reads, self._rows, lines)).numpy()
 
     def _read(self, reads: Sequence[Sequence[Read]], driven: list[slice], lines: Tensor) -> Tensor:
-        with self._randomness.drawn():
+        with nullcontext() if self._perfect else self._randomness.drawn():
             sums = [
                 reduce(torch.add, [r(lines[:, d]) for r, d in zip(along, driven, strict=True)])
                 for along in reads

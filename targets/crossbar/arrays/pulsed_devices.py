@@ -58,7 +58,7 @@ DEVICES: Mapping[str, Callable[[], Any]] = {
 }
 """aihwkit's device of each value of option ``cells``; PCM is a pair of one-way devices."""
 
-CHOPPED: Mapping[str, float] = {"tiki-taka-v2": 0.0, "chopped": 0.01, "agad": 0.005}
+CHOPPED: Mapping[str, float] = {"tiki-taka-v2": 0.0, "chopped": 0.01, "agad": 0.1}
 """How often the sign of a line is turned between two reads, as in aihwkit's presets."""
 
 
@@ -102,11 +102,12 @@ def _config(options: Options) -> Any:
             noise_management=NoiseManagementType.NONE, bound_management=BoundManagementType.NONE
         ),
         transfer_update=PresetUpdateParameters(
-            desired_bl=1, update_bl_management=False, update_management=False
+            desired_bl=10, update_bl_management=False, update_management=False
         ),
+        forget_buffer=False,
         units_in_mbatch=False,
         in_chop_prob=CHOPPED[method],
-        fast_lr=options.fast,
+        fast_lr=0.5,
         auto_scale=True,
         # One rate for all methods: what arrives at the slow device is that rate times the gradient.
         correct_gradient_magnitudes=True,

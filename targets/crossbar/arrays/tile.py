@@ -143,11 +143,11 @@ class TwoWayTile(TorchSimulatorTile):
         return self._read(d_input, True)
 
     def _read(self, lines: Tensor, trans: bool) -> Tensor:
-        io = self._f_io
-        if not io.is_perfect:
-            io = replace(io, out_bound=self.reach[int(trans)])
-        lines = lines.to(self.weight.dtype)
-        return self._analog_mvm.matmul(self.weight.detach(), lines, io, trans, is_test=True)
+        weight, lines = self.weight.detach(), lines.to(self.weight.dtype)
+        if self._f_io.is_perfect:
+            return lines @ (weight if trans else weight.T)
+        io = replace(self._f_io, out_bound=self.reach[int(trans)])
+        return self._analog_mvm.matmul(weight, lines, io, trans, is_test=True)
 
 
 def make_tile(outputs: int, inputs: int, options: Options) -> TorchInferenceTile:
