@@ -7,7 +7,8 @@ import numpy as np
 from compilers.ir.graph import Spiking
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import TargetError
+from ep_neuro.errors import ConfigError, TargetError
+from targets.crossbar.arrays.options import AGEING, read_options
 from targets.crossbar.pulsed_weights import PulsedWeights
 from targets.crossbar.simulator import CrossbarSimulator
 from targets.interface.request import prepare
@@ -36,6 +37,29 @@ class CrossbarSession(SimulatorSession):
         learner = PulsedWeights(self.graph, self.simulator.by_weight)
         self.simulator.sense(learner)
         return learner
+
+    def wait(self, seconds: float) -> None:
+        """Let `seconds` pass between two sessions of learning, as devices forget.
+
+        Raises
+        ------
+        ConfigError
+            If there is no model of how the program's device forgets (`pcm` and `reram` have one),
+            or ReRAM was not measured after that time.
+        """
+        self._refuse_closed()
+        options = read_options(self._program.options)
+        if options.device not in AGEING:
+            raise ConfigError(
+                "target 'crossbar', option 'device'",
+                f"nothing is known of how '{options.device}' forgets",
+                f"choose from {', '.join(AGEING)}",
+            )
+        read_options({**self._program.options, "seconds": seconds})
+        for array in self.simulator.by_weight.values():
+            array.age(seconds)
+        if self._learner is not None:
+            self.simulator.sense(self._learner)
 
     def equilibria(self, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """The states that each phase ends with, by phase and population, in graph units.

@@ -119,6 +119,20 @@ class Tile:
         self._hold(self._pulsed.weights())
         return self._pulsed
 
+    def age(self, seconds: float) -> None:
+        """Let `seconds` pass since the last write, as aihwkit models PCM and ReRAM.
+
+        Of a method with a second device, what counts is the first one, which is read.
+        """
+        model, held = self._tile.noise_model, self._tile.tile.get_weights()
+        _, drift = model.apply_programming_noise(held)
+        aged = model.apply_drift_noise(held, drift, seconds)
+        if self._options.compensation:
+            self._alpha *= float(held.abs().sum() / aged.abs().sum().clamp(min=1e-12))
+        if self._pulsed is not None:
+            self._pulsed.write(aged)
+        self._hold(aged)
+
     def devices(self) -> dict[str, np.ndarray]:
         """The state of pulsed devices by name; nothing where there are none."""
         return {} if self._pulsed is None else self._pulsed.state()
@@ -209,6 +223,12 @@ class Array:
         """Set what the cells hold, exactly; see `conductances`."""
         for tile, (r, c) in self._blocks():
             tile.restore(np.ascontiguousarray(conductances[r, c]))
+
+    def age(self, seconds: float) -> None:
+        """Let `seconds` pass; see `Tile.age`."""
+        with self._randomness.drawn():
+            for tile, _ in self._blocks():
+                tile.age(seconds)
 
     def devices(self) -> dict[str, np.ndarray]:
         """What pulsed devices and their method hold, by number of the tile and name."""

@@ -33,6 +33,9 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 DAY, YEAR = 86400.0, 365 * 86400.0
 
+AGEING = ("pcm", "reram")
+"""Devices of which aihwkit models what time does."""
+
 RERAM_SECONDS = (0.0, 1.0, DAY, 2 * DAY)
 """Times at which ReRAM was measured (Wan et al. 2022); 0 stands for right after programming."""
 

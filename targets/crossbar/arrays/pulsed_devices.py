@@ -84,7 +84,11 @@ def _config(options: Options) -> Any:
     """aihwkit's configuration of a tile that learns by the method of `options`."""
     method = options.pulsed_method
     if method == "mixed-precision":
-        compound = MixedPrecisionCompound(device=_device(options))
+        device = _device(options)
+        # Each write draws its noise anew, so what is much smaller than that is not worth one.
+        noise = 0.2 * getattr(device, "write_noise_std", 0.0)
+        granularity = device.dw_min * noise if noise > 1 else 0.0
+        compound = MixedPrecisionCompound(device=device, granularity=granularity)
         return DigitalRankUpdateRPUConfig(device=compound, update=PresetUpdateParameters())
     if method not in CHOPPED:
         device = _device(options)
