@@ -124,7 +124,7 @@ class Tile:
 
         Of a method with a second device, what counts is the first one, which is read.
         """
-        model, held = self._tile.noise_model, self._tile.tile.get_weights()
+        model, held = self._tile.rpu_config.noise_model, self._tile.tile.get_weights()
         _, drift = model.apply_programming_noise(held)
         aged = model.apply_drift_noise(held, drift, seconds)
         if self._options.compensation:
@@ -138,10 +138,10 @@ class Tile:
         return {} if self._pulsed is None else self._pulsed.state()
 
     def restore_devices(self, state: Mapping[str, np.ndarray]) -> None:
-        """Let pulsed devices go on from `state`."""
-        pulsed = self._form()
-        pulsed.restore(state)
-        self._hold(pulsed.weights())
+        """Let pulsed devices go on from `state`; what the cells hold stays as it was restored."""
+        held = self._tile.tile.get_weights().clone()
+        self._form().restore(state)
+        self._hold(held)
 
 
 class Array:

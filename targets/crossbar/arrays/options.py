@@ -106,14 +106,17 @@ class Options(BaseModel):
         the updates makes a step (Nandakumar et al. 2020); by pulses on a second device, which is
         read a line at a time into a digital sum that pulses the first (``tiki-taka-v2``, Gokmen
         2021), whose signs are ``chopped`` against what is asymmetric, and with a reference point of
-        its own (``agad``; both Rasch et al. 2024). With a value but ``written``, `scaling` is
-        ``tile`` by default: lines have one range.
+        its own (``agad``; both Rasch et al. 2024). With a value but ``written``, lines have one
+        range by default (`scaling` is ``tile``), of which weights take `FILLS`.
     asymmetry : float, optional
         Steps up are ``1 +``, down ``1 -`` that of the mean; None as measured.
     states : int, optional
         Steps from the least to the largest weight; None as measured.
     dead : float
         Share of the devices that hold a random conductance of their range for ever.
+    copies : int
+        Cells a weight, side by side, whose mean it is and which are pulsed alike: each errs by
+        itself (Boybat et al. 2018).
     on_off : float, optional
         Largest over smallest conductance of a device, where lines are passive: they settle to the
         mean of their inputs by conductance, amplified so that without a smallest one the weights
@@ -144,6 +147,7 @@ class Options(BaseModel):
     asymmetry: Annotated[float, Field(gt=-1, lt=1)] | None = None
     states: Annotated[int, Field(ge=2)] | None = None
     dead: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    copies: Annotated[int, Field(ge=1, le=64)] = 1
     on_off: Annotated[float, Field(gt=1)] | None = None
     seed: NonNegativeInt = 0
 
@@ -182,8 +186,13 @@ Converters, noise of lines and PCM, and wires are those of Rasch et al. 2023 (ai
 StandardHWATrainingPreset); 1 % of read noise is what aihwkit advises for ReRAM.
 """
 
-PULSED: Mapping[str, Any] = {"scaling": "tile", "fill": 1.0}
-"""Defaults of what learns by pulses: lines of one range."""
+FILLS: Mapping[str, float] = {
+    **dict.fromkeys(("reram", "reram-es", "reram-om", "reram-hfo2"), 1.0),
+    **dict.fromkeys(ONE_WAY, 4.0),
+}
+PULSED_FILL = 0.3
+"""Option ``fill`` by cells, and of all others, where pulses learn: the less exact a device is, the
+more of its range the weights take."""
 
 OPTIONS: Mapping[str, Any] = {"preset": "ideal", **Options().model_dump()}
 """Every option with its default, that of the preset ``ideal``."""
@@ -204,13 +213,18 @@ def read_options(given: Mapping[str, Any]) -> Options:
     refuse_unknown("target 'crossbar'", given, OPTIONS)
     pulses = values.get("learning", "written") != "written"
     try:
-        options = Options(**{**PRESETS[preset], **(PULSED if pulses else {}), **values})
+        options = Options(**{**PRESETS[preset], **values})
+        if pulses:
+            fill = FILLS.get(options.pulsed_cells, PULSED_FILL)
+            options = options.model_copy(update={"scaling": "tile", "fill": fill, **values})
     except ValidationError as error:
         first = error.errors()[0]
         raise _wrong(str(first["loc"][0]), first["input"], first["msg"]) from None
     if options.device == "reram" and options.seconds not in RERAM_SECONDS:
         times = ", ".join(f"{t:g}" for t in RERAM_SECONDS)
         raise _wrong("seconds", options.seconds, f"ReRAM was measured at {times} s only")
+    if options.pulsed_cells in ONE_WAY and options.copies > 1:
+        raise _wrong("copies", options.copies, "a weight on PCM is one pair; give 1")
     if options.pulsed_cells in ONE_WAY and options.learning in TRANSFERS:
         problem = f"PCM only goes up, and '{options.learning}' needs steps both ways"
         raise _wrong("learning", options.learning, f"{problem}; choose mixed-precision")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,15 @@ from aihwkit.simulator.configs.compounds import (
     DynamicTransferCompound,
     MixedPrecisionCompound,
     OneSidedUnitCell,
+    UnitCell,
+    VectorUnitCell,
 )
 from aihwkit.simulator.configs.devices import PulsedDevice as Device
-from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
+from aihwkit.simulator.parameters.enums import (
+    BoundManagementType,
+    NoiseManagementType,
+    VectorUnitCellUpdatePolicy,
+)
 from aihwkit.simulator.presets.compounds import PCMPresetUnitCell
 from aihwkit.simulator.presets.devices import (
     CapacitorPresetDevice,
@@ -65,12 +72,27 @@ CHOPPED: Mapping[str, float] = {"tiki-taka-v2": 0.0, "chopped": 0.01, "agad": 0.
 def _device(options: Options) -> Any:
     """One device, or the pair of PCM, changed as `options` say."""
     found = DEVICES[options.pulsed_cells]()
-    for one in found.unit_cell_devices if isinstance(found, OneSidedUnitCell) else [found]:
+    for one in _parts(found):
         _change(one, options)
-    return found
+    if options.copies == 1:
+        return found
+    copies = [deepcopy(found) for _ in range(options.copies)]
+    shares = [1 / options.copies] * options.copies
+    every = VectorUnitCellUpdatePolicy.ALL
+    return VectorUnitCell(unit_cell_devices=copies, gamma_vec=shares, update_policy=every)
+
+
+def _parts(device: Any) -> list[Any]:
+    """The single devices of a cell."""
+    if not isinstance(device, UnitCell):
+        return [device]
+    return [one for part in device.unit_cell_devices for one in _parts(part)]
 
 
 def _change(device: Device, options: Options) -> None:
+    if hasattr(device, "apply_write_noise_on_set"):
+        # What is written, and not learnt, is written until a read finds it.
+        device.apply_write_noise_on_set = False
     if options.asymmetry is not None:
         device.up_down = options.asymmetry
     if options.states is not None:
@@ -86,16 +108,17 @@ def _config(options: Options) -> Any:
     if method == "mixed-precision":
         device = _device(options)
         # Each write draws its noise anew, so what is much smaller than that is not worth one.
-        noise = 0.2 * getattr(device, "write_noise_std", 0.0)
-        granularity = device.dw_min * noise if noise > 1 else 0.0
+        one = _parts(device)[0]
+        noise = 0.2 * getattr(one, "write_noise_std", 0.0) / options.copies**0.5
+        granularity = one.dw_min * max(noise, 1.0)
         compound = MixedPrecisionCompound(device=device, granularity=granularity)
         return DigitalRankUpdateRPUConfig(device=compound, update=PresetUpdateParameters())
     if method not in CHOPPED:
         device = _device(options)
-        kind = UnitCellRPUConfig if isinstance(device, OneSidedUnitCell) else SingleRPUConfig
+        kind = UnitCellRPUConfig if isinstance(device, UnitCell) else SingleRPUConfig
         return kind(device=device, update=PresetUpdateParameters())
     devices = [_device(options), _device(options)]
-    for one in devices:
+    for one in [part for cell in devices for part in _parts(cell)]:
         if hasattr(one, "subtract_symmetry_point"):
             # Reads of the fast device are relative to where pulses up and down cancel.
             one.subtract_symmetry_point = True
@@ -106,7 +129,10 @@ def _config(options: Options) -> Any:
             noise_management=NoiseManagementType.NONE, bound_management=BoundManagementType.NONE
         ),
         transfer_update=PresetUpdateParameters(
-            desired_bl=10, update_bl_management=False, update_management=False
+            # One transfer moves a weight by at most a hundredth of its range, or by ten steps.
+            desired_bl=max(10, round(0.02 / _parts(devices[0])[0].dw_min)),
+            update_bl_management=False,
+            update_management=False,
         ),
         forget_buffer=False,
         units_in_mbatch=False,
@@ -177,10 +203,14 @@ class PulsedDevices:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`, as far as aihwkit can.
+
+        It gives back neither what mixed precision has gathered, less than a step a weight, nor
+        what the noise of a write has put beyond the range of a device.
+        """
         self._tile.set_weights(torch.from_numpy(state["weights"].copy()))
-        self._tile.load_extra(json.loads(state["extra"].tobytes()), False)
         self._tile.set_hidden_parameters(torch.from_numpy(state["hidden"].copy()))
+        self._tile.load_extra(json.loads(state["extra"].tobytes()), False)
 
 
 def _plain(value: Any) -> Any:
