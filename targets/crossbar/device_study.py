@@ -45,7 +45,7 @@ OTHER_RATES = (1.5, 0.3)
 """Learning rate, and that of what comes into the output, by device and of all others; chosen on the
 validation digits, as is what follows."""
 
-FALL, BATCH, BETA, STEPS = 0.05, 10, 0.5, 10
+FALL, BATCH, BETA, STEPS = 0.2, 10, 0.5, 10
 """Share of the rates that is left at the end, samples a commit, nudge, and steps of the free phase,
 of which nudged ones have half."""
 
@@ -69,7 +69,7 @@ class Row:
     options : mapping
         Of the target.
     samples, seed : int
-        How long it learns; of the fresh weights, the devices and the order of the samples.
+        How long it learns (in a plan, in multiples of what is asked for); of the fresh weights, the devices and the order of the samples.
     wait : float
         Seconds after which as many samples are learnt once more.
     """
@@ -78,7 +78,7 @@ class Row:
     series: str
     value: float | str
     options: Mapping[str, Any]
-    samples: int = SAMPLES
+    samples: int = 1
     seed: int = 0
     wait: float = 0.0
 
@@ -155,6 +155,16 @@ def _day() -> Iterator[Row]:
         yield Row("day", f"{device}, mixed precision", "", options, wait=DAY)
 
 
+def _longer() -> Iterator[Row]:
+    for times in (1, 4, 10):
+        for title, options in (
+            ("ReRAM, mixed precision", {"device": "reram"}),
+            ("ReRAM, 16 cells a weight, mixed precision", {"device": "reram", "copies": 16}),
+            ("PCM, mixed precision", {"device": "pcm"}),
+        ):
+            yield Row("longer", title, times, {**options, **MIXED}, samples=times)
+
+
 ECRAM, IDEALIZED = {"device": "ecram"}, {"device": "idealized"}
 PLAIN, TRANSFER = {"learning": "plain"}, {"learning": "tiki-taka-v2"}
 MIXED = {"learning": "mixed-precision"}
@@ -228,6 +238,7 @@ PLANS: Mapping[str, Plan] = {
         "cells a weight",
         logarithmic=True,
     ),
+    "longer": Plan(_longer, "samples learnt, in those of every other figure", logarithmic=True),
     "day": Plan(_day, "a day passes between two sessions"),
 }
 """The figures by name."""
@@ -237,7 +248,7 @@ def planned(only: Sequence[str], seeds: int, samples: int) -> list[Row]:
     """The rows of the figures `only`, the first seed of all before the second."""
     rows = [row for name in only for row in PLANS[name].rows()]
     return [
-        Row(**{**vars(row), "seed": seed, "samples": samples})
+        Row(**{**vars(row), "seed": seed, "samples": row.samples * samples})
         for seed in range(seeds)
         for row in rows
     ]
