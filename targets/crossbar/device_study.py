@@ -40,14 +40,16 @@ from targets.crossbar.study import NUMBERS, program_for
 TABLE = "table.md"
 """File of the table by device and method."""
 
-RATES: Mapping[str, tuple[float, float]] = {"reram": (0.5, 0.15), "pcm": (0.3, 0.1)}
-OTHER_RATES = (1.5, 0.3)
-"""Learning rate, and that of what comes into the output, by device and of all others; chosen on the
-validation digits, as is what follows."""
+RATES: Mapping[str, tuple[float, float, float]] = {
+    "reram": (0.5, 0.15, 0.2),
+    "pcm": (0.3, 0.1, 0.03),
+}
+OTHER_RATES = (1.5, 0.3, 0.2)
+"""Learning rate, that of what comes into the output, and the share of both that is left at the end,
+by device and of all others; chosen on the validation digits, as is what follows."""
 
-FALL, BATCH, BETA, STEPS = 0.2, 10, 0.5, 10
-"""Share of the rates that is left at the end, samples a commit, nudge, and steps of the free phase,
-of which nudged ones have half."""
+BATCH, BETA, STEPS = 10, 0.5, 10
+"""Samples a commit, nudge, and steps of the free phase, of which nudged ones have half."""
 
 SAMPLES = 10_000
 """Samples to learn, by default."""
@@ -69,7 +71,8 @@ class Row:
     options : mapping
         Of the target.
     samples, seed : int
-        How long it learns (in a plan, in multiples of what is asked for); of the fresh weights, the devices and the order of the samples.
+        How long it learns (in a plan, in multiples of what is asked for); of the fresh weights, the
+        devices and the order of the samples.
     wait : float
         Seconds after which as many samples are learnt once more.
     """
@@ -93,7 +96,8 @@ def measure(row: Row) -> dict[str, list[float]]:
         nudged_steps=STEPS // 2,
         beta=BETA,
     )
-    graph = _plastic(program.graph, *RATES.get(row.options["device"], OTHER_RATES))
+    *rates, fall = RATES.get(row.options["device"], OTHER_RATES)
+    graph = _plastic(program.graph, *rates)
     program = Program(BACKEND.name, graph, options=program.options)
     found: dict[str, list[float]] = {"validation": [], "test": []}
     train = digits.train
@@ -112,7 +116,7 @@ def measure(row: Row) -> dict[str, list[float]]:
             order = np.concatenate([rng.permutation(len(train)) for _ in range(passes)])
             for first in range(0, row.samples, 50 * BATCH):
                 some = train.at(order[first : min(first + 50 * BATCH, row.samples)])
-                scale = FALL ** ((first / row.samples + round_) / (1 + round_))
+                scale = fall ** ((first / row.samples + round_) / (1 + round_))
                 session.learn(some.x, some.y, batch=BATCH, rate_scale=scale)
             look()
     return found
@@ -120,7 +124,7 @@ def measure(row: Row) -> dict[str, list[float]]:
 
 def _plastic(graph: Graph, rate: float, output_rate: float) -> Graph:
     into = {p.weight for p in graph.projections if p.post == graph.output}
-    into |= {graph.population(graph.output).bias}
+    into.add(graph.population(graph.output).bias or "")
     rates = {name: output_rate if name in into else rate for name in learnable(graph)}
     return make_plastic(graph, lr=rates, units=True)
 
@@ -167,7 +171,7 @@ def _longer() -> Iterator[Row]:
 
 ECRAM, IDEALIZED = {"device": "ecram"}, {"device": "idealized"}
 PLAIN, TRANSFER = {"learning": "plain"}, {"learning": "tiki-taka-v2"}
-MIXED = {"learning": "mixed-precision"}
+MIXED, DYNAMIC = {"learning": "mixed-precision"}, {"learning": "agad"}
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,8 @@ PLANS: Mapping[str, Plan] = {
             {
                 "ECRAM, plain pulses": {**ECRAM, **PLAIN},
                 "ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER},
+                "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
+                "ECRAM, mixed precision": {**ECRAM, **MIXED},
             },
         ),
         "steps up and down relative to their mean: 1 + and 1 - this",
@@ -207,10 +213,11 @@ PLANS: Mapping[str, Plan] = {
         _sweep(
             "states",
             "states",
-            (10, 30, 100, 1000),
+            (10, 30, 100, 1000, 10_000),
             {
                 "idealized, plain pulses": {**IDEALIZED, **PLAIN},
-                "idealized, Tiki-Taka v2": {**IDEALIZED, **TRANSFER},
+                "ReRAM, mixed precision": {"device": "reram", **MIXED},
+                "PCM, mixed precision": {"device": "pcm", **MIXED},
             },
         ),
         "states of a device",
@@ -221,7 +228,11 @@ PLANS: Mapping[str, Plan] = {
             "dead",
             "dead",
             (0.0, 0.05, 0.1, 0.2),
-            {"ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER}},
+            {
+                "ECRAM, plain pulses": {**ECRAM, **PLAIN},
+                "ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER},
+                "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
+            },
         ),
         "share of the devices that hold a random conductance",
     ),

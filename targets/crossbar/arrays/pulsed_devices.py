@@ -22,7 +22,6 @@ from aihwkit.simulator.configs.compounds import (
     ChoppedTransferCompound,
     DynamicTransferCompound,
     MixedPrecisionCompound,
-    OneSidedUnitCell,
     UnitCell,
     VectorUnitCell,
 )

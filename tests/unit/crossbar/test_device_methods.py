@@ -171,7 +171,7 @@ def test_pulses_refuse_rules_and_masks_that_they_cannot_follow_in_one_line() -> 
     decay = Rule("odd", "phase", "tag + sign * post", "rate * tag")
     records = tuple(replace(r, rule=decay) for r in program.graph.plasticity)
     odd = replace(program, graph=replace(program.graph, plasticity=records))
-    with targets.learner(odd) as session, pytest.raises(GraphError, match="'odd'.*contrastive"):
+    with targets.learner(odd) as session, pytest.raises(GraphError, match=r"'odd'.*contrastive"):
         session.learn(x, y, batch=4)
 
 
@@ -181,7 +181,7 @@ def test_pulses_refuse_rules_and_masks_that_they_cannot_follow_in_one_line() -> 
 @pytest.mark.parametrize("method", TRANSFERS)
 @pytest.mark.parametrize("cells", ONE_WAY)
 def test_one_way_devices_are_refused_to_methods_that_need_both(cells: str, method: str) -> None:
-    with pytest.raises(ConfigError, match="only goes up.*choose mixed-precision"):
+    with pytest.raises(ConfigError, match=r"only goes up.*choose mixed-precision"):
         read_options({"cells": cells, "learning": method})
 
 
@@ -229,7 +229,9 @@ def test_a_study_goes_on_where_it_was_stopped(
     with pytest.raises(KeyboardInterrupt):
         device_study.main(words)
     assert len(Study.at(tmp_path / "study.json").rows) == 3
-    monkeypatch.setattr(device_study, "measure", lambda row: {"validation": [0], "test": [row.seed]})
+    monkeypatch.setattr(
+        device_study, "measure", lambda row: {"validation": [0], "test": [row.seed]}
+    )
     device_study.main(words)
     rows = Study.at(tmp_path / "study.json").rows
     assert len(rows) == 12
