@@ -51,7 +51,7 @@ by device and of all others; chosen on the validation digits, as is what follows
 BATCH, BETA, STEPS = 10, 0.5, 10
 """Samples a commit, nudge, and steps of the free phase, of which nudged ones have half."""
 
-SAMPLES = 10_000
+SAMPLES = 4000
 """Samples to learn, by default."""
 
 DEVICES = ("idealized", "capacitor", "ecram", "reram", "pcm")
