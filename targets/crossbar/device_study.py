@@ -58,6 +58,10 @@ DEVICES = ("idealized", "capacitor", "ecram", "reram", "pcm")
 """Those of the table, by aihwkit's presets."""
 
 
+DAYS = ("learnt", "a day later", "learnt on")
+"""Where a row that waits is measured."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One run: what learns, and how.
@@ -323,25 +327,21 @@ def table(study: Study) -> str:
 def draw(study: Study, name: str) -> Figure:
     """Test accuracy (%) of the figure `name`: the mean over seeds, from worst to best."""
     figure, axes = panel()
-    ticks: list[str] = []
+    ticks = {"methods": DEVICES, "day": DAYS}.get(name)
     for index, (title, by_value) in enumerate(study.shown(name).items()):
         style = series_style(index)
         if name == "day":
-            points = [np.asarray(by_value[""])[:, n] for n in range(3)]
-            values: list[Any] = ["learnt", "a day later", "learnt on"]
+            found = {n: np.asarray(by_value[""])[:, n] for n in range(len(DAYS))}
         else:
-            points = [np.asarray(seeds)[:, -1] for seeds in by_value.values()]
-            values = list(by_value)
-        ticks = [v for v in values if isinstance(v, str)]
-        at = [(*DEVICES, *values).index(v) if name == "methods" else v for v in values]
-        at = list(range(len(at))) if name == "day" else at
-        mean, low, high = ([f(p) for p in points] for f in (np.mean, np.min, np.max))
+            last = {value: np.asarray(seeds)[:, -1] for value, seeds in by_value.items()}
+            found = {DEVICES.index(v) if ticks else v: last[v] for v in last}
+        at = sorted(found)
+        mean, low, high = ([f(found[x]) for x in at] for f in (np.mean, np.min, np.max))
+        if name != "methods":
+            axes.fill_between(at, low, high, color=LIGHT[style.colour], alpha=0.15, lw=0)
         line = {"linestyle": "none"} if name == "methods" else {}
-        axes.fill_between(at, low, high, color=LIGHT[style.colour], alpha=0.15, lw=0)
         draw_line(axes, at, mean, style, title, **line)
-    if name == "methods":
-        axes.set_xticks(range(len(DEVICES)), DEVICES)
-    elif ticks:
+    if ticks:
         axes.set_xticks(range(len(ticks)), ticks)
     if PLANS[name].logarithmic:
         axes.set_xscale("log")

@@ -22,6 +22,7 @@ from aihwkit.simulator.configs.compounds import (
     ChoppedTransferCompound,
     DynamicTransferCompound,
     MixedPrecisionCompound,
+    OneSidedUnitCell,
     UnitCell,
     VectorUnitCell,
 )
@@ -73,6 +74,10 @@ def _device(options: Options) -> Any:
     found = DEVICES[options.pulsed_cells]()
     for one in _parts(found):
         _change(one, options)
+    if isinstance(found, OneSidedUnitCell):
+        # A full pair is emptied and written anew: with pulses enough for all of its range.
+        one = _parts(found)[0]
+        found.refresh_update.desired_bl = round((one.w_max - one.w_min) / one.dw_min)
     if options.copies == 1:
         return found
     copies = [deepcopy(found) for _ in range(options.copies)]
@@ -181,13 +186,11 @@ class PulsedDevices:
         """Add about ``rate * outputs^T inputs``; (N, inputs) and (N, outputs)."""
         self._tile.set_learning_rate(rate)
         sizes = [lines.abs().amax(1, keepdim=True) for lines in (inputs, outputs)]
-        some = (sizes[0] * sizes[1] > 0).squeeze(1)
-        if some.any():
-            # Their product is what counts. As large on both sides, neither end of a method that
-            # follows how large they are (`auto_scale`) mixes a state with a response to a nudge.
-            even = (sizes[1][some] / sizes[0][some]).sqrt()
-            x, d = inputs[some] * even, outputs[some] / even
-            self._tile.update(x.float().contiguous(), -d.float().contiguous(), False)
+        # Their product is what counts. As large on both sides, neither end of a method that
+        # follows how large they are (`auto_scale`) mixes a state with a response to a nudge.
+        even = torch.where(sizes[0] * sizes[1] > 0, sizes[1] / sizes[0], 1.0).sqrt()
+        x, d = (inputs * even).float().contiguous(), (outputs / even).float().contiguous()
+        self._tile.update(x, -d, False)
         if self._leaks:
             self._tile.decay_weights(1.0)
 
