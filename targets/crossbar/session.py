@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from compilers.ir.graph import Spiking
+from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import TargetError
+from ep_neuro.errors import ConfigError, TargetError
+from targets.crossbar.arrays.options import AGEING, read_options
+from targets.crossbar.pulsed_weights import PulsedWeights
 from targets.crossbar.simulator import CrossbarSimulator
 from targets.interface.request import prepare
 from targets.interface.simulator import SimulatorSession
@@ -15,8 +18,8 @@ from targets.interface.simulator import SimulatorSession
 class CrossbarSession(SimulatorSession):
     """Settles inputs on noisy arrays and learns on them; see `targets.interface.session.Session`.
 
-    A commit of `learn` is an ideal write, up to the end of the conductance range; for pulses see
-    `targets.crossbar.on_device_learning`.
+    A commit of `learn` is an ideal write, up to the end of the conductance range, or, by option
+    ``learning``, pulses on the devices (`targets.crossbar.pulsed_weights`).
 
     Attributes
     ----------
@@ -27,6 +30,36 @@ class CrossbarSession(SimulatorSession):
     def __init__(self, program: Program) -> None:
         self.simulator = CrossbarSimulator(program)
         super().__init__(program, self.simulator)
+
+    def _begun(self) -> PlasticWeights:
+        if not self.simulator.pulses:
+            return super()._begun()
+        learner = PulsedWeights(self.graph, self.simulator.by_weight)
+        self.simulator.sense(learner)
+        return learner
+
+    def wait(self, seconds: float) -> None:
+        """Let `seconds` pass between two sessions of learning, as devices forget.
+
+        Raises
+        ------
+        ConfigError
+            If there is no model of how the program's device forgets (`pcm` and `reram` have one),
+            or ReRAM was not measured after that time.
+        """
+        self._refuse_closed()
+        options = read_options(self._program.options)
+        if options.device not in AGEING:
+            raise ConfigError(
+                "target 'crossbar', option 'device'",
+                f"nothing is known of how '{options.device}' forgets",
+                f"choose from {', '.join(AGEING)}",
+            )
+        read_options({**self._program.options, "seconds": seconds})
+        for array in self.simulator.by_weight.values():
+            array.age(seconds)
+        if self._learner is not None:
+            self.simulator.sense(self._learner)
 
     def equilibria(self, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """The states that each phase ends with, by phase and population, in graph units.

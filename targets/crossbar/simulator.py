@@ -27,8 +27,9 @@ from targets.crossbar.arrays.tile import Randomness
 from targets.interface.graph_simulator import CHUNK_BYTES, GraphSimulator
 from targets.interface.request import RunRequest
 
-CONDUCTANCES, NOISE = "conductances/", "noise"
-"""Keys of a memory: conductances by id of their weight, and the state of the noise of reads."""
+CONDUCTANCES, DEVICES, NOISE = "conductances/", "devices/", "noise"
+"""Keys of a memory: conductances and the state of pulsed devices by id of their weight, and the
+state of the noise of reads."""
 
 WRITTEN = 1e-9
 """Difference, relative to the largest weight, from which a write did not get where it should."""
@@ -54,7 +55,7 @@ class CrossbarSimulator(GraphSimulator):
         analog = [p for p in graph.projections if p.name not in digital]
         maps = {p.name: partial(self._read, p) for p in analog}
         super().__init__(graph, Engine(graph, maps=maps))
-        self.rests = options.perfect
+        self.rests, self.pulses = options.perfect, options.learning != "written"
         self._randomness = Randomness(options.seed)
         self.arrays: dict[str, Array] = {}
         widest = 1
@@ -113,8 +114,11 @@ class CrossbarSimulator(GraphSimulator):
             learner.weights[name] = self.by_weight[name].weights()
 
     def load(self, learner: PlasticWeights) -> None:
-        """Write the devices, ideally, up to the end of their range; read back what they hold."""
-        for name in self._plastic(learner):
+        """Write the devices, ideally, up to the end of their range; read back what they hold.
+
+        Where they learn by pulses, they hold what the learner says already.
+        """
+        for name in () if self.pulses else self._plastic(learner):
             wanted, array = learner.weights[name], self.by_weight[name]
             array.update(wanted - array.weights())
             found = array.weights()
@@ -132,14 +136,23 @@ class CrossbarSimulator(GraphSimulator):
         self._stale = True
 
     def memory(self) -> dict[str, np.ndarray]:
-        """Conductances, and the state of the noise."""
+        """Conductances, the state of pulsed devices, and that of the noise."""
         held = {f"{CONDUCTANCES}{name}": a.conductances() for name, a in self.by_weight.items()}
-        return {**held, NOISE: self._randomness.state()}
+        devices = {
+            f"{DEVICES}{name}/{key}": value
+            for name, array in self.by_weight.items()
+            for key, value in array.devices().items()
+        }
+        return {**held, **devices, NOISE: self._randomness.state()}
 
     def restore(self, memory: Mapping[str, np.ndarray], learner: PlasticWeights) -> None:
         """Go on with the conductances and the noise of `memory`."""
         for name, array in self.by_weight.items():
             array.restore(memory[f"{CONDUCTANCES}{name}"])
+            start = f"{DEVICES}{name}/"
+            array.restore_devices(
+                {k[len(start) :]: value for k, value in memory.items() if k.startswith(start)}
+            )
         self._randomness.restore(memory[NOISE])
         self._take_biases(learner)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import reduce
 
 import numpy as np
@@ -13,7 +14,8 @@ from targets.crossbar.arrays.conductance_pair import ConductancePair
 from targets.crossbar.arrays.layouts import Layout
 from targets.crossbar.arrays.mapping import blocks
 from targets.crossbar.arrays.options import Options
-from targets.crossbar.arrays.tile import AnalogTile, Randomness, make_pulsed_devices, make_tile
+from targets.crossbar.arrays.pulsed_devices import PulsedDevices
+from targets.crossbar.arrays.tile import Randomness, make_tile
 
 Read = Callable[[Tensor], Tensor]
 """A read of one tile, from the lines that drive it to those that it drives."""
@@ -22,7 +24,7 @@ Read = Callable[[Tensor], Tensor]
 class Tile:
     """A block of a matrix on one aihwkit tile.
 
-    A weight is ``scale * alpha * g``, where g lies in [-1, 1]. Output lines have a scale each, or
+    A weight is ``scale * gain * g``, where g lies in [-1, 1]. Output lines have a scale each, or
     share one (option ``scaling``). It multiplies what the ADC gives in a forward read, and what the
     DAC gets in a transposed one, so both directions have the same weights.
     """
@@ -36,9 +38,14 @@ class Tile:
         if formed is not None:
             self._tile.tile.formed = torch.from_numpy(formed)
         self._scale = _scales(block, options)
-        self._alpha = 1.0
-        self._pulsed: AnalogTile | None = None
+        self._alpha = self._gain = 1.0
+        self._typical = 0.0
+        self._pulsed: PulsedDevices | None = None
         self._program(torch.from_numpy(block) / self._scale[:, None])
+        self._typical = float(self._tile.tile.get_weights().abs().mean())
+        self._hold(self._tile.tile.get_weights())
+        if options.learning != "written":
+            self._form()
 
     def _program(self, target: Tensor) -> None:
         options, tile = self._options, self._tile
@@ -58,17 +65,26 @@ class Tile:
             if options.compensation:
                 self._alpha = pair.compensation(options.seconds)
 
+    def _hold(self, conductances: Tensor) -> None:
+        """Let the cells hold `conductances`, relative to the range."""
+        self._tile.tile.set_weights(conductances)
+        self._gain = self._alpha
+        if self._options.on_off is not None:
+            least = 1 / self._options.on_off
+            led = (1 - least) * float(conductances.abs().mean()) + 2 * least
+            self._gain *= (1 - least) * self._typical / led
+
     def forward(self, lines: Tensor) -> Tensor:
         """``W x`` as read; (N, inputs) -> (N, outputs)."""
-        return self._scale * self._alpha * self._tile.tile.forward(lines)
+        return self._scale * self._gain * self._tile.tile.forward(lines)
 
     def backward(self, lines: Tensor) -> Tensor:
         """``W^T z`` as read; (N, outputs) -> (N, inputs)."""
-        return self._alpha * self._tile.tile.backward(lines * self._scale)
+        return self._gain * self._tile.tile.backward(lines * self._scale)
 
     def weights(self) -> np.ndarray:
         """The weights as they stand, (outputs, inputs)."""
-        return (self._scale[:, None] * self._alpha * self._tile.tile.get_weights()).numpy()
+        return (self._scale[:, None] * self._gain * self._tile.tile.get_weights()).numpy()
 
     def conductances(self) -> np.ndarray:
         """What the cells hold, relative to the range; (outputs, inputs)."""
@@ -76,30 +92,56 @@ class Tile:
 
     def restore(self, conductances: np.ndarray) -> None:
         """Set what the cells hold, exactly."""
-        self._tile.tile.set_weights(torch.from_numpy(conductances))
+        self._hold(torch.from_numpy(conductances))
         self._pulsed = None
 
     def write(self, change: np.ndarray) -> None:
         """Add `change` to the weights exactly, as far as conductances go."""
         held = self._tile.tile.get_weights()
-        written = held + torch.from_numpy(change) / (self._scale[:, None] * self._alpha)
+        written = held + torch.from_numpy(change) / (self._scale[:, None] * self._gain)
         if self._options.device != "ideal":
             # The range bounds what is written; what noise put beyond it stays where it is.
             edge = held.abs().clamp(min=1.0)
             written = written.clamp(-edge, edge)
-        self._tile.tile.set_weights(written)
+        self._hold(written)
         self._pulsed = None
 
     def pulse(self, inputs: Tensor, outputs: Tensor, rate: float) -> None:
         """Add about ``rate * outputs^T inputs`` by pulses on both sides of the devices."""
-        if self._pulsed is None:
-            outputs_, inputs_ = self._tile.tile.weight.shape
-            self._pulsed = make_pulsed_devices(outputs_, inputs_, self._options.cells, self._seed)
-            self._pulsed.set_weights(self._tile.tile.get_weights().float())
-        self._pulsed.set_learning_rate(rate / self._alpha)
-        lines = (outputs / self._scale).float().contiguous()
-        self._pulsed.update(inputs.float().contiguous(), -lines, False)
-        self._tile.tile.set_weights(self._pulsed.get_weights().double())
+        pulsed = self._pulsed or self._form()
+        pulsed.pulse(inputs, outputs / self._scale, rate / self._gain)
+        self._hold(pulsed.weights())
+
+    def _form(self) -> PulsedDevices:
+        """Put the weights on pulsed devices, as far as each of those goes."""
+        held = self._tile.tile.get_weights()
+        self._pulsed = PulsedDevices(held, self._options, self._seed)
+        self._hold(self._pulsed.weights())
+        return self._pulsed
+
+    def age(self, seconds: float) -> None:
+        """Let `seconds` pass since the last write, as aihwkit models PCM and ReRAM.
+
+        Of a method with a second device, what counts is the first one, which is read.
+        """
+        model, held = self._tile.rpu_config.noise_model, self._tile.tile.get_weights()
+        _, drift = model.apply_programming_noise(held)
+        aged = model.apply_drift_noise(held, drift, seconds)
+        if self._options.compensation:
+            self._alpha *= float(held.abs().sum() / aged.abs().sum().clamp(min=1e-12))
+        if self._pulsed is not None:
+            self._pulsed.write(aged)
+        self._hold(aged)
+
+    def devices(self) -> dict[str, np.ndarray]:
+        """The state of pulsed devices by name; nothing where there are none."""
+        return {} if self._pulsed is None else self._pulsed.state()
+
+    def restore_devices(self, state: Mapping[str, np.ndarray]) -> None:
+        """Let pulsed devices go on from `state`; what the cells hold stays as it was restored."""
+        held = self._tile.tile.get_weights().clone()
+        self._form().restore(state)
+        self._hold(held)
 
 
 class Array:
@@ -130,7 +172,7 @@ class Array:
         self.layout = layout
         matrix = np.ascontiguousarray(layout.matrix(weight.astype(np.float64)))
         self._rows, self._columns = (blocks(n, options.tile) for n in matrix.shape)
-        self._randomness = randomness
+        self._randomness, self._perfect = randomness, options.perfect
         formed = layout.formed
         with randomness.drawn():
             self._tiles = [
@@ -161,7 +203,7 @@ class Array:
         return self.layout.to_pre(self._read(reads, self._rows, lines)).numpy()
 
     def _read(self, reads: Sequence[Sequence[Read]], driven: list[slice], lines: Tensor) -> Tensor:
-        with self._randomness.drawn():
+        with nullcontext() if self._perfect else self._randomness.drawn():
             sums = [
                 reduce(torch.add, [r(lines[:, d]) for r, d in zip(along, driven, strict=True)])
                 for along in reads
@@ -181,6 +223,28 @@ class Array:
         """Set what the cells hold, exactly; see `conductances`."""
         for tile, (r, c) in self._blocks():
             tile.restore(np.ascontiguousarray(conductances[r, c]))
+
+    def age(self, seconds: float) -> None:
+        """Let `seconds` pass; see `Tile.age`."""
+        with self._randomness.drawn():
+            for tile, _ in self._blocks():
+                tile.age(seconds)
+
+    def devices(self) -> dict[str, np.ndarray]:
+        """What pulsed devices and their method hold, by number of the tile and name."""
+        return {
+            f"{n}/{key}": value
+            for n, (tile, _) in enumerate(self._blocks())
+            for key, value in tile.devices().items()
+        }
+
+    def restore_devices(self, state: Mapping[str, np.ndarray]) -> None:
+        """Let pulsed devices go on from `state`; see `devices`."""
+        for n, (tile, _) in enumerate(self._blocks()):
+            start = f"{n}/"
+            own = {k[len(start) :]: v for k, v in state.items() if k.startswith(start)}
+            if own:
+                tile.restore_devices(own)
 
     def update(self, change: np.ndarray) -> None:
         """Add `change`, of the weight's shape, to the weight: an ideal write.

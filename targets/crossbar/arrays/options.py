@@ -10,12 +10,31 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from compilers.options import refuse_unknown
 from ep_neuro.errors import ConfigError
 
-PulsedDevice = Literal["constant-step", "ecram", "reram", "pcm", "mixed-pcm"]
+PulsedDevice = Literal[
+    "constant-step",
+    "ecram",
+    "reram",
+    "pcm",
+    "mixed-pcm",
+    "idealized",
+    "ecram-mo",
+    "capacitor",
+    "reram-es",
+    "reram-om",
+    "reram-hfo2",
+]
+Method = Literal["written", "plain", "tiki-taka-v2", "chopped", "agad", "mixed-precision"]
+METHODS: tuple[str, ...] = get_args(Method)
 CELLS: tuple[str, ...] = get_args(PulsedDevice)
+TRANSFERS = ("tiki-taka-v2", "chopped", "agad")
+ONE_WAY = ("pcm", "mixed-pcm")
 Bits = Annotated[int, Field(ge=2, le=16)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 DAY, YEAR = 86400.0, 365 * 86400.0
+
+AGEING = ("pcm", "reram")
+"""Devices of which aihwkit models what time does."""
 
 RERAM_SECONDS = (0.0, 1.0, DAY, 2 * DAY)
 """Times at which ReRAM was measured (Wan et al. 2022); 0 stands for right after programming."""
@@ -30,9 +49,10 @@ class Options(BaseModel):
     Attributes
     ----------
     device : str
-        What programming and time do to a weight: ``ideal`` nothing, and learning finds no end of
-        its range; ``pcm`` and ``reram`` as measured and modelled in aihwkit; ``pair`` as our own
-        `conductance_pair.ConductancePair`.
+        What programming and time do to a weight, and which devices learning pulses: ``ideal``
+        nothing, and learning finds no end of its range; ``pcm`` and ``reram`` as measured and
+        modelled in aihwkit; ``pair`` as our own `conductance_pair.ConductancePair`; the others are
+        written exactly and keep what they hold.
     programming_error : float
         Standard deviation of a Gaussian error of every weight, in full weights, beside the
         device's own.
@@ -54,7 +74,8 @@ class Options(BaseModel):
         ``shared``: one kernel matrix, read for each patch in turn. ``unrolled``: every synapse is
         a cell of its own, all read at once.
     fill : float
-        Share of the conductance range that the largest weight takes; less leaves learning room.
+        Share of the conductance range that the largest weight takes; less leaves learning room,
+        and above 1 the largest weights end with the range, to the gain of all others.
     scaling : str
         Whether each output ``line`` of a tile has a conductance range of its own, or all of the
         ``tile`` share that of its largest weight. Errors of devices are shares of the range, so
@@ -72,17 +93,41 @@ class Options(BaseModel):
         amplify what little differs within a patch, and the errors of their devices meet the
         whole of it. In a graph with a learning rule, all are on arrays; under
         `on_device_learning` what is digital stays as it is.
-    cells : str
-        Device whose pulsed updates `Array.learn` makes: aihwkit's presets of Gokmen & Vlasov 2016
-        (``constant-step``), of ECRAM, ReRAM and PCM, and PCM that is pulsed only by what a digital
-        memory has gathered (``mixed-pcm``).
+    cells : str, optional
+        Devices that pulses change, by aihwkit's presets; None for those of `device` (of ``ideal``
+        and ``pair`` ``constant-step``). ``idealized`` (10,000 symmetric steps) and
+        ``constant-step`` (1,200; Gokmen & Vlasov 2016), ``ecram`` and ``ecram-mo`` (lithium, metal
+        oxide), ``capacitor`` (it leaks), ``reram`` and ``reram-es`` (Gong et al. 2018, two models),
+        ``reram-om`` and ``reram-hfo2`` (arrays of Gong, Rasch et al. 2022: 21 and 4 states),
+        ``pcm``, a pair of one-way devices; ``mixed-pcm`` is that by mixed precision.
+    learning : str
+        How a commit of `ep-neuro learn` changes devices: ``written`` exactly; by ``plain``
+        stochastic pulses (Gokmen & Vlasov 2016); ``mixed-precision``, pulsed once a digital sum of
+        the updates makes a step (Nandakumar et al. 2020); by pulses on a second device, which is
+        read a line at a time into a digital sum that pulses the first (``tiki-taka-v2``, Gokmen
+        2021), whose signs are ``chopped`` against what is asymmetric, and with a reference point of
+        its own (``agad``; both Rasch et al. 2024). With a value but ``written``, lines have one
+        range by default (`scaling` is ``tile``), of which weights take `FILLS`.
+    asymmetry : float, optional
+        Steps up are ``1 +``, down ``1 -`` that of the mean; None as measured.
+    states : int, optional
+        Steps from the least to the largest weight; None as measured.
+    dead : float
+        Share of the devices that hold a random conductance of their range for ever.
+    copies : int
+        Cells a weight, side by side, whose mean it is and which are pulsed alike: each errs by
+        itself (Boybat et al. 2018).
+    on_off : float, optional
+        Largest over smallest conductance of a device, where lines are passive: they settle to the
+        mean of their inputs by conductance, amplified so that without a smallest one the weights
+        would be those of the program. What the smallest of a pair lead weakens every weight.
     seed : int
         Of every error and noise but those of pulses, which aihwkit draws by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    device: Literal["ideal", "pcm", "reram", "pair"] = "ideal"
+    device: Literal["ideal", "pair"] | PulsedDevice = "ideal"
     programming_error: NonNegativeFloat = 0.0
     seconds: NonNegativeFloat = 0.0
     compensation: bool = True
@@ -93,12 +138,31 @@ class Options(BaseModel):
     ir_drop: NonNegativeFloat = 0.0
     tile: Count = 512
     conv: Literal["shared", "unrolled"] = "shared"
-    fill: Share = 1.0
+    fill: Annotated[float, Field(gt=0, le=8)] = 1.0
     scaling: Literal["line", "tile"] = "line"
     centre: bool = True
     digital: Literal["none", "whitening", "input"] = "whitening"
-    cells: PulsedDevice = "constant-step"
+    cells: PulsedDevice | None = None
+    learning: Method = "written"
+    asymmetry: Annotated[float, Field(gt=-1, lt=1)] | None = None
+    states: Annotated[int, Field(ge=2)] | None = None
+    dead: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    copies: Annotated[int, Field(ge=1, le=64)] = 1
+    on_off: Annotated[float, Field(gt=1)] | None = None
     seed: NonNegativeInt = 0
+
+    @property
+    def pulsed_cells(self) -> str:
+        """The devices that pulses change."""
+        own = "constant-step" if self.device in ("ideal", "pair") else self.device
+        return self.cells or own
+
+    @property
+    def pulsed_method(self) -> str:
+        """How they learn where they are pulsed."""
+        if self.learning != "written":
+            return self.learning
+        return "mixed-precision" if self.pulsed_cells == "mixed-pcm" else "plain"
 
     @property
     def perfect(self) -> bool:
@@ -122,6 +186,13 @@ Converters, noise of lines and PCM, and wires are those of Rasch et al. 2023 (ai
 StandardHWATrainingPreset); 1 % of read noise is what aihwkit advises for ReRAM.
 """
 
+FILLS: Mapping[str, float] = {
+    **dict.fromkeys(("reram", "reram-es", "reram-om", "reram-hfo2"), 1.0),
+    **dict.fromkeys(ONE_WAY, 4.0),
+}
+PULSED_FILL = 0.3
+"""Option ``fill`` by cells, and of all others, where pulses learn: the less exact a device is, the
+more of its range the weights take."""
 
 OPTIONS: Mapping[str, Any] = {"preset": "ideal", **Options().model_dump()}
 """Every option with its default, that of the preset ``ideal``."""
@@ -140,14 +211,23 @@ def read_options(given: Mapping[str, Any]) -> Options:
     if preset not in PRESETS:
         raise _wrong("preset", preset, f"choose from {', '.join(PRESETS)}")
     refuse_unknown("target 'crossbar'", given, OPTIONS)
+    pulses = values.get("learning", "written") != "written"
     try:
         options = Options(**{**PRESETS[preset], **values})
+        if pulses:
+            fill = FILLS.get(options.pulsed_cells, PULSED_FILL)
+            options = options.model_copy(update={"scaling": "tile", "fill": fill, **values})
     except ValidationError as error:
         first = error.errors()[0]
         raise _wrong(str(first["loc"][0]), first["input"], first["msg"]) from None
     if options.device == "reram" and options.seconds not in RERAM_SECONDS:
         times = ", ".join(f"{t:g}" for t in RERAM_SECONDS)
         raise _wrong("seconds", options.seconds, f"ReRAM was measured at {times} s only")
+    if options.pulsed_cells in ONE_WAY and options.copies > 1:
+        raise _wrong("copies", options.copies, "a weight on PCM is one pair; give 1")
+    if options.pulsed_cells in ONE_WAY and options.learning in TRANSFERS:
+        problem = f"PCM only goes up, and '{options.learning}' needs steps both ways"
+        raise _wrong("learning", options.learning, f"{problem}; choose mixed-precision")
     return options
 
 

@@ -1,4 +1,4 @@
-"""aihwkit's analog tile, read in both directions, and its pulsed devices; the file that imports it.
+"""aihwkit's analog tile, read in both directions.
 
 aihwkit's compiled tile draws the noise of a read from a generator that takes no seed, and computes
 in float32. So reads are aihwkit's torch tile in float64, with the two effects that it leaves out
@@ -25,14 +25,6 @@ from aihwkit.simulator.parameters.enums import (
     RPUDataType,
     WeightNoiseType,
 )
-from aihwkit.simulator.presets import (
-    EcRamPreset,
-    GokmenVlasovPreset,
-    MixedPrecisionPCMPreset,
-    PCMPreset,
-    ReRamSBPreset,
-)
-from aihwkit.simulator.rpu_base.tiles import AnalogTile
 from aihwkit.simulator.tiles.analog_mvm import AnalogMVM
 from aihwkit.simulator.tiles.inference_torch import TorchInferenceTile
 from aihwkit.simulator.tiles.torch_tile import TorchSimulatorTile
@@ -151,11 +143,11 @@ class TwoWayTile(TorchSimulatorTile):
         return self._read(d_input, True)
 
     def _read(self, lines: Tensor, trans: bool) -> Tensor:
-        io = self._f_io
-        if not io.is_perfect:
-            io = replace(io, out_bound=self.reach[int(trans)])
-        lines = lines.to(self.weight.dtype)
-        return self._analog_mvm.matmul(self.weight.detach(), lines, io, trans, is_test=True)
+        weight, lines = self.weight.detach(), lines.to(self.weight.dtype)
+        if self._f_io.is_perfect:
+            return lines @ (weight if trans else weight.T)
+        io = replace(self._f_io, out_bound=self.reach[int(trans)])
+        return self._analog_mvm.matmul(weight, lines, io, trans, is_test=True)
 
 
 def make_tile(outputs: int, inputs: int, options: Options) -> TorchInferenceTile:
@@ -200,24 +192,3 @@ def _converters(options: Options) -> IOParameters:
         noise_management=NoiseManagementType.ABS_MAX,
         bound_management=BoundManagementType.NONE,
     )
-
-
-CELLS = {
-    "constant-step": GokmenVlasovPreset,
-    "ecram": EcRamPreset,
-    "reram": ReRamSBPreset,
-    "pcm": PCMPreset,
-    "mixed-pcm": MixedPrecisionPCMPreset,
-}
-"""aihwkit's presets of pulsed devices, by the value of option ``cells``."""
-
-
-def make_pulsed_devices(outputs: int, inputs: int, kind: str, seed: int) -> AnalogTile:
-    """Devices of `kind` for pulsed updates, as aihwkit's compiled tile.
-
-    `seed` fixes which devices they are (step sizes, bounds), not the pulses.
-    """
-    config = CELLS[kind]()
-    config.device.construction_seed = seed + 1  # aihwkit takes 0 for "by the clock"
-    device = config.device.as_bindings(config.runtime.data_type)
-    return config.as_bindings().create_array(inputs, outputs, device)

@@ -79,7 +79,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_and_all_known_ones() -> N
         ("tile", 0),
         ("conv", "winograd"),
         ("fill", 0),
-        ("fill", 1.5),
+        ("fill", 9.0),
         ("cells", "dram"),
         ("seed", -1),
     ],

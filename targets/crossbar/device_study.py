@@ -1,0 +1,392 @@
+"""Would EP learn on this device? Digits from scratch, by device and by method, and what limits it.
+
+    python -m targets.crossbar.device_study DIRECTORY [--seeds N] [--samples N] [--only FIGURE]
+
+lets `zoo:digits_dense` learn by pulses and writes ``study.json``, ``table.md`` and a figure each by
+device and method, asymmetry, number of states, dead cells, a day between two sessions, and on/off
+ratio. After each row the numbers are saved; the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from compilers.ir.graph import Graph
+from compilers.passes.make_plastic import learnable, make_plastic
+from compilers.program import Program
+from ep_neuro.data import datasets
+from ep_neuro.errors import ConfigError
+from ep_neuro.network.architectures import zoo
+from ep_neuro.network.network import Network
+from ep_neuro.report import save_figure
+from ep_neuro.report.plots.axes import draw_line, finish, panel, styled
+from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.storage.atomic import write_file
+from targets.crossbar.arrays.options import DAY, METHODS, ONE_WAY, TRANSFERS
+from targets.crossbar.backend import BACKEND
+from targets.crossbar.study import NUMBERS, program_for
+
+TABLE = "table.md"
+"""File of the table by device and method."""
+
+RATES: Mapping[str, tuple[float, float, float]] = {
+    "reram": (0.5, 0.15, 0.2),
+    "pcm": (0.3, 0.1, 0.03),
+}
+OTHER_RATES = (1.5, 0.3, 0.2)
+"""Learning rate, that of what comes into the output, and the share of both that is left at the end,
+by device and of all others; chosen on the validation digits, as is what follows."""
+
+BATCH, BETA, STEPS = 10, 0.5, 10
+"""Samples a commit, nudge, and steps of the free phase, of which nudged ones have half."""
+
+SAMPLES = 4000
+"""Samples to learn, by default."""
+
+DEVICES = ("idealized", "capacitor", "ecram", "reram", "pcm")
+"""Those of the table, by aihwkit's presets."""
+
+
+DAYS = ("learnt", "a day later", "learnt on")
+"""Where a row that waits is measured."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: what learns, and how.
+
+    Attributes
+    ----------
+    figure, series : str
+        Where it is shown.
+    value : float or str
+        At which place of the figure.
+    options : mapping
+        Of the target.
+    samples, seed : int
+        How long it learns (in a plan, in multiples of what is asked for); of the fresh weights, the
+        devices and the order of the samples.
+    wait : float
+        Seconds after which as many samples are learnt once more.
+    """
+
+    figure: str
+    series: str
+    value: float | str
+    options: Mapping[str, Any]
+    samples: int = 1
+    seed: int = 0
+    wait: float = 0.0
+
+
+def measure(row: Row) -> dict[str, list[float]]:
+    """Accuracies of `row`, on validation and test digits: learnt; after the wait; learnt on."""
+    digits = datasets.load("digits")
+    program = program_for(
+        Network(zoo("digits_dense"), row.seed),
+        {**row.options, "seed": row.seed},
+        steps=STEPS,
+        nudged_steps=STEPS // 2,
+        beta=BETA,
+    )
+    *rates, fall = RATES.get(row.options["device"], OTHER_RATES)
+    graph = _plastic(program.graph, *rates)
+    program = Program(BACKEND.name, graph, options=program.options)
+    found: dict[str, list[float]] = {"validation": [], "test": []}
+    train = digits.train
+    with BACKEND.open(program) as session:
+
+        def look() -> None:
+            for name, split in (("validation", digits.val), ("test", digits.test)):
+                found[name].append(session.settle(split.x).accuracy(split.y))
+
+        for round_ in range(2 if row.wait else 1):
+            if round_:
+                session.wait(row.wait)
+                look()
+            rng = np.random.default_rng([row.seed, round_])
+            passes = -(-row.samples // len(train))
+            order = np.concatenate([rng.permutation(len(train)) for _ in range(passes)])
+            for first in range(0, row.samples, 50 * BATCH):
+                some = train.at(order[first : min(first + 50 * BATCH, row.samples)])
+                scale = fall ** ((first / row.samples + round_) / (1 + round_))
+                session.learn(some.x, some.y, batch=BATCH, rate_scale=scale)
+            look()
+    return found
+
+
+def _plastic(graph: Graph, rate: float, output_rate: float) -> Graph:
+    into = {p.weight for p in graph.projections if p.post == graph.output}
+    into.add(graph.population(graph.output).bias or "")
+    rates = {name: output_rate if name in into else rate for name in learnable(graph)}
+    return make_plastic(graph, lr=rates, units=True)
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+def _methods() -> Iterator[Row]:
+    for device in DEVICES:
+        for method in METHODS[1:]:
+            if not (device in ONE_WAY and method in TRANSFERS):
+                yield Row("methods", method, device, {"device": device, "learning": method})
+
+
+def _sweep(
+    figure: str,
+    key: str,
+    values: Sequence[float],
+    series: Mapping[str, Mapping[str, Any]],
+) -> Callable[[], Iterator[Row]]:
+    def rows() -> Iterator[Row]:
+        for value in values:
+            for title, options in series.items():
+                yield Row(figure, title, value, {**options, key: value})
+
+    return rows
+
+
+def _day() -> Iterator[Row]:
+    for device in ("pcm", "reram"):
+        options = {"device": device, "learning": "mixed-precision"}
+        yield Row("day", f"{device}, mixed precision", "", options, wait=DAY)
+
+
+def _longer() -> Iterator[Row]:
+    for times in (1, 4, 10):
+        for title, options in (
+            ("ReRAM, mixed precision", {"device": "reram"}),
+            ("ReRAM, 16 cells a weight, mixed precision", {"device": "reram", "copies": 16}),
+            ("PCM, mixed precision", {"device": "pcm"}),
+        ):
+            yield Row("longer", title, times, {**options, **MIXED}, samples=times)
+
+
+ECRAM, IDEALIZED = {"device": "ecram"}, {"device": "idealized"}
+PLAIN, TRANSFER = {"learning": "plain"}, {"learning": "tiki-taka-v2"}
+MIXED, DYNAMIC = {"learning": "mixed-precision"}, {"learning": "agad"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A figure: its rows, and what its x axis counts."""
+
+    rows: Callable[[], Iterator[Row]]
+    label: str
+    logarithmic: bool = False
+
+
+PLANS: Mapping[str, Plan] = {
+    "methods": Plan(_methods, "device, by aihwkit's presets"),
+    "on_off": Plan(
+        _sweep(
+            "on_off",
+            "on_off",
+            (2.0, 5.0, 10.0, 30.0, 100.0, 1000.0),
+            {"idealized, plain pulses": {**IDEALIZED, **PLAIN}},
+        ),
+        "largest over smallest conductance of a device",
+        logarithmic=True,
+    ),
+    "asymmetry": Plan(
+        _sweep(
+            "asymmetry",
+            "asymmetry",
+            (0.0, 0.2, 0.4, 0.8),
+            {
+                "ECRAM, plain pulses": {**ECRAM, **PLAIN},
+                "ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER},
+                "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
+                "ECRAM, mixed precision": {**ECRAM, **MIXED},
+            },
+        ),
+        "steps up and down relative to their mean: 1 + and 1 - this",
+    ),
+    "states": Plan(
+        _sweep(
+            "states",
+            "states",
+            (10, 30, 100, 1000, 10_000),
+            {
+                "idealized, plain pulses": {**IDEALIZED, **PLAIN},
+                "ReRAM, mixed precision": {"device": "reram", **MIXED},
+                "PCM, mixed precision": {"device": "pcm", **MIXED},
+            },
+        ),
+        "states of a device",
+        logarithmic=True,
+    ),
+    "dead": Plan(
+        _sweep(
+            "dead",
+            "dead",
+            (0.0, 0.05, 0.1, 0.2),
+            {
+                "ECRAM, plain pulses": {**ECRAM, **PLAIN},
+                "ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER},
+                "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
+            },
+        ),
+        "share of the devices that hold a random conductance",
+    ),
+    "copies": Plan(
+        _sweep(
+            "copies",
+            "copies",
+            (1, 4, 16, 36),
+            {
+                "ReRAM, mixed precision": {"device": "reram", **MIXED},
+                "ReRAM, Tiki-Taka v2": {"device": "reram", **TRANSFER},
+            },
+        ),
+        "cells a weight",
+        logarithmic=True,
+    ),
+    "longer": Plan(_longer, "samples learnt, in those of every other figure", logarithmic=True),
+    "day": Plan(_day, "a day passes between two sessions"),
+}
+"""The figures by name."""
+
+
+def planned(only: Sequence[str], seeds: int, samples: int) -> list[Row]:
+    """The rows of the figures `only`, the first seed of all before the second."""
+    rows = [row for name in only for row in PLANS[name].rows()]
+    return [
+        Row(**{**vars(row), "seed": seed, "samples": row.samples * samples})
+        for seed in range(seeds)
+        for row in rows
+    ]
+
+
+# --- what is shown -----------------------------------------------------------------------------
+
+
+@dataclass
+class Study:
+    """Rows with their accuracies, on disk after each of them."""
+
+    path: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, path: Path) -> Study:
+        """What an earlier run left at `path`, or nothing."""
+        if not path.exists():
+            return cls(path)
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            return cls(path, [dict(row) for row in rows])
+        except (ValueError, KeyError, TypeError):
+            problem = "is no study of devices"
+            raise ConfigError(str(path), problem, "give another directory") from None
+
+    def has(self, row: Row) -> bool:
+        """Whether `row` was measured."""
+        mine = json.loads(json.dumps(asdict(row)))
+        return any({key: done.get(key) for key in mine} == mine for done in self.rows)
+
+    def add(self, row: Row, found: Mapping[str, Any]) -> None:
+        """Keep `row`, on disk."""
+        self.rows.append({**json.loads(json.dumps(asdict(row))), **found})
+        text = json.dumps({"rows": self.rows}, indent=1)
+        write_file(self.path, text.encode(), ConfigError, marker=b'"rows"')
+
+    def shown(self, figure: str) -> dict[str, dict[Any, list[list[float]]]]:
+        """Test accuracies (%) of all seeds by series and value; a list a seed, of its points."""
+        found: dict[str, dict[Any, list[list[float]]]] = {}
+        for row in self.rows:
+            if row["figure"] == figure:
+                points = [100 * value for value in row["test"]]
+                found.setdefault(row["series"], {}).setdefault(row["value"], []).append(points)
+        return found
+
+
+def table(study: Study) -> str:
+    """Test accuracy by device and method in Markdown, the mean over seeds."""
+    found = study.shown("methods")
+    lines = [f"| device | {' | '.join(METHODS[1:])} |", "|---" * len(METHODS) + "|"]
+    for device in DEVICES:
+        cells = [found.get(method, {}).get(device) for method in METHODS[1:]]
+        said = ["" if c is None else f"{np.mean(c):.1f} %" for c in cells]
+        lines.append(f"| {device} | {' | '.join(said)} |")
+    return "\n".join(lines) + "\n"
+
+
+@styled
+def draw(study: Study, name: str) -> Figure:
+    """Test accuracy (%) of the figure `name`: the mean over seeds, from worst to best."""
+    figure, axes = panel()
+    ticks = {"methods": DEVICES, "day": DAYS}.get(name)
+    for index, (title, by_value) in enumerate(study.shown(name).items()):
+        style = series_style(index)
+        if name == "day":
+            found = {n: np.asarray(by_value[""])[:, n] for n in range(len(DAYS))}
+        else:
+            last = {value: np.asarray(seeds)[:, -1] for value, seeds in by_value.items()}
+            found = {DEVICES.index(v) if ticks else v: last[v] for v in last}
+        at = sorted(found)
+        mean, low, high = ([f(found[x]) for x in at] for f in (np.mean, np.min, np.max))
+        if name != "methods":
+            axes.fill_between(at, low, high, color=LIGHT[style.colour], alpha=0.15, lw=0)
+        line = {"linestyle": "none"} if name == "methods" else {}
+        draw_line(axes, at, mean, style, title, **line)
+    if ticks:
+        axes.set_xticks(range(len(ticks)), ticks)
+    if PLANS[name].logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    finish(axes, PLANS[name].label, "test accuracy (%)")
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then write the table and the figures; see the module's docstring.
+
+    Raises
+    ------
+    ConfigError
+        If the directory holds something else, or the disk refuses.
+    """
+    from ep_neuro.cli.console import check_place
+
+    parser = argparse.ArgumentParser(description="digits learnt on devices as they are")
+    parser.add_argument("directory", type=Path, help="where figures and numbers go")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="that each row learns")
+    parser.add_argument("--only", action="append", choices=list(PLANS), help="of the figures")
+    given = parser.parse_args(arguments)
+    for name in ("seeds", "samples"):
+        if (value := getattr(given, name)) < 1:
+            parser.error(f"--{name} {value}: give at least 1")
+    check_place(given.directory, marker=NUMBERS)
+    study = Study.at(given.directory / NUMBERS)
+    rows = planned(given.only or list(PLANS), given.seeds, given.samples)
+    for n, row in enumerate(rows, 1):
+        if not study.has(row):
+            began = time.process_time()
+            study.add(row, measure(row))
+            said = " -> ".join(f"{value:.1%}" for value in study.rows[-1]["test"])
+            where = f"{row.figure}, {row.series}, {row.value or 'a day'}, seed {row.seed}"
+            spent = time.process_time() - began
+            print(f"{n}/{len(rows)} {where}: {said} ({spent:.0f} s)", flush=True)
+    for name in PLANS:
+        if study.shown(name):
+            save_figure(draw(study, name), given.directory / f"{name}.svg")
+    write_file(given.directory / TABLE, table(study).encode(), ConfigError, marker=b"| device |")
+
+
+if __name__ == "__main__":
+    from ep_neuro.cli.ending import exit_code
+
+    sys.exit(exit_code(main, debug=False))
