@@ -239,8 +239,8 @@ def main() -> None:
     for tool, how, load, reset in ROWS:
         if tool not in args.readers:
             continue
-        if importlib.util.find_spec(tool) is None:
-            print(f"| {tool} | {how} | not installed | | |")
+        if None in map(importlib.util.find_spec, (tool, "nirtorch")):
+            print(f"| {tool} | {how} | it or nirtorch is not installed | | |")
             continue
         found, ours = measured(model, tool, load, reset, test.x, args.leak)
         answers, own = found.argmax(1), ours.argmax(1)
