@@ -143,8 +143,8 @@ def tell_story(
     old_after = learnt.accuracy_after if one_task else accuracy(learnt.program, found.old)
     also = {"old task": old_after, "new task": learnt.accuracy_after}
     recovery = Recovery(f"{STORIES[kind].title}: {found.told}", original, learnt, also)
-    told = {"kind": kind, "change": {**defaults_of(kind), **(change or {})}, "seed": seed}
-    return Told(recovery, _record(recovery, found, world, seen, plan, **told))
+    changed = {**defaults_of(kind), **(change or {})}
+    return Told(recovery, _record(recovery, found, world, seen, plan, kind, changed))
 
 
 def _record(
@@ -153,10 +153,8 @@ def _record(
     world: World,
     seen: Dataset,
     plan: Plan,
-    *,
     kind: str,
     change: Mapping[str, float],
-    seed: int,
 ) -> StoryRecord:
     learnt, one_task = recovery.learnt, found.old is found.new
     program, fields, pictures = learnt.program, learnt.fields(), dict(found.pictures)
@@ -180,7 +178,7 @@ def _record(
         change=dict(change),
         images=len(seen.train),
         test_images=len(world.data.test),
-        seed=seed,
+        seed=world.seed,
         plan=asdict(plan),
         old_original=recovery.before,
         old_before=learnt.accuracy_before if one_task else recovery.before,
