@@ -1,16 +1,18 @@
 """On Lava, a network that was trained without nines learns them, and keeps the others.
 
-    python examples/11_learn_a_new_class.py [DIRECTORY] [SAMPLES] [SEEDS]
+    python examples/11_learn_a_new_class.py [DIRECTORY] [SAMPLES] [SEEDS] [JOBS]
 
 Forty nines are mixed with ten of each old digit, so that the old ones are not forgotten; the output
 neuron for nines was there, and unused. Without Lava, the reference learns the same. Draws a figure
-into DIRECTORY (runs/examples by default); with more SEEDS than one, tells the means.
+into DIRECTORY (runs/examples by default); with more SEEDS than one, tells the means,
+so many JOBS at a time.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import compilers
@@ -18,10 +20,12 @@ import ep_neuro as ep
 from ep_neuro.data import datasets
 from targets import Plan, Recovery, or_reference, plastic, recover
 from targets.experiments.onchip.recovery import accuracy, mixed, only, told, without
+from targets.experiments.studies.jobs import Workers, over_seeds
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+JOBS = int(sys.argv[4]) if len(sys.argv) > 4 else 1
 NEW = 9
 
 
@@ -49,7 +53,7 @@ def tell(digits: datasets.Dataset, seed: int, target: str) -> Recovery:
 def main() -> None:
     digits = datasets.load("digits")
     target = or_reference("lava", print)
-    found = [tell(digits, seed, target) for seed in range(SEEDS)]
+    found = over_seeds(partial(tell, digits, target=target), SEEDS, Workers(JOBS))
     print("\n".join(told(found, OUT / "recovery_new_class.svg")))
 
 

@@ -20,7 +20,8 @@ from targets.interface.unavailable import UnavailableBackend
 
 if TYPE_CHECKING:
     from compilers.program import Program
-    from targets.experiments.comparison.compare import Choice, Compared, compare
+    from targets.experiments.comparison.choices import Choice
+    from targets.experiments.comparison.compare import Compared, compare
     from targets.experiments.comparison.sweep import Sweep
     from targets.experiments.onchip.certificate import LearningCheck, check_learning
     from targets.experiments.onchip.faults import Damaged, damage
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from targets.experiments.onchip.to_network import network_of, write_model
 
 _PUBLIC = {
-    "comparison.compare": ("Choice", "Compared", "compare"),
+    "comparison.choices": ("Choice",),
+    "comparison.compare": ("Compared", "compare"),
     "comparison.sweep": ("Sweep",),
     "onchip.certificate": ("LearningCheck", "check_learning"),
     "onchip.faults": ("Damaged", "damage"),

@@ -88,7 +88,7 @@ else
     say "constraints.txt is for Python 3.12; taking the newest versions that pyproject.toml allows"
     set --
 fi
-"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@" --editable '.[dev,docs,crossbar,nest,pynn]' ||
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@" --editable '.[dev,docs,crossbar,nest,pynn,cluster]' ||
     give_up "the packages could not be installed (see above); check the network and the disk, then run make again"
 # NeuroBench asks for data sets, audio and numba, which its metrics do not import.
 "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@" --no-deps 'neurobench==2.3.*' snntorch ||

@@ -132,6 +132,26 @@ Option = Annotated[
         help="Option of the target, lowering=faithful for instance; repeatable.",
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Run so many jobs at a time, above 1 each in a process and on a thread of its own; "
+        "1 by default.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run the jobs on the Dask cluster of this scheduler."),
+]
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        "--keep",
+        metavar="DIR",
+        help="Keep the result of each job there; what is there already does not run again.",
+    ),
+]
 PrintAfter = Annotated[
     str | None,
     typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),

@@ -10,12 +10,25 @@ import typer
 from rich.console import Group
 
 from ep_neuro.cli.app import SWEEPS, command
-from ep_neuro.cli.console import check_page_place, emit, log, progress, records, row_printer, table
+from ep_neuro.cli.console import (
+    check_apart,
+    check_page_place,
+    check_place,
+    emit,
+    log,
+    progress,
+    records,
+    row_printer,
+    table,
+)
 from ep_neuro.cli.fine_tuned import completed_choices
 from ep_neuro.cli.models import open_named
 from ep_neuro.cli.options import (
+    Dask,
     Data,
+    Jobs,
     Json,
+    Keep,
     Layerwise,
     Limit,
     ModelName,
@@ -109,6 +122,9 @@ def compare(
     ] = None,
     data_root: Root = None,
     seed: Seed = 0,
+    jobs: Jobs = None,
+    dask: Dask = None,
+    keep: Keep = None,
     json_: Json = False,
 ) -> None:
     """Rate against spike, side by side; with --out also a page."""
@@ -116,10 +132,12 @@ def compare(
     from compilers.options import read_options
     from ep_neuro.network.stability import calm_schedule
     from ep_neuro.training.metrics import truth_beside
-    from targets.experiments.comparison.compare import Choice, default_choices
+    from targets.experiments.comparison.choices import Choice, default_choices
     from targets.experiments.comparison.compare import compare as run_all
     from targets.experiments.comparison.sweep import Sweep as Points
+    from targets.experiments.studies.jobs import MANIFEST, Workers, refuse_lost
 
+    workers, lost = Workers(jobs, dask), list[str]()
     for text in with_ or ():
         Choice.parse(text)
     if neurobench and find_spec("neurobench") is None:
@@ -133,6 +151,10 @@ def compare(
 
         check_page_place(out, marker=REPORT)
         truth = truth_beside(model)
+    if keep is not None:
+        check_place(keep, marker=MANIFEST)
+        if out is not None:
+            check_apart("--keep", keep, out)
     texts = with_ or default_choices(log)
     texts, steps, taken = completed_choices(opened, texts, steps, points.axes)
     choices = [Choice.parse(text) for text in texts]
@@ -153,6 +175,10 @@ def compare(
             layerwise=layerwise,
             learning=out is not None,
             on_row=row_printer(advance, len(choices) * points.points + 1),
+            workers=workers,
+            keep=keep,
+            lost=lost,
+            log=log,
         )
     fields: dict[str, Any] = {"rows": [c.row.to_dict() for c in compared], DEPLOYED: taken}
     fields |= at_rest(opened.network, split)
@@ -181,6 +207,7 @@ def compare(
         fields["report"] = str(page)
         log(f"open {fields['report']}")
     emit(fields, json_, Group(*shown))
+    refuse_lost(lost, keep)
 
 
 @command(name="targets")

@@ -1,10 +1,12 @@
 """Residual against plain Hopfield networks by depth, by equilibrium propagation and by backprop.
 
     python examples/paper/depth_ablation.py [--out DIR] [--depths 5 9 17 33] [--seeds 3]
+        [--jobs N | --dask ADDRESS]
 
 Each pair of networks differs in its skip couplings alone: same widths, same units, same gains, same
-optimiser, same images. Backprop trains the feed-forward twin. Writes each result to
-DIR/depth.jsonl as soon as it is there, goes on from what that file holds, and draws DIR/depth.svg.
+optimiser, same images. Backprop trains the feed-forward twin. Each training is a job, whose result
+is kept in DIR/jobs as soon as it is there, and is not run again. Writes all to DIR/depth.jsonl,
+behind what that file holds of earlier calls, and draws DIR/depth.svg.
 """
 
 from __future__ import annotations
@@ -12,20 +14,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from ep_neuro.cli.console import log, progress
+from ep_neuro.cli.ending import exit_code
 from ep_neuro.data.datasets import Dataset, load
 from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import resnet_in_units, without_skips
 from ep_neuro.report import save_figure
 from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.storage.atomic import write_file
 from ep_neuro.training.config import TrainConfig, build_config
 from ep_neuro.training.loop import train
+from targets.experiments.studies.jobs import Job, Kept, Workers, refuse_lost, run
 
 WIRINGS, METHODS = ("residual", "plain"), ("ep", "backprop")
 
@@ -41,7 +49,8 @@ def network(depth: int, wiring: str, dataset: Dataset, width: int = 16) -> Netwo
     branches dies in a few sweeps.
     """
     if depth < 3:
-        raise SystemExit(f"depth {depth}: two hidden populations and an output make 3 or more")
+        problem = "two hidden populations and an output make 3 or more"
+        raise ConfigError(f"--depths {depth}", problem, "give 3 or more")
     spec = resnet_in_units(
         f"{wiring}{depth}",
         image=(dataset.shape[0], dataset.shape[1], dataset.shape[2]),
@@ -85,15 +94,18 @@ def configuration(
     )
 
 
-def run(job: Mapping[str, Any], dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
-    """Train what `job` says; the job with its results."""
+def work(
+    shared: tuple[Dataset, argparse.Namespace], job: Job, tell: Callable[[Any], None]
+) -> list[dict[str, Any]]:
+    """Train what `job` says; its facts with the results."""
+    (dataset, options), facts = shared, job.facts
     started = time.monotonic()
-    spec = network(job["depth"], job["wiring"], dataset)
-    config = configuration(spec, job["method"], options, job["seed"])
+    spec = network(facts["depth"], facts["wiring"], dataset)
+    config = configuration(spec, facts["method"], options, facts["seed"])
     result = train(config, dataset=dataset)
     last = result.history[-1]
-    return {
-        **job,
+    row = {
+        **facts,
         "test_accuracy": result.test.accuracy,
         "loss": last["loss"],
         "unsettled": result.test.unsettled,
@@ -104,30 +116,44 @@ def run(job: Mapping[str, Any], dataset: Dataset, options: argparse.Namespace) -
         "parameters": spec.parameters,
         "seconds": time.monotonic() - started,
     }
+    tell(row)
+    return [row]
 
 
-def study(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every job that is not yet in ``depth.jsonl``; the results of all."""
-    place = options.out / "depth.jsonl"
-    rows = [json.loads(line) for line in place.read_text().splitlines()] if place.is_file() else []
+def study(options: argparse.Namespace, workers: Workers, lost: list[str]) -> list[dict[str, Any]]:
+    """The results of all jobs that are not `lost`, and ``depth.jsonl``."""
     dataset = load(options.data, options.data_root)
+    for depth in options.depths:
+        network(depth, "residual", dataset)
     keys = ("depth", "wiring", "method", "seed", "epochs")
-    jobs = [
+    facts = [
         dict(zip(keys, (depth, wiring, method, seed, options.epochs), strict=True))
         for wiring, depth, seed, method in itertools.product(
             options.wirings, options.depths, range(options.seeds), METHODS
         )
     ]
-    known = {tuple(row[key] for key in keys): row for row in rows}
-    for number, job in enumerate(jobs, 1):
-        if (key := tuple(job.values())) in known:
-            continue
-        known[key] = run(job, dataset, options)
-        with place.open("a") as lines:
-            lines.write(json.dumps(known[key]) + "\n")
-        short = {k: round(v, 3) if isinstance(v, float) else v for k, v in known[key].items()}
-        print(f"{number} of {len(jobs)}: {short}", flush=True)
-    return [known[tuple(job.values())] for job in jobs]
+    jobs = [Job(" ".join(f"{key} {one[key]}" for key in keys[:4]), one) for one in facts]
+    kept = Kept(options.out / "jobs", "depth study", {"data": dataset.digest})
+    known, done = kept.known(jobs), itertools.count(1)
+    with progress("training") as advance:
+
+        def tell(job: Job, row: dict[str, Any]) -> None:
+            advance(next(done), len(jobs), job.name)
+            if job.key not in known:
+                short = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
+                print(f"{jobs.index(job) + 1} of {len(jobs)}: {short}", flush=True)
+
+        shared = (dataset, options)
+        found = run(work, shared, jobs, workers=workers, kept=kept, tell=tell, lost=lost, log=log)
+    rows: list[dict[str, Any]] = [row for some in found for row in some or ()]
+    place = options.out / "depth.jsonl"
+    before = (
+        [json.loads(line) for line in place.read_text().splitlines()] if place.is_file() else []
+    )
+    every = {tuple(row[key] for key in keys): row for row in (*before, *rows)}
+    text = "".join(json.dumps(row) + "\n" for row in every.values())
+    write_file(place, text.encode(), ConfigError, marker=b'"wiring"')
+    return rows
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -166,10 +192,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-root", type=Path)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    save_figure(draw(study(options)), options.out / "depth.svg")
+    Workers.add_options(parser)
+    options, lost = parser.parse_args(), list[str]()
+    rows = study(options, Workers(options.jobs, options.dask), lost)
+    save_figure(draw(rows), options.out / "depth.svg")
+    refuse_lost(lost, options.out / "jobs")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main, debug=False))

@@ -1,10 +1,11 @@
 """Accuracy against what devices do: sweeps over error, bits and time, their figures, recovery.
 
-    python -m targets.crossbar.study MODEL DIRECTORY [--seeds N]
+    python -m targets.crossbar.study MODEL DIRECTORY [--seeds N] [--jobs N | --dask ADDRESS]
 
 settles the test digits on arrays of growing error, of fewer bits and of growing age, lets an
 erroneous array learn, and writes ``study.json``, ``error.svg``, ``bits.svg`` and ``time.svg`` when
-all is done, into a new folder or that of an earlier study.
+all is done, into a new folder or that of an earlier study. Each array is a job, whose result is
+kept in ``jobs`` there: a second call runs what is missing.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from ep_neuro.report.plots.palette import LIGHT, series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
+from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run
 from targets.interface.session import Session
 
 
@@ -69,6 +72,9 @@ Series = Mapping[str, Mapping[str, Any]]
 
 NUMBERS = "study.json"
 """File of every study."""
+
+JOBS = "jobs"
+"""Folder in it of what is measured so far."""
 
 PLANS: tuple[tuple[str, str, tuple[str, ...], tuple[float, ...], Series], ...] = (
     (
@@ -118,24 +124,42 @@ def measured(
     network: Network, split: Split, options: Mapping[str, Any], seeds: int, **settings: Any
 ) -> list[float]:
     """Accuracy on arrays of seeds 0 to `seeds` - 1."""
-    found = []
-    for seed in range(seeds):
-        with BACKEND.open(program_for(network, {**options, "seed": seed}, **settings)) as session:
-            found.append(accuracy(session, split))
-    return found
+    return [once(network, split, {**options, "seed": seed}, **settings) for seed in range(seeds)]
+
+
+def once(network: Network, split: Split, options: Mapping[str, Any], **settings: Any) -> float:
+    """Accuracy on arrays with `options`."""
+    with BACKEND.open(program_for(network, options, **settings)) as session:
+        return accuracy(session, split)
 
 
 def sweep(network: Network, split: Split, name: str, seeds: int = 3) -> DeviceSweep:
     """The sweep called `name`, one of `PLANS`."""
-    _, label, keys, values, series = next(plan for plan in PLANS if plan[0] == name)
-    accuracy = {
-        title: [
-            measured(network, split, {**options, **dict.fromkeys(keys, value)}, seeds)
-            for value in values
-        ]
+    jobs = sweep_jobs(name, seeds)
+    rows = [once(network, split, job.facts["options"]) for job in jobs]
+    return swept(name, seeds, rows)
+
+
+def sweep_jobs(name: str, seeds: int) -> list[Job]:
+    """An array each, by series, then value, then seed."""
+    _, _, keys, values, series = next(plan for plan in PLANS if plan[0] == name)
+    return [
+        Job(
+            f"{name} {value:g}, {title}, seed {seed}",
+            {"options": {**options, **dict.fromkeys(keys, value), "seed": seed}},
+        )
         for title, options in series.items()
-    }
-    return DeviceSweep(name, label, values, accuracy)
+        for value in values
+        for seed in range(seeds)
+    ]
+
+
+def swept(name: str, seeds: int, accuracies: Sequence[float]) -> DeviceSweep:
+    """The sweep whose `sweep_jobs` came to `accuracies`."""
+    _, label, _, values, series = next(plan for plan in PLANS if plan[0] == name)
+    shape = (len(series), len(values), seeds)
+    found = np.reshape(accuracies, shape).tolist()
+    return DeviceSweep(name, label, values, dict(zip(series, found, strict=True)))
 
 
 @styled
@@ -198,13 +222,31 @@ def recover(
     return DeviceRecovery(exact, before, after)
 
 
+RECOVERY = Job("recovery", {"recovery": {"programming_error": 0.1}})
+"""The job that learns."""
+
+
+def compute(shared: tuple[Network, Dataset], job: Job, tell: Callable[[Any], None]) -> list[Any]:
+    """The accuracy of an array, or of the `RECOVERY` all that there is to know."""
+    network, dataset = shared
+    row: Any
+    if "recovery" in job.facts:
+        row = asdict(recover(network, dataset, job.facts["recovery"]))
+    else:
+        row = once(network, dataset.test, job.facts["options"])
+    tell(row)
+    return [row]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the whole study on digits; see the module's docstring.
 
     Raises
     ------
     ConfigError
-        If the directory holds something else, or the disk refuses.
+        If the directory holds something else or a study of another model, or the disk refuses.
+    RunError
+        If a job kills its workers; the others are kept.
     """
     from ep_neuro.cli.console import check_place
 
@@ -212,29 +254,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("model", type=Path, help="a model directory")
     parser.add_argument("directory", type=Path, help="where figures and numbers go")
     parser.add_argument("--seeds", type=int, default=3)
+    Workers.add_options(parser)
     given = parser.parse_args(arguments)
     if given.seeds < 1:
         parser.error(f"--seeds {given.seeds}: give at least 1")
-    check_place(given.directory, marker=NUMBERS)
-    network, dataset = load_model(given.model).network, datasets.load("digits")
-    found: dict[str, Any] = {}
-    figures: dict[str, Figure] = {}
-    for name, *_ in PLANS:
-        result = sweep(network, dataset.test, name, given.seeds)
-        found[name], figures[f"{name}.svg"] = asdict(result), draw(result)
+    workers, marker = Workers(given.jobs, given.dask), f"{JOBS}/{MANIFEST}"
+    begun = (given.directory / marker).is_file()
+    check_place(given.directory, marker=marker if begun else NUMBERS)
+    model, dataset = load_model(given.model), datasets.load("digits")
+    inputs = {"model": model.digest, "data": dataset.digest}
+    kept = Kept(given.directory / JOBS, "crossbar study", inputs)
+    sweeps, recovery = measure(model.network, dataset, given.seeds, workers, kept)
+    for result in sweeps:
         for title, accuracy in result.accuracy.items():
             means = ", ".join(f"{np.mean(a):.1%}" for a in accuracy)
-            print(f"{name}, {title}: {means}")
-    recovery = recover(network, dataset, {"programming_error": 0.1})
-    found["recovery"] = asdict(recovery)
+            print(f"{result.name}, {title}: {means}")
     print(
         f"10 % programming error: {recovery.erroneous:.1%}, learnt on the arrays "
         f"{recovery.learnt[-1]:.1%}, exact {recovery.exact:.1%}"
     )
+    figures = {f"{result.name}.svg": draw(result) for result in sweeps}
+    found = {**{result.name: asdict(result) for result in sweeps}, "recovery": asdict(recovery)}
     text = json.dumps(found, indent=1)
     write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"recovery"')
     for name, figure in figures.items():
         save_figure(figure, given.directory / name)
+
+
+def measure(
+    network: Network, dataset: Dataset, seeds: int, workers: Workers, kept: Kept
+) -> tuple[list[DeviceSweep], DeviceRecovery]:
+    """All of `PLANS` and the recovery, by `workers`."""
+    from ep_neuro.cli.console import log, progress
+
+    plans = {name: sweep_jobs(name, seeds) for name, *_ in PLANS}
+    jobs, done = [*chain.from_iterable(plans.values()), RECOVERY], count(1)
+    with progress("measuring") as advance:
+        rows = run(
+            compute,
+            (network, dataset),
+            jobs,
+            workers=workers,
+            kept=kept,
+            tell=lambda job, row: advance(next(done), len(jobs), job.name),
+            log=log,
+        )
+    values = (row for some in rows for row in some or ())
+    sweeps = [swept(name, seeds, list(islice(values, len(some)))) for name, some in plans.items()]
+    return sweeps, DeviceRecovery(**next(values))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from ep_neuro.training.config import TrainConfig, read_config
 from ep_neuro.training.loop import TrainResult, train
 from ep_neuro.training.metrics import CONFIG, training_curve, truth_beside
 from ep_neuro.training.run_directory import MARKER
-from targets.experiments.comparison.compare import Choice, Compared, compare, default_choices
+from targets.experiments.comparison.choices import Choice, default_choices
+from targets.experiments.comparison.compare import Compared, compare
 from targets.experiments.comparison.report_page import comparison_page
 from targets.experiments.onchip.faults import damage
 from targets.experiments.onchip.recovery import Recovery, accuracy, recover

@@ -162,9 +162,45 @@ def test_an_option_reaches_the_program(cli: Cli) -> None:
     assert load_program("p").options == {"lowering": "faithful", "batch": 3}
 
 
+def test_what_is_kept_does_not_run_again_and_gives_the_same_rows(cli: Cli) -> None:
+    words = ("compare", FRESH, "--with", "reference", "--with", "reference:sigma-delta", *FEW)
+    more = (*words, "--layerwise", "--keep", "kept", "--json")
+    first = cli(*more, "--sweep", "steps=2,4")
+    files = sorted(Path("kept").iterdir())
+    second = cli(*more, "--sweep", "steps=2,4")
+    assert "4 of 4 jobs are in kept, and do not run again" in second.err
+    assert second.answer == first.answer
+    assert sorted(Path("kept").iterdir()) == files
+    # Another length of sigma-delta is a job of its own, and of graded messages another program.
+    assert "3 of 5 jobs" in cli(*more, "--sweep", "steps=2,4,6").err
+    other = cli(*more, "--data", "digits:val")
+    assert (other.code, other.out) == (2, "")
+    assert "kept: holds jobs of other inputs (data differs)" in other.err
+
+
+def test_a_page_and_kept_jobs_do_not_share_a_folder(cli: Cli) -> None:
+    done = cli("compare", FRESH, *FEW, "--out", "page", "--keep", "page/jobs")
+    assert (done.code, done.out) == (2, "")
+    assert "--keep page/jobs: shares its place with page" in done.err
+    assert not Path("page").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_rows_of_one(cli: Cli) -> None:
+    words = ("compare", FRESH, "--with", "reference", "--with", "reference:spike:8", *FEW)
+    one, two = (
+        cli(*words, "--layerwise", "--json", *jobs).answer for jobs in ((), ("--jobs", "2"))
+    )
+    for row in (*one["rows"], *two["rows"]):
+        del row["ms_per_sample"]
+    assert two == one
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--jobs", "0"), ("--jobs 0: fewer than 1 job at a time",)),
+        (("--jobs", "2", "--dask", "tcp://a:1"), ("--jobs 2", "workers of its own", "drop one")),
         (("--sweep", "stpes=8"), ("--sweep stpes=8", "did you mean 'steps'?")),
         (("--sweep", "steps=eight"), ("'eight' is no number of steps", "steps=8,16,32,64")),
         (("--sweep", "bits=1"), ("'1' is no number of bits from 2 to 16",)),

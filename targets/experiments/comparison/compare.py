@@ -4,73 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import targets
-from compilers import compile_network
-from compilers.ir.graph import ENCODINGS, Graph
+from compilers.ir.graph import Graph
 from compilers.model_options import inferring
-from compilers.options import declared, refuse_unknown
 from compilers.program import Program
 from ep_neuro.data.datasets import CHANNELS_FIRST, Split, channels_last
-from ep_neuro.errors import ConfigError, DataError
-from ep_neuro.network.checkpoint import Model
+from ep_neuro.errors import DataError
+from ep_neuro.network.checkpoint import Model, joint_digest
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import Schedule
-from ep_neuro.results import CostEstimate, LayerError, TargetRow
+from ep_neuro.results import CostEstimate, LayerError, NeuroBench, TargetRow
 from ep_neuro.training.loop import evaluate
+from targets.experiments.comparison.choices import Choice, programs, shared_options
 from targets.experiments.comparison.layer_errors import departures, equilibrium
 from targets.experiments.comparison.neurobench import neurobench
-from targets.experiments.comparison.sweep import FLOAT, Sweep, front
-from targets.interface.protocols import Feature, RunResult
+from targets.experiments.comparison.sweep import Sweep, front
+from targets.experiments.studies.jobs import Job, Kept, Workers, refuse_lost, run
+from targets.interface.protocols import Feature, PhaseResult, RunResult
 from targets.interface.session import Session
 
-DEFAULT_CHOICES = ("reference:graded", "lava:graded", "lava:sigma-delta", "lava:spike")
-"""What `compare` runs beside the torch network unless told otherwise, where Lava is here."""
+TORCH = Job("torch", {"target": "torch"})
+"""The network in torch, as a job."""
 
 LEARNING_SAMPLES = 16
 """Samples that go through all phases for the estimate of a learning step."""
-
-
-def default_choices(log: Callable[[str], None]) -> tuple[str, ...]:
-    """`DEFAULT_CHOICES`; without Lava, whose events and answers it has, the reference alone."""
-    if targets.or_reference("lava", log) == "lava":
-        return DEFAULT_CHOICES
-    return tuple(f"reference:{code}" for code in ENCODINGS)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A target, an encoding and a weight width: ``lava:sigma-delta:8``."""
-
-    target: str
-    code: str = "graded"
-    bits: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Choice:
-        """Read ``target[:code[:bits]]``; `ConfigError` or `TargetError` names what is wrong."""
-        subject = f"--with {text}"
-        parts = text.split(":")
-        if len(parts) > 3:
-            raise ConfigError(subject, "has too many parts", "write target[:code[:bits]]")
-        target, code, bits = (*parts, "", "")[:3]
-        targets.get(target)
-        if code and code not in ENCODINGS:
-            raise ConfigError(
-                subject, f"encoding '{code}' does not exist", f"choose from {', '.join(ENCODINGS)}"
-            )
-        if bits and bits != FLOAT and not bits.isdigit():
-            raise ConfigError(subject, f"'{bits}' bits", "give a number, 8 for instance, or float")
-        return cls(target, code or "graded", int(bits) if bits.isdigit() else None)
-
-    def compile(self, network: Network, **options: Any) -> Program:
-        """Compile `network` for this choice."""
-        backend = targets.get(self.target)
-        return compile_network(network, backend, code=self.code, bits=self.bits, **options)
 
 
 @dataclass(frozen=True)
@@ -87,6 +50,17 @@ class Compared:
     result: RunResult | None = None
     cost: CostEstimate | None = None
     departures: tuple[LayerError, ...] = ()
+
+    def agreeing(self, expected: np.ndarray | None) -> Compared:
+        """Itself with the share of its answers that are as `expected`, (N,), if any is."""
+        if self.program is None or expected is None:
+            return self
+        agreement = float((self.predictions == expected).mean())
+        return replace(self, row=replace(self.row, agreement=agreement))
+
+    def plain(self) -> dict[str, Any]:
+        """All but the program, in JSON's types and arrays."""
+        return asdict(replace(self, program=None))
 
     def layers(self) -> list[dict[str, Any]]:
         """The departures as plain data, each with what names the row."""
@@ -141,10 +115,9 @@ def measure(
     session: Session,
     program: Program,
     split: Split,
-    expected: np.ndarray,
     steps: int | None = None,
 ) -> Compared:
-    """Run `program` in `session` on a fitting `split`; compare its answers with `expected`."""
+    """Run `program` in `session` on a fitting `split`."""
     result = session.settle(split.x, steps=steps, updates=True)
     cost = targets.get(program.target).estimate(program, result)
     row = TargetRow(
@@ -154,7 +127,6 @@ def measure(
         steps=program.graph.phases[0].steps if steps is None else steps,
         accuracy=result.accuracy(split.y),
         unsettled=result.unsettled,
-        agreement=float((result.predictions == expected).mean()),
         events=result.events_per_sample,
         synops=result.synops_per_sample,
         energy_joule=cost.energy_joule,
@@ -176,6 +148,10 @@ def compare(
     layerwise: bool = False,
     learning: bool = False,
     on_row: Callable[[Compared], None] | None = None,
+    workers: Workers | None = None,
+    keep: Path | None = None,
+    lost: list[str] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> list[Compared]:
     """Torch first, then each of `choices`, at each point of `sweep`.
 
@@ -198,78 +174,129 @@ def compare(
         Estimate a learning step too, from some samples that go through all phases.
     on_row : callable, optional
         Called with each result as it comes; the Pareto front is known only at the end.
+    workers : Workers, optional
+        Where the torch network and the programs run, each a job; here, in order, by default.
+    keep : Path, optional
+        A folder for the rows of each job; what is there already does not run again.
+    lost, log
+        See `targets.experiments.studies.jobs.run`; the rows of jobs that are lost are left out.
 
     Raises
     ------
     ConfigError
-        If a point of the sweep is fixed elsewhere, or no target takes an option.
+        If a point of the sweep is fixed elsewhere, no target takes an option, or `keep` holds
+        something else.
+    RunError
+        If the job of the torch network, or without `lost` any other, kills its workers.
     """
     owned = shared_options(choices, target_options or {})
     if isinstance(model, Model):
         network, compiled = model.network, inferring(model)
     else:
         network = compiled = model
-    programs = list(_programs(compiled, choices, sweep, dict(options or {}), owned))
-
-    def told(one: Compared) -> Compared:
-        if on_row is not None:
-            on_row(one)
-        return one
-
+    ready = list(programs(compiled, choices, sweep, dict(options or {}), owned))
     known = None
-    compared = [told(rate(network, split, schedule))]
     if layerwise:
-        known = equilibrium(network, split, schedule, [p.graph for p, _ in programs])
-    expected = compared[0].predictions
-    for program, lengths in programs:
-        fitted = fit(split, program.graph)
-        with targets.open(program) as session:
-            found = [told(measure(session, program, fitted, expected, t)) for t in lengths]
-            found[0] = _with_learning(found[0], fitted) if learning else found[0]
-            compared += _with_departures(session, found[::-1], fitted, known)
-    return with_front(compared)
+        known = equilibrium(network, split, schedule, [p.graph for p, _ in ready])
+    kept = None if keep is None else Kept(keep, "comparison", inputs(network, split, schedule))
+    jobs = [TORCH, *(job_of(*one, learning, known) for one in ready)]
+    expected: np.ndarray | None = None
+
+    def read(job: Job, row: Mapping[str, Any]) -> Compared:
+        nonlocal expected
+        one = compared_from(job, row)
+        expected = one.predictions if job is TORCH else expected
+        return one.agreeing(expected)
+
+    found = run(
+        compute,
+        Shared(network, split, schedule, known),
+        jobs,
+        workers=workers,
+        kept=kept,
+        tell=lambda job, row: on_row(read(job, row)) if on_row is not None else None,
+        lost=lost,
+        log=log,
+    )
+    if found[0] is None:
+        refuse_lost([TORCH.name], keep)
+    rows = zip(jobs, found, strict=True)
+    return with_front([read(job, row) for job, some in rows for row in some or ()])
 
 
-def _programs(
-    network: Network,
-    choices: Sequence[Choice],
-    sweep: Sweep,
-    given: dict[str, Any],
-    owned: Mapping[str, Mapping[str, Any]],
-) -> Iterator[tuple[Program, Sequence[int | None]]]:
-    """Each program, and the lengths of its free phase to run, the longest first.
-
-    Targets may have to start again for a longer run. Thresholds of sigma-delta fall over the
-    length that they are compiled for, so each length is a program of its own.
-    """
-    longest = sweep.compiled_steps(given.pop("steps", None))
-    for choice in sweep.over_bits(choices):
-        lengths: list[Sequence[int | None]] = [sweep.steps[::-1] or (None,)]
-        if choice.code == "sigma-delta" and sweep.steps:
-            lengths = [(steps,) for steps in sweep.steps]
-        for several in lengths:
-            steps = several[0] or longest
-            options = dict(owned[choice.target])
-            yield choice.compile(network, options=options, steps=steps, **given), several
+# --- as jobs ------------------------------------------------------------------------------------
 
 
-def shared_options(
-    choices: Sequence[Choice], given: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Of each target in `choices` those of the options `given` that it takes.
+@dataclass(frozen=True)
+class Shared:
+    """What all jobs of a comparison take; `known` are the equilibria to measure departures from."""
 
-    Raises
-    ------
-    ConfigError
-        If one of them is taken by no target.
-    """
-    takes = {c.target: declared(targets.get(c.target)) or {} for c in choices}
-    known = list(dict.fromkeys(name for options in takes.values() for name in options))
-    refuse_unknown(f"with {', '.join(takes)}, a comparison", given, known)
+    network: Network
+    split: Split
+    schedule: Schedule
+    known: Mapping[str, np.ndarray] | None
+
+
+def inputs(network: Network, split: Split, schedule: Schedule) -> dict[str, str]:
+    """What all jobs of a comparison share, as `Kept` takes it."""
+    kind = (str(split.pixels.dtype), split.pixels.shape)
     return {
-        target: {name: value for name, value in given.items() if name in options}
-        for target, options in takes.items()
+        "model": Model(network).digest,
+        "data": joint_digest(kind, split.pixels.tobytes(), split.y.tobytes()),
+        "schedule": schedule.model_dump_json(),
     }
+
+
+def job_of(
+    program: Program,
+    lengths: Sequence[int | None],
+    learning: bool,
+    known: Mapping[str, np.ndarray] | None,
+) -> Job:
+    """The job that runs `program` for each of `lengths`, the longest first."""
+    steps = [program.graph.phases[0].steps if length is None else length for length in lengths]
+    parts = (program.target, program.graph.encoding, weight_bits(program))
+    facts = {
+        "program": program.digest(),
+        "steps": steps,
+        "learning": learning,
+        "layerwise": 0 if known is None else len(known[program.graph.output]),
+    }
+    name = ":".join(str(part) for part in parts if part)
+    return Job(f"{name} in {', '.join(map(str, steps))} steps", facts, (program, lengths, learning))
+
+
+def compute(
+    shared: Shared, job: Job, tell: Callable[[Mapping[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """The rows of `job` as plain data (`compared_from`), in ascending order of steps."""
+    if job.payload is None:
+        found = [rate(shared.network, shared.split, shared.schedule)]
+        tell(found[0].plain())
+        return [found[0].plain()]
+    program, lengths, learning = job.payload
+    fitted, found = fit(shared.split, program.graph), []
+    with targets.open(program) as session:
+        for steps in lengths:
+            found.append(measure(session, program, fitted, steps))
+            tell(found[-1].plain())
+        found[0] = _with_learning(found[0], fitted) if learning else found[0]
+        return [one.plain() for one in _with_departures(session, found[::-1], fitted, shared.known)]
+
+
+def compared_from(job: Job, plain: Mapping[str, Any]) -> Compared:
+    """The row of `job` that `compute` made `plain`."""
+    row, result, cost = plain["row"], plain["result"], plain["cost"]
+    bench = row["neurobench"] and NeuroBench(**row["neurobench"])
+    phases = result and {name: PhaseResult(**phase) for name, phase in result["phases"].items()}
+    return Compared(
+        row=TargetRow(**{**row, "neurobench": bench}),
+        predictions=plain["predictions"],
+        program=job.payload and job.payload[0],
+        result=result and RunResult(phases, result["seconds"]),
+        cost=cost and CostEstimate(**cost),
+        departures=tuple(LayerError(**one) for one in plain["departures"]),
+    )
 
 
 def with_front(compared: Sequence[Compared]) -> list[Compared]:

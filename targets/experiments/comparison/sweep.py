@@ -12,7 +12,7 @@ from compilers.ir.plasticity import Plasticity
 from ep_neuro.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from targets.experiments.comparison.compare import Choice
+    from targets.experiments.comparison.choices import Choice
 
 FLOAT = "float"
 """How a sweep over bits writes floating point."""

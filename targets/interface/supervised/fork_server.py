@@ -41,7 +41,9 @@ APART = 300
 PR_SET_PDEATHSIG = 1
 """``<linux/prctl.h>``: the signal that a process gets when its parent ends."""
 
-_QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Environment of a process whose libraries shall compute on one thread."""
+
 _BOOT = Path(__file__).with_name("boot.py")
 
 
@@ -153,7 +155,7 @@ class ForkServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **_QUIET, "TMPDIR": scratch},
+            env={**os.environ, **ONE_THREAD, "TMPDIR": scratch},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )

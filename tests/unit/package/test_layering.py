@@ -17,7 +17,7 @@ LINE_LIMIT = 450
 OWNERS = {
     **{name: name for name in ("lava", "brian2", "nest", "nir")},
     "aihwkit": "crossbar",
-    **dict.fromkeys(("neurobench", "snntorch"), "experiments"),
+    **dict.fromkeys(("neurobench", "snntorch", "distributed"), "experiments"),
 }
 """The one target, or room of `targets`, that may import each heavy package."""
 

@@ -147,7 +147,7 @@ def test_set_up_builds_pinned_environments_where_the_path_has_a_space(clone: Pat
     assert (clone / ".venv" / ".stamp").exists()
     calls = (clone / "uv.log").read_text()
     assert "venv --quiet --python python3.12 .venv\n" in calls
-    assert "--constraint constraints.txt --editable .[dev,docs,crossbar,nest,pynn]" in calls
+    assert "--constraint constraints.txt --editable .[dev,docs,crossbar,nest,pynn,cluster]" in calls
     assert "venv --quiet --python python3.10 .venv-lava\n" in calls
     assert "--python .venv-lava/bin/python --requirement constraints-lava.txt" in calls
     # The metrics of NeuroBench import little of what it asks for.

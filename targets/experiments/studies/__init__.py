@@ -1,0 +1,1 @@
+"""Studies as independent jobs: their rows, and who computes them."""
