@@ -65,6 +65,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+_CHIPS: dict[str, Backend] = {}
+"""Chips of files that were asked for in this process: their programs know them by their names."""
+
+
 @cache
 def _discover() -> dict[str, Backend]:
     return discover(__name__, __path__)
@@ -149,7 +153,11 @@ def get(name: str) -> Backend:
     if name.endswith((".yaml", ".yml")):
         from targets.hardware.backend import backend_from
 
-        return backend_from(name)
+        chip = backend_from(name)
+        _CHIPS[chip.name] = chip
+        return chip
+    if name in _CHIPS:
+        return _CHIPS[name]
     raise TargetError(f"target '{name}'", "there is none of this name", nearest(name, names()))
 
 

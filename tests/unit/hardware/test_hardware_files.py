@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import targets
+from compilers import Program
 from compilers.hardware.cost import (
     Activity,
     learning_joule,
@@ -81,8 +82,11 @@ def test_a_new_chip_is_one_file_away(tmp_path: Path) -> None:
 
 def test_the_file_of_a_chip_stands_where_a_target_does(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(CHIP)
-    assert targets.get(str(tmp_path / "my.yaml")).summary == "a toy"
+    chip = targets.get(str(tmp_path / "my.yaml"))
+    assert chip.summary == "a toy"
     assert "abacus" not in targets.names()
+    with pytest.raises(TargetError, match="it cannot run here: it is not for sale; build one"):
+        targets.open(Program("abacus", residual()))
     (tmp_path / "bare.yaml").write_text("name: bare")
     with pytest.raises(ConfigError, match=r"bare\.yaml: key 'target' is missing; give it summary"):
         targets.get(str(tmp_path / "bare.yaml"))
