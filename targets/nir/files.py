@@ -18,9 +18,8 @@ from ep_neuro.storage.atomic import write_file
 from ep_neuro.storage.value_checks import fault
 from targets.nir.export import FORMATS, to_nir
 from targets.nir.for_reader import written_for
-from targets.nir.hdf5 import danger
+from targets.nir.hdf5 import danger, first_fault
 from targets.nir.kernel_shapes import keeps_planes
-from targets.nir.reader_errors import first_fault
 from targets.nir.readers import reader_of
 from targets.nir.shapes import shaped
 
