@@ -271,9 +271,9 @@ def _units(
             if p not in (pre, post) or q in units or there is None or back is None:
                 continue
             ratio = float((there * back).sum() / max(float((back**2).sum()), 1e-300))
-            # Six digits: float32 weights know no more.
+            # Float32 weights know no more digits.
             unit = units[p] / ratio**0.5 if ratio > 0 else units[p]
-            units[q] = float(f"{unit:.6g}")
+            units[q] = float(f"{unit:.9g}")
             frontier.append(q)
     return {p.node: units.get(p.node, 1.0) for p in found}
 

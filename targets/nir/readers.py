@@ -118,7 +118,8 @@ READERS: Mapping[str, Reader] = {
             tool="sinabs.nir.from_nir",
             tested="3.1.3",
             source="sinabs 3.1.3, sinabs/nir.py and layers/",
-            takes=frozenset({"Affine", "Conv2d", "Flatten", "IF", "LI"}),
+            # Its reader of LI refuses planes: it asks for the truth of an array of v_leak.
+            takes=frozenset({"Affine", "IF", "LI"}),
             neuron="IF",
             plain=True,
             filters="unscaled",

@@ -399,7 +399,7 @@ def test_what_is_too_large_is_told_by_projection_without_building_it(
 
 def test_wide_feature_maps_are_not_imported_as_matrices_and_none_is_built(tmp_path: Path) -> None:
     save_nir(two_planes(32, (32, 32), 2), tmp_path / "wide.nir")
-    with pytest.raises(SpecError, match="'a': 32768 neurons exceed the 16384") as caught:
+    with pytest.raises(SpecError, match="'a' and 'b': 32768 times 16384 weights") as caught:
         import_nir(tmp_path / "wide.nir")
     assert caught.value.remedy.startswith("give the model that the file was made of")
 
