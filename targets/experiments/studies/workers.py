@@ -333,7 +333,7 @@ def _same(shared: Any) -> Any:
 def _cluster(address: str) -> Iterator[_Cluster]:
     import distributed
 
-    noise = logging.getLogger("distributed")
+    noise = logging.getLogger("distributed.client")
     level = noise.level
     noise.setLevel(logging.CRITICAL)  # The error below says it in one line.
     try:

@@ -50,7 +50,7 @@ def address() -> Iterator[str]:
     import dask
 
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # 3 take longer
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),  # 3 take longer
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
