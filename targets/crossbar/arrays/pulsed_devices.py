@@ -22,7 +22,6 @@ from aihwkit.simulator.configs.compounds import (
     ChoppedTransferCompound,
     DynamicTransferCompound,
     MixedPrecisionCompound,
-    OneSidedUnitCell,
     UnitCell,
     VectorUnitCell,
 )
@@ -74,10 +73,6 @@ def _device(options: Options) -> Any:
     found = DEVICES[options.pulsed_cells]()
     for one in _parts(found):
         _change(one, options)
-    if isinstance(found, OneSidedUnitCell):
-        # A full pair is emptied and written anew: with pulses enough for all of its range.
-        one = _parts(found)[0]
-        found.refresh_update.desired_bl = round((one.w_max - one.w_min) / one.dw_min)
     if options.copies == 1:
         return found
     copies = [deepcopy(found) for _ in range(options.copies)]
