@@ -15,11 +15,12 @@ from compilers.ir.graph import Graph
 from compilers.ir.text import parse_graph
 from ep_neuro.errors import EPNeuroError, GraphError, ProgramError, SpecError
 from ep_neuro.storage.atomic import write_file
-from ep_neuro.storage.hdf5 import danger, first_fault
+from ep_neuro.storage.hdf5 import danger
 from ep_neuro.storage.value_checks import fault
 from targets.nir.export import FORMATS, to_nir
 from targets.nir.for_reader import written_for
 from targets.nir.kernel_shapes import keeps_planes
+from targets.nir.reader_errors import first_fault
 from targets.nir.readers import reader_of
 from targets.nir.shapes import shaped
 
