@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import importlib
@@ -58,7 +57,7 @@ def _prepare() -> None:
         importlib.import_module(f"targets.{name}")
     from ep_neuro import report
     from ep_neuro.cli import console, ending
-    from ep_neuro.data import datasets
+    from ep_neuro.data import digits_file
     from ep_neuro.estimators import gradient_check
     from targets.experiments.onchip import run_state
 
@@ -80,9 +79,8 @@ def _prepare() -> None:
     granted = gradient_check.check_network.__kwdefaults__
     granted["schedule"] = granted["schedule"].model_copy(update={"sweeps": 100})
     # An epoch of all bundled digits takes seconds, and to read them a tenth of one, for each case.
-    digits = datasets._digits()
-    few = {name: getattr(digits, name).head(60) for name in ("train", "val", "test")}
-    datasets._digits = functools.cache(lambda: dataclasses.replace(digits, **few))
+    few = [(x[:60], y[:60]) for x, y in digits_file.splits()]
+    digits_file.splits = lambda: few
     # Figures take longer than all before them.
     run_state.draw = _now_and_then(run_state.draw, [])
     for name in ("plot_curves", "save_figure"):
