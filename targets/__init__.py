@@ -155,9 +155,7 @@ def get(name: str) -> Backend:
     if name in found:
         return found[name]
     if name.endswith((".yaml", ".yml")):
-        from targets.hardware.backend import backend_from
-
-        chip = backend_from(name)
+        chip = importlib.import_module(f"{__name__}.hardware.backend").backend_from(name)
         _CHIPS[chip.name] = chip
         return chip
     if name in _CHIPS:

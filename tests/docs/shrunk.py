@@ -14,6 +14,7 @@ BEHIND = {
     "examples/nir_readers.py": "--limit 4",
     "examples/paper/depth_ablation.py": "--depths 3 --epochs 1 --seeds 1",
     "targets.crossbar.study": "--seeds 1",
+    "targets.crossbar.device_study": "--seeds 1 --samples 20 --only states",
 }
 """What is put behind a command that begins so; of an option that is there twice the last counts."""
 
@@ -23,11 +24,13 @@ INSTEAD = {"epochs=5": "epochs=1"}
 MEANT = {
     "CONFIG": "zoo:digits_dense",
     "MODEL": "hub:digits_resnet",
+    "RUN": "runs/five",
     "MODEL|PROGRAM": "hub:digits_resnet",
     "PROGRAM": "program",
     "NETWORK": "digits_resnet",
     "FILE": "published.pt",
     "FILE.nir": "net.nir",
+    "npz:FILE": "npz:images.npz",
     "npz:FILE:test": "npz:images.npz:test",
     "data=npz:FILE": "data=npz:images.npz",
     "DIR": "written",
@@ -51,6 +54,8 @@ SLOW = (
     "python -m ep_neuro train zoo:cifar10_resnet",
     "python examples/",
     "python -m targets.crossbar.study",
+    "python -m targets.crossbar.device_study",
+    "ep-neuro check runs/rotated/program",
     "python -m targets.experiments.idea",
 )
 """Commands of over a second or two, which only ``pytest -m slow`` executes."""
@@ -68,6 +73,9 @@ ELSEWHERE = {
     "python3.10 ": "it installs packages",
     "export ": "it is of the shell alone",
     "ep-neuro --install-completion": "it writes into the user's shell",
+    "ep-neuro compile hub:cifar10_resnet --target nest": "7 GB of memory; conformance has nest",
+    "ep-neuro run runs/nest": "the same",
+    "import signal\n\nfrom dask_jobqueue": "it takes a Slurm cluster",
     "torchrun": "it takes several GPUs; tests/unit/training/test_distributed.py has two ranks",
     "python -m ep_neuro train examples/paper/": "hours of a GPU; tests/examples/test_paper.py",
     "sh examples/paper/gpu.sh": "tests/examples/test_paper.py executes it on the CPU",
