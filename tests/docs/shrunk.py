@@ -53,6 +53,7 @@ SLOW = (
     "ep-neuro compile runs/cifar10_resnet-0",
     "python -m ep_neuro train zoo:cifar10_resnet",
     "python examples/",
+    "ep-neuro compare hub:digits_resnet --sweep bits=8,6,4,3,2 --jobs",
     "python -m targets.crossbar.study",
     "python -m targets.crossbar.device_study",
     "ep-neuro check runs/rotated/program",
@@ -75,6 +76,8 @@ ELSEWHERE = {
     "ep-neuro --install-completion": "it writes into the user's shell",
     "ep-neuro compile hub:cifar10_resnet --target nest": "7 GB of memory; conformance has nest",
     "ep-neuro run runs/nest": "the same",
+    "ep-neuro compare hub:digits_resnet --sweep bits=8,6,4,3,2 --dask": "it takes a cluster; "
+    "tests/unit/experiments/test_jobs.py has one of two workers",
     "import signal\n\nfrom dask_jobqueue": "it takes a Slurm cluster",
     "torchrun": "it takes several GPUs; tests/unit/training/test_distributed.py has two ranks",
     "python -m ep_neuro train examples/paper/": "hours of a GPU; tests/examples/test_paper.py",
