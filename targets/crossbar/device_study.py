@@ -238,7 +238,7 @@ PLANS: Mapping[str, Plan] = {
                 "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
             },
         ),
-        "share of the devices that hold a random conductance",
+        "share of devices stuck at a random value",
     ),
     "copies": Plan(
         _sweep(
@@ -345,6 +345,8 @@ def draw(study: Study, name: str) -> Figure:
         axes.set_xticks(range(len(ticks)), ticks)
     if PLANS[name].logarithmic:
         axes.set_xscale("log")
+        places = sorted({x for by_value in study.shown(name).values() for x in by_value})
+        axes.set_xticks(places, [f"{x:,g}" for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
     finish(axes, PLANS[name].label, "test accuracy (%)")
     return figure
