@@ -1,4 +1,4 @@
-"""Convolutions of spikes with kernels of a byte, exact, in the byte arithmetic of the processor.
+"""Sums of spikes by weights of a byte, exact, in the byte arithmetic of the processor.
 
 It multiplies four times as many bytes at a time as numbers of float32. torch offers that to its own
 compiler only, so it is tried before it is trusted; without it, float32 gives the same sums.
@@ -16,7 +16,6 @@ from torch import Tensor
 from compilers.execution.constants import SINGLE
 from compilers.execution.exact_parts import common_factors
 from compilers.ir.graph import Conv, ConvTranspose, Shape
-from compilers.ir.operators import receiving_axis
 
 BYTE = 127
 """Largest size of an element of a kernel."""
@@ -80,6 +79,27 @@ class ByteConv:
         return found[:, top : top + rows, left : left + columns]
 
 
+class ByteDense:
+    """``x @ matrix`` on spikes.
+
+    Parameters
+    ----------
+    matrix : ndarray, (pre, post)
+        Whole numbers of at most 7 bits, times a factor of each receiving neuron.
+    """
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        factors = None if np.abs(matrix).max(initial=0) <= BYTE else common_factors(matrix, 1)
+        short = matrix if factors is None else matrix / factors
+        self._matrix = torch.from_numpy(np.ascontiguousarray(short)).to(torch.int8)
+        self._factors = None if factors is None else torch.from_numpy(factors).to(torch.int32)
+
+    def __call__(self, spikes: Tensor) -> Tensor:
+        """Sums (N, post), int32, for `spikes` (N, pre)."""
+        found = torch._int_mm(spikes.to(torch.int8), self._matrix)
+        return found if self._factors is None else found.mul_(self._factors)
+
+
 def _convolved(
     sent: Tensor, kernel: Tensor, factors: Tensor, zeros: Tensor, how: tuple[object, ...]
 ) -> Tensor:
@@ -112,11 +132,17 @@ def _spare(channels: int) -> int:
     return 0 if channels <= FEW else -channels % (2 * FEW)
 
 
-def fits_bytes(operator: Conv | ConvTranspose, weight: np.ndarray) -> bool:
-    """Whether a `ByteConv` of `weight` is exact, and this machine has it."""
-    kernel = np.moveaxis(np.abs(weight), receiving_axis(operator), 0)
-    largest = kernel.max((1, 2, 3)) / common_factors(kernel, 0)
-    return bool(largest.max() <= BYTE and kernel.sum((1, 2, 3)).max() < SINGLE) and trusted()
+def fits_bytes(weight: np.ndarray, receiving: int) -> bool:
+    """Whether sums by `weight` of spikes are exact here, and this machine has bytes.
+
+    `receiving` is the axis of receivers.
+    """
+    others = tuple(axis for axis in range(weight.ndim) if axis != receiving)
+    sizes = np.abs(weight)
+    largest = sizes.max(others)
+    if largest.max() > BYTE:
+        largest = largest / common_factors(weight, receiving)
+    return bool(largest.max() <= BYTE and sizes.sum(others).max() < SINGLE) and trusted()
 
 
 @cache
@@ -131,8 +157,11 @@ def trusted() -> bool:
     )
     spikes = torch.from_numpy(sent).float()
     right = F.conv2d(spikes.permute(0, 3, 1, 2), torch.from_numpy(kernel).float(), padding=1)
+    matrix, said = dice.integers(-BYTE, BYTE + 1, (400, 24)), spikes.flatten(1)
     try:
         found = ByteConv(Conv(1, 1), kernel.astype(np.float64), (16, 5, 5), (16, 5, 5))(spikes)
+        summed = ByteDense(matrix.astype(np.float64))(said).numpy()
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.equal(found, right.permute(0, 2, 3, 1))
+    summed_right = np.array_equal(summed, said.numpy().astype(np.int64) @ matrix)
+    return summed_right and torch.equal(found, right.permute(0, 2, 3, 1))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
-from compilers.execution.byte_kernels import ByteConv, fits_bytes
+from compilers.execution.byte_kernels import ByteConv, ByteDense, fits_bytes
 from compilers.execution.constants import SINGLE
 from compilers.execution.exact_parts import Split, exact_parts
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
@@ -159,6 +159,11 @@ class DenseMap(LinearMap):
         if len(self.post) == 3:
             matrix = matrix[:, _order(self.post)]
         numbers, factor = self.numbers, self.numbers.factor(self.projection)
+        self._bytes: ByteDense | None = None
+        self._gained = False
+        if numbers.single and self.spikes and fits_bytes(matrix, 1):
+            self._bytes = ByteDense(matrix)
+            return
         integers = numbers.integers and numbers.wide != torch.float32
         self._kind = torch.float64 if integers else numbers.wide
         self._gained = factor is not None
@@ -169,8 +174,9 @@ class DenseMap(LinearMap):
         self._array = self._matrix.numpy() if numbers.device.type == "cpu" else None
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
-        x = self._flat(x)
-        if self._array is None or len(x) < FEW:
+        if self._bytes is not None:
+            found = self._bytes(x.flatten(1))
+        elif len(x := self._flat(x)) < FEW or self._array is None:
             found = x @ self._matrix
         else:
             found = torch.from_numpy(x.numpy() @ self._array)
@@ -208,7 +214,7 @@ class ConvMap(LinearMap):
         self._splits: dict[float, Split | None] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
-        if self.numbers.single and self.spikes and fits_bytes(operator, weight):
+        if self.numbers.single and self.spikes and fits_bytes(weight, receiving_axis(operator)):
             gain = self.numbers.factor(self.projection) or 0.0
             self._gained = gain > 0 and math.frexp(gain)[0] == 0.5 and gain >= 1
             rest = (self.pre, self.post, gain if self._gained else 1.0)

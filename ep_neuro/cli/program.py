@@ -253,6 +253,14 @@ def learn(
             "is halved after 1,000, 3,000, 7,000 samples and so on.",
         ),
     ] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP",
+            help="Step that each image goes through first: flip, or '{kind: crop, padding: 1}'; "
+            "any that a configuration takes, repeatable.",
+        ),
+    ] = None,
     keep: Annotated[
         bool | None,
         typer.Option(
@@ -285,6 +293,7 @@ def learn(
     from compilers.program import MANIFEST
     from ep_neuro.data.datasets import identity
     from ep_neuro.network.checkpoint import SPEC
+    from ep_neuro.storage.yaml_io import parse_value
     from ep_neuro.training.run_directory import check_run_place
     from targets.experiments.onchip import learning, to_network
     from targets.experiments.onchip.run_state import MARKER, beside
@@ -302,7 +311,9 @@ def learn(
     )
     known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
     dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
-    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal)
+    read = [parse_value(step) for step in augment or ()]
+    moved = tuple({"kind": step} if isinstance(step, str) else step for step in read)
+    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal, augment=moved)
     test = dataset.split(part).head(limit)
     with progress("learning") as advance:
         learnt = learning.learn(

@@ -172,6 +172,17 @@ def test_a_target_that_cannot_learn_says_so_before_it_compiles(cli: Cli) -> None
     assert not Path("q").exists()
 
 
+def test_images_are_moved_on_request(cli: Cli) -> None:
+    compiled(cli)
+    words = ("learn", "p", "--samples", 2, "--limit", 2, "--force")
+    assert cli(*words, "--augment", "flip", "--augment", "{kind: crop, padding: 1}").code == 0
+    noted = load_program(Path("p-learnt")).provenance["learnt.augment"]
+    assert noted == "({'kind': 'flip', 'p': 0.5}, {'kind': 'crop', 'padding': 1})"
+    done = cli(*words, "--augment", "{kind: crop, padding: 0}")
+    assert done.code == 2
+    assert "augment.0.padding = 0" in done.err
+
+
 def test_resuming_with_another_seed_is_refused(cli: Cli) -> None:
     compiled(cli)
     cli("learn", "p", "--samples", 4)

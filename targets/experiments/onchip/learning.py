@@ -136,10 +136,17 @@ def learn(
     ------
     ConfigError
         If `resume` meets another plan or program, or `out` holds a run and neither `resume` nor
-        `force` is set, or something else than a run.
+        `force` is set, or something else than a run; if the plan augments what are no images.
     TargetError
         If the target cannot learn.
     """
+    (source,) = program.graph.sources
+    if plan.augment and len(source.shape) != 3:
+        raise ConfigError(
+            "learning, augment",
+            f"program '{program.graph.name}' takes {list(source.shape)}, not images",
+            "learn without augmentation, or give its input the shape [channels, height, width]",
+        )
     with (
         claimed(out, run_state.MARKER, resume=resume, force=force),
         targets.learner(program) as session,
@@ -235,7 +242,8 @@ class _Run:
         return self.session.learnt().graph
 
     def _samples(self, first: int, stop: int) -> Split:
-        return self.train.at(self.order[first:stop])
+        some = self.train.at(self.order[first:stop])
+        return Split(self.plan.augmented(some.pixels, first), some.y)
 
     def _learn(self, first: int, stop: int) -> list[LearnResult]:
         return [self._at_one_rate(*ends) for ends in self.plan.stretches(first, stop)]
@@ -279,10 +287,10 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that it resumes."""
-        plan = asdict(self.plan)
+        plan = {**asdict(self.plan), "augment": list(self.plan.augment) or None}
         # A rate that falls to the end depends on where the end is, and on the points on the way.
         fixed = ("samples", "points") if self.plan.anneal not in (None, 1) else ()
-        kept = ("batch", "seed", "anneal", *fixed)
+        kept = ("batch", "seed", "anneal", "augment", *fixed)
         return {"program": self.program.digest(), **{key: plan[key] for key in kept}}
 
     def restore(self) -> None:

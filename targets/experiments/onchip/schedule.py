@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from pydantic import BaseModel, ValidationError
 
+from ep_neuro.data.augmentation import Augmentation, augment
 from ep_neuro.errors import ConfigError, DataError
+from ep_neuro.storage.yaml_io import first_problem
+from ep_neuro.training.config import Step
 
 SAMPLES_A_POINT = 1000
 """Samples from one point to the next in a long run: what a kill may cost."""
@@ -18,6 +23,10 @@ HALVED = 1000
 
 MOST_POINTS = 100
 """Points of a very long run, where they would cost more than the samples between them."""
+
+
+class _Augmented(BaseModel):
+    augment: tuple[Step, ...]
 
 
 def _halvings(done: int) -> int:
@@ -44,6 +53,9 @@ class Plan:
         3, 7, 15 times as many samples and so on, wherever the end is: about as
         ``1 / (1 + samples / HALVED)``, so that steps never end and their noise dies out (Robbins &
         Monro 1951), and by powers of two.
+    augment : sequence of Augmentation or mapping
+        Steps that each image goes through before it is sent, as in a training configuration; kept
+        as mappings, plain data. Each pass draws anew, from `seed` alone.
     """
 
     samples: int = 1000
@@ -51,8 +63,11 @@ class Plan:
     seed: int = 0
     points: int = 20
     anneal: float | None = None
+    augment: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        plain = tuple(step.model_dump() for step in self._steps())
+        object.__setattr__(self, "augment", plain)
         for name in ("samples", "batch", "points"):
             if getattr(self, name) < 1:
                 problem = f"{getattr(self, name)} is below 1"
@@ -76,6 +91,24 @@ class Plan:
         passes = range(-(-self.samples // size))
         orders = [np.random.default_rng([self.seed, n]).permutation(size) for n in passes]
         return np.concatenate(orders)[: self.samples]
+
+    def _steps(self) -> tuple[Augmentation, ...]:
+        try:
+            return _Augmented.model_validate({"augment": self.augment}).augment
+        except ValidationError as error:
+            raise ConfigError("learning", *first_problem(error, _Augmented)) from None
+
+    def augmented(self, pixels: np.ndarray, first: int) -> np.ndarray:
+        """Images (N, channels, height, width), of samples `first` and on, as they are learnt."""
+        if not self.augment or not len(pixels):
+            return pixels
+        steps = self._steps()
+        width = sum(step.draws for step in steps)
+        drawn = [
+            np.random.default_rng([self.seed, first + n, 1]).random(width, np.float32)
+            for n in range(len(pixels))
+        ]
+        return augment(torch.from_numpy(pixels), steps, torch.from_numpy(np.stack(drawn))).numpy()
 
     def rate_scale(self, done: int) -> float:
         """Factor of every rate after `done` samples."""

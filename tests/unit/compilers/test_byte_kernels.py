@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from compilers.execution.byte_kernels import BYTE, ByteConv, fits_bytes, trusted
+from compilers.execution.byte_kernels import BYTE, ByteConv, ByteDense, fits_bytes, trusted
 from compilers.ir.operators import Conv, ConvTranspose, apply
 
 needs_bytes = pytest.mark.skipif(not trusted(), reason="this processor multiplies no bytes")
@@ -48,9 +48,21 @@ def test_sums_are_those_of_the_operator(
     np.testing.assert_array_equal(found, 4 * apply(operator, weight, spikes, ends[1]))
 
 
+@needs_bytes
+@given(seed=st.integers(0, 1000), pre=st.integers(1, 300), post=st.integers(1, 70))
+def test_sums_of_a_dense_projection_are_those_of_its_matrix(seed: int, pre: int, post: int) -> None:
+    rng = np.random.default_rng(seed)
+    factors = 2.0 ** rng.integers(0, 4, post)
+    matrix = rng.integers(-BYTE, BYTE + 1, (pre, post)) * factors
+    spikes = rng.integers(0, 2, (3, pre))
+    assert fits_bytes(matrix, 1)
+    found = ByteDense(matrix)(torch.from_numpy(spikes).float()).numpy()
+    np.testing.assert_array_equal(found, spikes @ matrix)
+
+
 @pytest.mark.parametrize("wide", [BYTE + 1.0, 3.0 * BYTE])
 def test_a_kernel_of_more_than_a_byte_is_left_to_other_numbers(wide: float) -> None:
     kernel = np.ones((2, 2, 3, 3))
-    assert fits_bytes(Conv(1, 1), kernel) == trusted()
+    assert fits_bytes(kernel, 0) == trusted()
     kernel[0, 0, 0, 0] = wide
-    assert not fits_bytes(Conv(1, 1), kernel)
+    assert not fits_bytes(kernel, 0)

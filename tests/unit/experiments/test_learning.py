@@ -18,7 +18,9 @@ import compilers
 import targets
 from compilers.program import Program, load_program
 from ep_neuro.data import datasets
+from ep_neuro.data.augmentation import Crop
 from ep_neuro.data.datasets import Dataset
+from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import ConfigError, GraphError, ProgramError, TargetError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
@@ -55,6 +57,51 @@ def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     learn(program(), digits, Plan(samples=20, batch=10, points=1), out=out)
     return out
+
+
+# --- augmentation ------------------------------------------------------------------------------
+
+
+def test_each_sample_is_moved_by_its_own_place_in_the_run(digits: Dataset) -> None:
+    plan, images = Plan(100, augment=(Crop(padding=1), {"kind": "flip"})), digits.train.pixels[:50]
+    moved = plan.augmented(images, 10)
+    np.testing.assert_array_equal(plan.augmented(images[20:], 30), moved[20:])
+    assert not np.array_equal(plan.augmented(images, 60), moved)
+    assert not np.array_equal(replace(plan, seed=1).augmented(images, 10), moved)
+    assert (moved.shape, moved.dtype) == (images.shape, images.dtype)
+    assert replace(plan, augment=()).augmented(images, 10) is images
+
+
+def test_what_was_learnt_from_moved_images_is_noted(digits: Dataset) -> None:
+    plan = Plan(samples=10, batch=5, points=1, augment=(Crop(padding=1),))
+    learnt, plainly = (learn(program(), digits, p) for p in (plan, replace(plan, augment=())))
+    assert learnt.program.provenance["learnt.augment"] == "({'kind': 'crop', 'padding': 1},)"
+    assert learnt.program.digest() != plainly.program.digest()
+
+
+def test_a_step_that_is_none_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'augment\.0\.paddin'; did you mean 'padding'"
+    ):
+        Plan(augment=({"kind": "crop", "paddin": 1},))
+    with pytest.raises(ConfigError, match=r"augmentation 'crap': .*did you mean 'crop'"):
+        Plan(augment=({"kind": "crap"},))
+    with pytest.raises(ConfigError, match=r"augment\.0 = 3"):
+        Plan(augment=(3,))  # type: ignore[arg-type]
+
+
+def test_only_images_are_moved(digits: Dataset) -> None:
+    spec = NetworkSpec.from_dict(
+        {
+            "name": "flat",
+            "input": {"shape": [64]},
+            "populations": [{"name": "output", "shape": [10]}],
+            "couplings": [{"pre": "input", "post": "output"}],
+        }
+    )
+    made = plastic(compilers.compile(Network(spec, 0), steps=4))
+    with pytest.raises(ConfigError, match=r"'flat' takes \[64\], not images"):
+        learn(made, digits, Plan(10, augment=(Crop(),)))
 
 
 # --- the plan ----------------------------------------------------------------------------------
@@ -236,11 +283,14 @@ def test_the_learnt_program_gives_the_accuracy_that_was_reported(
     assert right.mean() == learnt.accuracy_after
 
 
-@pytest.mark.parametrize(("code", "bits"), [("graded", None), ("spike", 8)])
+@pytest.mark.parametrize(
+    ("code", "bits", "augment"), [("graded", None, ()), ("spike", 8, (Crop(padding=1),))]
+)
 def test_a_run_that_stopped_goes_on_to_the_same_weights(
-    code: str, bits: int | None, digits: Dataset, tmp_path: Path
+    code: str, bits: int | None, augment: tuple[Crop, ...], digits: Dataset, tmp_path: Path
 ) -> None:
-    plan, made = Plan(samples=45, batch=5, points=3, anneal=0.1), program(code, bits)
+    plan = Plan(samples=45, batch=5, points=3, anneal=0.1, augment=augment)
+    made = program(code, bits)
     whole = learn(made, digits, plan)
 
     def stop(done: int, total: int, note: str) -> None:
@@ -290,6 +340,7 @@ def test_a_finished_run_can_learn_more(digits: Dataset, finished: Path, tmp_path
         (Plan(samples=20, batch=10, seed=1), 1.0, "its seed was 0, and now is 1"),
         (Plan(samples=20, batch=10), 2.0, "its program was"),
         (Plan(samples=20, batch=10, anneal=0.5), 1.0, "its anneal was None, and now is 0.5"),
+        (Plan(samples=20, batch=10, augment=(Crop(),)), 1.0, "its augment was None, and now is"),
         (Plan(samples=10, batch=10), 1.0, "20 samples are learnt, and 10 are asked for"),
     ],
 )
