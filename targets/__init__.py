@@ -69,10 +69,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-_CHIPS: dict[str, Backend] = {}
-"""Chips of files that were asked for in this process: their programs know them by their names."""
-
-
 @cache
 def _discover() -> dict[str, Backend]:
     return discover(__name__, __path__)
@@ -141,8 +137,10 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_discover()))
 
 
-def get(name: str) -> Backend:
+def get(name: str | Program) -> Backend:
     """The backend called `name`, or that of the chip which a hardware file ``NAME.yaml`` describes.
+
+    Of a program, the backend that it was compiled for: such a file goes along with it.
 
     Raises
     ------
@@ -151,16 +149,18 @@ def get(name: str) -> Backend:
     ConfigError
         If the file cannot be read, or says of a number not where it is from.
     """
+    if not isinstance(name, str):
+        return _of_files().backend_in(name) or get(name.target)
     found = _discover()
     if name in found:
         return found[name]
     if name.endswith((".yaml", ".yml")):
-        chip = importlib.import_module(f"{__name__}.hardware.backend").backend_from(name)
-        _CHIPS[chip.name] = chip
-        return chip
-    if name in _CHIPS:
-        return _CHIPS[name]
+        return _of_files().backend_from(name)
     raise TargetError(f"target '{name}'", "there is none of this name", nearest(name, names()))
+
+
+def _of_files() -> Any:
+    return importlib.import_module(f"{__name__}.hardware.backend")
 
 
 def or_reference(name: str, log: Callable[[str], None]) -> str:
@@ -179,7 +179,7 @@ def open(program: Program) -> Session:
     TargetError
         If that target is unknown, cannot run here, or lacks a feature the program needs.
     """
-    backend = get(program.target)
+    backend = get(program)
     state = backend.available()
     if not state.available:
         raise TargetError(
@@ -200,7 +200,7 @@ def learner(program: Program) -> Session:
     GraphError
         If nothing in the program learns.
     """
-    require_learning(get(program.target))
+    require_learning(get(program))
     check_plasticity(program.graph, required=True)
     return open(program)
 

@@ -127,13 +127,20 @@ def load_hardware(path: str | Path) -> HardwareLimits:
     Every number is a mapping ``{value, unit, source}``; `ConfigError` names one that is not.
     """
     # Here, as Lava's environment, where limits are compared and not read, has no YAML.
-    from ep_neuro.storage.yaml_io import load_yaml
+    from ep_neuro.storage.yaml_io import read_text
 
-    data = load_yaml(path)
+    return parse_hardware(read_text(path), str(path))
+
+
+def parse_hardware(text: str, path: str) -> HardwareLimits:
+    """`load_hardware` of a file's `text`; `path` names its origin in errors."""
+    from ep_neuro.storage.yaml_io import parse_yaml
+
+    data = parse_yaml(text, path)
     unknown = sorted(set(data) - set(_SECTIONS))
     if unknown or not isinstance(data.get("name"), str):
         problem = f"unknown key '{unknown[0]}'" if unknown else "key 'name' is missing"
-        raise ConfigError(str(path), problem, f"give {', '.join(_SECTIONS)}")
+        raise ConfigError(path, problem, f"give {', '.join(_SECTIONS)}")
     limits, parameters, energy = (
         _quantities(data.get(section), f"{path}: {section}")
         for section in ("limits", "parameters", "energy")
@@ -160,7 +167,7 @@ def _target(data: Any, where: str) -> dict[str, str]:
     return {str(key): " ".join(text.split()) for key, text in data.items()}
 
 
-def _energy_model(constants: Mapping[str, Quantity], path: str | Path) -> EnergyModel:
+def _energy_model(constants: Mapping[str, Quantity], path: str) -> EnergyModel:
     fields = dataclasses.fields(EnergyModel)
     names = {f.name for f in fields}
     needed = {f.name for f in fields if f.default is dataclasses.MISSING}

@@ -61,7 +61,7 @@ def view(
     if out is not None:
         check_place(out, marker=MARKER)
     program, written = _program(name, code, steps, seed)
-    graph, backend = program.graph, targets.get(program.target)
+    graph, backend = program.graph, targets.get(program)
     place = out or Path("runs") / "view" / f"{graph.name}-{graph.encoding}.html"
     check_place(place, marker=MARKER)
     refuse_unseen(backend)

@@ -99,15 +99,18 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read one YAML mapping; a `ConfigError` names the file and the line at fault."""
-    path = Path(path)
+    return parse_yaml(read_text(path), str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of the YAML file `path`; `ConfigError` if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         # Of other bytes, or of a path with a null character, which no file has.
         other = isinstance(error, UnicodeDecodeError)
         reason = "it is not UTF-8 text" if other else getattr(error, "strerror", error)
         raise ConfigError(str(path), f"cannot be read ({reason})", "give a YAML file") from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from compilers.hardware.limit_checks import violations
-from compilers.hardware.limits import TARGET_KEYS, HardwareLimits, Violation, load_hardware
+from compilers.hardware.limits import (
+    TARGET_KEYS,
+    HardwareLimits,
+    Violation,
+    load_hardware,
+    parse_hardware,
+)
 from compilers.hardware.placement_report import draw_placement, placement_text
 from compilers.ir.graph import Graph
 from compilers.learning.weight_sharing import shared_plasticity
@@ -21,6 +27,7 @@ from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
 from ep_neuro.results import CostEstimate
+from ep_neuro.storage.yaml_io import read_text
 from targets.interface.energy import estimate_on
 from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.unavailable import UnavailableBackend
@@ -30,6 +37,9 @@ WEIGHT_BITS = 8
 
 PLACEMENT, DRAWING = "placement.txt", "placement.svg"
 """Files of a program that show where its neurons lie."""
+
+HARDWARE = "hardware.yaml"
+"""File of a program that holds the hardware file of its chip, where that is none of ours."""
 
 SCRIPT = ("lava_network.py", "lava_processes.py")
 """A script that builds a graph as a Lava process graph, for Loihi2HwCfg; here they end in ``.txt``.
@@ -48,14 +58,17 @@ class HardwareBackend(Backend):
     ----------
     hardware : HardwareLimits
         With a ``target`` section.
+    text : str, optional
+        Its file, if it is none of those here: each program holds it.
     """
 
     tolerance = 0.0
     options: Mapping[str, Any] = {"chips": None}
     byte_weights = True
 
-    def __init__(self, hardware: HardwareLimits) -> None:
+    def __init__(self, hardware: HardwareLimits, text: str = "") -> None:
         self.hardware = hardware
+        self._own_file = {HARDWARE: text} if text else {}
         self.name = hardware.name
         self.summary = hardware.target["summary"]
         self.unsupported: Mapping[Feature, str] = _unsupported(hardware)
@@ -113,6 +126,7 @@ class HardwareBackend(Backend):
         files = {
             PLACEMENT: placement_text(graph, self.hardware),
             DRAWING: _drawing(graph, self.hardware),
+            **self._own_file,
         }
         if self._writes_script and not _unwritable(graph):
             files |= _lava_files()
@@ -133,11 +147,25 @@ class HardwareBackend(Backend):
 
 def backend_from(path: str | Path) -> HardwareBackend:
     """The backend of the hardware file `path`; `ConfigError` if it is none, or has no target."""
-    hardware = load_hardware(path)
+    return _backend_of(read_text(path), str(path))
+
+
+def backend_in(program: Program) -> HardwareBackend | None:
+    """The backend of the hardware file that `program` holds; None without one for its target.
+
+    A program moved to another target by hand may still hold the file of the first.
+    """
+    text = program.files.get(HARDWARE)
+    chip = text and _backend_of(text, f"program '{program.graph.name}', {HARDWARE}")
+    return chip if chip and chip.name == program.target else None
+
+
+def _backend_of(text: str, where: str) -> HardwareBackend:
+    hardware = parse_hardware(text, where)
     if not hardware.target:
         remedy = f"give it {', '.join(TARGET_KEYS)}, as targets/hardware/loihi2.yaml does"
-        raise ConfigError(str(path), "key 'target' is missing", remedy)
-    return HardwareBackend(hardware)
+        raise ConfigError(where, "key 'target' is missing", remedy)
+    return HardwareBackend(hardware, text)
 
 
 def hardware_backends(folder: Path) -> tuple[Backend, ...]:

@@ -301,6 +301,9 @@ def test_the_file_of_a_chip_is_a_target(cli: Cli) -> None:
     found = cli("compile", FRESH, "--target", "chip.yaml", "--json").answer
     assert (found["cores"], found["violations"]) == (3, [])
     assert found["program"] == "runs/programs/digits_dense-abacus-graded"
+    Path("chip.yaml").unlink()
+    ended = cli("run", found["program"])
+    assert (ended.code, "target 'abacus': it cannot run here: build one" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize(("stage", "count"), [("encode", 1), ("all", 7)])

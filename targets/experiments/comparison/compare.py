@@ -119,7 +119,7 @@ def measure(
 ) -> Compared:
     """Run `program` in `session` on a fitting `split`."""
     result = session.settle(split.x, steps=steps, updates=True)
-    cost = targets.get(program.target).estimate(program, result)
+    cost = targets.get(program).estimate(program, result)
     row = TargetRow(
         target=program.target,
         code=program.graph.encoding,
@@ -318,7 +318,7 @@ def _with_learning(one: Compared, split: Split) -> Compared:
     """`one` with the estimate of a learning step, where its target runs nudged phases."""
     assert one.program is not None
     assert one.cost is not None
-    backend = targets.get(one.program.target)
+    backend = targets.get(one.program)
     if Feature.NUDGED_PHASE in backend.unsupported or len(one.program.graph.phases) < 2:
         return one
     some = split.head(LEARNING_SAMPLES)

@@ -266,7 +266,7 @@ def by_harness(compared: Sequence[Compared], split: Split) -> list[dict[str, Any
     """The harness's figures of all runs that compute what their graph says, beside their names."""
     found = []
     for one in compared:
-        if one.program is None or targets.get(one.program.target).tolerance > EXACT:
+        if one.program is None or targets.get(one.program).tolerance > EXACT:
             continue
         graph = one.program.graph
         figures = harness(graph, fit(split, graph), one.row.steps)

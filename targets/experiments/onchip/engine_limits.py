@@ -48,7 +48,7 @@ def engine_limits(program: Program) -> tuple[EngineLimit, ...]:
 
     By the hardware file of the chip. A trace is a height of its box in fractional bits.
     """
-    hardware = targets.get(program.target).limits(program.options)
+    hardware = targets.get(program).limits(program.options)
     if "trace_bits" not in hardware.limits:
         hardware = targets.get(NOMINAL).limits({})
     used = _widths(program.graph) if program.graph.quantised else {}

@@ -222,7 +222,7 @@ class _Run:
 
     def finish(self) -> Learnt:
         """Test what was learnt, draw, and hand over the program."""
-        few, target = self.val.head(COSTED), targets.get(self.program.target)
+        few, target = self.val.head(COSTED), targets.get(self.program)
         estimate = target.estimate(self.program, self.session.settle(few.x, few.y))
         energy = estimate.learning_joule
         title = f"{self.program.graph.name} learns on {self.program.target}"
@@ -279,7 +279,7 @@ class _Run:
         program = self.session.learnt()
         notes = {f"learnt.{key}": str(value) for key, value in asdict(self.plan).items()}
         # Its files are those of a graph that did not learn yet.
-        now = targets.get(program.target).emit(program.graph)
+        now = targets.get(program).emit(program.graph)
         notes = {**program.provenance, **notes}
         return replace(program, graph=now.graph, files=now.files, provenance=notes)
 
@@ -368,7 +368,7 @@ def plastic(
     GraphError
         If the rule does not exist or fit, or the rate is not above 0.
     """
-    targets.require_learning(targets.get(program.target))
+    targets.require_learning(targets.get(program))
     graph = program.graph
     if graph.plasticity and rule is None:
         rates = _rates(graph, rate, output_rate)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import targets
-from compilers import Program
+from compilers import load_program, save_program
 from compilers.hardware.cost import (
     Activity,
     learning_joule,
@@ -85,13 +85,30 @@ def test_the_file_of_a_chip_stands_where_a_target_does(tmp_path: Path) -> None:
     chip = targets.get(str(tmp_path / "my.yaml"))
     assert chip.summary == "a toy"
     assert "abacus" not in targets.names()
-    with pytest.raises(TargetError, match="it cannot run here: it is not for sale; build one"):
-        targets.open(Program("abacus", residual()))
     (tmp_path / "bare.yaml").write_text("name: bare")
     with pytest.raises(ConfigError, match=r"bare\.yaml: key 'target' is missing; give it summary"):
         targets.get(str(tmp_path / "bare.yaml"))
     with pytest.raises(ConfigError, match="there_is_none"):
         targets.get(str(tmp_path / "there_is_none.yaml"))
+
+
+def test_a_program_carries_the_hardware_file_of_its_chip(tmp_path: Path) -> None:
+    """Whoever loads it later knows the chip by the program alone, built in of that name or not."""
+    for name in ("abacus", "loihi2"):
+        (tmp_path / "my.yaml").write_text(CHIP.replace("abacus", name))
+        chip = targets.get(str(tmp_path / "my.yaml"))
+        save_program(chip.emit(map_to_cores(residual(), chip.limits({}))), tmp_path / "p")
+        (tmp_path / "my.yaml").unlink()
+        program = load_program(tmp_path / "p")
+        found = targets.get(program)
+        assert (found.name, found.limits({})) == (name, chip.limits({}))
+        assert found.emit(program.graph).files == program.files
+        with pytest.raises(TargetError, match="it cannot run here: it is not for sale; build one"):
+            targets.open(program)
+    with pytest.raises(TargetError, match="'abacus': there is none of this name"):
+        targets.get("abacus")
+    elsewhere = replace(program, target="reference")
+    assert targets.get(elsewhere) is targets.get("reference")
 
 
 def test_a_graded_network_does_not_fit_a_chip_of_binary_spikes(tmp_path: Path) -> None:
