@@ -312,7 +312,7 @@ def compile(
         passes.append(Pass("make_plastic", lambda graph: make_plastic(graph, learn, units=True)))
     passes.append(Pass("verify", validate))
     trace = run_passes(lower(network, {**notes, **(provenance or {})}), passes, observer)
-    _refuse_overruled(backend, trace, parameters or {})
+    _refuse_overruled(backend, trace, parameters or {}, how.leak)
     if check:
         _refuse_violations(backend, trace.final)
     program = backend.emit(trace.final)
@@ -342,15 +342,22 @@ def _told_by(
     return model.network if learns else inferring(model), notes, replace(how, **(own | said))
 
 
-def _refuse_overruled(backend: Emitter, trace: Trace, parameters: Mapping[str, Any]) -> None:
+def _refuse_overruled(
+    backend: Emitter, trace: Trace, parameters: Mapping[str, Any], leak: float | None
+) -> None:
     """Raise `GraphError` if the target's own passes changed what was asked of the neurons."""
     for p in trace.after("encode").neurons:
-        now = trace.final.population(p.name).dynamics
-        for name in parameters:
-            asked, there = getattr(p.dynamics, name, None), getattr(now, name, None)
-            if asked != there:
-                problem = f"{asked} was asked for, and neurons of target '{backend.name}' have "
-                raise GraphError(f"parameter '{name}'", f"{problem}{there}", "leave it out")
+        now: Any = trace.final.population(p.name).dynamics
+        asked = {name: getattr(p.dynamics, name, None) for name in parameters}
+        # A leak is the largest that is wanted; it may be less.
+        if leak is not None and now.leak > max(leak, p.dynamics.leak):
+            asked["leak"] = leak
+        for name, value in asked.items():
+            there = getattr(now, name, None)
+            if value != there:
+                problem = f"{value} was asked for, and neurons of target '{backend.name}' have "
+                remedy = f"ask for {there}, or compile for another target"
+                raise GraphError(f"parameter '{name}'", f"{problem}{there}", remedy)
 
 
 def _refuse_violations(backend: Emitter, graph: Graph) -> None:

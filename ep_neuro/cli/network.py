@@ -191,7 +191,9 @@ def check(
     rounding to the bits of a weight `commits` such batches average out. Exit 1 if a cosine is not
     above 0.7.
     """
-    if is_program(model):
+    # Where there is nothing, data tell that a program was meant.
+    missing = data is not None and ":" not in model and not Path(model).exists()
+    if is_program(model) or missing:
         return check_program(Path(model), data, data_root, batch or SAMPLES, seed, json_)
     if data is not None or data_root is not None:
         option = "--data" if data is not None else "--data-root"

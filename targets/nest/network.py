@@ -24,8 +24,12 @@ REACH = 64.0
 HELD, AT_ONCE, LONG = 1e300, 1e-3, 1e300
 """Time constants, ms, of a rate that stays, of one that follows in a step, and of a membrane."""
 
-SILENT = 1e300
-"""Threshold that no membrane reaches."""
+FAR = 1e5
+"""Beyond what reaches a membrane in one step, and within its bound."""
+
+LIGHT_NODES = 65_000
+"""Most neurons of a thread whose synapses may be ``static_synapse_hpc``: 24 bytes each instead of
+40, as they number their ends in 16 bits, of which 534 are left for recorders."""
 
 
 class NestNetwork(ABC):
@@ -33,13 +37,15 @@ class NestNetwork(ABC):
 
     synapse: Mapping[str, Any]
 
-    def __init__(self, graph: Graph, threads: int) -> None:
+    def __init__(self, graph: Graph, threads: int, states: bool = True) -> None:
         import nest
 
         nest.ResetKernel()
         nest.verbosity = nest.VerbosityLevel.ERROR
         nest.set(resolution=1.0, local_num_threads=threads)
-        self.nest, self.graph, self.now = nest, graph, 0.0
+        self.nest, self.graph, self.now, self.states = nest, graph, 0.0, states
+        self.light = -(-sum(p.size for p in graph.neurons) // threads) <= LIGHT_NODES
+        self.begun_from = {phase.start for phase in graph.phases}
         ends = np.cumsum([0, *(p.size for p in graph.neurons)])
         self.part = {p.name: slice(*ends[i : i + 2]) for i, p in enumerate(graph.neurons)}
         self.low, self.span = np.zeros(ends[-1]), np.ones(ends[-1])
@@ -62,18 +68,18 @@ class NestNetwork(ABC):
         nudge: float,
         start: str | None,
         drive: Mapping[str, np.ndarray],
-        states: bool,
     ) -> dict[str, np.ndarray]:
         """Run a phase; by ``population/v`` and ``population/spike`` what it did, (steps, size).
 
-        `drive` is what bias, input and target drive each population with at every step.
+        `drive` is what bias, input and target drive each population with at every step. Membranes
+        of spiking neurons are there if the network was built with `states`.
         """
         if self.nudge is not None:
             self.nudge.weight = -nudge
         flat, output = np.concatenate([drive[p] for p in self.part]), self.part[self.graph.output]
         flat[output] -= nudge * self.low[output]
         self._begin(self.ends[start], flat)
-        records, self.ends[name] = self._settle(steps, states)
+        records, self.ends[name] = self._settle(steps, name in self.begun_from)
         return {
             f"{p}/{kind}": values[:, part]
             for kind, values in records.items()
@@ -118,8 +124,8 @@ class NestNetwork(ABC):
         """Go to `start`, under `drive`."""
 
     @abstractmethod
-    def _settle(self, steps: int, states: bool) -> tuple[dict[str, np.ndarray], Any]:
-        """Take the steps: what was recorded, and where the phase ends."""
+    def _settle(self, steps: int, ends: bool) -> tuple[dict[str, np.ndarray], Any]:
+        """Take the steps: what was recorded, and where the phase ends, if `ends` is to be known."""
 
 
 class RateNetwork(NestNetwork):
@@ -170,7 +176,7 @@ class RateNetwork(NestNetwork):
         self.neurons.set(mu=mu.tolist(), tau=self.tau.tolist())
         self.meter.n_events = 0
 
-    def _settle(self, steps: int, states: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _settle(self, steps: int, ends: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
         self._simulate(steps)
         # A meter hands over what it read one step later.
         end = np.array(self.neurons.get("rate"))
@@ -184,24 +190,32 @@ class SpikeNetwork(NestNetwork):
 
     Its membrane adds up what arrives, ``v += sum w s``, without a leak as its time constant is
     beyond all time. It takes no current then, so that the drive comes as one more spike a step, by
-    a synapse of its own.
+    a synapse of its own. NEST keeps room for 1,024 synapses from each neuron to a recorder, so
+    these are of its smallest kind; membranes are recorded only where they are asked for, as that
+    takes longer than the neurons do.
     """
-
-    synapse: Mapping[str, Any] = {"synapse_model": "static_synapse", "delay": 1.0}
 
     def _create(self) -> Any:
         (dynamics,) = {p.dynamics for p in self.graph.neurons}
         assert isinstance(dynamics, Spiking)
+        self.synapse = {
+            "synapse_model": "static_synapse_hpc" if self.light else "static_synapse",
+            "delay": 1.0,
+        }
+        # Before the neurons, as the smallest synapses reach low numbers alone.
+        self.spikes, self.meter = self._recorder("spike_recorder"), None
         fixed = {"C_m": 1.0, "tau_m": LONG, "E_L": 0.0, "V_th": 1.0, "t_ref": 0.0, "I_e": 0.0}
         size = len(self.low)
         neurons = self.nest.Create("eprop_iaf", size, {**fixed, "V_min": -dynamics.bound})
-        self.spikes = self._recorder("spike_recorder")
-        self.nest.Connect(neurons, self.spikes)
-        self.meter = self._recorder("multimeter", interval=1.0, record_from=["V_m"])
-        self.nest.Connect(self.meter, neurons)
-        self.clock = self._recorder("spike_generator")
-        each = {**self.synapse, "weight": 0.0}
-        self.nest.Connect(self.clock, neurons, "all_to_all", each)
+        small = {"synapse_model": "static_synapse_hom_w_hpc"}
+        self.nest.Connect(neurons, self.spikes, "all_to_all", small)
+        if self.states:
+            self.meter = self._recorder("multimeter", interval=1.0, record_from=["V_m"])
+            self.nest.Connect(self.meter, neurons)
+        self.clock, self.hush = (self._recorder("spike_generator") for _ in range(2))
+        each = {"synapse_model": "static_synapse", "delay": 1.0}
+        self.nest.Connect(self.hush, neurons, "all_to_all", {**each, "weight": -FAR})
+        self.nest.Connect(self.clock, neurons, "all_to_all", {**each, "weight": 0.0})
         self.drive = self.nest.GetConnections(self.clock)
         # Connections come by thread.
         self.driven = np.array(list(self.drive.targets())) - neurons[0].global_id
@@ -212,22 +226,26 @@ class SpikeNetwork(NestNetwork):
 
     def _begin(self, start: tuple[np.ndarray, np.ndarray], drive: np.ndarray) -> None:
         membrane, sent = start
-        self.neurons.set(V_th=SILENT)
-        self._simulate(1)  # What was on its way arrives, and is forgotten.
-        self.neurons.set(V_th=1.0, V_m=sent.tolist())
         self.drive.set(weight=drive[self.driven].tolist())
         self.clock.spike_times = [self.now + 1]
+        if sent.any():
+            self.neurons.V_m = (FAR * (2 * sent + 0.5)).tolist()
+        # What is still on its way arrives with a hush; who fired last before `start` fires anew.
         self._simulate(1)
         self.neurons.V_m = membrane.tolist()
-        self.spikes.n_events = self.meter.n_events = 0
+        self.spikes.n_events = 0
+        if self.meter is not None:
+            self.meter.n_events = 0
 
-    def _settle(self, steps: int, states: bool) -> tuple[dict[str, np.ndarray], Any]:
+    def _settle(self, steps: int, ends: bool) -> tuple[dict[str, np.ndarray], Any]:
         self.clock.spike_times = (self.now + np.arange(1, steps)).tolist()
+        self.hush.spike_times = [self.now + steps]
         self._simulate(steps)
-        spikes = self._table(self.spikes.events, None, steps)
-        end = np.array(self.neurons.get("V_m")), spikes[-1]
-        if not states:
-            return {"spike": spikes}, end
-        table = self._table(self.meter.events, "V_m", steps)
-        table[-1] = end[0]
-        return {"spike": spikes, "v": table}, end
+        found = {"spike": self._table(self.spikes.events, None, steps)}
+        end = None
+        if ends or self.meter is not None:
+            end = np.array(self.neurons.get("V_m")), found["spike"][-1]
+        if self.meter is not None:
+            found["v"] = self._table(self.meter.events, "V_m", steps)
+            found["v"][-1] = end[0]
+        return found, end

@@ -26,7 +26,8 @@ GRAPH, ARRAYS, DRIVE, RECORD = "graph.txt", "graph.npz", "drive.npz", "record.np
 class PhaseRun:
     """A phase to run: `steps` under `nudge`, from the end of phase `start` or from rest.
 
-    `states` asks for the membranes of spiking neurons, which nothing else needs.
+    `states` asks for the membranes of spiking neurons, which nothing else needs; a network has a
+    meter of them from the start, or never.
     """
 
     folder: str
@@ -49,10 +50,10 @@ def serve(fd: int) -> None:
         while isinstance(message := receive(connection), Start):
             job = PhaseRun(**message.argument["run"])
             folder = Path(job.folder)
-            if network is None:
-                network = _build(folder, message.argument["threads"])
+            if network is None or (job.states and not network.states):
+                network = _build(folder, message.argument["threads"], job.states)
             drive = read_arrays(folder / DRIVE)
-            record = network.run(job.name, job.steps, job.nudge, job.start, drive, job.states)
+            record = network.run(job.name, job.steps, job.nudge, job.start, drive)
             write_arrays(folder / RECORD, record)
             send(connection, Done())
     except Exception as error:
@@ -60,10 +61,10 @@ def serve(fd: int) -> None:
         send(connection, Fault("nest", problem, traceback.format_exc()))
 
 
-def _build(folder: Path, threads: int) -> NestNetwork:
+def _build(folder: Path, threads: int, states: bool) -> NestNetwork:
     graph = parse_graph((folder / GRAPH).read_text(encoding="utf-8"), read_arrays(folder / ARRAYS))
     spiking = isinstance(graph.neurons[0].dynamics, Spiking)
-    return (SpikeNetwork if spiking else RateNetwork)(graph, threads)
+    return (SpikeNetwork if spiking else RateNetwork)(graph, threads, states)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -271,11 +271,16 @@ def _units(
             if p not in (pre, post) or q in units or there is None or back is None:
                 continue
             ratio = float((there * back).sum() / max(float((back**2).sum()), 1e-300))
-            # Float32 weights know no more digits.
-            unit = units[p] / ratio**0.5 if ratio > 0 else units[p]
-            units[q] = float(f"{unit:.9g}")
+            units[q] = _unit(units[p] / ratio**0.5 if ratio > 0 else units[p])
             frontier.append(q)
     return {p.node: units.get(p.node, 1.0) for p in found}
+
+
+def _unit(size: float) -> float:
+    """`size` as far as float32 weights know it: a power of two, by which they divide exactly, or
+    nine digits."""
+    exact = 2.0 ** round(math.log2(size))
+    return exact if math.isclose(size, exact, rel_tol=1e-6) else float(f"{size:.9g}")
 
 
 def _couplings(

@@ -42,6 +42,7 @@ def test_what_is_no_program_is_refused_in_one_line(cli: Cli) -> None:
         (("empty",), "there is no spec.yaml"),
         ((FRESH, "--data", "digits"), "a model is checked on random inputs; drop --data"),
         ((FRESH, "--data-root", "."), "drop --data-root"),
+        (("missing", "--data", "digits"), "missing: is no program directory; give what `compile`"),
     ):
         found = cli("check", *words)
         assert found.code == 2

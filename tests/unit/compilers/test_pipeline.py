@@ -192,6 +192,17 @@ def test_a_broken_limit_names_the_first_and_counts_the_others(tiny: Network) -> 
     assert compile_network(tiny, Box(neurons=10), check=False).target == "box"
 
 
+@pytest.mark.parametrize("target", ["nest", "pynn"])
+def test_no_target_overrules_a_leak_that_was_asked_for(tiny: Network, target: str) -> None:
+    with pytest.raises(GraphError, match=rf"'leak': 0\.5 was .* '{target}' have 1\.0; ask for 1"):
+        compilers.compile(tiny, target, code="spike", leak=0.5)
+    for leak in (None, 1.0):
+        spiking = compilers.compile(tiny, target, code="spike", leak=leak)
+        assert {p.dynamics.leak for p in spiking.graph.neurons} == {1.0}
+    graded = compilers.compile(tiny, "nest", leak=0.25).graph
+    assert {p.dynamics.leak for p in graded.neurons} == {0.25}
+
+
 def test_the_short_form_takes_a_backend_or_its_name(tiny: Network) -> None:
     assert compilers.compile(tiny, Box(), code="spike").graph.encoding == "spike"
     assert compilers.compile(tiny).target == "reference"

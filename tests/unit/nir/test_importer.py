@@ -116,6 +116,26 @@ def test_an_exported_network_comes_back_with_its_boxes_from_the_nodes_alone(
     np.testing.assert_allclose(settled(model.network, x[0].astype(np.float32)), z, atol=1e-4)
 
 
+def test_units_come_back_exactly_and_outputs_to_float32(tmp_path: Path) -> None:
+    """As deep networks have them: nine digits of 2**37 are another number."""
+    spec = standardised_in_units(ratio=2.0**18)
+    network = Network(spec, 3)
+    BACKEND.export(compile_network(network, BACKEND), tmp_path / "a.nir")
+    x, _ = samples(spec, 3)
+    there, back = (
+        compile_network(n, "reference")
+        for n in (network, import_nir(tmp_path / "a.nir").network)
+    )
+    gains = [[p.readout.gain for p in program.graph.neurons] for program in (there, back)]
+    assert gains[0][0] == 2.0**36
+    assert gains[0][:-1] == gains[1][:-1]
+    outputs = []
+    for program in (there, back):
+        with targets.open(program) as session:
+            outputs.append(session.settle(x).free.outputs)
+    np.testing.assert_allclose(*outputs, atol=1e-6 * np.abs(outputs[0]).max())
+
+
 def test_a_layer_of_more_neurons_than_a_matrix_takes_is_convolved_both_ways() -> None:
     conv: dict[str, Any] = {"kind": "conv", "kernel": 3, "stride": 2, "padding": 1}
     spec = NetworkSpec(
