@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from ep_neuro.report.plots.palette import LIGHT, series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
-from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run
+from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run_shown
 from targets.interface.session import Session
 
 
@@ -238,6 +238,17 @@ def compute(shared: tuple[Network, Dataset], job: Job, tell: Callable[[Any], Non
     return [row]
 
 
+def check_study(directory: Path) -> None:
+    """Refuse a `directory` that can be no place of a study, with `ConfigError`.
+
+    One that was stopped before its numbers were written is known by its jobs.
+    """
+    from ep_neuro.cli.console import check_place
+
+    begun = f"{JOBS}/{MANIFEST}"
+    check_place(directory, marker=begun if (directory / begun).is_file() else NUMBERS)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the whole study on digits; see the module's docstring.
 
@@ -248,8 +259,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     RunError
         If a job kills its workers; the others are kept.
     """
-    from ep_neuro.cli.console import check_place
-
     parser = argparse.ArgumentParser(description="accuracy of a digits network on crossbars")
     parser.add_argument("model", type=Path, help="a model directory")
     parser.add_argument("directory", type=Path, help="where figures and numbers go")
@@ -258,9 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.seeds < 1:
         parser.error(f"--seeds {given.seeds}: give at least 1")
-    workers, marker = Workers(given.jobs, given.dask), f"{JOBS}/{MANIFEST}"
-    begun = (given.directory / marker).is_file()
-    check_place(given.directory, marker=marker if begun else NUMBERS)
+    workers = Workers(given.jobs, given.dask)
+    check_study(given.directory)
     model, dataset = load_model(given.model), datasets.load("digits")
     inputs = {"model": model.digest, "data": dataset.digest}
     kept = Kept(given.directory / JOBS, "crossbar study", inputs)
@@ -285,20 +293,9 @@ def measure(
     network: Network, dataset: Dataset, seeds: int, workers: Workers, kept: Kept
 ) -> tuple[list[DeviceSweep], DeviceRecovery]:
     """All of `PLANS` and the recovery, by `workers`."""
-    from ep_neuro.cli.console import log, progress
-
     plans = {name: sweep_jobs(name, seeds) for name, *_ in PLANS}
-    jobs, done = [*chain.from_iterable(plans.values()), RECOVERY], count(1)
-    with progress("measuring") as advance:
-        rows = run(
-            compute,
-            (network, dataset),
-            jobs,
-            workers=workers,
-            kept=kept,
-            tell=lambda job, row: advance(next(done), len(jobs), job.name),
-            log=log,
-        )
+    jobs, shared = [*chain.from_iterable(plans.values()), RECOVERY], (network, dataset)
+    rows = run_shown("measuring", compute, shared, jobs, workers=workers, kept=kept)
     values = (row for some in rows for row in some or ())
     sweeps = [swept(name, seeds, list(islice(values, len(some)))) for name, some in plans.items()]
     return sweeps, DeviceRecovery(**next(values))

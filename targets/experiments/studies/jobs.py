@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -176,6 +177,38 @@ def run(
     if lost is None:
         refuse_lost(gone, None if kept is None else kept.folder)
     return [found.get(job.key) for job in jobs]
+
+
+def run_shown(
+    what: str,
+    work: Work,
+    shared: Any,
+    jobs: Sequence[Job],
+    *,
+    workers: Workers,
+    kept: Kept,
+    said: Callable[[Any], str] | None = None,
+    lost: list[str] | None = None,
+) -> list[list[Any] | None]:
+    """`run` for a script: progress at `what` on stderr; on stdout, what is `said` of each new row.
+
+    Raises
+    ------
+    RunError
+        As `run` does.
+    """
+    from ep_neuro.cli.console import log, progress
+
+    known, done = kept.known(jobs), itertools.count(1)
+    with progress(what) as advance:
+
+        def tell(job: Job, row: Any) -> None:
+            n = next(done)
+            advance(n, len(jobs), job.name)
+            if said is not None and job.key not in known:
+                print(f"{n}/{len(jobs)} {job.name}: {said(row)}", flush=True)
+
+        return run(work, shared, jobs, workers=workers, kept=kept, tell=tell, lost=lost, log=log)
 
 
 def over_seeds(work: Callable[[int], T], seeds: int, workers: Workers) -> list[T]:

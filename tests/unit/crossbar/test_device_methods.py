@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import targets
 from compilers import Program
 from compilers.ir.plasticity import Rule
 from compilers.passes.make_plastic import make_plastic
+from ep_neuro.data import datasets
+from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import ConfigError, GraphError
 from targets.crossbar import device_study
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.options import CELLS, DAY, METHODS, ONE_WAY, TRANSFERS, read_options
 from targets.crossbar.arrays.pulsed_devices import PulsedDevices
-from targets.crossbar.device_study import Row, Study
+from targets.crossbar.device_study import Row
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 
@@ -221,7 +224,7 @@ def test_a_study_goes_on_where_it_was_stopped(
 ) -> None:
     seen: list[Row] = []
 
-    def measured(row: Row) -> dict[str, list[float]]:
+    def measured(digits: Dataset, row: Row) -> dict[str, list[float]]:
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append(row)
@@ -231,28 +234,34 @@ def test_a_study_goes_on_where_it_was_stopped(
     words = [str(tmp_path), "--only", "on_off", "--seeds", "2"]
     with pytest.raises(KeyboardInterrupt):
         device_study.main(words)
-    assert len(Study.at(tmp_path / "study.json").rows) == 3
     monkeypatch.setattr(
-        device_study, "measure", lambda row: {"validation": [0], "test": [row.seed]}
+        device_study, "measure", lambda digits, row: {"validation": [0], "test": [row.seed]}
     )
     device_study.main(words)
-    rows = Study.at(tmp_path / "study.json").rows
+    said = capsys.readouterr()
+    assert "3 of 12 jobs are in" in said.err
+    assert "12/12 on_off" in said.out
+    rows = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["rows"]
     assert len(rows) == 12
     assert [row["test"] for row in rows[:4]] == [[0.25], [0.25], [0.25], [0]]
     assert "<svg" in (tmp_path / "on_off.svg").read_text(encoding="utf-8")
-    assert "12/12 on_off" in capsys.readouterr().out
+    device_study.main([str(tmp_path), "--only", "dead", "--seeds", "2"])
+    rows = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["figure"] for row in rows} == {"on_off", "dead"}
 
 
-def test_the_table_has_a_row_a_device_and_no_figure_where_none_was_measured(tmp_path: Path) -> None:
-    study = Study(tmp_path / "study.json")
-    for seed, accuracy in enumerate((0.9, 0.95)):
-        row = Row("methods", "plain", "ecram", {}, seed=seed)
-        study.add(row, {"validation": [0.0], "test": [accuracy]})
-    lines = device_study.table(study).splitlines()
+def test_the_table_has_a_row_a_device_and_nothing_where_none_was_measured() -> None:
+    rows = [
+        {**Row("methods", "plain", "ecram", {}, seed=seed).job.facts, "test": [accuracy]}
+        for seed, accuracy in enumerate((0.9, 0.95))
+    ]
+    lines = device_study.table(rows).splitlines()
     assert "| ecram | 92.5 % |  |  |  |  |" in lines
     assert len(lines) == 2 + len(device_study.DEVICES)
 
 
 def test_a_row_learns_on_its_device() -> None:
     row = Row("methods", "plain", "idealized", {"device": "idealized", "learning": "plain"}, 300)
-    assert device_study.measure(row)["test"][0] > 0.4
+    (found,) = device_study.compute(datasets.load("digits"), row.job, lambda row: None)
+    assert found["test"][0] > 0.4
+    assert found["options"] == row.options
