@@ -15,7 +15,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from matplotlib.ticker import NullLocator
 
 from compilers import compile_network
 from compilers.passes.choose_leak import LeakWarning
+from compilers.passes.make_plastic import make_plastic
 from compilers.program import Program
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset, Split
@@ -203,23 +204,24 @@ def recover(
     options: Mapping[str, Any],
     *,
     rate: float = 0.05,
-    pulsed: bool = False,
     epochs: int = 4,
 ) -> DeviceRecovery:
     """Let arrays with `options` learn the training digits by EP, with their devices in the loop.
 
     Their lines share a range unless `options` say otherwise: the small ones have room to grow.
     """
-    from targets.crossbar.on_device_learning import DeviceRule, learn
-
     options = {"scaling": "tile", **options}
     settings = {"steps": 32, "nudged_steps": 16}
-    exact = measured(network, dataset.test, {}, 1, **settings)[0]
-    with BACKEND.open(program_for(network, options, **settings)) as session:
-        before = accuracy(session, dataset.test)
-        epochs_of = learn(session, dataset.train, DeviceRule(rate, pulsed), epochs=epochs)
-        after = tuple(accuracy(session, dataset.test) for _ in epochs_of)
-    return DeviceRecovery(exact, before, after)
+    exact, erroneous = (once(network, dataset.test, o, **settings) for o in ({}, options))
+    program = program_for(network, options, **settings)
+    program = replace(program, graph=make_plastic(program.graph, lr=rate))
+    rng, learnt = np.random.default_rng(0), []
+    with BACKEND.open(program) as session:
+        for _ in range(epochs):
+            train = dataset.train.at(rng.permutation(len(dataset.train)))
+            session.learn(train.x, train.y, batch=32)
+            learnt.append(accuracy(session, dataset.test))
+    return DeviceRecovery(exact, erroneous, tuple(learnt))
 
 
 RECOVERY = Job("recovery", {"recovery": {"programming_error": 0.1}})

@@ -114,13 +114,13 @@ def plastic(**options: Any) -> tuple[Program, np.ndarray, np.ndarray]:
 def test_pulses_are_asked_for_what_an_ideal_write_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     program, x, y = plastic(fill=0.05)
     options = {"learning": "plain", "device": "idealized", "fill": 0.05, "scaling": "line"}
-    learn = Array.learn
 
-    def exactly(array: Array, *products: Any, pulsed: bool) -> None:
-        assert pulsed
-        learn(array, *products, pulsed=False)
+    def exactly(array: Array, pre: np.ndarray, post: np.ndarray, rate: float) -> None:
+        inputs, outputs = array.layout.inputs(tensor(pre)), array.layout.outputs(tensor(post))
+        array.update(array.layout.weight(rate * (outputs.T @ inputs).numpy()))
 
-    monkeypatch.setattr(Array, "learn", exactly)
+    tensor = torch.from_numpy
+    monkeypatch.setattr(Array, "pulse", exactly)
     with (
         targets.learner(replace(program, options=options)) as pulsed,
         targets.learner(program) as written,
@@ -133,6 +133,13 @@ def test_pulses_are_asked_for_what_an_ideal_write_writes(monkeypatch: pytest.Mon
             np.testing.assert_allclose(pulsed.weights()[name], wanted, atol=1e-6)
         for name, bias in written.simulator.biases.items():
             np.testing.assert_allclose(pulsed.simulator.biases[name], bias, atol=1e-6)
+
+
+def test_a_batch_of_black_images_pulses_nothing_that_the_input_drives() -> None:
+    program, x, y = plastic(learning="plain", device="idealized")
+    with targets.learner(program) as session:
+        session.learn(np.zeros_like(x), y, batch=12)
+        assert session.learner.commits == 1
 
 
 def test_a_run_that_pulses_goes_on_from_its_memory() -> None:
