@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -25,7 +25,6 @@ FACTS, ROWS, ARRAY = "job", "rows", "array of this file"
 """What the file of a job says beside its arrays, and how its rows refer to those."""
 
 Log = Callable[[str], None]
-T = TypeVar("T")
 
 
 class Kept:
@@ -209,18 +208,6 @@ def run_shown(
                 print(f"{n}/{len(jobs)} {job.name}: {said(row)}", flush=True)
 
         return run(work, shared, jobs, workers=workers, kept=kept, tell=tell, lost=lost, log=log)
-
-
-def over_seeds(work: Callable[[int], T], seeds: int, workers: Workers) -> list[T]:
-    """What `work` gives for seeds 0 to `seeds` - 1, a job each, in order; errors as of `run`."""
-    jobs = [Job(f"seed {seed}", {"seed": seed}) for seed in range(seeds)]
-    return [rows[0] for rows in run(_seeded, work, jobs, workers=workers) if rows]
-
-
-def _seeded(work: Callable[[int], T], job: Job, tell: Callable[[T], None]) -> list[T]:
-    row = work(job.facts["seed"])
-    tell(row)
-    return [row]
 
 
 def refuse_lost(lost: Sequence[str], folder: Path | None) -> None:
