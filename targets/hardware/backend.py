@@ -22,6 +22,7 @@ from compilers.program import Program, versions
 from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
 from ep_neuro.results import CostEstimate
 from targets.interface.energy import estimate_on
+from targets.interface.options import COUNT, checked
 from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.unavailable import UnavailableBackend
 
@@ -196,9 +197,8 @@ def _find(module: str) -> bool:
 
 
 def _chips(target: str, options: Options) -> int | None:
-    chips: Any = options.get("chips")
-    if chips is not None and (not isinstance(chips, int) or isinstance(chips, bool) or chips < 1):
-        raise ConfigError(f"target '{target}', chips", f"is {chips!r}", "give a number from 1 on")
+    """The option ``chips``; `ConfigError` if it is no count."""
+    chips: int | None = checked(target, {"chips": None}, options, {"chips": COUNT})["chips"]
     return chips
 
 

@@ -11,8 +11,8 @@ from compilers.ir.graph import Graph, Spiking
 from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError
 from targets.interface.fanout import synapses_of
+from targets.interface.options import SECONDS, Allowed, checked
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import (
     forbidden,
@@ -21,13 +21,15 @@ from targets.interface.refusals import (
     unrunnable,
 )
 from targets.interface.simulated_backend import SimulatedBackend
-from targets.interface.supervised.process import LONGEST
 
 if TYPE_CHECKING:
     from targets.nest.simulator import NestSimulator
 
 LARGEST = 1 << 28
 """Most synapses: listing and running them takes 60 bytes each."""
+
+
+ALLOWED: Allowed = {"threads": range(1, 1025), "time_limit": SECONDS}
 
 
 class NestBackend(SimulatedBackend):
@@ -63,7 +65,7 @@ class NestBackend(SimulatedBackend):
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """Spikes lose their filter and their bound; `ConfigError` if an option is out of range."""
-        _refuse_options(options)
+        checked(self.name, self.options, options, ALLOWED)
         return (Pass("plain_spikes", plain_spikes),)
 
     def check(self, graph: Graph) -> Sequence[Violation]:
@@ -102,8 +104,7 @@ class NestBackend(SimulatedBackend):
         """What runs `program`; NEST itself starts with the first sample."""
         from targets.nest.simulator import NestSimulator
 
-        options = {**self.options, **program.options}
-        _refuse_options(options)
+        options = checked(self.name, self.options, program.options, ALLOWED)
         return NestSimulator(program.graph, options["threads"], options["time_limit"])
 
 
@@ -114,17 +115,6 @@ def plain_spikes(graph: Graph) -> Graph:
     remembers all of a drive that was beyond 1.
     """
     return with_spiking(graph, leak=1.0, bound=UNBOUNDED)
-
-
-def _refuse_options(options: Options) -> None:
-    threads, limit = options.get("threads", 1), options.get("time_limit")
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        remedy = "give a whole number from 1 to 1024"
-        raise ConfigError("target 'nest', threads", f"is {threads!r}", remedy)
-    number = isinstance(limit, int | float) and not isinstance(limit, bool)
-    if limit is not None and not (number and 0 < limit <= LONGEST):
-        remedy = f"give a number above 0, {LONGEST:g} at most, or none"
-        raise ConfigError("target 'nest', time_limit", f"is {limit!r}", remedy)
 
 
 BACKEND = NestBackend()

@@ -11,8 +11,9 @@ from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, ProgramError
+from ep_neuro.errors import ProgramError
 from ep_neuro.storage.atomic import refuse_foreign
+from targets.interface.options import checked
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
@@ -54,9 +55,7 @@ class NirBackend(SimulatedBackend):
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """One that warns of what the reader loses, if the file is for one."""
-        count = options.get("samples", 0)
-        if type(count) is not int or count < 0:
-            raise ConfigError(f"option 'samples={count}'", "is no number of samples", "give one")
+        checked(self.name, self.options, options, {"samples": range(1_000_001)})
         if options.get("reader") is None:
             return ()
         from targets.nir.readers import reader_of

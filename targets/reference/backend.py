@@ -10,7 +10,8 @@ from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.errors import TargetError
+from targets.interface.options import checked
 from targets.interface.protocols import Options
 from targets.interface.refusals import unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
@@ -43,10 +44,7 @@ class ReferenceBackend(SimulatedBackend):
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """None: a graph runs as it is. `ConfigError` if an option is out of range."""
-        for name, value in options.items():
-            if value not in (known := CHOICES.get(name, ())):
-                remedy = f"choose from {', '.join(known)}" if known else "leave it out"
-                raise ConfigError(f"target 'reference', {name}", f"is {value!r}", remedy)
+        checked(self.name, self.options, options, CHOICES)
         return ()
 
     def check(self, graph: Graph) -> Sequence[Violation]:
@@ -61,8 +59,7 @@ class ReferenceBackend(SimulatedBackend):
         from compilers.execution.engine import Engine
         from targets.interface.graph_simulator import GraphSimulator
 
-        self.passes(program.options)
-        chosen = {**self.options, **program.options}
+        chosen = checked(self.name, self.options, program.options, CHOICES)
         if chosen["device"] == "cuda" and not torch.cuda.is_available():
             remedy = "compile it with --option device=cpu"
             raise TargetError("target 'reference', device", "torch sees no CUDA GPU", remedy)

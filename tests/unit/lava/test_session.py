@@ -300,7 +300,7 @@ def test_integers_that_could_overflow_are_refused() -> None:
     ],
 )
 def test_an_option_out_of_range_is_refused(options: Mapping[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"option {next(iter(options))}"):
+    with pytest.raises(ConfigError, match=f"target 'lava', option '{next(iter(options))}'"):
         read_options(options)
 
 
