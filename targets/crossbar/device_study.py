@@ -31,8 +31,8 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
-from ep_neuro.report.plots.axes import draw_line, finish, panel, styled
-from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.report.plots.axes import draw_line, draw_seeds, finish, panel, styled
+from ep_neuro.report.plots.palette import series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, METHODS, ONE_WAY, TRANSFERS
 from targets.crossbar.backend import BACKEND
@@ -324,11 +324,11 @@ def draw(rows: Rows, name: str) -> Figure:
             last = {value: np.asarray(seeds)[:, -1] for value, seeds in by_value.items()}
             found = {DEVICES.index(v) if ticks else v: last[v] for v in last}
         at = sorted(found)
-        mean, low, high = ([f(found[x]) for x in at] for f in (np.mean, np.min, np.max))
-        if name != "methods":
-            axes.fill_between(at, low, high, color=LIGHT[style.colour], alpha=0.15, lw=0)
-        line = {"linestyle": "none"} if name == "methods" else {}
-        draw_line(axes, at, mean, style, title, **line)
+        if name == "methods":
+            means = [np.mean(found[x]) for x in at]
+            draw_line(axes, at, means, style, title, linestyle="none")
+        else:
+            draw_seeds(axes, at, [found[x] for x in at], style, title)
     if ticks:
         axes.set_xticks(range(len(ticks)), ticks)
     if PLANS[name].logarithmic:

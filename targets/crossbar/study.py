@@ -34,8 +34,8 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
-from ep_neuro.report.plots.axes import legend, panel, styled
-from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.report.plots.axes import draw_seeds, finish, panel, styled
+from ep_neuro.report.plots.palette import series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
@@ -168,24 +168,13 @@ def draw(sweep: DeviceSweep) -> Figure:
     """Accuracy (%) by value, the mean over seeds with the range from worst to best."""
     figure, axes = panel()
     for index, (title, found) in enumerate(sweep.accuracy.items()):
-        style, shown = series_style(index), 100 * np.asarray(found)
-        colour = LIGHT[style.colour]
-        axes.fill_between(sweep.values, shown.min(1), shown.max(1), color=colour, alpha=0.15, lw=0)
-        axes.plot(
-            sweep.values,
-            shown.mean(1),
-            color=colour,
-            linestyle=style.dash,
-            marker=style.marker,
-            label=title,
-        )
+        shown = [100 * np.asarray(seeds) for seeds in found]
+        draw_seeds(axes, sweep.values, shown, series_style(index), title)
     if sweep.name == "time":
         axes.set_xscale("log")
         axes.set_xticks(sweep.values, [TIMES.get(value, f"{value:g} s") for value in sweep.values])
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(sweep.label)
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, sweep.label, "accuracy (%)")
     return figure
 
 
