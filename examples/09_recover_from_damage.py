@@ -15,7 +15,7 @@ from __future__ import annotations
 import ep_neuro as ep
 from ep_neuro.data.datasets import Dataset
 from targets import Plan, Recovery, StorySetting, tell_story
-from targets.experiments.studies.seeds import over_seeds
+from targets.experiments.onchip.seeds import over_seeds
 
 HOW = {
     "coarse": StorySetting(rate=0.01, output_rate=0.04, keep=True, headroom=0),

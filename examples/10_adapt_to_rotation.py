@@ -13,7 +13,7 @@ from __future__ import annotations
 import ep_neuro as ep
 from ep_neuro.data.datasets import Dataset
 from targets import Plan, Recovery, StorySetting, tell_story
-from targets.experiments.studies.seeds import over_seeds
+from targets.experiments.onchip.seeds import over_seeds
 
 HOW = StorySetting(rate=0.3, output_rate=1.2, steps=32, images=300)
 

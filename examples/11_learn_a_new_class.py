@@ -17,7 +17,7 @@ from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from targets import Plan, Recovery, StorySetting, tell_story
 from targets.experiments.onchip.recovery import without
-from targets.experiments.studies.seeds import over_seeds
+from targets.experiments.onchip.seeds import over_seeds
 
 NEW = 9
 HOW = StorySetting(rate=0.1, output_rate=0.4, images=130)

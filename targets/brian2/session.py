@@ -35,18 +35,18 @@ from targets.brian2.simulation.worker import (
     result_path,
 )
 from targets.interface.fanout import nonzero_synapses_of, synapses_of
-from targets.interface.options import SECONDS, Allowed, checked
+from targets.interface.options import SECONDS, Values, checked
 from targets.interface.protocols import PhaseResult
 from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, classes, piece
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
-OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
+OPTIONS: Mapping[str, Any] = {"mode": AUTO, "compilers": None, "time_limit": None}
 """Options of a program and their defaults: ``standalone`` is C++, ``runtime`` NumPy, ``auto`` C++
 except for probes of states; compilers at work at once (None: one a core); seconds that a run may
 take with compilation (None: by its work)."""
 
-ALLOWED: Allowed = {
+ALLOWED: Mapping[str, Values] = {
     "mode": (AUTO, STANDALONE, RUNTIME),
     "compilers": range(1, 1025),
     "time_limit": SECONDS,
@@ -78,7 +78,7 @@ class Brian2Session(Session):
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
-        self._options = read_options(program.options)
+        self._options = checked("brian2", OPTIONS, program.options, ALLOWED)
         self._fanouts = {p.name: _synapses(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
         self._folder = tempfile.TemporaryDirectory(prefix="ep-neuro-brian2-")
@@ -227,11 +227,6 @@ class Brian2Session(Session):
 def _synapses(graph: Graph, p: Population) -> tuple[np.ndarray, np.ndarray]:
     every, nonzero = synapses_of(graph, p), nonzero_synapses_of(graph, p)
     return every, every if nonzero is None else nonzero
-
-
-def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a program with their defaults; `ConfigError` names one that is out of range."""
-    return checked("brian2", OPTIONS, given, ALLOWED)
 
 
 def _share(samples: int, most: int) -> int:

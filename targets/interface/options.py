@@ -15,12 +15,15 @@ SECONDS = float
 COUNT = range(1, 1_000_001)
 """Of chips, samples, processes."""
 
-Allowed = Mapping[str, Sequence[str] | range | type[float]]
-"""By option: words to choose from, whole numbers of a range, or `SECONDS`."""
+Values = Sequence[str] | range | type[float]
+"""What an option may be: one of some words, a whole number of a range, or `SECONDS`."""
 
 
 def checked(
-    target: str, defaults: Mapping[str, Any], given: Mapping[str, Any], allowed: Allowed
+    target: str,
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    allowed: Mapping[str, Values],
 ) -> dict[str, Any]:
     """The `defaults` of `target` with those that are `given`; None is allowed where it is one.
 
@@ -46,7 +49,7 @@ def checked(
     return options
 
 
-def _fits(value: Any, values: Sequence[str] | range | type[float]) -> bool:
+def _fits(value: Any, values: Values) -> bool:
     if isinstance(values, type):
         return type(value) in (int, float) and 0 < value <= LONGEST
     return type(value) is (int if isinstance(values, range) else str) and value in values

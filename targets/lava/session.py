@@ -14,7 +14,7 @@ from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError, GraphError
 from targets.interface.fanout import require_finite, synapses_of
-from targets.interface.options import COUNT, SECONDS, Allowed, checked
+from targets.interface.options import COUNT, SECONDS, Values, checked
 from targets.interface.protocols import PhaseResult
 from targets.interface.refusals import refuse_first
 from targets.interface.request import Probe, RunRequest
@@ -34,12 +34,17 @@ from targets.lava.runtime.layout import (
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
 
-OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
+OPTIONS: Mapping[str, Any] = {
+    "batch": 128,
+    "lowering": BATCHED,
+    "start_limit": 60.0,
+    "time_limit": None,
+}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
 lowering, seconds that Lava has to start, and seconds that a phase of one batch has to end (None: by
 its work)."""
 
-ALLOWED: Allowed = {
+ALLOWED: Mapping[str, Values] = {
     "batch": COUNT,
     "lowering": (BATCHED, FAITHFUL),
     "start_limit": SECONDS,
@@ -82,7 +87,7 @@ class LavaSession(Session):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         graph = program.graph
-        self._options = read_options(program.options)
+        self._options = checked("lava", OPTIONS, program.options, ALLOWED)
         if self.lowering == FAITHFUL and any(p.difference for p in graph.phases):
             problem = "its nudged phases send differences, and Lava's own processes send states"
             raise GraphError(f"graph '{graph.name}'", problem, f"use lowering {BATCHED}")
@@ -273,8 +278,3 @@ class LavaSession(Session):
                 for n in (names if self.graph.quantised else ())
             },
         )
-
-
-def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`OPTIONS` with those that a program brings; `ConfigError` for one out of range."""
-    return checked("lava", OPTIONS, given, ALLOWED)
