@@ -10,40 +10,23 @@ tells the means, so many JOBS at a time.
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-from pathlib import Path
-
 import ep_neuro as ep
-from ep_neuro.data import datasets
-from targets import Plan, Recovery, StorySetting, or_reference, tell_story
-from targets.experiments.onchip.recovery import told
-from targets.experiments.studies.jobs import Workers, over_seeds
+from ep_neuro.data.datasets import Dataset
+from targets import Plan, Recovery, StorySetting, tell_story
+from targets.experiments.onchip.seeds import over_seeds
 
-OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
-SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
-SEEDS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-JOBS = int(sys.argv[4]) if len(sys.argv) > 4 else 1
 HOW = StorySetting(rate=0.3, output_rate=1.2, steps=32, images=300)
 
 
-def tell(digits: datasets.Dataset, seed: int, target: str) -> dict[str, Recovery]:
+def tell(digits: Dataset, target: str, samples: int, seed: int) -> dict[str, Recovery]:
     """Both stories, with a network and an order of the samples of this seed."""
     config = ep.read_config("zoo:digits_dense", ["epochs=10", f"seed={seed}"])
-    model, plan = ep.train(config).model, Plan(SAMPLES, batch=10, anneal=0.05, seed=seed)
+    model, plan = ep.train(config).model, Plan(samples, batch=10, anneal=0.05, seed=seed)
     return {
         kind: tell_story(kind, model, digits, plan, HOW, target=target, seed=seed).recovery
         for kind in ("rotated", "inverted")
     }
 
 
-def main() -> None:
-    digits = datasets.load("digits")
-    target = or_reference("lava", print)
-    found = over_seeds(partial(tell, digits, target=target), SEEDS, Workers(JOBS))
-    for name in found[0]:
-        print("\n".join(told([by[name] for by in found], OUT / f"recovery_{name}.svg")))
-
-
 if __name__ == "__main__":
-    main()
+    over_seeds(tell)

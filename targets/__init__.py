@@ -20,10 +20,10 @@ from targets.interface.unavailable import UnavailableBackend
 
 if TYPE_CHECKING:
     from compilers.program import Program
+    from targets.experiments.certificate.learning_check import LearningCheck, check_learning
     from targets.experiments.comparison.choices import Choice
     from targets.experiments.comparison.compare import Compared, compare
     from targets.experiments.comparison.sweep import Sweep
-    from targets.experiments.onchip.certificate import LearningCheck, check_learning
     from targets.experiments.onchip.changes import StorySetting
     from targets.experiments.onchip.faults import Damaged, damage, drift
     from targets.experiments.onchip.learning import Learnt, learn, plastic
@@ -37,7 +37,7 @@ _PUBLIC = {
     "comparison.compare": ("Compared", "compare"),
     "comparison.sweep": ("Sweep",),
     "onchip.changes": ("StorySetting",),
-    "onchip.certificate": ("LearningCheck", "check_learning"),
+    "certificate.learning_check": ("LearningCheck", "check_learning"),
     "onchip.faults": ("Damaged", "damage", "drift"),
     "onchip.learning": ("Learnt", "learn", "plastic"),
     "onchip.recovery": ("Recovery", "recover"),

@@ -350,7 +350,7 @@ def check_program(
     """The check of a program that learns, on the first samples that `learn` would take."""
     from compilers import load_program
     from ep_neuro.data import datasets
-    from targets.experiments.onchip.certificate import LEAST_COSINE, check_learning
+    from targets.experiments.certificate.learning_check import LEAST_COSINE, check_learning
     from targets.experiments.onchip.schedule import Plan
 
     program = load_program(place)

@@ -22,7 +22,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ep_neuro.cli.console import log, progress
 from ep_neuro.cli.ending import exit_code
 from ep_neuro.data.datasets import Dataset, load
 from ep_neuro.energy.spec import NetworkSpec
@@ -33,7 +32,7 @@ from ep_neuro.report.plots.palette import LIGHT, series_style
 from ep_neuro.storage.atomic import write_file
 from ep_neuro.training.config import TrainConfig, build_config
 from ep_neuro.training.loop import train
-from targets.experiments.studies.jobs import Job, Kept, Workers, refuse_lost, run
+from targets.experiments.studies.jobs import Job, Kept, Workers, refuse_lost, run_shown
 
 WIRINGS, METHODS = ("residual", "plain"), ("ep", "backprop")
 
@@ -134,17 +133,15 @@ def study(options: argparse.Namespace, workers: Workers, lost: list[str]) -> lis
     ]
     jobs = [Job(" ".join(f"{key} {one[key]}" for key in keys[:4]), one) for one in facts]
     kept = Kept(options.out / "jobs", "depth study", {"data": dataset.digest})
-    known, done = kept.known(jobs), itertools.count(1)
-    with progress("training") as advance:
 
-        def tell(job: Job, row: dict[str, Any]) -> None:
-            advance(next(done), len(jobs), job.name)
-            if job.key not in known:
-                short = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
-                print(f"{jobs.index(job) + 1} of {len(jobs)}: {short}", flush=True)
+    def said(row: dict[str, Any]) -> str:
+        results = {key: value for key, value in row.items() if key not in keys}
+        return str({k: round(v, 3) if isinstance(v, float) else v for k, v in results.items()})
 
-        shared = (dataset, options)
-        found = run(work, shared, jobs, workers=workers, kept=kept, tell=tell, lost=lost, log=log)
+    shared = (dataset, options)
+    found = run_shown(
+        "training", work, shared, jobs, workers=workers, kept=kept, said=said, lost=lost
+    )
     rows: list[dict[str, Any]] = [row for some in found for row in some or ()]
     place = options.out / "depth.jsonl"
     before = (

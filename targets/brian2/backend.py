@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
-from compilers.pipeline import Pass
 from compilers.program import Program
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import SCRIPT, script, weights_file
-from targets.brian2.session import OPTIONS, Brian2Session, missing_tools, read_options
+from targets.brian2.session import ALLOWED, OPTIONS, Brian2Session, missing_tools
 from targets.interface.protocols import Availability, Feature, Options
-from targets.interface.refusals import forbidden, refuse_unready, too_many_synapses
+from targets.interface.refusals import (
+    forbidden,
+    refuse_unready,
+    too_many_synapses,
+    unrunnable,
+    unusual,
+)
 from targets.interface.script_backend import ScriptBackend
 
 LARGEST = 1 << 26
@@ -34,7 +38,7 @@ class Brian2Backend(ScriptBackend):
     tolerance = 1e-9
     suffix, marker = ".py", b"Written by ep-neuro"
     array_marker, script_name = b"weight/", SCRIPT
-    options: Mapping[str, Any] = OPTIONS
+    options, allowed = OPTIONS, ALLOWED
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "its equations hold real numbers, and know no shifts",
     }
@@ -53,28 +57,15 @@ class Brian2Backend(ScriptBackend):
         source = "assumed: 72 bytes each in the memory of a host"
         return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
 
-    def passes(self, options: Options) -> Sequence[Pass]:
-        """None: a graph runs as it is. `ConfigError` if an option is out of range."""
-        read_options(options)
-        return ()
-
     def check(self, graph: Graph) -> Sequence[Violation]:
         """What a script cannot say, and more synapses than a host can list."""
-        late = [p.name for p in graph.projections if p.delay != 1]
-        apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
-        kinds = {type(p.dynamics).__name__ for p in graph.neurons}
         stepwise = [r.weight for r in graph.plasticity if r.rule.when == "step"]
         found = forbidden(
             graph,
-            (len(graph.couplings), "undirected couplings", "run the pass 'expand_couplings'"),
-            (abs(len(graph.sources) - 1), "inputs besides one", "give it one Source population"),
-            (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
-            (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
             (len(stepwise), "weights that change at every step", "choose the rule contrastive"),
-            (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
         )
         many = too_many_synapses(self, graph, "its couplings", synapses_per_sample(graph))
-        return (*found, *many)
+        return (*unrunnable(graph), *unusual(graph), *found, *many)
 
     def script(self, graph: Graph, *names: str) -> str:
         """The script of `graph`."""

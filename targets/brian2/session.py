@@ -18,7 +18,6 @@ from compilers.ir.graph import Graph, Population
 from compilers.ir.text import print_graph
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import ConfigError
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import script, side_by_side, weights_file, write_arrays
 from targets.brian2.monitors import phase_result, recorded
@@ -36,16 +35,22 @@ from targets.brian2.simulation.worker import (
     result_path,
 )
 from targets.interface.fanout import nonzero_synapses_of, synapses_of
+from targets.interface.options import SECONDS, Values, checked
 from targets.interface.protocols import PhaseResult
 from targets.interface.request import RunRequest
 from targets.interface.session import Session, Settled, classes, piece
-from targets.interface.supervised.process import LONGEST
 
 AUTO, STANDALONE, RUNTIME = "auto", "standalone", "runtime"
-OPTIONS = {"mode": AUTO, "compilers": None, "time_limit": None}
+OPTIONS: Mapping[str, Any] = {"mode": AUTO, "compilers": None, "time_limit": None}
 """Options of a program and their defaults: ``standalone`` is C++, ``runtime`` NumPy, ``auto`` C++
 except for probes of states; compilers at work at once (None: one a core); seconds that a run may
 take with compilation (None: by its work)."""
+
+ALLOWED: Mapping[str, Values] = {
+    "mode": (AUTO, STANDALONE, RUNTIME),
+    "compilers": range(1, 1025),
+    "time_limit": SECONDS,
+}
 
 MOST_SYNAPSES = 8_000_000
 """Synapses of the samples that NumPy settles side by side, at about 40 bytes each."""
@@ -73,7 +78,7 @@ class Brian2Session(Session):
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
-        self._options = read_options(program.options)
+        self._options = checked("brian2", OPTIONS, program.options, ALLOWED)
         self._fanouts = {p.name: _synapses(program.graph, p) for p in program.graph.populations}
         self._synapses = synapses_per_sample(program.graph)
         self._folder = tempfile.TemporaryDirectory(prefix="ep-neuro-brian2-")
@@ -222,22 +227,6 @@ class Brian2Session(Session):
 def _synapses(graph: Graph, p: Population) -> tuple[np.ndarray, np.ndarray]:
     every, nonzero = synapses_of(graph, p), nonzero_synapses_of(graph, p)
     return every, every if nonzero is None else nonzero
-
-
-def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a program with their defaults; `ConfigError` names one that is out of range."""
-    options = {**OPTIONS, **given}
-    modes = (AUTO, STANDALONE, RUNTIME)
-    if options["mode"] not in modes:
-        problem = f"is {options['mode']!r}"
-        raise ConfigError("target 'brian2', mode", problem, f"choose from {', '.join(modes)}")
-    for name, kinds in (("compilers", int), ("time_limit", int | float)):
-        value = options[name]
-        number = isinstance(value, kinds) and not isinstance(value, bool)
-        if value is not None and not (number and 0 < value <= LONGEST):
-            remedy = f"give a number above 0, {LONGEST:g} at most, or none"
-            raise ConfigError(f"target 'brian2', {name}", f"is {value!r}", remedy)
-    return options
 
 
 def _share(samples: int, most: int) -> int:

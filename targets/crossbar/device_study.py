@@ -1,10 +1,11 @@
 """Would EP learn on this device? Digits from scratch, by device and by method, and what limits it.
 
     python -m targets.crossbar.device_study DIRECTORY [--seeds N] [--samples N] [--only FIGURE]
+        [--jobs N | --dask ADDRESS]
 
 lets `zoo:digits_dense` learn by pulses and writes ``study.json``, ``table.md`` and a figure each by
 device and method, asymmetry, number of states, dead cells, a day between two sessions, and on/off
-ratio. After each row the numbers are saved; the same command goes on where it was stopped.
+ratio. Each row is a job, kept in ``jobs`` there: a second call runs what is missing.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,18 @@ from compilers.ir.graph import Graph
 from compilers.passes.make_plastic import learnable, make_plastic
 from compilers.program import Program
 from ep_neuro.data import datasets
+from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
-from ep_neuro.report.plots.axes import draw_line, finish, panel, styled
-from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.report.plots.axes import draw_line, draw_seeds, finish, panel, styled
+from ep_neuro.report.plots.palette import series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, METHODS, ONE_WAY, TRANSFERS
 from targets.crossbar.backend import BACKEND
-from targets.crossbar.study import NUMBERS, program_for
+from targets.crossbar.study import JOBS, NUMBERS, check_study, program_for
+from targets.experiments.studies.jobs import Job, Kept, Workers, run_shown
 
 TABLE = "table.md"
 """File of the table by device and method."""
@@ -89,10 +91,22 @@ class Row:
     seed: int = 0
     wait: float = 0.0
 
+    @property
+    def job(self) -> Job:
+        """What measures it."""
+        name = f"{self.figure}, {self.series}, {self.value or 'a day'}, seed {self.seed}"
+        return Job(name, asdict(self))
 
-def measure(row: Row) -> dict[str, list[float]]:
+
+def compute(digits: Dataset, job: Job, tell: Callable[[Any], None]) -> list[dict[str, Any]]:
+    """The row of `job` as ``study.json`` holds it, with its accuracies."""
+    row = {**job.facts, **measure(digits, Row(**job.facts))}
+    tell(row)
+    return [row]
+
+
+def measure(digits: Dataset, row: Row) -> dict[str, list[float]]:
     """Accuracies of `row`, on validation and test digits: learnt; after the wait; learnt on."""
-    digits = datasets.load("digits")
     program = program_for(
         Network(zoo("digits_dense"), row.seed),
         {**row.options, "seed": row.seed},
@@ -272,49 +286,23 @@ def planned(only: Sequence[str], seeds: int, samples: int) -> list[Row]:
 # --- what is shown -----------------------------------------------------------------------------
 
 
-@dataclass
-class Study:
-    """Rows with their accuracies, on disk after each of them."""
-
-    path: Path
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    @classmethod
-    def at(cls, path: Path) -> Study:
-        """What an earlier run left at `path`, or nothing."""
-        if not path.exists():
-            return cls(path)
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-            return cls(path, [dict(row) for row in rows])
-        except (ValueError, KeyError, TypeError):
-            problem = "is no study of devices"
-            raise ConfigError(str(path), problem, "give another directory") from None
-
-    def has(self, row: Row) -> bool:
-        """Whether `row` was measured."""
-        mine = json.loads(json.dumps(asdict(row)))
-        return any({key: done.get(key) for key in mine} == mine for done in self.rows)
-
-    def add(self, row: Row, found: Mapping[str, Any]) -> None:
-        """Keep `row`, on disk."""
-        self.rows.append({**json.loads(json.dumps(asdict(row))), **found})
-        text = json.dumps({"rows": self.rows}, indent=1)
-        write_file(self.path, text.encode(), ConfigError, marker=b'"rows"')
-
-    def shown(self, figure: str) -> dict[str, dict[Any, list[list[float]]]]:
-        """Test accuracies (%) of all seeds by series and value; a list a seed, of its points."""
-        found: dict[str, dict[Any, list[list[float]]]] = {}
-        for row in self.rows:
-            if row["figure"] == figure:
-                points = [100 * value for value in row["test"]]
-                found.setdefault(row["series"], {}).setdefault(row["value"], []).append(points)
-        return found
+Rows = Sequence[Mapping[str, Any]]
+"""What `compute` gives, of all jobs."""
 
 
-def table(study: Study) -> str:
+def shown(rows: Rows, figure: str) -> dict[str, dict[Any, list[list[float]]]]:
+    """Test accuracies (%) of all seeds by series and value; a list a seed, of its points."""
+    found: dict[str, dict[Any, list[list[float]]]] = {}
+    for row in rows:
+        if row["figure"] == figure:
+            points = [100 * value for value in row["test"]]
+            found.setdefault(row["series"], {}).setdefault(row["value"], []).append(points)
+    return found
+
+
+def table(rows: Rows) -> str:
     """Test accuracy by device and method in Markdown, the mean over seeds."""
-    found = study.shown("methods")
+    found = shown(rows, "methods")
     lines = [f"| device | {' | '.join(METHODS[1:])} |", "|---" * len(METHODS) + "|"]
     for device in DEVICES:
         cells = [found.get(method, {}).get(device) for method in METHODS[1:]]
@@ -324,11 +312,11 @@ def table(study: Study) -> str:
 
 
 @styled
-def draw(study: Study, name: str) -> Figure:
+def draw(rows: Rows, name: str) -> Figure:
     """Test accuracy (%) of the figure `name`: the mean over seeds, from worst to best."""
     figure, axes = panel()
     ticks = {"methods": DEVICES, "day": DAYS}.get(name)
-    for index, (title, by_value) in enumerate(study.shown(name).items()):
+    for index, (title, by_value) in enumerate(shown(rows, name).items()):
         style = series_style(index)
         if name == "day":
             found = {n: np.asarray(by_value[""])[:, n] for n in range(len(DAYS))}
@@ -336,16 +324,16 @@ def draw(study: Study, name: str) -> Figure:
             last = {value: np.asarray(seeds)[:, -1] for value, seeds in by_value.items()}
             found = {DEVICES.index(v) if ticks else v: last[v] for v in last}
         at = sorted(found)
-        mean, low, high = ([f(found[x]) for x in at] for f in (np.mean, np.min, np.max))
-        if name != "methods":
-            axes.fill_between(at, low, high, color=LIGHT[style.colour], alpha=0.15, lw=0)
-        line = {"linestyle": "none"} if name == "methods" else {}
-        draw_line(axes, at, mean, style, title, **line)
+        if name == "methods":
+            means = [np.mean(found[x]) for x in at]
+            draw_line(axes, at, means, style, title, linestyle="none")
+        else:
+            draw_seeds(axes, at, [found[x] for x in at], style, title)
     if ticks:
         axes.set_xticks(range(len(ticks)), ticks)
     if PLANS[name].logarithmic:
         axes.set_xscale("log")
-        places = sorted({x for by_value in study.shown(name).values() for x in by_value})
+        places = sorted({x for by_value in shown(rows, name).values() for x in by_value})
         axes.set_xticks(places, [f"{x:,g}" for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
     finish(axes, PLANS[name].label, "test accuracy (%)")
@@ -359,33 +347,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ------
     ConfigError
         If the directory holds something else, or the disk refuses.
+    RunError
+        If a job kills its workers; the others are kept.
     """
-    from ep_neuro.cli.console import check_place
-
     parser = argparse.ArgumentParser(description="digits learnt on devices as they are")
     parser.add_argument("directory", type=Path, help="where figures and numbers go")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=SAMPLES, help="that each row learns")
     parser.add_argument("--only", action="append", choices=list(PLANS), help="of the figures")
+    Workers.add_options(parser)
     given = parser.parse_args(arguments)
     for name in ("seeds", "samples"):
         if (value := getattr(given, name)) < 1:
             parser.error(f"--{name} {value}: give at least 1")
-    check_place(given.directory, marker=NUMBERS)
-    study = Study.at(given.directory / NUMBERS)
-    rows = planned(given.only or list(PLANS), given.seeds, given.samples)
-    for n, row in enumerate(rows, 1):
-        if not study.has(row):
-            began = time.process_time()
-            study.add(row, measure(row))
-            said = " -> ".join(f"{value:.1%}" for value in study.rows[-1]["test"])
-            where = f"{row.figure}, {row.series}, {row.value or 'a day'}, seed {row.seed}"
-            spent = time.process_time() - began
-            print(f"{n}/{len(rows)} {where}: {said} ({spent:.0f} s)", flush=True)
+    workers = Workers(given.jobs, given.dask)
+    check_study(given.directory)
+    digits = datasets.load("digits")
+    kept = Kept(given.directory / JOBS, "device study", {"data": digits.digest})
+    jobs = [row.job for row in planned(given.only or list(PLANS), given.seeds, given.samples)]
+
+    def said(row: Mapping[str, Any]) -> str:
+        return " -> ".join(f"{value:.1%}" for value in row["test"])
+
+    run_shown("measuring", compute, digits, jobs, workers=workers, kept=kept, said=said)
+    # With what earlier calls kept of the other figures.
+    every = [row.job for row in planned(list(PLANS), given.seeds, given.samples)]
+    rows = [row for found in kept.known(every).values() for row in found]
+    text = json.dumps({"rows": rows}, indent=1)
+    write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"rows"')
     for name in PLANS:
-        if study.shown(name):
-            save_figure(draw(study, name), given.directory / f"{name}.svg")
-    write_file(given.directory / TABLE, table(study).encode(), ConfigError, marker=b"| device |")
+        if shown(rows, name):
+            save_figure(draw(rows, name), given.directory / f"{name}.svg")
+    write_file(given.directory / TABLE, table(rows).encode(), ConfigError, marker=b"| device |")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ class PulsedWeights(PlasticWeights):
     """Weights on devices that a commit pulses, by a method of theirs; biases are digital.
 
     With the traces of the two phases that teach written as ``m + h`` and ``m - h``, their contrast
-    is ``2 (m_post h_pre^T + h_post m_pre^T)``: outer products that pulses on both sides of an array
-    make at once, with nothing of what both phases have in common to be written and erased again.
+    (Laborieux et al. 2021, eq. 11) is ``2 (m_post h_pre^T + h_post m_pre^T)``: outer products that
+    pulses on both sides of an array make at once, with nothing of what both phases have in common
+    to be written and erased again.
 
     Parameters
     ----------
@@ -67,8 +68,9 @@ class PulsedWeights(PlasticWeights):
             )
             terms = [(m, h) for m, h in ((mean[0], half[1]), (half[0], mean[1])) if m.any()]
             rate = 2 * s.record.step * scale / samples * s.pre.readout.gain * s.post.readout.gain
-            pre, post = (np.concatenate(side) for side in zip(*terms, strict=True))
-            self._arrays[s.record.weight].learn(pre, post, rate, pulsed=True)
+            if terms:
+                pre, post = (np.concatenate(side) for side in zip(*terms, strict=True))
+                self._arrays[s.record.weight].pulse(pre, post, rate)
         held = {name: self.weights[name] for name in self._arrays}
         moved = self.changed
         super().commit(samples, scale)

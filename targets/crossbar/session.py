@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from compilers.ir.graph import Spiking
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.errors import ConfigError
 from targets.crossbar.arrays.options import AGEING, read_options
 from targets.crossbar.pulsed_weights import PulsedWeights
 from targets.crossbar.simulator import CrossbarSimulator
-from targets.interface.request import prepare
 from targets.interface.simulator import SimulatorSession
 
 
@@ -60,27 +56,3 @@ class CrossbarSession(SimulatorSession):
             array.age(seconds)
         if self._learner is not None:
             self.simulator.sense(self._learner)
-
-    def equilibria(self, x: np.ndarray, y: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        """The states that each phase ends with, by phase and population, in graph units.
-
-        Parameters
-        ----------
-        x, y : ndarray
-            Inputs and targets as for `settle`; one batch.
-
-        Raises
-        ------
-        TargetError
-            If neurons spike: their states are rates over time, which this does not collect.
-        """
-        self._refuse_closed()
-        if any(isinstance(p.dynamics, Spiking) for p in self.graph.neurons):
-            problem = "spiking neurons have no state to read at the end of a phase"
-            raise TargetError(f"graph '{self.graph.name}'", problem, "compile it as graded")
-        job, found = prepare(self.graph, x, y), {}
-        self.simulator.begin(job)
-        for phase in job.phases:
-            self.simulator.run(phase, ())
-            found[phase.name] = self.simulator.states()
-        return found

@@ -80,23 +80,14 @@ class CrossbarSimulator(GraphSimulator):
             if p.pre not in self.biases
         }
         if graph.plasticity or not options.centre:
-            self.read_inputs_as_they_are()
-
-    def read_inputs_as_they_are(self) -> None:
-        """Let the mean of the input go through the arrays, whose weights may learn."""
-        self._mean = np.zeros_like(self._mean)
-        self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
+            # The mean goes through the arrays as well, whose weights may learn.
+            self._mean = np.zeros_like(self._mean)
+            self._given_back = dict.fromkeys(self._given_back, np.zeros(1))
 
     def begin(self, job: RunRequest) -> None:
         """Clamp a new batch, under the present biases; the input's arrays are read once."""
         self.engine.load({}, self.biases)
         super().begin(job)
-
-    def states(self) -> dict[str, np.ndarray]:
-        """Clipped states of all populations as they are now, (N, *shape), graph units."""
-        (source,) = self.graph.sources
-        now = {p.name: self.batch.view("z", p.name) for p in self.graph.neurons}
-        return {source.name: self.job.x, **{name: np.array(outward(z)) for name, z in now.items()}}
 
     def _read(self, projection: Projection, states: Tensor) -> Tensor:
         """The map that the executor is given in place of an operator."""

@@ -15,8 +15,8 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain, count, islice
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from matplotlib.ticker import NullLocator
 
 from compilers import compile_network
 from compilers.passes.choose_leak import LeakWarning
+from compilers.passes.make_plastic import make_plastic
 from compilers.program import Program
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset, Split
@@ -33,12 +34,12 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
-from ep_neuro.report.plots.axes import legend, panel, styled
-from ep_neuro.report.plots.palette import LIGHT, series_style
+from ep_neuro.report.plots.axes import draw_seeds, finish, panel, styled
+from ep_neuro.report.plots.palette import series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
-from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run
+from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run_shown
 from targets.interface.session import Session
 
 
@@ -167,24 +168,13 @@ def draw(sweep: DeviceSweep) -> Figure:
     """Accuracy (%) by value, the mean over seeds with the range from worst to best."""
     figure, axes = panel()
     for index, (title, found) in enumerate(sweep.accuracy.items()):
-        style, shown = series_style(index), 100 * np.asarray(found)
-        colour = LIGHT[style.colour]
-        axes.fill_between(sweep.values, shown.min(1), shown.max(1), color=colour, alpha=0.15, lw=0)
-        axes.plot(
-            sweep.values,
-            shown.mean(1),
-            color=colour,
-            linestyle=style.dash,
-            marker=style.marker,
-            label=title,
-        )
+        shown = [100 * np.asarray(seeds) for seeds in found]
+        draw_seeds(axes, sweep.values, shown, series_style(index), title)
     if sweep.name == "time":
         axes.set_xscale("log")
         axes.set_xticks(sweep.values, [TIMES.get(value, f"{value:g} s") for value in sweep.values])
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(sweep.label)
-    axes.set_ylabel("accuracy (%)")
-    legend(axes)
+    finish(axes, sweep.label, "accuracy (%)")
     return figure
 
 
@@ -203,23 +193,24 @@ def recover(
     options: Mapping[str, Any],
     *,
     rate: float = 0.05,
-    pulsed: bool = False,
     epochs: int = 4,
 ) -> DeviceRecovery:
     """Let arrays with `options` learn the training digits by EP, with their devices in the loop.
 
     Their lines share a range unless `options` say otherwise: the small ones have room to grow.
     """
-    from targets.crossbar.on_device_learning import DeviceRule, learn
-
     options = {"scaling": "tile", **options}
     settings = {"steps": 32, "nudged_steps": 16}
-    exact = measured(network, dataset.test, {}, 1, **settings)[0]
-    with BACKEND.open(program_for(network, options, **settings)) as session:
-        before = accuracy(session, dataset.test)
-        epochs_of = learn(session, dataset.train, DeviceRule(rate, pulsed), epochs=epochs)
-        after = tuple(accuracy(session, dataset.test) for _ in epochs_of)
-    return DeviceRecovery(exact, before, after)
+    exact, erroneous = (once(network, dataset.test, o, **settings) for o in ({}, options))
+    program = program_for(network, options, **settings)
+    program = replace(program, graph=make_plastic(program.graph, lr=rate))
+    rng, learnt = np.random.default_rng(0), []
+    with BACKEND.open(program) as session:
+        for _ in range(epochs):
+            train = dataset.train.at(rng.permutation(len(dataset.train)))
+            session.learn(train.x, train.y, batch=32)
+            learnt.append(accuracy(session, dataset.test))
+    return DeviceRecovery(exact, erroneous, tuple(learnt))
 
 
 RECOVERY = Job("recovery", {"recovery": {"programming_error": 0.1}})
@@ -238,6 +229,17 @@ def compute(shared: tuple[Network, Dataset], job: Job, tell: Callable[[Any], Non
     return [row]
 
 
+def check_study(directory: Path) -> None:
+    """Refuse a `directory` that can be no place of a study, with `ConfigError`.
+
+    One that was stopped before its numbers were written is known by its jobs.
+    """
+    from ep_neuro.cli.console import check_place
+
+    begun = f"{JOBS}/{MANIFEST}"
+    check_place(directory, marker=begun if (directory / begun).is_file() else NUMBERS)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the whole study on digits; see the module's docstring.
 
@@ -248,8 +250,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     RunError
         If a job kills its workers; the others are kept.
     """
-    from ep_neuro.cli.console import check_place
-
     parser = argparse.ArgumentParser(description="accuracy of a digits network on crossbars")
     parser.add_argument("model", type=Path, help="a model directory")
     parser.add_argument("directory", type=Path, help="where figures and numbers go")
@@ -258,9 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.seeds < 1:
         parser.error(f"--seeds {given.seeds}: give at least 1")
-    workers, marker = Workers(given.jobs, given.dask), f"{JOBS}/{MANIFEST}"
-    begun = (given.directory / marker).is_file()
-    check_place(given.directory, marker=marker if begun else NUMBERS)
+    workers = Workers(given.jobs, given.dask)
+    check_study(given.directory)
     model, dataset = load_model(given.model), datasets.load("digits")
     inputs = {"model": model.digest, "data": dataset.digest}
     kept = Kept(given.directory / JOBS, "crossbar study", inputs)
@@ -285,20 +284,9 @@ def measure(
     network: Network, dataset: Dataset, seeds: int, workers: Workers, kept: Kept
 ) -> tuple[list[DeviceSweep], DeviceRecovery]:
     """All of `PLANS` and the recovery, by `workers`."""
-    from ep_neuro.cli.console import log, progress
-
     plans = {name: sweep_jobs(name, seeds) for name, *_ in PLANS}
-    jobs, done = [*chain.from_iterable(plans.values()), RECOVERY], count(1)
-    with progress("measuring") as advance:
-        rows = run(
-            compute,
-            (network, dataset),
-            jobs,
-            workers=workers,
-            kept=kept,
-            tell=lambda job, row: advance(next(done), len(jobs), job.name),
-            log=log,
-        )
+    jobs, shared = [*chain.from_iterable(plans.values()), RECOVERY], (network, dataset)
+    rows = run_shown("measuring", compute, shared, jobs, workers=workers, kept=kept)
     values = (row for some in rows for row in some or ())
     sweeps = [swept(name, seeds, list(islice(values, len(some)))) for name, some in plans.items()]
     return sweeps, DeviceRecovery(**next(values))

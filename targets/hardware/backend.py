@@ -29,7 +29,9 @@ from ep_neuro.errors import ConfigError, EPNeuroError, TargetError
 from ep_neuro.results import CostEstimate
 from ep_neuro.storage.yaml_io import read_text
 from targets.interface.energy import estimate_on
+from targets.interface.options import COUNT, checked
 from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
+from targets.interface.refusals import ONE_INPUT, forbidden
 from targets.interface.unavailable import UnavailableBackend
 
 WEIGHT_BITS = 8
@@ -91,7 +93,7 @@ class HardwareBackend(Backend):
 
         Options: ``chips``, the number of chips to use.
         """
-        chips = _chips(self.name, options)
+        chips: int | None = checked(self.name, self.options, options, {"chips": COUNT})["chips"]
         bits = int(self.hardware.parameter("default_weight_bits", WEIGHT_BITS))
 
         def in_integers(graph: Graph) -> Graph:
@@ -189,16 +191,12 @@ def hardware_backends(folder: Path) -> tuple[Backend, ...]:
 
 def _unwritable(graph: Graph) -> list[Violation]:
     """What a graph may hold and the script cannot say."""
-    found = [
+    late = [
         Violation(f"projection '{p.name}', delay", p.delay, 1, "give every projection one step")
         for p in graph.projections
         if p.delay > 1
     ]
-    inputs = len(graph.sources)
-    if inputs != 1:
-        subject = f"graph '{graph.name}', inputs besides one"
-        found.append(Violation(subject, abs(inputs - 1), 0, "give it one Source population"))
-    return found
+    return late + forbidden(graph, (abs(len(graph.sources) - 1), *ONE_INPUT))
 
 
 def _lava_files() -> dict[str, str]:
@@ -221,13 +219,6 @@ def _find(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _chips(target: str, options: Options) -> int | None:
-    chips: Any = options.get("chips")
-    if chips is not None and (not isinstance(chips, int) or isinstance(chips, bool) or chips < 1):
-        raise ConfigError(f"target '{target}', chips", f"is {chips!r}", "give a number from 1 on")
-    return chips
 
 
 def _drawing(graph: Graph, hardware: HardwareLimits) -> str:

@@ -57,6 +57,23 @@ def unrunnable(graph: Graph) -> list[Violation]:
     )
 
 
+ONE_INPUT = "inputs besides one", "give it one Source population"
+
+
+def unusual(graph: Graph) -> list[Violation]:
+    """What other simulators are not written for here: several inputs or encodings, and so on."""
+    late = [p.name for p in graph.projections if p.delay > 1]
+    apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
+    kinds = {type(p.dynamics).__name__ for p in graph.neurons}
+    return forbidden(
+        graph,
+        (abs(len(graph.sources) - 1), *ONE_INPUT),
+        (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
+        (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
+        (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
+    )
+
+
 def too_many_synapses(backend: Backend, graph: Graph, which: str, synapses: int) -> list[Violation]:
     """More `synapses`, `which` are counted, than `backend` can list."""
     found = backend.limits({}).violation(

@@ -11,6 +11,7 @@ from compilers.pipeline import Pass
 from compilers.program import Program, versions
 from ep_neuro.results import CostEstimate
 from targets.interface.energy import estimate_on, loihi
+from targets.interface.options import Values, checked
 from targets.interface.protocols import Availability, Backend, Feature, Options, RunResult
 from targets.interface.refusals import refuse_unready, unrunnable
 from targets.interface.session import Session
@@ -21,11 +22,13 @@ class SimulatedBackend(Backend):
     """A graph runs as it is, on a `Simulator`; see `targets.interface.protocols.Backend`.
 
     A subclass has a `name`, a `summary` and a `simulator`, and overrides what is otherwise: what it
-    lacks, what has to be installed, which limits there are.
+    lacks, what has to be installed, which limits there are, which `options` it takes (with their
+    defaults) and what of them is `allowed`.
     """
 
     tolerance = 0.0
     options: Mapping[str, Any] = {}
+    allowed: Mapping[str, Values] = {}
     unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
@@ -37,8 +40,13 @@ class SimulatedBackend(Backend):
         return HardwareLimits(self.name)
 
     def passes(self, options: Options) -> Sequence[Pass]:
-        """None: a graph runs as it is."""
+        """None: a graph runs as it is. `ConfigError` if an option is out of range."""
+        self.chosen(options)
         return ()
+
+    def chosen(self, options: Options) -> dict[str, Any]:
+        """`options` with the defaults of the others; `ConfigError` if one is out of range."""
+        return checked(self.name, self.options, options, self.allowed)
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """What no simulator can step through."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
-from compilers.pipeline import Pass
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
 from targets.interface.protocols import Availability, Options
@@ -19,7 +17,7 @@ from targets.lava.connections.native import OWN, kind, misfit
 from targets.lava.connections.replicas import copies, unlearnable
 from targets.lava.runtime.environment import ARCHIVED, missing
 from targets.lava.runtime.layout import BATCHED, FAITHFUL, homes, unreached
-from targets.lava.session import OPTIONS, LavaSession, read_options
+from targets.lava.session import ALLOWED, OPTIONS, LavaSession
 
 PROCESSES, LAYERS = "processes.txt", "layers.txt"
 """Names of the program's files that list the process graph of either lowering."""
@@ -44,7 +42,7 @@ class LavaBackend(SimulatedBackend):
     summary = "Lava processes on the CPU, batched or as on chip (lava-nc 0.10; archived by Intel)"
     tolerance = 1e-9
     differs = True
-    options: Mapping[str, Any] = OPTIONS
+    options, allowed = OPTIONS, ALLOWED
 
     def available(self) -> Availability:
         """Whether Lava is in an environment of its own, on the Python that it needs."""
@@ -54,11 +52,6 @@ class LavaBackend(SimulatedBackend):
     def limits(self, options: Options) -> HardwareLimits:
         """The word lengths within which integer arithmetic is exact; memory is the CPU's."""
         return HardwareLimits(self.name, HOST_WORDS)
-
-    def passes(self, options: Options) -> Sequence[Pass]:
-        """None: a graph runs as it is. `ConfigError` if an option is out of range."""
-        read_options(options)
-        return ()
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """Undirected couplings, loops without a step of delay, what Lava cannot reach, overflow."""

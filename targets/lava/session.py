@@ -14,11 +14,11 @@ from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
 from ep_neuro.errors import ConfigError, GraphError
 from targets.interface.fanout import require_finite, synapses_of
+from targets.interface.options import COUNT, SECONDS, Values, checked
 from targets.interface.protocols import PhaseResult
 from targets.interface.refusals import refuse_first
 from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes, piece
-from targets.interface.supervised.process import LONGEST
 from targets.lava.connections.loihi_rule import check_input
 from targets.lava.connections.replicas import unlearnable
 from targets.lava.runtime.host_weights import HostWeights
@@ -34,10 +34,22 @@ from targets.lava.runtime.layout import (
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
 
-OPTIONS = {"batch": 128, "lowering": BATCHED, "start_limit": 60.0, "time_limit": None}
+OPTIONS: Mapping[str, Any] = {
+    "batch": 128,
+    "lowering": BATCHED,
+    "start_limit": 60.0,
+    "time_limit": None,
+}
 """Options of a program and their defaults: most samples that settle at once (batched only), the
 lowering, seconds that Lava has to start, and seconds that a phase of one batch has to end (None: by
 its work)."""
+
+ALLOWED: Mapping[str, Values] = {
+    "batch": COUNT,
+    "lowering": (BATCHED, FAITHFUL),
+    "start_limit": SECONDS,
+    "time_limit": SECONDS,
+}
 
 SHARED_BYTES = 256 << 20
 """Shared memory that the records of one batch may take; probes make batches smaller. One sample, or
@@ -75,7 +87,7 @@ class LavaSession(Session):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         graph = program.graph
-        self._options = read_options(program.options)
+        self._options = checked("lava", OPTIONS, program.options, ALLOWED)
         if self.lowering == FAITHFUL and any(p.difference for p in graph.phases):
             problem = "its nudged phases send differences, and Lava's own processes send states"
             raise GraphError(f"graph '{graph.name}'", problem, f"use lowering {BATCHED}")
@@ -266,22 +278,3 @@ class LavaSession(Session):
                 for n in (names if self.graph.quantised else ())
             },
         )
-
-
-def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`OPTIONS` with those that a program brings; `ConfigError` for one out of range."""
-    options = {**OPTIONS, **given}
-    batch = options["batch"]
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise ConfigError("option batch", f"{batch!r} is no count of samples", "give 1 or more")
-    lowering = options["lowering"]
-    if lowering not in (BATCHED, FAITHFUL):
-        how = f"choose {BATCHED} or {FAITHFUL}"
-        raise ConfigError("option lowering", f"{lowering!r} is no lowering", how)
-    for name in ("start_limit", "time_limit"):
-        value = options[name]
-        unlimited = value is None and OPTIONS[name] is None
-        if not unlimited and not (isinstance(value, int | float) and 0 < value <= LONGEST):
-            remedy = f"give seconds above 0, {LONGEST:g} at most"
-            raise ConfigError(f"option {name}", f"{value!r} is no time", remedy)
-    return options

@@ -11,17 +11,17 @@ from compilers.ir.graph import Graph, Spiking
 from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError
 from targets.interface.fanout import synapses_of
+from targets.interface.options import SECONDS, Values
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import (
     forbidden,
     refuse_integers,
     too_many_synapses,
     unrunnable,
+    unusual,
 )
 from targets.interface.simulated_backend import SimulatedBackend
-from targets.interface.supervised.process import LONGEST
 
 if TYPE_CHECKING:
     from targets.nest.simulator import NestSimulator
@@ -44,6 +44,7 @@ class NestBackend(SimulatedBackend):
     summary = "NEST, the simulator: built-in rate and soft-reset neurons, an independent check"
     tolerance = 1e-12
     options: Mapping[str, Any] = {"threads": 1, "time_limit": None}
+    allowed: Mapping[str, Values] = {"threads": range(1, 1025), "time_limit": SECONDS}
     unsupported: Mapping[Feature, str] = {
         Feature.SIGMA_DELTA: "no built-in neuron of it sends the change of its state",
         Feature.FIXED_POINT: "its neurons hold real numbers, and know no shifts",
@@ -63,14 +64,10 @@ class NestBackend(SimulatedBackend):
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """Spikes lose their filter and their bound; `ConfigError` if an option is out of range."""
-        _refuse_options(options)
-        return (Pass("plain_spikes", plain_spikes),)
+        return (*super().passes(options), Pass("plain_spikes", plain_spikes))
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """What its neurons cannot do, and more synapses than a host can hold."""
-        late = [p.name for p in graph.projections if p.delay > 1]
-        apart = [p.name for p in graph.neurons if p.box and not p.box[0] <= 0 <= p.box[1]]
-        kinds = {type(p.dynamics).__name__ for p in graph.neurons}
         spiking = [p.dynamics for p in graph.neurons if isinstance(p.dynamics, Spiking)]
         changes = [] if Feature.SIGMA_DELTA.value != graph.encoding else graph.neurons
         filtered = [d for d in spiking if d.leak != 1]
@@ -78,20 +75,16 @@ class NestBackend(SimulatedBackend):
         bounded = [d for d in spiking if d.bound < UNBOUNDED]
         found = forbidden(
             graph,
-            (abs(len(graph.sources) - 1), "inputs besides one", "give it one Source population"),
             (len(graph.split), "sums made by share", "compile it for nest"),
             (len(graph.plasticity), "weights that learn", "compile it without a rule"),
             (len(changes), "sigma-delta populations", "compile with --code graded or spike"),
-            (len(kinds) - 1, "further encodings", f"choose from {', '.join(sorted(kinds))}"),
-            (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
-            (len(apart), "boxes without 0", f"run the pass 'fold_boxes' for {', '.join(apart)}"),
             (len(filtered), "spiking leaks below 1", "compile it for nest, which leaves them out"),
             (len(hard), "hard resets", "run it on reference or brian2, or emit it with pynn"),
             (len(bounded), "bounds of spiking membranes", "compile it for nest"),
         )
         count = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
         many = too_many_synapses(self, graph, "both directions", count)
-        return (*unrunnable(graph), *found, *many)
+        return (*unrunnable(graph), *unusual(graph), *found, *many)
 
     def emit(self, graph: Graph) -> Program:
         """The graph itself; `TargetError` if it is in integers."""
@@ -102,8 +95,7 @@ class NestBackend(SimulatedBackend):
         """What runs `program`; NEST itself starts with the first sample."""
         from targets.nest.simulator import NestSimulator
 
-        options = {**self.options, **program.options}
-        _refuse_options(options)
+        options = self.chosen(program.options)
         return NestSimulator(program.graph, options["threads"], options["time_limit"])
 
 
@@ -114,17 +106,6 @@ def plain_spikes(graph: Graph) -> Graph:
     remembers all of a drive that was beyond 1.
     """
     return with_spiking(graph, leak=1.0, bound=UNBOUNDED)
-
-
-def _refuse_options(options: Options) -> None:
-    threads, limit = options.get("threads", 1), options.get("time_limit")
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        remedy = "give a whole number from 1 to 1024"
-        raise ConfigError("target 'nest', threads", f"is {threads!r}", remedy)
-    number = isinstance(limit, int | float) and not isinstance(limit, bool)
-    if limit is not None and not (number and 0 < limit <= LONGEST):
-        remedy = f"give a number above 0, {LONGEST:g} at most, or none"
-        raise ConfigError("target 'nest', time_limit", f"is {limit!r}", remedy)
 
 
 BACKEND = NestBackend()

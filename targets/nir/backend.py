@@ -11,8 +11,9 @@ from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, ProgramError
+from ep_neuro.errors import ProgramError
 from ep_neuro.storage.atomic import refuse_foreign
+from targets.interface.options import Values
 from targets.interface.protocols import Availability, Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
@@ -36,6 +37,7 @@ class NirBackend(SimulatedBackend):
     suffix = ".nir"
     signature, marker = b"\x89HDF", b"ep-neuro graph"
     options: Mapping[str, Any] = {"reader": None, "samples": 0}
+    allowed: Mapping[str, Values] = {"samples": range(1_000_001)}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",
         Feature.LEARNING: "NIR has no learning rule; signs of phases travel in the metadata",
@@ -54,9 +56,7 @@ class NirBackend(SimulatedBackend):
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """One that warns of what the reader loses, if the file is for one."""
-        count = options.get("samples", 0)
-        if type(count) is not int or count < 0:
-            raise ConfigError(f"option 'samples={count}'", "is no number of samples", "give one")
+        super().passes(options)
         if options.get("reader") is None:
             return ()
         from targets.nir.readers import reader_of

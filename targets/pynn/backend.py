@@ -12,7 +12,7 @@ from compilers.pipeline import Pass
 from compilers.program import Program
 from targets.interface.fanout import synapses_of
 from targets.interface.protocols import Feature, Options
-from targets.interface.refusals import forbidden, too_many_synapses, unrunnable
+from targets.interface.refusals import forbidden, too_many_synapses, unrunnable, unusual
 from targets.interface.script_backend import ScriptBackend
 from targets.pynn.script import SCRIPT, network_file, script
 
@@ -60,19 +60,16 @@ class PynnBackend(ScriptBackend):
         """What a script cannot say, and more synapses than PyNN can list."""
         other = [p for p in graph.neurons if not isinstance(p.dynamics, Spiking)]
         unlike = [p for p in graph.neurons if p not in other and p.dynamics != Spiking(**PLAIN)]
-        late = [p.name for p in graph.projections if p.delay > 1]
         found = forbidden(
             graph,
-            (abs(len(graph.sources) - 1), "inputs besides one", "give it one Source population"),
             (len(other), "populations that do not spike", "compile with --code spike"),
             (len(unlike), "neurons that PyNN has not", "compile it for pynn"),
             (len(graph.split), "sums made by share", "compile it for pynn"),
             (len(graph.plasticity), "weights that learn", "compile it without a rule"),
-            (len(late), "delays of other than 1 step", f"delay {', '.join(late)} by 1 step"),
         )
         count = sum(int(synapses_of(graph, p).sum()) for p in graph.neurons)
         many = too_many_synapses(self, graph, "both directions", count)
-        return (*unrunnable(graph), *found, *many)
+        return (*unrunnable(graph), *found, *unusual(graph), *many)
 
     def script(self, graph: Graph, *names: str) -> str:
         """The script of `graph`."""

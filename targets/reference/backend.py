@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any
 from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
-from compilers.pipeline import Pass
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, TargetError
+from ep_neuro.errors import TargetError
+from targets.interface.options import Values
 from targets.interface.protocols import Options
 from targets.interface.refusals import unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 
 if TYPE_CHECKING:
     from targets.interface.simulator import Simulator
-
-
-CHOICES = {"precision": ("float64", "float32"), "device": ("cpu", "cuda")}
-"""Values of each option, the default first."""
 
 
 class ReferenceBackend(SimulatedBackend):
@@ -35,19 +31,12 @@ class ReferenceBackend(SimulatedBackend):
     differs = True
     summary = "exact execution of a graph in float64 or integers: the oracle"
 
-    options: Mapping[str, Any] = {name: values[0] for name, values in CHOICES.items()}
+    options: Mapping[str, Any] = {"precision": "float64", "device": "cpu"}
+    allowed: Mapping[str, Values] = {"precision": ("float64", "float32"), "device": ("cpu", "cuda")}
 
     def limits(self, options: Options) -> HardwareLimits:
         """The word lengths within which integer arithmetic is exact."""
         return HardwareLimits(self.name, HOST_WORDS)
-
-    def passes(self, options: Options) -> Sequence[Pass]:
-        """None: a graph runs as it is. `ConfigError` if an option is out of range."""
-        for name, value in options.items():
-            if value not in (known := CHOICES.get(name, ())):
-                remedy = f"choose from {', '.join(known)}" if known else "leave it out"
-                raise ConfigError(f"target 'reference', {name}", f"is {value!r}", remedy)
-        return ()
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """What cannot be stepped through, and integer sums that could leave the exact range."""
@@ -61,8 +50,7 @@ class ReferenceBackend(SimulatedBackend):
         from compilers.execution.engine import Engine
         from targets.interface.graph_simulator import GraphSimulator
 
-        self.passes(program.options)
-        chosen = {**self.options, **program.options}
+        chosen = self.chosen(program.options)
         if chosen["device"] == "cuda" and not torch.cuda.is_available():
             remedy = "compile it with --option device=cpu"
             raise TargetError("target 'reference', device", "torch sees no CUDA GPU", remedy)

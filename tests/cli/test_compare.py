@@ -211,7 +211,7 @@ def test_two_processes_give_the_rows_of_one(cli: Cli) -> None:
             ("--option", "lowring=faithful"),
             ("option 'lowring'", "batch, lowering", "did you mean 'lowering'?"),
         ),
-        (("--option", "lowering=fast"), ("'fast' is no lowering", "choose batched or faithful")),
+        (("--option", "lowering=fast"), ("is 'fast'", "choose from batched, faithful")),
         (("--with", "nir", "--option", "chips=2"), ("with nir", "takes reader, samples")),
         (("--option", "precision=single"), ("'single'", "float64, float32")),
         (("--with", "reference", "--precision", "0.01"), ("graded messages", "take sigma-delta")),
@@ -234,7 +234,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     ("target", "option", "says"),
     [
         ("loihi2", "chip=2", ("option 'chip'", "target 'loihi2' takes chips", "'chips'?")),
-        ("loihi2", "chips=two", ("chips", "'two'", "give a number from 1 on")),
+        ("loihi2", "chips=two", ("chips", "'two'", "give a whole number from 1 to")),
         ("pynn", "chips=2", ("target 'pynn' takes no options", "leave it out")),
         ("reference", "chips=2", ("target 'reference' takes precision, device",)),
     ],

@@ -88,6 +88,15 @@ def draw_line(
     axes.plot(at, values, **{**styled, "label": label, **how})
 
 
+def draw_seeds(
+    axes: Axes, at: Sequence[float], seeds: Sequence[np.ndarray], style: SeriesStyle, label: str
+) -> None:
+    """The mean over what each of `at` has in `seeds`, and the range from worst to best."""
+    low, mean, high = ([float(v) for v in map(f, seeds)] for f in (np.min, np.mean, np.max))
+    axes.fill_between(at, low, high, color=LIGHT[style.colour], alpha=0.15, lw=0)
+    draw_line(axes, at, mean, style, label)
+
+
 def log_ticks(axis: Axis, write: Callable[[float], str]) -> None:
     """Ticks of a logarithmic axis, few and round, in words by `write`."""
     low, high = axis.get_view_interval()

@@ -251,11 +251,13 @@ class Array:
 
         It ends where conductances do, but for ideal devices. Errors of the devices stay.
         """
-        self._write(self.layout.matrix(change.astype(np.float64)))
+        matrix = self.layout.matrix(change.astype(np.float64))
+        for tile, (r, c) in self._blocks():
+            tile.write(np.ascontiguousarray(matrix[r, c]))
 
     @torch.no_grad()
-    def learn(self, pre: np.ndarray, post: np.ndarray, rate: float, *, pulsed: bool) -> None:
-        """Add ``rate * sum_n post_n x pre_n`` over the synapses of N samples.
+    def pulse(self, pre: np.ndarray, post: np.ndarray, rate: float) -> None:
+        """Add about ``rate * sum_n post_n x pre_n`` over the synapses of N samples, by pulses.
 
         Parameters
         ----------
@@ -263,20 +265,11 @@ class Array:
             Activities on either side.
         rate : float
             Above 0; for the opposite sign, turn that of `post`.
-        pulsed : bool
-            By pulses on the devices of option ``cells``, or as an ideal write.
         """
         inputs = self.layout.inputs(torch.from_numpy(np.ascontiguousarray(pre, np.float64)))
         outputs = self.layout.outputs(torch.from_numpy(np.ascontiguousarray(post, np.float64)))
-        if not pulsed:
-            self._write(rate * (outputs.T @ inputs).numpy())
-            return
         for tile, (r, c) in self._blocks():
             tile.pulse(inputs[:, c], outputs[:, r], rate)
-
-    def _write(self, change: np.ndarray) -> None:
-        for tile, (r, c) in self._blocks():
-            tile.write(np.ascontiguousarray(change[r, c]))
 
     def _blocks(self) -> Iterator[tuple[Tile, tuple[slice, slice]]]:
         for row, r in zip(self._tiles, self._rows, strict=True):

@@ -91,8 +91,7 @@ class Options(BaseModel):
         that training took from image patches, as exact as the normalisation), every coupling of
         the ``input``, as chips often have their first layer, or ``none``. The filters that whiten
         amplify what little differs within a patch, and the errors of their devices meet the
-        whole of it. In a graph with a learning rule, all are on arrays; under
-        `on_device_learning` what is digital stays as it is.
+        whole of it. In a graph with a learning rule, all are on arrays.
     cells : str, optional
         Devices that pulses change, by aihwkit's presets; None for those of `device` (of ``ideal``
         and ``pair`` ``constant-step``). ``idealized`` (10,000 symmetric steps) and

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,7 +25,6 @@ FACTS, ROWS, ARRAY = "job", "rows", "array of this file"
 """What the file of a job says beside its arrays, and how its rows refer to those."""
 
 Log = Callable[[str], None]
-T = TypeVar("T")
 
 
 class Kept:
@@ -178,16 +178,36 @@ def run(
     return [found.get(job.key) for job in jobs]
 
 
-def over_seeds(work: Callable[[int], T], seeds: int, workers: Workers) -> list[T]:
-    """What `work` gives for seeds 0 to `seeds` - 1, a job each, in order; errors as of `run`."""
-    jobs = [Job(f"seed {seed}", {"seed": seed}) for seed in range(seeds)]
-    return [rows[0] for rows in run(_seeded, work, jobs, workers=workers) if rows]
+def run_shown(
+    what: str,
+    work: Work,
+    shared: Any,
+    jobs: Sequence[Job],
+    *,
+    workers: Workers,
+    kept: Kept,
+    said: Callable[[Any], str] | None = None,
+    lost: list[str] | None = None,
+) -> list[list[Any] | None]:
+    """`run` for a script: progress at `what` on stderr; on stdout, what is `said` of each new row.
 
+    Raises
+    ------
+    RunError
+        As `run` does.
+    """
+    from ep_neuro.cli.console import log, progress
 
-def _seeded(work: Callable[[int], T], job: Job, tell: Callable[[T], None]) -> list[T]:
-    row = work(job.facts["seed"])
-    tell(row)
-    return [row]
+    known, done = kept.known(jobs), itertools.count(1)
+    with progress(what) as advance:
+
+        def tell(job: Job, row: Any) -> None:
+            n = next(done)
+            advance(n, len(jobs), job.name)
+            if said is not None and job.key not in known:
+                print(f"{n}/{len(jobs)} {job.name}: {said(row)}", flush=True)
+
+        return run(work, shared, jobs, workers=workers, kept=kept, tell=tell, lost=lost, log=log)
 
 
 def refuse_lost(lost: Sequence[str], folder: Path | None) -> None:

@@ -52,9 +52,13 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
         ("reference", {"chips": 2}, "option 'chips': target 'reference' takes precision, device"),
         ("pynn", {"chips": 2}, "option 'chips': target 'pynn' takes no options"),
         ("lava", {"lowring": "faithful"}, "did you mean 'lowering'?"),
-        ("lava", {"lowering": "fast"}, "'fast' is no lowering; choose batched or faithful"),
+        (
+            "lava",
+            {"lowering": "fast"},
+            "option 'lowering': is 'fast'; choose from batched, faithful",
+        ),
         ("loihi2", {"chip": 2}, "target 'loihi2' takes chips; did you mean 'chips'?"),
-        ("loihi2", {"chips": 0}, "give a number from 1 on"),
+        ("loihi2", {"chips": 0}, "give a whole number from 1 to"),
     ],
 )
 def test_the_compiler_refuses_an_option_before_any_pass(

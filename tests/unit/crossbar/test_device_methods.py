@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import targets
 from compilers import Program
 from compilers.ir.plasticity import Rule
 from compilers.passes.make_plastic import make_plastic
+from ep_neuro.data import datasets
+from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import ConfigError, GraphError
 from targets.crossbar import device_study
 from targets.crossbar.arrays.array import Array
 from targets.crossbar.arrays.options import CELLS, DAY, METHODS, ONE_WAY, TRANSFERS, read_options
 from targets.crossbar.arrays.pulsed_devices import PulsedDevices
-from targets.crossbar.device_study import Row, Study
+from targets.crossbar.device_study import Row
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 
@@ -111,13 +114,13 @@ def plastic(**options: Any) -> tuple[Program, np.ndarray, np.ndarray]:
 def test_pulses_are_asked_for_what_an_ideal_write_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     program, x, y = plastic(fill=0.05)
     options = {"learning": "plain", "device": "idealized", "fill": 0.05, "scaling": "line"}
-    learn = Array.learn
 
-    def exactly(array: Array, *products: Any, pulsed: bool) -> None:
-        assert pulsed
-        learn(array, *products, pulsed=False)
+    def exactly(array: Array, pre: np.ndarray, post: np.ndarray, rate: float) -> None:
+        inputs, outputs = array.layout.inputs(tensor(pre)), array.layout.outputs(tensor(post))
+        array.update(array.layout.weight(rate * (outputs.T @ inputs).numpy()))
 
-    monkeypatch.setattr(Array, "learn", exactly)
+    tensor = torch.from_numpy
+    monkeypatch.setattr(Array, "pulse", exactly)
     with (
         targets.learner(replace(program, options=options)) as pulsed,
         targets.learner(program) as written,
@@ -130,6 +133,13 @@ def test_pulses_are_asked_for_what_an_ideal_write_writes(monkeypatch: pytest.Mon
             np.testing.assert_allclose(pulsed.weights()[name], wanted, atol=1e-6)
         for name, bias in written.simulator.biases.items():
             np.testing.assert_allclose(pulsed.simulator.biases[name], bias, atol=1e-6)
+
+
+def test_a_batch_of_black_images_pulses_nothing_that_the_input_drives() -> None:
+    program, x, y = plastic(learning="plain", device="idealized")
+    with targets.learner(program) as session:
+        session.learn(np.zeros_like(x), y, batch=12)
+        assert session.learner.commits == 1
 
 
 def test_a_run_that_pulses_goes_on_from_its_memory() -> None:
@@ -221,7 +231,7 @@ def test_a_study_goes_on_where_it_was_stopped(
 ) -> None:
     seen: list[Row] = []
 
-    def measured(row: Row) -> dict[str, list[float]]:
+    def measured(digits: Dataset, row: Row) -> dict[str, list[float]]:
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append(row)
@@ -231,28 +241,34 @@ def test_a_study_goes_on_where_it_was_stopped(
     words = [str(tmp_path), "--only", "on_off", "--seeds", "2"]
     with pytest.raises(KeyboardInterrupt):
         device_study.main(words)
-    assert len(Study.at(tmp_path / "study.json").rows) == 3
     monkeypatch.setattr(
-        device_study, "measure", lambda row: {"validation": [0], "test": [row.seed]}
+        device_study, "measure", lambda digits, row: {"validation": [0], "test": [row.seed]}
     )
     device_study.main(words)
-    rows = Study.at(tmp_path / "study.json").rows
+    said = capsys.readouterr()
+    assert "3 of 12 jobs are in" in said.err
+    assert "12/12 on_off" in said.out
+    rows = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["rows"]
     assert len(rows) == 12
     assert [row["test"] for row in rows[:4]] == [[0.25], [0.25], [0.25], [0]]
     assert "<svg" in (tmp_path / "on_off.svg").read_text(encoding="utf-8")
-    assert "12/12 on_off" in capsys.readouterr().out
+    device_study.main([str(tmp_path), "--only", "dead", "--seeds", "2"])
+    rows = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["figure"] for row in rows} == {"on_off", "dead"}
 
 
-def test_the_table_has_a_row_a_device_and_no_figure_where_none_was_measured(tmp_path: Path) -> None:
-    study = Study(tmp_path / "study.json")
-    for seed, accuracy in enumerate((0.9, 0.95)):
-        row = Row("methods", "plain", "ecram", {}, seed=seed)
-        study.add(row, {"validation": [0.0], "test": [accuracy]})
-    lines = device_study.table(study).splitlines()
+def test_the_table_has_a_row_a_device_and_nothing_where_none_was_measured() -> None:
+    rows = [
+        {**Row("methods", "plain", "ecram", {}, seed=seed).job.facts, "test": [accuracy]}
+        for seed, accuracy in enumerate((0.9, 0.95))
+    ]
+    lines = device_study.table(rows).splitlines()
     assert "| ecram | 92.5 % |  |  |  |  |" in lines
     assert len(lines) == 2 + len(device_study.DEVICES)
 
 
 def test_a_row_learns_on_its_device() -> None:
     row = Row("methods", "plain", "idealized", {"device": "idealized", "learning": "plain"}, 300)
-    assert device_study.measure(row)["test"][0] > 0.4
+    (found,) = device_study.compute(datasets.load("digits"), row.job, lambda row: None)
+    assert found["test"][0] > 0.4
+    assert found["options"] == row.options

@@ -19,11 +19,15 @@ from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import CheckFailed, ConfigError, GraphError, ProgramError, TargetError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
-from targets.experiments.onchip.certificate import LEAST_COSINE, LearningCheck, check_learning
+from targets.experiments.certificate.learning_check import (
+    LEAST_COSINE,
+    LearningCheck,
+    check_learning,
+)
+from targets.experiments.certificate.lifted_limits import ALL
+from targets.experiments.certificate.updates import exact, learnt_by, written
 from targets.experiments.onchip.faults import damage
-from targets.experiments.onchip.lifted_limits import ALL
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.onchip.updates import exact, learnt_by, written
 from tests.helpers.graphs import digits_like_residual, standardised_in_units
 
 DENSE = zoo("digits_dense")

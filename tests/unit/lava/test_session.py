@@ -25,7 +25,7 @@ from targets.interface.supervised.process import members
 from targets.lava import BACKEND
 from targets.lava.runtime.layout import NetworkLayout
 from targets.lava.runtime.shared_memory import size_of
-from targets.lava.session import LavaSession, read_options
+from targets.lava.session import LavaSession
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 from tests.helpers.targets import needs
@@ -300,8 +300,8 @@ def test_integers_that_could_overflow_are_refused() -> None:
     ],
 )
 def test_an_option_out_of_range_is_refused(options: Mapping[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"option {next(iter(options))}"):
-        read_options(options)
+    with pytest.raises(ConfigError, match=f"target 'lava', option '{next(iter(options))}'"):
+        BACKEND.passes(options)
 
 
 def test_a_program_lists_its_processes_one_for_each_coupling() -> None:

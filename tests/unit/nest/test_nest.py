@@ -170,7 +170,7 @@ def test_more_synapses_than_a_host_holds_are_refused(monkeypatch: pytest.MonkeyP
     [("threads", 0), ("threads", 1.5), ("threads", True), ("time_limit", 0), ("time_limit", "x")],
 )
 def test_an_option_out_of_range_is_refused(name: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=f"target 'nest', {name}: is {value!r}"):
+    with pytest.raises(ConfigError, match=f"target 'nest', option '{name}': is {value!r}"):
         compilers.compile(Network(digits_dense(), 0), target="nest", options={name: value})
 
 

@@ -189,7 +189,11 @@ def test_where_a_foreign_file_stands_no_samples_are_left(tmp_path: Path) -> None
 REFUSED: dict[str, tuple[dict[str, Any], type[EPNeuroError], str]] = {
     "unknown": ({"options": {"reader": "snntorhc"}}, ConfigError, "did you mean 'snntorch'"),
     "no name": ({"options": {"reader": 3}}, ConfigError, "reader '3': is none of sinabs, "),
-    "samples": ({"options": {"reader": "norse", "samples": -1}}, ConfigError, "no number of"),
+    "samples": (
+        {"options": {"reader": "norse", "samples": -1}},
+        ConfigError,
+        "is -1; give a whole number from 0",
+    ),
     "graded": ({"options": {"reader": "norse"}}, TargetError, "graded; compile with --code spike"),
     "spikes": (
         {"options": {"reader": "nengo"}, "code": "spike"},

@@ -116,5 +116,5 @@ def test_float32_learns_about_the_same_as_float64() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("precision", "float16"), ("device", "tpu")])
 def test_another_precision_or_device_is_refused(name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{name}: is '{value}'; choose from "):
+    with pytest.raises(ConfigError, match=rf"'{name}': is '{value}'; choose from "):
         program_of("graded", None, **{name: value})

@@ -15,8 +15,8 @@ from compilers.passes.make_plastic import program_of
 from compilers.passes.quantize import quantize
 from compilers.passes.units import coarseness
 from compilers.program import Program
+from targets.experiments.certificate.updates import Directions, learnt_by, read_between_spikes
 from targets.experiments.comparison.compare import on_reference
-from targets.experiments.onchip.updates import Directions, learnt_by, read_between_spikes
 
 FACTOR = 4
 """By which the `steps` and the nudging factor are lifted."""

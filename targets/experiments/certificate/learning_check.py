@@ -18,11 +18,11 @@ from compilers.passes.units import unit_power
 from compilers.program import Program
 from ep_neuro.data.datasets import Split
 from ep_neuro.errors import CheckFailed, ConfigError, ProgramError
+from targets.experiments.certificate.engine_limits import EngineLimit, engine_limits
+from targets.experiments.certificate.lifted_limits import ALL, LIFTS, Way, lifts
+from targets.experiments.certificate.updates import Directions, exact, learnt_by, written
 from targets.experiments.comparison.compare import fit, weight_bits
-from targets.experiments.onchip.engine_limits import EngineLimit, engine_limits
-from targets.experiments.onchip.lifted_limits import ALL, LIFTS, Way, lifts
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.onchip.updates import Directions, exact, learnt_by, written
 from targets.interface.protocols import Progress
 
 LEAST_COSINE = 0.7
