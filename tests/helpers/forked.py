@@ -77,7 +77,8 @@ def run_script(path: Path, *arguments: object, cwd: Path, limit: float = 100.0) 
 def _script(words: list[str], cwd: Path, *streams: int) -> None:
     for here, there in enumerate(streams, 1):
         os.dup2(there, here)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - by lines, as Python has it
     os.chdir(cwd)
     without("ep_neuro", "compilers", "targets")
     sys.argv, sys.path[0] = words, str(Path(words[0]).parent)
