@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -60,16 +60,32 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def spec() -> NetworkSpec:
-    """The small residual network of all claims but the equality of states."""
-    return random_residual_spec(1)
+    """The small residual network of all claims but the equality of states.
+
+    One block with a stride that leaves a column unused: what a run costs is mostly by populations.
+    """
+    return random_residual_spec(312)
+
+
+@pytest.fixture(scope="session")
+def programs(spec: NetworkSpec) -> Callable[[Case], Program]:
+    """Compiles `spec` for a case, once for all files."""
+    compiled: dict[str, Program] = {}
+
+    def program(case: Case) -> Program:
+        if str(case) not in compiled:
+            compiled[str(case)] = case.compile(spec)
+        return compiled[str(case)]
+
+    return program
 
 
 @pytest.fixture(scope="module")
-def program(case: Case, spec: NetworkSpec) -> Program:
+def program(case: Case, programs: Callable[[Case], Program]) -> Program:
     """`spec` compiled for the case."""
-    return case.compile(spec)
+    return programs(case)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +95,7 @@ def session(case: Case, program: Program) -> Iterator[Session]:
         yield session
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     """Five inputs and labels."""
     return samples(spec, 5, seed=7)
@@ -98,17 +114,27 @@ def longest(
     return session.settle(*data, steps=LONG, probes=probes)
 
 
+@pytest.fixture(scope="session")
+def results() -> dict[str, RunResult]:
+    """What `result` was of each case."""
+    return {}
+
+
 @pytest.fixture(scope="module")
 def result(
+    request: pytest.FixtureRequest,
     case: Case,
     program: Program,
-    session: Session,
-    longest: RunResult,
     data: tuple[np.ndarray, np.ndarray],
+    results: dict[str, RunResult],
 ) -> RunResult:
-    """All phases of `data` with all probes; recorded once a case."""
+    """All phases of `data` with all probes; recorded once a case, for all files."""
     case.need(Feature.PROBES, Feature.NUDGED_PHASE)
-    return session.settle(*data, probes=every_probe(program.graph), updates=True)
+    if str(case) not in results:
+        request.getfixturevalue("longest")
+        session: Session = request.getfixturevalue("session")
+        results[str(case)] = session.settle(*data, probes=every_probe(program.graph), updates=True)
+    return results[str(case)]
 
 
 @pytest.fixture(scope="module")
