@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 # Before numpy and torch start their thread pools: tests run side by side, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,7 +19,7 @@ gc.disable()
 collect_ignore = ["lava"]  # It runs on Lava's own Python: tests/unit/lava/test_environment.py.
 
 # A deadline measures the machine's load, not the code. CI repeats the same examples every time.
-hypothesis.settings.register_profile("default", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=25, print_blob=True)
 hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("default"), derandomize=True
 )
@@ -47,18 +48,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Hold torch to it. The process that only hands out tests starts without torch."""
+def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold torch to one thread, and keep tests out of the user's data and caches.
+
+    The process that only hands out tests starts without torch.
+    """
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _home_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Keep tests out of the user's data and caches."""
-    monkeypatch.setattr(
-        "ep_neuro.data.datasets.DEFAULT_ROOT", tmp_path_factory.getbasetemp() / "data-root"
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        data = tmp_path_factory.getbasetemp() / "data-root"
+        patch.setattr("ep_neuro.data.datasets.DEFAULT_ROOT", data)
+        yield
