@@ -23,6 +23,8 @@ hypothesis.settings.register_profile("default", deadline=None, max_examples=25, 
 hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("default"), derandomize=True
 )
+# More of each law: pytest --hypothesis-profile thorough.
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
