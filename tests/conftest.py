@@ -32,15 +32,17 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file on one worker, as its tests share fixtures.
 
-    Examples are long and share nothing; cases of the conformance suite are groups of their own.
+    Examples are long and share nothing; cases of the conformance suite are groups of their own, and
+    those of Brian2 with its other tests one group.
     Folders come in the order of their names but for training, whose files are long: short ones
     fill what is left at the end.
     """
     items.sort(key=lambda item: item.path.parent.name != "training")
     for item in items:
-        alone = item.path.parent.name == "examples" or item.get_closest_marker("xdist_group")
-        if not alone:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+        room = item.path.parent.name
+        if room != "examples" and not item.get_closest_marker("xdist_group"):
+            group = room if room == "brian2" else f"{room}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:

@@ -24,6 +24,8 @@ from tests.helpers.graphs import random_residual_spec, samples
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a case on one worker, as its claims share a session; let claims take turns.
 
+    All cases of Brian2 are on the worker of its own tests: importing it takes seconds.
+
     A claim ``by_turns`` holds in all cases alike. Of each target but the reference one case is
     asked, another for the next claim; the rest is slow.
     """
@@ -32,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         if not isinstance(case, Case):
             continue
-        item.add_marker(pytest.mark.xdist_group(str(case)))
+        group = "brian2" if case.backend.name == "brian2" else str(case)
+        item.add_marker(pytest.mark.xdist_group(group))
         marks = {mark.name for mark in item.iter_markers()}
         if "by_turns" in marks and "slow" not in marks and not case.is_the_reference:
             claim = (case.backend.name, item.nodeid.replace(str(case), ""))
