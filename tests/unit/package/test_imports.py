@@ -26,8 +26,9 @@ def python(code: str) -> str:
 
 
 def test_importing_the_packages_and_looking_for_targets_imports_nothing_heavy() -> None:
+    """And names of data are there without a further import."""
     heavy = {"torch", "torchvision", "matplotlib", "lava", "brian2", "aihwkit", "nest", "nir"}
-    asked = "[backend.available() for backend in targets.backends()]"
+    asked = "ep_neuro.data.NAMES[0], *[backend.available() for backend in targets.backends()]"
     code = f"import sys, ep_neuro, compilers, targets; {asked}; print({heavy} & {{*sys.modules}})"
     assert python(code) == "set()"
 
@@ -55,10 +56,6 @@ def test_what_one_does_with_targets_is_there_and_listed() -> None:
     assert set(targets._HOMES) <= set(targets.__all__) <= set(dir(targets))
     for name in targets.__all__:
         assert getattr(targets, name).__name__ == name
-
-
-def test_data_sets_are_there_without_a_further_import() -> None:
-    assert python("import ep_neuro as ep; print(ep.data.NAMES[0])") == "digits"
 
 
 @pytest.mark.parametrize("package", [ep_neuro, targets])
