@@ -10,7 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.ir.graph import Conv, Coupling, Dense, Graded, Graph, Phase, Population, Source
+from compilers.ir.graph import (
+    INPUT_MEAN,
+    WHITENED,
+    Conv,
+    Coupling,
+    Dense,
+    Graded,
+    Graph,
+    Phase,
+    Population,
+    Source,
+)
 from compilers.ir.operators import apply
 from compilers.ir.weight_grid import single
 from ep_neuro.deployment.lowering import refuse_unlowerable
@@ -20,12 +31,6 @@ from ep_neuro.network.network import Network
 
 STEPS = 64
 """Steps of the free phase by default; a nudged phase takes half."""
-
-INPUT_MEAN = "input.mean"
-"""Note of the mean that the biases take off, by channel of the raw input, in JSON."""
-
-WHITENED = "input.whitened"
-"""Note of the weights that whiten the input, a list of ids in JSON."""
 
 BETA = 0.2
 """Nudging factor by default."""

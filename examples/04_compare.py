@@ -32,7 +32,7 @@ def show(one: Compared) -> None:
 
 def main() -> None:
     model = ep.load_model("hub:digits_resnet")
-    test = datasets.load("digits").test.head(120)
+    test = datasets.load("digits").test.head(60)
     rows = compare(
         model.network,
         test,

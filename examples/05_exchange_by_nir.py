@@ -28,7 +28,7 @@ OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
 
 def main() -> None:
     network = ep.load_model("hub:digits_resnet").network
-    test = datasets.load("digits").test.head(100)
+    test = datasets.load("digits").test.head(50)
 
     spikes = compilers.compile(network, target="nir", code="spike", leak=1.0)
     save_nir(spikes.graph, OUT / "spikes.nir")

@@ -40,7 +40,7 @@ def main() -> None:
     learnt = learning.learn(
         learning.plastic(program, rate=0.4, output_rate=0.64),
         digits,
-        Plan(samples=SAMPLES, batch=10, anneal=0.05),
+        Plan(samples=SAMPLES, batch=10, points=10, anneal=0.05),
         out=OUT / "digits.run",
         force=True,  # without it, a run that stands there is not replaced
         monitor=show,

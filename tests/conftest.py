@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 # Before numpy and torch start their thread pools: tests run side by side, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,10 +19,12 @@ gc.disable()
 collect_ignore = ["lava"]  # It runs on Lava's own Python: tests/unit/lava/test_environment.py.
 
 # A deadline measures the machine's load, not the code. CI repeats the same examples every time.
-hypothesis.settings.register_profile("default", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=25, print_blob=True)
 hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("default"), derandomize=True
 )
+# More of each law: pytest --hypothesis-profile thorough.
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
@@ -29,15 +32,17 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file on one worker, as its tests share fixtures.
 
-    Examples are long and share nothing; cases of the conformance suite are groups of their own.
+    Examples are long and share nothing; cases of the conformance suite are groups of their own, and
+    those of Brian2 with its other tests one group.
     Folders come in the order of their names but for training, whose files are long: short ones
     fill what is left at the end.
     """
     items.sort(key=lambda item: item.path.parent.name != "training")
     for item in items:
-        alone = item.path.parent.name == "examples" or item.get_closest_marker("xdist_group")
-        if not alone:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+        room = item.path.parent.name
+        if room != "examples" and not item.get_closest_marker("xdist_group"):
+            group = room if room == "brian2" else f"{room}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:
@@ -47,18 +52,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Hold torch to it. The process that only hands out tests starts without torch."""
+def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold torch to one thread, and keep tests out of the user's data and caches.
+
+    The process that only hands out tests starts without torch.
+    """
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _home_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Keep tests out of the user's data and caches."""
-    monkeypatch.setattr(
-        "ep_neuro.data.datasets.DEFAULT_ROOT", tmp_path_factory.getbasetemp() / "data-root"
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        data = tmp_path_factory.getbasetemp() / "data-root"
+        patch.setattr("ep_neuro.data.datasets.DEFAULT_ROOT", data)
+        yield

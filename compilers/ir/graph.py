@@ -58,6 +58,12 @@ from compilers.ir.plasticity import Plasticity
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
 from ep_neuro.errors import GraphError
 
+INPUT_MEAN = "input.mean"
+"""Note of the mean that the biases take off, by channel of the raw input, in JSON."""
+
+WHITENED = "input.whitened"
+"""Note of the weights that whiten the input, a list of ids in JSON."""
+
 
 @dataclass(frozen=True)
 class Readout:

@@ -77,7 +77,7 @@ def implicit_gradient(
     CheckFailed
         If conjugate gradients do not reach `tolerance`, or a coupling is untied.
     """
-    _refuse_untied(network)
+    refuse_untied(network)
     with torch.no_grad():
         landscape = Landscape(network, x)
         free = settle(landscape, schedule, start)
@@ -105,7 +105,8 @@ def implicit_gradient(
     return ImplicitGradient(gradient, free, residual, curvature)
 
 
-def _refuse_untied(network: Network) -> None:
+def refuse_untied(network: Network) -> None:
+    """Raise `CheckFailed` if a coupling of `network` is untied."""
     for name in network.feedback:
         raise CheckFailed(
             f"implicit gradient of '{network.spec.name}', coupling '{name}'",

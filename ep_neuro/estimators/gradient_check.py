@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ep_neuro.estimators import FrozenMean, Gradient
-from ep_neuro.estimators.baselines import implicit_gradient
+from ep_neuro.estimators.baselines import implicit_gradient, refuse_untied
 from ep_neuro.network.network import Landscape, Network, parameter_names
 from ep_neuro.network.settling import Schedule, SettleResult, settle
 
@@ -110,7 +110,13 @@ def check_network(
         Nudging factor; EP is exact as it goes to zero.
     schedule : Schedule
         Of all phases.
+
+    Raises
+    ------
+    CheckFailed
+        As `implicit_gradient` does.
     """
+    refuse_untied(network)
     network = copy.deepcopy(network).double()
     x, y = x.double(), y.double()
     free, rises = watched(network, x, schedule)

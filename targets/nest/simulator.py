@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from compilers.ir.graph import Graph, Phase, Spiking
+from compilers.ir.graph import Graph, Phase, Projection, Spiking
 from compilers.ir.operators import apply
 from compilers.ir.text import print_graph
 from ep_neuro.errors import RunError
@@ -87,7 +87,7 @@ class NestSimulator(Simulator):
             if p.bias is not None:
                 self._drive[p.name] += self.graph.arrays[p.bias]
         (source,) = self.graph.sources
-        for name, arriving in self._through({source.name: job.x}).items():
+        for name, arriving in self._through({source.name: job.x}, self.graph.projections).items():
             self._drive[name] += arriving
         self._ends: dict[str | None, dict[str, np.ndarray]] = {None: {}}
 
@@ -144,10 +144,12 @@ class NestSimulator(Simulator):
         limit = limit if self._limit is None else self._limit
         self._process.ask(Start(job.argument(self._threads)), limit, "a phase", "time_limit")
 
-    def _through(self, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _through(
+        self, sent: dict[str, np.ndarray], projections: Iterable[Projection]
+    ) -> dict[str, np.ndarray]:
         """What messages `sent`, (1, *shape) by population, drive each population with."""
         arrived: dict[str, np.ndarray] = {}
-        for p in self.graph.projections:
+        for p in projections:
             if p.pre in sent:
                 weight, shape = self.graph.arrays[p.weight], self.graph.population(p.post).shape
                 found = p.scale * apply(p.operator, weight, sent[p.pre], shape)
@@ -159,7 +161,8 @@ class NestSimulator(Simulator):
         sent = self._before
         if moment > 0:
             sent = {p.name: self.value(moment - 1, p.name, "message") for p in self.graph.neurons}
-        current = self._driven[population] + self._through(sent).get(population, 0.0)
+        arrived = self._through(sent, self.graph.into(population))
+        current = self._driven[population] + arrived.get(population, 0.0)
         if population == self.graph.output and population in sent:
             current = current - self._nudge * sent[population]
         return np.asarray(current)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ep_neuro.report import write_report
-from tests.helpers.headless import LOW_CONTRAST, SCREENS, SIDEWAYS, show
+from tests.helpers.headless import LOW_CONTRAST, SCREENS, SIDEWAYS, prefer, show
 from tests.helpers.report_example import SECTIONS, example_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -29,6 +29,14 @@ return [...document.querySelectorAll("svg text")]
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = write_report(example_report(), tmp_path_factory.mktemp("report") / "report.html")
     return path.as_uri()
+
+
+@pytest.fixture(scope="module", params=SCREENS)
+def screen(browser: Any, address: str, request: pytest.FixtureRequest) -> str:
+    """The page on one screen, opened once for what only looks at it."""
+    screen: str = request.param
+    show(browser, address, screen)
+    return screen
 
 
 def test_page_is_silent_and_asks_for_nothing_but_itself(browser: Any, address: str) -> None:
@@ -62,26 +70,23 @@ def test_the_table_of_targets_fits_beside_what_did_not_settle(browser: Any, addr
     assert told.split() == ["10.0", "%", "did", "not", "settle"]
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_page_never_scrolls_sideways(browser: Any, address: str, screen: str) -> None:
-    show(browser, address, screen)
+def test_page_never_scrolls_sideways(browser: Any, screen: str) -> None:
     inner, outer = browser.execute_script(SIDEWAYS)
     assert outer == SCREENS[screen]
     assert inner <= outer
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_text_in_figures_is_legible(browser: Any, address: str, screen: str) -> None:
-    show(browser, address, screen)
+@pytest.mark.usefixtures("screen")
+def test_text_in_figures_is_legible(browser: Any) -> None:
     sizes = browser.execute_script(SMALL_TEXT)
     assert len(sizes) > 50
     assert min(sizes) >= 10.5
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.usefixtures("screen")
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_text_stands_out(browser: Any, address: str, theme: str, screen: str) -> None:
-    show(browser, address, screen, theme)
+def test_all_text_stands_out(browser: Any, theme: str) -> None:
+    prefer(browser, theme)
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}[theme]
     found = browser.execute_script(LOW_CONTRAST)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,27 +18,25 @@ from ep_neuro.cli import console
 from ep_neuro.cli.ending import INTERRUPTED, exit_code
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_state
+from tests.helpers.forked import Done, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
 )
 
 
-def start(*words: str, cwd: Path, code: str = "") -> subprocess.Popen[str]:
-    """The command line as a process, after the Python `code`."""
-    script = f"import sys; sys.argv[0] = 'ep-neuro'\n{code}\nfrom ep_neuro.cli import main; main()"
-    command = ["-c", script] if code else ["-m", "ep_neuro"]
-    return subprocess.Popen(
-        [sys.executable, *command, *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+COMMAND = "\nfrom ep_neuro.cli import main; main()\n"
+
+
+def run(code: str, *words: object, cwd: Path) -> Done:
+    """The command line as a process of its own, after the Python `code`."""
+    script = cwd / "ep-neuro"
+    script.write_text(code + COMMAND)
+    return run_script(script, *words, cwd=cwd)
 
 
 # --- real processes ----------------------------------------------------------------------------
@@ -61,16 +58,23 @@ Session.settle = noisy
 def test_the_answer_is_alone_on_stdout_whatever_libraries_print(
     tmp_path: Path, program: Path
 ) -> None:
-    done = start("run", str(program), "--limit", "3", "--json", cwd=tmp_path, code=NOISE)
-    out, err = done.communicate(timeout=60)
-    assert done.returncode == 0, err
-    assert json.loads(out)["samples"] == 3
-    assert out.count("\n") == 1
-    assert err.splitlines() == ["from Python", "from C", "from a child"]
+    done = run(NOISE, "run", program, "--limit", 3, "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["samples"] == 3
+    assert done.out.count("\n") == 1
+    assert done.err.splitlines() == ["from Python", "from C", "from a child"]
 
 
 def test_a_reader_that_left_is_met_in_silence(tmp_path: Path) -> None:
-    process = start("targets", "--json", cwd=tmp_path)
+    """A fresh Python, as the last flush is at its very end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ep_neuro", "targets", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -79,21 +83,22 @@ def test_a_reader_that_left_is_met_in_silence(tmp_path: Path) -> None:
     process.stderr.close()
 
 
+CTRL_C = """
+import os, signal, threading, time
+def press():
+    while not os.path.exists("run/metrics.jsonl"):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=press, daemon=True).start()
+"""
+
+
 def test_ctrl_c_in_training_leaves_whole_files_and_exits_130(tmp_path: Path) -> None:
     words = ("train", "zoo:digits_dense", "--set", "epochs=100000", "--out", "run", "--json")
-    process = start(*words, cwd=tmp_path)
-    try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run/metrics.jsonl").exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == INTERRUPTED, err
-    assert out == ""
-    assert err == "error: interrupted; files written so far are whole\n"
+    done = run(CTRL_C, *words, cwd=tmp_path)
+    assert done.code == INTERRUPTED, done.err
+    assert done.out == ""
+    assert done.err == "error: interrupted; files written so far are whole\n"
     assert load_state(tmp_path / "run/last")["history"]
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,8 @@ from tests.helpers.graphs import random_residual_spec, samples
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a case on one worker, as its claims share a session; let claims take turns.
 
+    All cases of Brian2 are on the worker of its own tests: importing it takes seconds.
+
     A claim ``by_turns`` holds in all cases alike. Of each target but the reference one case is
     asked, another for the next claim; the rest is slow.
     """
@@ -32,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         if not isinstance(case, Case):
             continue
-        item.add_marker(pytest.mark.xdist_group(str(case)))
+        group = "brian2" if case.backend.name == "brian2" else str(case)
+        item.add_marker(pytest.mark.xdist_group(group))
         marks = {mark.name for mark in item.iter_markers()}
         if "by_turns" in marks and "slow" not in marks and not case.is_the_reference:
             claim = (case.backend.name, item.nodeid.replace(str(case), ""))
@@ -60,16 +63,32 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def spec() -> NetworkSpec:
-    """The small residual network of all claims but the equality of states."""
-    return random_residual_spec(1)
+    """The small residual network of all claims but the equality of states.
+
+    One block with a stride that leaves a column unused: what a run costs is mostly by populations.
+    """
+    return random_residual_spec(312)
+
+
+@pytest.fixture(scope="session")
+def programs(spec: NetworkSpec) -> Callable[[Case], Program]:
+    """Compiles `spec` for a case, once for all files."""
+    compiled: dict[str, Program] = {}
+
+    def program(case: Case) -> Program:
+        if str(case) not in compiled:
+            compiled[str(case)] = case.compile(spec)
+        return compiled[str(case)]
+
+    return program
 
 
 @pytest.fixture(scope="module")
-def program(case: Case, spec: NetworkSpec) -> Program:
+def program(case: Case, programs: Callable[[Case], Program]) -> Program:
     """`spec` compiled for the case."""
-    return case.compile(spec)
+    return programs(case)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +98,7 @@ def session(case: Case, program: Program) -> Iterator[Session]:
         yield session
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     """Five inputs and labels."""
     return samples(spec, 5, seed=7)
@@ -98,17 +117,27 @@ def longest(
     return session.settle(*data, steps=LONG, probes=probes)
 
 
+@pytest.fixture(scope="session")
+def results() -> dict[str, RunResult]:
+    """What `result` was of each case."""
+    return {}
+
+
 @pytest.fixture(scope="module")
 def result(
+    request: pytest.FixtureRequest,
     case: Case,
     program: Program,
-    session: Session,
-    longest: RunResult,
     data: tuple[np.ndarray, np.ndarray],
+    results: dict[str, RunResult],
 ) -> RunResult:
-    """All phases of `data` with all probes; recorded once a case."""
+    """All phases of `data` with all probes; recorded once a case, for all files."""
     case.need(Feature.PROBES, Feature.NUDGED_PHASE)
-    return session.settle(*data, probes=every_probe(program.graph), updates=True)
+    if str(case) not in results:
+        request.getfixturevalue("longest")
+        session: Session = request.getfixturevalue("session")
+        results[str(case)] = session.settle(*data, probes=every_probe(program.graph), updates=True)
+    return results[str(case)]
 
 
 @pytest.fixture(scope="module")

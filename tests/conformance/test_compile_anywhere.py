@@ -9,8 +9,8 @@ import pytest
 from compilers import Program, load_program, parse_graph, print_graph, save_program
 from compilers.hardware.resources import resources
 from compilers.passes.validate import validate
+from ep_neuro.energy.spec import NetworkSpec
 from tests.conformance.cases import FEATURES, Case, cases
-from tests.helpers.graphs import random_residual_spec
 
 ABSENT = [case for case in cases() if not case.backend.available().available]
 
@@ -26,9 +26,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def program(case: Case) -> Program:
+def program(case: Case, spec: NetworkSpec) -> Program:
     """A small residual network, compiled for the case."""
-    return case.compile(random_residual_spec(1))
+    return case.compile(spec)
 
 
 def test_it_compiles_to_a_consistent_graph_within_its_limits(case: Case, program: Program) -> None:

@@ -56,14 +56,10 @@ class Done:
     err: str
 
 
-def run_script(path: Path, *arguments: object, cwd: Path, limit: float = 100.0) -> Done:
-    """Run the script `path` as ``python path *arguments`` does, for at most `limit` seconds.
-
-    It imports our packages afresh, and has the others from the tests.
-    """
+def called(function: Callable[..., Any], *arguments: Any, limit: float = 100.0) -> Done:
+    """What ``function(*arguments)`` leaves behind in a process with streams of its own."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        words = [str(path), *map(str, arguments)]
-        process = fork(_script, words, cwd, out.fileno(), err.fileno())
+        process = fork(_streaming, out.fileno(), err.fileno(), function, *arguments)
         process.join(limit)
         process.kill()
         process.join()
@@ -74,10 +70,23 @@ def run_script(path: Path, *arguments: object, cwd: Path, limit: float = 100.0) 
         return Done(process.exitcode, *texts)
 
 
-def _script(words: list[str], cwd: Path, *streams: int) -> None:
-    for here, there in enumerate(streams, 1):
-        os.dup2(there, here)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+def run_script(path: Path, *arguments: object, cwd: Path, limit: float = 100.0) -> Done:
+    """Run the script `path` as ``python path *arguments`` does, for at most `limit` seconds.
+
+    It imports our packages afresh, and has the others from the tests.
+    """
+    return called(_script, [str(path), *map(str, arguments)], cwd, limit=limit)
+
+
+def _streaming(out: int, err: int, function: Callable[..., Any], *arguments: Any) -> None:
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - by lines, as Python has it
+    function(*arguments)
+
+
+def _script(words: list[str], cwd: Path) -> None:
     os.chdir(cwd)
     without("ep_neuro", "compilers", "targets")
     sys.argv, sys.path[0] = words, str(Path(words[0]).parent)

@@ -69,11 +69,16 @@ def started(profile: Path) -> Any:
     return driver
 
 
+def prefer(browser: Any, theme: str) -> None:
+    """Let the page be seen in a colour scheme."""
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+
+
 def show(browser: Any, address: str, screen: str = "desktop", theme: str = "light") -> None:
     """Open the page on a screen in a colour scheme."""
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    prefer(browser, theme)
     size = {"width": SCREENS[screen], "height": 800, "deviceScaleFactor": 1}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", size | {"mobile": screen == "phone"}
     )

@@ -11,9 +11,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from compilers.frontend import INPUT_MEAN, WHITENED
 from compilers.hardware.resources import CROSSBAR
-from compilers.ir.graph import Conv, ConvTranspose, Dense, DenseTranspose, Graph, Projection, Shape
+from compilers.ir.graph import (
+    INPUT_MEAN,
+    WHITENED,
+    Conv,
+    ConvTranspose,
+    Dense,
+    DenseTranspose,
+    Graph,
+    Projection,
+    Shape,
+)
 from compilers.ir.operators import adjoint
 from ep_neuro.errors import GraphError
 from targets.crossbar.arrays.options import Options

@@ -194,7 +194,8 @@ def _end(process: Forked, connection: Connection, log: IO[bytes], *, orderly: bo
             break
         deadline = time.monotonic() + wait
         while members(process.pid) and time.monotonic() < deadline:
-            process.ended(0.01)
+            if process.ended(0.01) is not None:
+                time.sleep(0.01)  # others of the group are still on their way
     process.ended(None)
     connection.close()
     log.close()

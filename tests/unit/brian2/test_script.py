@@ -147,7 +147,7 @@ def test_a_weight_without_a_way_back_keeps_its_one_direction() -> None:
     padding=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_listed_synapses_are_those_of_the_operator_and_of_its_adjoint(
     side: int,
     wide: int,

@@ -230,7 +230,7 @@ def test_other_nir_data_are_refused_by_name(tmp_path: Path, held: list[Any], say
 
 
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=25)
 def test_damaged_nir_data_are_refused_in_one_line(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a" / "0.nirdata"

@@ -57,7 +57,7 @@ def standardise_all(spec: NetworkSpec) -> NetworkSpec:
 # --- the reparametrisation ---------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 10_000), size=st.sampled_from([1e-3, 1.0, 50.0]))
 def test_pulling_back_equals_automatic_differentiation(
     shape: tuple[int, ...], seed: int, size: float
@@ -73,7 +73,7 @@ def test_pulling_back_equals_automatic_differentiation(
         torch.testing.assert_close(mine, reference, rtol=1e-8, atol=1e-12 * max(1, terms))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shape=SHAPES,
     seed=st.integers(0, 10_000),

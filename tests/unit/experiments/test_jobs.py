@@ -227,7 +227,7 @@ def test_two_dask_workers_give_the_comparison_of_one_process(address: str) -> No
 
 def test_no_cluster_at_an_address_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.3)
     for place in ("tcp://127.0.0.1:9", "nonsense://here", "127.0.0.1"):
         with pytest.raises(ConfigError) as error:
             run(powers, Path(), NUMBERS, workers=Workers(dask=place))

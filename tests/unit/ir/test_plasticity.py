@@ -151,7 +151,7 @@ def two_layers(rule: Rule, integer: bool = False) -> Graph:
     return replace(graph, plasticity=(record,))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     tag=expressions(("pre", "post", "pre_before", "post_before", "sign", "weight")),
     commit=expressions(("tag", "weight", "noise", "decay"), 3),

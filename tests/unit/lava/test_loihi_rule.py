@@ -134,9 +134,9 @@ def copy_weight(graph: Graph, copy: WeightReplica) -> str:
 
 @needs_lava
 def test_the_update_is_minus_the_centered_gradient() -> None:
-    program = plastic(steps=80, lr=1.0)
+    program, x, y = plastic(steps=80, lr=1.0), X[:1], Y[:1]
     with on_lava(program) as session:
-        session.learn(X, Y, batch=3)
+        session.learn(x, y)
         after = session.memory()
     before = PlasticWeights(program.graph)
     change = {
@@ -146,8 +146,8 @@ def test_the_update_is_minus_the_centered_gradient() -> None:
     tight = Schedule(sweeps=2000, tolerance=1e-12)
     estimate = Centered(beta=BETA, free=tight, nudged=tight)(
         network().double(),
-        torch.tensor(X),
-        one_hot(torch.tensor(Y), SPEC.target_shape, torch.float64),
+        torch.tensor(x),
+        one_hot(torch.tensor(y), SPEC.target_shape, torch.float64),
     )
     assert change.keys() == estimate.gradient.keys()
     one = np.concatenate([change[name].ravel() for name in change])

@@ -121,7 +121,7 @@ def test_a_run_that_does_not_end_meets_the_time_limit(guards: list[LavaProcess])
 def test_a_feedback_loop_without_a_buffer_meets_the_time_limit(
     guards: list[LavaProcess],
 ) -> None:
-    error = failure(started(guards, "loop without a buffer"), limit=1.0)
+    error = failure(started(guards, "loop without a buffer"), limit=0.3)
     assert "the limit 'time_limit'" in str(error)
 
 
@@ -129,7 +129,7 @@ def test_stopped_processes_are_ended_too(guards: list[LavaProcess]) -> None:
     guard = started(guards, "never")
     for pid in members(guard.pid):
         os.kill(pid, signal.SIGSTOP)
-    assert "the limit 'time_limit'" in str(failure(guard, limit=1.0))
+    assert "the limit 'time_limit'" in str(failure(guard, limit=0.3))
 
 
 @pytest.mark.parametrize(

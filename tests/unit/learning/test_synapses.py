@@ -168,7 +168,7 @@ def test_a_triangle_decodes_a_rate_many_times_better_than_a_mean_of_the_last_hal
 # --- commits -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     bits=st.integers(2, 8),
     seed=st.integers(0, 99),

@@ -122,7 +122,7 @@ def test_tied_weights_are_each_others_transpose_up_to_their_gains() -> None:
     assert net.nodes["h1_to_out"].metadata["tie"] == net.nodes["out_to_h1"].metadata["tie"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     data=st.data(), stride=st.integers(1, 4), kernel=st.integers(1, 4), padding=st.integers(0, 5)
 )

@@ -50,10 +50,11 @@ def imports_of(source: str, file: str) -> list[Import]:
             parents = Path(file).parts[: -node.level] if node.level else ()
             base = ".".join([*parents, *([node.module] if node.module else [])])
             found.extend(Import(file, node.lineno, f"{base}.{a.name}", inside) for a in node.names)
-        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for child in ast.iter_child_nodes(node):
-            visit(child, inside or function or typing)
+            if not isinstance(child, ast.expr):  # in which nothing is imported
+                visit(child, inside or function or typing)
 
     visit(ast.parse(source), False)
     return found

@@ -85,7 +85,7 @@ def counts(graph: Graph) -> dict[str, np.ndarray]:
     size=st.integers(4, 9),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_tile_is_reached_by_exactly_the_rows_that_its_windows_cover(
     kernel: int, stride: int, padding: int, size: int, data: st.DataObject
 ) -> None:

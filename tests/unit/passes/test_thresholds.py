@@ -76,7 +76,7 @@ def test_the_deeper_a_population_lies_the_later_it_speaks() -> None:
     assert len({f.decay for f in found.values()}) == 1
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(steps=st.integers(1, 400), gain=st.floats(1e-6, 1e3), precision=st.floats(1e-4, 0.3))
 def test_every_last_threshold_stands_when_the_phase_ends(
     steps: int, gain: float, precision: float

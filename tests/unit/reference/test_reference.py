@@ -120,7 +120,7 @@ def test_a_settled_graph_is_at_the_fixed_point_of_the_energy() -> None:
 
 
 @given(drive=st.floats(-1, 2), leak=st.sampled_from([0.25, 0.5, 1.0]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_soft_reset_makes_the_rate_the_clipped_drive(drive: float, leak: float) -> None:
     """The membrane stays in [-1, 2], so the mean of T/2 steps is at most 3 / (T/2) away."""
     result = run(one_neuron(Spiking(leak=leak), steps=512), np.array([[drive]]))

@@ -204,20 +204,30 @@ def interrupt_at(step: int) -> loop.Monitor:
     return monitor
 
 
+@pytest.fixture(scope="module", params=["adam", "sgd"])
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainConfig, Path, TrainResult]:
+    """A configuration, and what it trains without an interruption."""
+    optimiser = {"kind": request.param, "lr": 0.05, "warmup": 0.3, "weight_decay": 0.1}
+    chosen, place = config(optimiser=optimiser), tmp_path_factory.mktemp("whole")
+    return chosen, place, train(chosen, place, dataset=clusters())
+
+
 @pytest.mark.parametrize("step", [4, 5, 8])
-@pytest.mark.parametrize("kind", ["adam", "sgd"])
-def test_resuming_ends_in_bit_identical_weights(tmp_path: Path, kind: str, step: int) -> None:
-    chosen = config(optimiser={"kind": kind, "lr": 0.05, "warmup": 0.3, "weight_decay": 0.1})
-    whole = train(chosen, tmp_path / "whole", dataset=clusters())
+def test_resuming_ends_in_bit_identical_weights(
+    tmp_path: Path, whole: tuple[TrainConfig, Path, TrainResult], step: int
+) -> None:
+    chosen, place, undisturbed = whole
     broken = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
         train(chosen, broken, dataset=clusters(), monitor=interrupt_at(step))
     assert len(load_state(broken / "last")["history"]) == (step - 1) // 3
     resumed = train(chosen, broken, dataset=clusters(), resume=True)
-    assert same(resumed.model.network, whole.model.network)
-    assert learned(resumed) == learned(whole)
+    assert same(resumed.model.network, undisturbed.model.network)
+    assert learned(resumed) == learned(undisturbed)
     for name in ("best", "last"):
-        mine, theirs = (load_model(tmp_path / run / name) for run in ("broken", "whole"))
+        mine, theirs = (load_model(run / name) for run in (broken, place))
         assert same(mine.network, theirs.network)
 
 

@@ -270,18 +270,26 @@ def test_label_smoothing_spreads_the_target_over_the_classes(monkeypatch: Any) -
 # --- saving and resuming within an epoch -------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 2, 5])
-def test_resuming_within_an_epoch_is_bit_identical(tmp_path: Path, step: int) -> None:
+@pytest.fixture(scope="module")
+def whole() -> tuple[TrainConfig, TrainResult]:
+    """A configuration that saves at each step, and what it trains without an interruption."""
     chosen = on_images(save_minutes=1e-9, carry_states=True, batch=8, epochs=2)
-    whole = train(chosen, tmp_path / "whole", dataset=squares())
+    return chosen, train(chosen, dataset=squares())
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_resuming_within_an_epoch_is_bit_identical(
+    tmp_path: Path, whole: tuple[TrainConfig, TrainResult], step: int
+) -> None:
+    chosen, undisturbed = whole
     broken = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
         train(chosen, broken, dataset=squares(), monitor=interrupted_at(step + 1))
     state = load_state(broken / "last")
     assert len(state["history"]) * 4 + state["epoch"]["step"] == step
     resumed = train(chosen, broken, dataset=squares(), resume=True)
-    assert same(resumed.model.network, whole.model.network)
-    assert learned(resumed) == learned(whole)
+    assert same(resumed.model.network, undisturbed.model.network)
+    assert learned(resumed) == learned(undisturbed)
 
 
 def test_killed_at_a_random_moment_and_resumed_the_weights_are_the_same(tmp_path: Path) -> None:
