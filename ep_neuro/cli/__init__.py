@@ -4,13 +4,13 @@ import sys
 from typing import Any
 
 # In the order of the help.
-from ep_neuro.cli import network, program, targets, viewer, installation  # isort: skip
+from ep_neuro.cli import network, program, learning, targets, viewer, installation  # isort: skip
 from ep_neuro.cli.app import app
 from ep_neuro.cli.console import plain_warnings
 from ep_neuro.cli.ending import exit_code
 from ep_neuro.cli.package_guard import check_packages
 
-__all__ = ["app", "installation", "main", "network", "program", "targets", "viewer"]
+__all__ = ["app", "installation", "learning", "main", "network", "program", "targets", "viewer"]
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from ep_neuro.cli.console import (
     records,
     told_beside,
 )
+from ep_neuro.cli.learning import SAMPLES, check_program, is_program
 from ep_neuro.cli.models import config_in, open_named, spec_like
 from ep_neuro.cli.options import (
     Data,
@@ -30,7 +31,6 @@ from ep_neuro.cli.options import (
     data_name,
     samples,
 )
-from ep_neuro.cli.program import SAMPLES, check_program, is_program
 from ep_neuro.errors import CheckFailed, ConfigError
 
 Slope = Annotated[
