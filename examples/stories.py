@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 import ep_neuro as ep
+from ep_neuro.cli.ending import exit_code
 from ep_neuro.data import datasets
-from ep_neuro.errors import ConfigError, EPNeuroError
+from ep_neuro.errors import ConfigError
 from ep_neuro.report.story import read_record, write_story
 from targets import Plan, StorySetting, or_reference, tell_story
 from targets.experiments.onchip import stories
@@ -114,8 +115,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(asked())
-    except EPNeuroError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(exit_code(lambda: main(asked()), debug=False))

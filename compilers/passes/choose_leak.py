@@ -18,13 +18,7 @@ class LeakWarning(UserWarning):
     """The recurrent drive is so strong that no leak makes the network contract."""
 
 
-def choose_leak(
-    graph: Graph,
-    maximum: float | Callable[[Spectrum], float] = 0.5,
-    safety: float = 0.9,
-    iterations: int = 60,
-    seed: int = 0,
-) -> Graph:
+def choose_leak(graph: Graph, maximum: float | Callable[[Spectrum], float] = 0.5) -> Graph:
     """Set the leak of every neuron; the spectrum and the leak are noted in the provenance.
 
     Parameters
@@ -33,10 +27,6 @@ def choose_leak(
         With projections, before `encode`.
     maximum : float or callable
         Largest leak wanted, in (0, 1], or what says it by the spectrum.
-    safety : float
-        Share of the stability limit that is used.
-    iterations, seed : int
-        Most steps of the Lanczos iteration, and the seed of its start.
 
     Returns
     -------
@@ -55,7 +45,7 @@ def choose_leak(
     """
     if not callable(maximum) and not 0 < maximum <= 1:
         raise GraphError("leak", f"maximum {maximum} is not in (0, 1]", "give 0.5, for instance")
-    spectrum = recurrent_spectrum(graph, iterations, seed)
+    spectrum = recurrent_spectrum(graph)
     if spectrum.highest >= 1:
         warnings.warn(
             f"graph '{graph.name}': largest eigenvalue {spectrum.highest:#.4g} of the recurrent "
@@ -64,7 +54,7 @@ def choose_leak(
             LeakWarning,
             stacklevel=2,
         )
-    leak = spectrum.leak(maximum(spectrum) if callable(maximum) else maximum, safety)
+    leak = spectrum.leak(maximum(spectrum) if callable(maximum) else maximum)
     populations = tuple(
         p if isinstance(p.dynamics, Source) else replace(p, dynamics=replace(p.dynamics, leak=leak))
         for p in graph.populations
@@ -77,14 +67,13 @@ def choose_leak(
     return replace(graph, populations=populations, provenance={**graph.provenance, **notes})
 
 
-def recurrent_spectrum(graph: Graph, iterations: int = 60, seed: int = 0) -> Spectrum:
+def recurrent_spectrum(graph: Graph) -> Spectrum:
     """Ends of the spectrum of the drive between neurons, by Lanczos iteration.
 
     The drive is taken in real units (through the readout gains), where tied weights make it
     symmetric.
     """
-    drive, size = _recurrent_drive(graph)
-    return ends_of_spectrum(drive, size, iterations, seed)
+    return ends_of_spectrum(*_recurrent_drive(graph))
 
 
 def _recurrent_drive(graph: Graph) -> tuple[Callable[[np.ndarray], np.ndarray], int]:

@@ -30,6 +30,12 @@ A weakly coupled network is then at rest as soon as the signal has passed it, an
 neurons say in one message what a smaller leak spreads over several.
 """
 
+SAFETY = 0.9
+"""Share of the stability limit that a leak takes."""
+
+ITERATIONS = 60
+"""Most steps of the Lanczos iteration."""
+
 TOLERANCE = 0.01
 """Lanczos stops once both ends of the spectrum are known to this share of its width."""
 
@@ -57,12 +63,12 @@ class Spectrum:
         """
         return 2.0 / (1.0 - min(self.lowest, 0.0))
 
-    def leak(self, maximum: float, safety: float = 0.9) -> float:
-        """The largest multiple of ``2**-12`` up to `maximum` and to `safety` times the limit.
+    def leak(self, maximum: float) -> float:
+        """The largest multiple of ``2**-12`` up to `maximum` and to `SAFETY` times the limit.
 
         Whole steps are safe for a radius below `CALM`.
         """
-        limit = max(safety * self.leak_limit, 1.0 if self.radius < CALM else 0.0)
+        limit = max(SAFETY * self.leak_limit, 1.0 if self.radius < CALM else 0.0)
         steps = math.floor(min(maximum, limit) * (1 << LEAK_BITS))
         return max(1, steps) / (1 << LEAK_BITS)
 
@@ -74,9 +80,7 @@ def largest_leak(code: str, spectrum: Spectrum) -> float:
     return MAX_LEAKS.get(code, min(MAX_LEAKS.values()))
 
 
-def ends_of_spectrum(
-    drive: Callable[[np.ndarray], np.ndarray], size: int, iterations: int = 60, seed: int = 0
-) -> Spectrum:
+def ends_of_spectrum(drive: Callable[[np.ndarray], np.ndarray], size: int) -> Spectrum:
     """Ends of the spectrum of the symmetric map `drive` on vectors of `size`, by Lanczos iteration.
 
     Ritz values lie inside the spectrum; each end is widened by the residual of its Ritz pair,
@@ -87,14 +91,12 @@ def ends_of_spectrum(
     drive : callable
         ``s -> J s`` in float64; its result may be overwritten.
     size : int
-    iterations, seed : int
-        Most steps, and the seed of the start.
     """
-    vector = np.random.default_rng(seed).standard_normal(size)
+    vector = np.random.default_rng(0).standard_normal(size)
     basis = [vector / np.linalg.norm(vector)]
     diagonal: list[float] = []
     beside: list[float] = []
-    for _ in range(min(iterations, size)):
+    for _ in range(min(ITERATIONS, size)):
         image = drive(basis[-1])
         diagonal.append(float(image @ basis[-1]))
         # Without reorthogonalisation rounding brings copies of the converged ends back.

@@ -17,6 +17,9 @@ from ep_neuro.network.settling import Schedule, settle
 BIFURCATION = 0.95
 """Eigenvalue of the recurrent drive from which an equilibrium counts as near a bifurcation."""
 
+LANCZOS = 20
+"""Products with the recurrent drive, from which its eigenvalues at rest are taken."""
+
 TINY = 1e-6
 """Length, relative to an eigenvalue of 1, below which a vector is rounding noise."""
 
@@ -139,9 +142,7 @@ def spectral_radius(
     return float(radius.max())
 
 
-def eigenvalues_at_rest(
-    network: Network, x: Tensor, schedule: Schedule, *, iterations: int = 20
-) -> tuple[Tensor, Tensor]:
+def eigenvalues_at_rest(network: Network, x: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """Smallest and largest eigenvalue of the recurrent drive at each free equilibrium, both (N,).
 
     Neurons at an end of their box take no part, so this is what the network is like where it
@@ -158,8 +159,6 @@ def eigenvalues_at_rest(
     x : Tensor, (N, *input shape)
     schedule : Schedule
         Of the free phase.
-    iterations : int
-        Products with the recurrent drive.
     """
     with torch.no_grad():
         landscape = Landscape(network, x)
@@ -172,7 +171,7 @@ def eigenvalues_at_rest(
         v = _times(v, 1 / _norm(v).clamp_min(TINY))
         before, length = _times(v, 0), torch.zeros(len(x), device=x.device)
         diagonal, beside = [], []
-        for _ in range(iterations):
+        for _ in range(LANCZOS):
             heard = {p: root[p] * value for p, value in v.items()}
             image = {p: r * landscape.linear_drive(heard, p) for p, r in root.items()}
             diagonal.append(inner(image, v))

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from compilers.ir.graph import Graph
+from compilers.learning.real_units import real_weight
 from ep_neuro.data.datasets import Split
 from ep_neuro.energy.costs import one_hot
 from ep_neuro.estimators import Centered
 from ep_neuro.network.settling import Schedule
-from targets.experiments.onchip.to_network import UnevenBiasWarning, network_of, real_weight
+from targets.experiments.onchip.to_network import UnevenBiasWarning, network_of
 
 SETTLED = Schedule(sweeps=80, tolerance=1e-4)
 """How far the network in floating point settles, in either phase."""

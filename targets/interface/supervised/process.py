@@ -26,6 +26,9 @@ LONGEST = 1e9
 """Seconds, 31 years, that the limit of a start or a run may be; of an integer without end no clock
 can be set."""
 
+LOGGED = 8000
+"""Bytes of the end of its log that an error tells of."""
+
 STOP_LIMIT = 8.0
 """Time that the process has to stop in good order."""
 
@@ -231,8 +234,8 @@ def how_it_ended(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}"
 
 
-def tail(log: IO[bytes], size: int = 8000) -> str:
+def tail(log: IO[bytes]) -> str:
     """The end of what was printed to `log`."""
     log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - size))
+    log.seek(max(0, log.tell() - LOGGED))
     return log.read().decode("utf-8", "replace").strip()
