@@ -15,7 +15,7 @@ BEHIND = {
     "examples/paper/depth_ablation.py": "--depths 3 --epochs 1 --seeds 1",
     "targets.crossbar.study": "--seeds 1",
     "targets.crossbar.device_study": "--seeds 1 --samples 20 --only states",
-    "targets.experiments.studies.learning_choices": "--seeds 1 --samples 10 --only rule",
+    "targets.experiments.onchip.learning_choices": "--seeds 1 --samples 10 --only rule",
 }
 """What is put behind a command that begins so; of an option that is there twice the last counts."""
 

@@ -13,7 +13,7 @@ import compilers
 from ep_neuro.data import datasets
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
-from targets.experiments.studies.learning_choices import (
+from targets.experiments.onchip.learning_choices import (
     AS_COMPILED,
     CHOICES,
     compute,

@@ -1,6 +1,6 @@
 """Which choices matter to spikes that learn: digits from scratch, one choice at a time.
 
-    python -m targets.experiments.studies.learning_choices DIRECTORY [--seeds N] [--samples N]
+    python -m targets.experiments.onchip.learning_choices DIRECTORY [--seeds N] [--samples N]
         [--network SPEC] [--only CHOICE] [--jobs N | --dask ADDRESS]
 
 lets a network learn on the reference in 8 bits, all choices but one as `compile` makes them, and
@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from ep_neuro.network.network import Network
 from ep_neuro.storage.atomic import write_file
 from targets.experiments.onchip.learning import learn, plastic
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run
+from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run_shown
 
 NUMBERS, TABLE, JOBS = "study.json", "table.md", "jobs"
 """Files of a study, and the folder of what is measured so far."""
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     RunError
         If a job kills its workers; the others are kept.
     """
-    from ep_neuro.cli.console import check_place, log, progress
+    from ep_neuro.cli.console import check_place
 
     parser = argparse.ArgumentParser(description="which choices matter to spikes that learn")
     parser.add_argument("directory", type=Path, help="where the numbers go")
@@ -161,18 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_place(given.directory, marker=marker if begun else NUMBERS)
     spec, data = open_model(given.network).network.spec, datasets.load("digits")
     inputs = {"network": spec.to_yaml(), "data": data.digest}
-    kept, done = Kept(given.directory / JOBS, "learning choices", inputs), count(1)
+    kept = Kept(given.directory / JOBS, "learning choices", inputs)
     todo = jobs(given.seeds, given.samples, given.only)
-    with progress("learning") as advance:
-        found = run(
-            compute,
-            (spec, data),
-            todo,
-            workers=workers,
-            kept=kept,
-            tell=lambda job, row: advance(next(done), len(todo), job.name),
-            log=log,
-        )
+    found = run_shown("learning", compute, (spec, data), todo, workers=workers, kept=kept)
     rows = [row for some in found for row in some or ()]
     text = json.dumps({"samples": given.samples, "rows": rows}, indent=1)
     write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"rows"')
