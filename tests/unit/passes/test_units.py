@@ -65,7 +65,7 @@ def learnt_accuracy(program: Program) -> float:
 
 
 @pytest.mark.parametrize("bits", [None, 8])
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("ratio", [1.0, 4.0, 8.0])
 def test_one_rate_teaches_whatever_the_ratio_of_units(ratio: float, bits: int | None) -> None:
     program = learner(ratio, bits)
     assert len({record.rate for record in program.graph.plasticity}) == 1
