@@ -24,8 +24,6 @@ from ep_neuro.network.architectures import OUTPUT_BOX, zoo
 from ep_neuro.network.network import Network
 from targets.experiments.comparison.compare import fit
 
-RATIOS = (1.0, 2.0, 4.0, 8.0)
-
 
 def dense(ratio: float) -> NetworkSpec:
     """64-64-10 for digits, whose hidden population lives in units of `ratio`."""
