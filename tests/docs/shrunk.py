@@ -19,7 +19,11 @@ BEHIND = {
 }
 """What is put behind a command that begins so; of an option that is there twice the last counts."""
 
-INSTEAD = {"epochs=5": "epochs=1", "Workers(jobs=3)": "Workers(jobs=1)"}
+INSTEAD = {
+    "epochs=5": "epochs=1",
+    "Workers(jobs=3)": "Workers(jobs=1)",
+    "    digits.test,": "    digits.test.head(40),",
+}
 """What stands in a block of Python for what the page says."""
 
 MEANT = {
