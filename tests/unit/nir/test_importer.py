@@ -123,8 +123,7 @@ def test_units_come_back_exactly_and_outputs_to_float32(tmp_path: Path) -> None:
     BACKEND.export(compile_network(network, BACKEND), tmp_path / "a.nir")
     x, _ = samples(spec, 3)
     there, back = (
-        compile_network(n, "reference")
-        for n in (network, import_nir(tmp_path / "a.nir").network)
+        compile_network(n, "reference") for n in (network, import_nir(tmp_path / "a.nir").network)
     )
     gains = [[p.readout.gain for p in program.graph.neurons] for program in (there, back)]
     assert gains[0][0] == 2.0**36
