@@ -6,6 +6,7 @@ Beside nengo 4.1.0 pytest 9 starts with ``-p no:nengo`` alone, whose plugin is o
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,8 +37,9 @@ LEAST = {
 """Least share of our answers, by tool and how it loads."""
 
 
+@cache
 def script() -> ModuleType:
-    """`examples/nir_readers.py`, which makes the table of docs/targets.md."""
+    """`examples/nir_readers.py`, which makes the table of docs/targets.md; loaded once."""
     path = Path(__file__).parents[3] / "examples" / "nir_readers.py"
     spec = importlib.util.spec_from_file_location("nir_readers", path)
     assert spec is not None
