@@ -347,10 +347,11 @@ def _refuse_overruled(
 ) -> None:
     """Raise `GraphError` if the target's own passes changed what was asked of the neurons."""
     for p in trace.after("encode").neurons:
+        was: Any = p.dynamics
         now: Any = trace.final.population(p.name).dynamics
-        asked = {name: getattr(p.dynamics, name, None) for name in parameters}
+        asked = {name: getattr(was, name, None) for name in parameters}
         # A leak is the largest that is wanted; it may be less.
-        if leak is not None and now.leak > max(leak, p.dynamics.leak):
+        if leak is not None and now.leak > max(leak, was.leak):
             asked["leak"] = leak
         for name, value in asked.items():
             there = getattr(now, name, None)

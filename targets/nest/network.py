@@ -242,9 +242,9 @@ class SpikeNetwork(NestNetwork):
         self.hush.spike_times = [self.now + steps]
         self._simulate(steps)
         found = {"spike": self._table(self.spikes.events, None, steps)}
-        end = None
-        if ends or self.meter is not None:
-            end = np.array(self.neurons.get("V_m")), found["spike"][-1]
+        if not ends and self.meter is None:
+            return found, None
+        end = np.array(self.neurons.get("V_m")), found["spike"][-1]
         if self.meter is not None:
             found["v"] = self._table(self.meter.events, "V_m", steps)
             found["v"][-1] = end[0]

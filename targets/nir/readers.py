@@ -183,7 +183,8 @@ READERS: Mapping[str, Reader] = {
             call="s2_nir.from_nir(graph, ConversionConfig(scale_weights=True))",
             hard="s2_nir.from_nir(graph, ConversionConfig(scale_weights=True, "
             "reset=ResetMethod.ZERO))",
-            loses=f"{_START}; weights of 8 bits; inputs are spikes, at the pixels' rate",
+            loses=f"{_START}; weights of 8 bits; biases pass no filter; inputs are spikes, at the "
+            "pixels' rate",
             cycles="a projection for each edge, a step each",
         ),
         Reader(

@@ -114,6 +114,55 @@ def test_our_own_reader_runs_it_as_the_reference_runs_the_network(
     assert nir.read(tmp_path / "a.nir").metadata["reader"] == name
 
 
+NEURONS = (nir.IF, nir.CubaLIF)
+
+
+def files_for(name: str) -> list[Any]:
+    """What is written for a reader that nothing installs: dense, residual, and without a filter."""
+    cases: list[tuple[Any, float]] = [(digits_like_dense(), 0.5), (random_residual_spec(1), 0.5)]
+    cases += [(digits_like_dense(), 1.0)] if READERS[name].plain else []
+    return [nodes_of(program_for(READERS[name], *case).graph, name) for case in cases]
+
+
+def test_a_file_for_spinnaker2_keeps_the_rules_of_its_importer() -> None:
+    """As `create_populations` and `create_projections` of s2_nir.py have them."""
+    for net in files_for("spinnaker2"):
+        for pre, post in ((net.nodes[a], net.nodes[b]) for a, b in net.edges):
+            # Weights lie between a source of spikes and neurons, one for each way.
+            if isinstance(pre, (nir.Input, *NEURONS)):
+                assert isinstance(post, nir.Affine | nir.Linear | nir.Output)
+            else:
+                assert isinstance(post, NEURONS)
+        assert len(net.nodes["input"].input_type["input"]) == 1
+        for name, node in net.nodes.items():
+            if not isinstance(node, NEURONS):
+                continue
+            # It adds up the biases of all that leads here, into an array of this shape.
+            before = [net.nodes[a] for a, b in net.edges if b == name]
+            shapes = {n.bias.shape for n in before if isinstance(n, nir.Affine)}
+            assert shapes <= {tuple(node.input_type["input"])}
+            # It divides 127 by the largest weight, of which there has to be one.
+            assert max(np.abs(n.weight).max() for n in before) > 0
+            params = ("tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold")
+            assert {v.ndim for k in params if (v := getattr(node, k, None)) is not None} == {1}
+
+
+def test_a_file_for_brainscales2_keeps_the_rules_of_its_importer() -> None:
+    """As `_map_nir_to_hxtorch` has them, which reads no gain of the current and no bias."""
+    for net in files_for("brainscales2"):
+        kinds = [type(node) for node in net.nodes.values()]
+        assert set(kinds) == {nir.Input, nir.Output, nir.Linear, nir.CubaLIF}
+        assert kinds.count(nir.Input) == kinds.count(nir.Output) == 1
+        for node in net.nodes.values():
+            if isinstance(node, nir.CubaLIF):
+                values = (node.tau_mem, node.tau_syn, node.r, node.v_leak, node.v_reset)
+                assert all(len(np.unique(v)) == 1 for v in (*values, node.v_threshold))
+                assert (node.w_in == 1).all()
+        for pre, post in ((net.nodes[a], net.nodes[b]) for a, b in net.edges):
+            # A module is called with the output of one other: synapses by neurons, and back.
+            assert isinstance(pre, nir.Linear) is not isinstance(post, nir.Linear | nir.Output)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_compiling_for_a_reader_tells_in_one_line_what_it_loses(name: str) -> None:
     reader = READERS[name]
