@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -31,8 +32,10 @@ def shared_memory(group: int) -> set[str]:
     """Named shared memory that the processes of a group have mapped."""
     found: set[str] = set()
     for pid in members(group):
-        maps = Path(f"/proc/{pid}/maps").read_text()
-        found |= set(re.findall(r"/dev/shm/\S+", maps))
+        # A process may end between being listed and being read.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            found |= set(re.findall(r"/dev/shm/\S+", maps))
     return found
 
 
