@@ -47,15 +47,14 @@ def _holds_a_pickle(path: Path) -> bool:
 
 def open_named(name: str, seed: int) -> "Model":
     """A model, or the file of another tool; the run directory of `train` is its best model."""
-    from ep_neuro.network.checkpoint import SPEC, open_model
+    from ep_neuro.network.checkpoint import open_model
 
     path = Path(name)
     backend = _reader(path)
     if backend is not None:
         found: Model = backend.read(path)
         return found
-    best = path / "best"
-    return open_model(str(best) if (best / SPEC).is_file() else name, seed)
+    return open_model(name, seed)
 
 
 def config_in(name: str) -> "TrainConfig | None":

@@ -105,7 +105,7 @@ def save_model(model: Model, path: str | Path, state: Mapping[str, Any] | None =
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model directory, or ``hub:NAME``.
+    """Read a model directory, or ``hub:NAME``; the run directory of ``train`` is its best model.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def load_model(path: str | Path) -> Model:
     ModelWarning
         If it does not fit the SHA-256 in its metadata: it was changed after it was written.
     """
-    path = place_of(path)
+    path = best_in(path)
     if not (path / SPEC).is_file():
         raise ModelError(
             f"model '{path}'", f"there is no {SPEC}", "give a directory that `ep-neuro train` wrote"

@@ -34,7 +34,7 @@ from ep_neuro.estimators import (
 )
 from ep_neuro.estimators.baselines import Backprop
 from ep_neuro.network.architectures import zoo
-from ep_neuro.network.checkpoint import Model, best_in, load_model
+from ep_neuro.network.checkpoint import Model, load_model
 from ep_neuro.network.network import Network
 from ep_neuro.network.settling import PUBLISHED_FREE, PUBLISHED_NUDGED, Schedule
 from ep_neuro.registry import load_plugins
@@ -295,7 +295,7 @@ class TrainConfig(BaseModel):
         """The model that training begins with; raises `ModelError`, `SpecError`, `ConfigError`."""
         if self.start is None:
             return Model(Network(self.spec(), self.seed))
-        found = load_model(best_in(self.start))
+        found = load_model(self.start)
         refuse_another(self.start, found.network.spec, self.spec())
         network = Network(self.spec())
         network.load_state_dict(found.network.state_dict())

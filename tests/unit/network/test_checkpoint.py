@@ -203,6 +203,12 @@ def test_a_model_opens_by_directory_by_spec_and_by_zoo_name(tmp_path: Path) -> N
     assert open_model("zoo:digits_dense", seed=1).metadata == {"seed": 1}
 
 
+def test_a_run_directory_is_its_best_model(tmp_path: Path) -> None:
+    save_model(model(3), tmp_path / "run" / "best")
+    for found in (load_model(tmp_path / "run"), open_model(tmp_path / "run")):
+        assert found.digest == model(3).digest
+
+
 def test_a_model_that_is_not_there_is_refused_with_what_could_be_given(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a model directory, a spec in YAML, hub:NAME or zoo:NAME"):
         open_model(tmp_path / "none")
