@@ -28,6 +28,9 @@ PATIENCE = 120.0
 START = 300.0
 """Seconds in which a child has to be there."""
 
+LOST = 8
+"""Children that may die one after the other without an answer: then it is not the inputs."""
+
 TICK = 0.05
 _NOWHERE = "http://127.0.0.1:9"
 
@@ -35,9 +38,12 @@ _NOWHERE = "http://127.0.0.1:9"
 class Supervisor:
     """Tries cases one after another, in a process that outlives most of them."""
 
+    child = ("-m", "tests.fuzz.child")
+    """Words of the Python that tries them."""
+
     def __init__(self) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory()))
-        self.children = 0
+        self.children, self._lost = 0, 0
         self.answered = False
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -56,7 +62,9 @@ class Supervisor:
         return found if isinstance(found, str) else fault_of(case, found)
 
     def run(self, case: Case) -> Outcome | str:
-        """What `case` left behind, or how it ended the child."""
+        """What `case` left behind, or how it ended the child; `RuntimeError` if each one dies."""
+        if self._lost >= LOST:
+            raise RuntimeError(f"{LOST} children that try inputs died one after the other")
         if self._process is None:
             self._start()
         assert self._process is not None
@@ -68,7 +76,9 @@ class Supervisor:
         except (EOFError, OSError):
             ended, found = f"died by exit code {self._process.wait()}", None
         if isinstance(found, Outcome):
+            self._lost = 0
             return found
+        self._lost += 1
         self._end()
         return ended or "sent no outcome"
 
@@ -98,7 +108,7 @@ class Supervisor:
             # Names of public data sets are drawn, too, and no test downloads.
             **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _NOWHERE),
         }
-        command = [sys.executable, "-m", "tests.fuzz.child", str(theirs.fileno()), str(self.place)]
+        command = [sys.executable, *self.child, str(theirs.fileno()), str(self.place)]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,

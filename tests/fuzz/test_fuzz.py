@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.case import Case, Outcome
 from tests.fuzz.claims import fault_of
 from tests.fuzz.classes import CLASSES
-from tests.fuzz.supervisor import Supervisor
+from tests.fuzz.supervisor import LOST, Supervisor
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -50,3 +50,15 @@ def test_a_number_that_is_not_finite_is_seen_in_text() -> None:
     case = Case(("evaluate", "m"))
     assert fault_of(case, Outcome(0, "residual: nan\n", "")) == "'nan' in the answer"
     assert fault_of(case, Outcome(0, "model: a/nan/inf.yaml\n", "")) is None
+
+
+def test_children_that_die_whatever_they_try_are_no_fault_of_the_inputs() -> None:
+    dying = "import sys; from multiprocessing.connection import Connection as C; "
+    with Supervisor() as supervisor:
+        supervisor.child = ("-c", dying + "C(int(sys.argv[1])).send('ready')")
+        case = Case(("evaluate", "m"))
+        for _ in range(LOST):
+            assert "died by exit code 0" in str(supervisor.fault(case))
+        with pytest.raises(RuntimeError, match="died one after the other"):
+            supervisor.fault(case)
+        assert supervisor.children == LOST
