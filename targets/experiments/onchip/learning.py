@@ -287,7 +287,7 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that it resumes."""
-        plan = {**asdict(self.plan), "augment": list(self.plan.augment) or None}
+        plan = {**self.plan.facts, "augment": self.plan.facts["augment"] or None}
         # A rate that falls to the end depends on where the end is, and on the points on the way.
         fixed = ("samples", "points") if self.plan.anneal not in (None, 1) else ()
         kept = ("batch", "seed", "anneal", "augment", *fixed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,11 @@ class Plan:
         """The plan for `samples`, with more points the more there are."""
         points = max(cls.points, min(MOST_POINTS, -(-samples // SAMPLES_A_POINT)))
         return cls(samples, points=points, **settings)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain data, as JSON gives it back."""
+        return {**asdict(self), "augment": list(self.augment)}
 
     def order(self, size: int) -> np.ndarray:
         """Indices into `size` training samples; each pass in an order of its own, (samples,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -179,7 +179,7 @@ def _record(
         images=len(seen.train),
         test_images=len(world.data.test),
         seed=world.seed,
-        plan=asdict(plan),
+        plan=plan.facts,
         old_original=recovery.before,
         old_before=learnt.accuracy_before if one_task else recovery.before,
         old_after=recovery.also["old task"],
