@@ -1,7 +1,8 @@
 """What a program does that learns: the command `learn`, and the check of its updates."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group
@@ -20,7 +21,7 @@ from ep_neuro.cli.console import (
 )
 from ep_neuro.cli.options import Data, Json, Limit, Root, data_name, dataset_of
 from ep_neuro.cli.program import asks_for_a_file
-from ep_neuro.errors import CheckFailed
+from ep_neuro.errors import CheckFailed, ConfigError
 
 
 @command()
@@ -105,7 +106,6 @@ def learn(
     from compilers.program import MANIFEST
     from ep_neuro.data.datasets import identity
     from ep_neuro.network.checkpoint import SPEC
-    from ep_neuro.storage.yaml_io import parse_value
     from ep_neuro.training.run_directory import check_run_place
     from targets.experiments.onchip import learning, to_network
     from targets.experiments.onchip.run_state import MARKER, beside
@@ -123,9 +123,7 @@ def learn(
     )
     known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
     dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
-    read = [parse_value(step) for step in augment or ()]
-    moved = tuple({"kind": step} if isinstance(step, str) else step for step in read)
-    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal, augment=moved)
+    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal, augment=_steps(augment or ()))
     test = dataset.split(part).head(limit)
     with progress("learning") as advance:
         learnt = learning.learn(
@@ -143,6 +141,20 @@ def learn(
         notes = {**identity(dataset), "test_accuracy": learnt.accuracy_after}
         fields["model"] = str(to_network.write_model(learnt.program, model, **notes))
     emit(fields, json_, lines(energy_of("all samples", fields)))
+
+
+def _steps(augment: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """The steps of ``--augment``: the name of one, or a mapping in YAML."""
+    from ep_neuro.storage.yaml_io import parse_value
+
+    found = []
+    for text in augment:
+        step = parse_value(text)
+        if not isinstance(step, str | dict):
+            remedy = "give a name, flip for instance, or '{kind: crop, padding: 1}'"
+            raise ConfigError(f"--augment '{text}'", "is no step", remedy)
+        found.append({"kind": step} if isinstance(step, str) else step)
+    return tuple(found)
 
 
 SAMPLES = 32

@@ -178,9 +178,13 @@ def test_images_are_moved_on_request(cli: Cli) -> None:
     assert cli(*words, "--augment", "flip", "--augment", "{kind: crop, padding: 1}").code == 0
     noted = load_program(Path("p-learnt")).provenance["learnt.augment"]
     assert noted == "({'kind': 'flip', 'p': 0.5}, {'kind': 'crop', 'padding': 1})"
-    done = cli(*words, "--augment", "{kind: crop, padding: 0}")
-    assert done.code == 2
-    assert "augment.0.padding = 0" in done.err
+    for step, said in {
+        "{kind: crop, padding: 0}": "augment.0.padding = 0",
+        "": "--augment '': is no step; give a name",
+    }.items():
+        done = cli(*words, "--augment", step)
+        assert done.code == 2
+        assert said in done.err
 
 
 def test_resuming_with_another_seed_is_refused(cli: Cli) -> None:
