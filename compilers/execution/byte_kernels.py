@@ -132,17 +132,20 @@ def _spare(channels: int) -> int:
     return 0 if channels <= FEW else -channels % (2 * FEW)
 
 
-def fits_bytes(weight: np.ndarray, receiving: int) -> bool:
+def fits_bytes(weight: np.ndarray, receiving: int, sides: Shape = ()) -> bool:
     """Whether sums by `weight` of spikes are exact here, and this machine has bytes.
 
-    `receiving` is the axis of receivers.
+    `receiving` is the axis of receivers, `sides` those of the image that a kernel passes over:
+    where the kernel is longer, oneDNN 3.13 reads beside an image of one column.
     """
     others = tuple(axis for axis in range(weight.ndim) if axis != receiving)
     sizes = np.abs(weight)
     largest = sizes.max(others)
     if largest.max() > BYTE:
         largest = largest / common_factors(weight, receiving)
-    return bool(largest.max() <= BYTE and sizes.sum(others).max() < SINGLE) and trusted()
+    inside = all(n >= k for n, k in zip(sides, weight.shape[2:], strict=True))
+    fits = largest.max() <= BYTE and sizes.sum(others).max() < SINGLE
+    return bool(inside and fits) and trusted()
 
 
 @cache

@@ -214,7 +214,9 @@ class ConvMap(LinearMap):
         self._splits: dict[float, Split | None] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
-        if self.numbers.single and self.spikes and fits_bytes(weight, receiving_axis(operator)):
+        sides = (self.post if isinstance(operator, ConvTranspose) else self.pre)[1:]
+        fitting = (weight, receiving_axis(operator), sides)
+        if self.numbers.single and self.spikes and fits_bytes(*fitting):
             gain = self.numbers.factor(self.projection) or 0.0
             self._gained = gain > 0 and math.frexp(gain)[0] == 0.5 and gain >= 1
             rest = (self.pre, self.post, gain if self._gained else 1.0)
