@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
-from compilers.execution.byte_kernels import ByteConv, ByteDense, fits_bytes
+from compilers.execution.byte_kernels import ByteConv, ByteDense, convolution, fits_bytes
 from compilers.execution.constants import SINGLE
 from compilers.execution.exact_parts import Split, exact_parts
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
@@ -25,6 +23,9 @@ from compilers.ir.operators import receiving_axis
 
 FEW = 8
 """Samples so few that a call costs more than what it computes."""
+
+MANY = 1 << 16
+"""Weights so many that bytes sum them faster; fewer take longer to lay out and to call for."""
 
 Apply = Callable[[Tensor], Tensor]
 """A linear map from (N, *pre) to (N, *post), as the executor lays populations out."""
@@ -161,7 +162,8 @@ class DenseMap(LinearMap):
         numbers, factor = self.numbers, self.numbers.factor(self.projection)
         self._bytes: ByteDense | None = None
         self._gained = False
-        if numbers.single and self.spikes and fits_bytes(matrix, 1):
+        large = matrix.size >= MANY
+        if large and numbers.single and self.spikes and fits_bytes(matrix, 1):
             self._bytes = ByteDense(matrix)
             return
         integers = numbers.integers and numbers.wide != torch.float32
@@ -214,23 +216,12 @@ class ConvMap(LinearMap):
         self._splits: dict[float, Split | None] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
-        sides = (self.post if isinstance(operator, ConvTranspose) else self.pre)[1:]
-        fitting = (weight, receiving_axis(operator), sides)
-        if self.numbers.single and self.spikes and fits_bytes(*fitting):
+        if self.numbers.single and self.spikes and fits_bytes(weight, receiving_axis(operator)):
             gain = self.numbers.factor(self.projection) or 0.0
             self._gained = gain > 0 and math.frexp(gain)[0] == 0.5 and gain >= 1
             rest = (self.pre, self.post, gain if self._gained else 1.0)
             self._bytes = ByteConv(operator, weight, *rest)
-        stride, padding = operator.stride, operator.padding
-        self._run: Callable[..., Tensor] = partial(F.conv2d, stride=stride, padding=padding)
-        if isinstance(operator, ConvTranspose):
-            rows, columns = (
-                n - ((m - 1) * stride - 2 * padding + k)
-                for n, m, k in zip(self.post[1:], self.pre[1:], weight.shape[2:], strict=True)
-            )
-            self._run = partial(
-                F.conv_transpose2d, stride=stride, padding=padding, output_padding=(rows, columns)
-            )
+        self._run = convolution(operator, weight.shape[2:], self.pre, self.post)
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
         if not self.numbers.integers:
