@@ -36,8 +36,16 @@ from ep_neuro.report.plots.palette import series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, METHODS, ONE_WAY, TRANSFERS
 from targets.crossbar.backend import BACKEND
-from targets.crossbar.study import JOBS, NUMBERS, check_study, program_for
-from targets.experiments.studies.jobs import Job, Kept, Workers, run_shown
+from targets.crossbar.study import program_for
+from targets.experiments.studies.jobs import (
+    JOBS,
+    NUMBERS,
+    Job,
+    Kept,
+    Workers,
+    check_study,
+    run_shown,
+)
 
 TABLE = "table.md"
 """File of the table by device and method."""

@@ -39,7 +39,15 @@ from ep_neuro.report.plots.palette import series_style
 from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
-from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run_shown
+from targets.experiments.studies.jobs import (
+    JOBS,
+    NUMBERS,
+    Job,
+    Kept,
+    Workers,
+    check_study,
+    run_shown,
+)
 from targets.interface.session import Session
 
 
@@ -70,12 +78,6 @@ TIMES = {60.0: "minute", 3600.0: "hour", DAY: "day", 30 * DAY: "month", YEAR: "y
 
 Series = Mapping[str, Mapping[str, Any]]
 """Options of each series, by the name that the legend gives it."""
-
-NUMBERS = "study.json"
-"""File of every study."""
-
-JOBS = "jobs"
-"""Folder in it of what is measured so far."""
 
 PLANS: tuple[tuple[str, str, tuple[str, ...], tuple[float, ...], Series], ...] = (
     (
@@ -227,17 +229,6 @@ def compute(shared: tuple[Network, Dataset], job: Job, tell: Callable[[Any], Non
         row = once(network, dataset.test, job.facts["options"])
     tell(row)
     return [row]
-
-
-def check_study(directory: Path) -> None:
-    """Refuse a `directory` that can be no place of a study, with `ConfigError`.
-
-    One that was stopped before its numbers were written is known by its jobs.
-    """
-    from ep_neuro.cli.console import check_place
-
-    begun = f"{JOBS}/{MANIFEST}"
-    check_place(directory, marker=begun if (directory / begun).is_file() else NUMBERS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

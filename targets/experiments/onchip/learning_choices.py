@@ -34,10 +34,18 @@ from ep_neuro.network.network import Network
 from ep_neuro.storage.atomic import write_file
 from targets.experiments.onchip.learning import learn, plastic
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.studies.jobs import MANIFEST, Job, Kept, Workers, run_shown
+from targets.experiments.studies.jobs import (
+    JOBS,
+    NUMBERS,
+    Job,
+    Kept,
+    Workers,
+    check_study,
+    run_shown,
+)
 
-NUMBERS, TABLE, JOBS = "study.json", "table.md", "jobs"
-"""Files of a study, and the folder of what is measured so far."""
+TABLE = "table.md"
+"""File of what `table` says."""
 
 SAMPLES, BATCH = 4000, 10
 """Samples that each row learns from, by default, and those of a commit."""
@@ -143,8 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     RunError
         If a job kills its workers; the others are kept.
     """
-    from ep_neuro.cli.console import check_place
-
     parser = argparse.ArgumentParser(description="which choices matter to spikes that learn")
     parser.add_argument("directory", type=Path, help="where the numbers go")
     parser.add_argument("--network", default="zoo:digits_dense", help="spec in YAML, or zoo:NAME")
@@ -156,9 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("seeds", "samples"):
         if getattr(given, name) < 1:
             parser.error(f"--{name} {getattr(given, name)}: give at least 1")
-    workers, marker = Workers(given.jobs, given.dask), f"{JOBS}/{MANIFEST}"
-    begun = (given.directory / marker).is_file()
-    check_place(given.directory, marker=marker if begun else NUMBERS)
+    workers = Workers(given.jobs, given.dask)
+    check_study(given.directory)
     spec, data = open_model(given.network).network.spec, datasets.load("digits")
     inputs = {"network": spec.to_yaml(), "data": data.digest}
     kept = Kept(given.directory / JOBS, "learning choices", inputs)

@@ -21,6 +21,12 @@ from targets.experiments.studies.workers import Job, Work, Workers
 MANIFEST = "jobs.json"
 """What tells a folder of kept jobs: the study, and the inputs that all of its jobs share."""
 
+NUMBERS = "study.json"
+"""File of every study."""
+
+JOBS = "jobs"
+"""Folder in it of what is measured so far."""
+
 FACTS, ROWS, ARRAY = "job", "rows", "array of this file"
 """What the file of a job says beside its arrays, and how its rows refer to those."""
 
@@ -117,6 +123,17 @@ def _with_arrays(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return arrays[value[ARRAY]]
         return {name: _with_arrays(one, arrays) for name, one in value.items()}
     return value
+
+
+def check_study(directory: Path) -> None:
+    """Refuse a `directory` that can be no place of a study, with `ConfigError`.
+
+    One that was stopped before its numbers were written is known by its jobs.
+    """
+    from ep_neuro.cli.console import check_place
+
+    begun = f"{JOBS}/{MANIFEST}"
+    check_place(directory, marker=begun if (directory / begun).is_file() else NUMBERS)
 
 
 def run(
