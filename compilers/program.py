@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,19 @@ class Program:
 
 def versions() -> dict[str, str]:
     """Versions of Python, NumPy and ep-neuro, for provenance."""
-    try:
-        own = metadata.version("ep-neuro")
-    except metadata.PackageNotFoundError:
-        own = "source tree"
     return {
         "version.python": platform.python_version(),
         "version.numpy": np.__version__,
-        "version.ep-neuro": own,
+        "version.ep-neuro": _own_version(),
     }
+
+
+@cache
+def _own_version() -> str:
+    try:
+        return metadata.version("ep-neuro")
+    except metadata.PackageNotFoundError:
+        return "source tree"
 
 
 # --- writing -----------------------------------------------------------------------------------

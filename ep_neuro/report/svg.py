@@ -7,14 +7,13 @@ import re
 from io import BytesIO
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ep_neuro.report.plots.axes import STYLE
+from ep_neuro.report.plots.axes import svg_bytes
 from ep_neuro.report.plots.palette import DARK, LIGHT, css_variables
 
 _VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}
@@ -32,10 +31,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     figure refers to, made unique in the page by `name`. A screen reader says the `description`.
     Figures of the same data give the same text.
     """
-    buffer = BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())
+    root = ElementTree.fromstring(svg_bytes(figure))
     _tidy(root, name)
     width, height = root.attrib["viewBox"].split()[2:]
     root.attrib.clear()

@@ -82,8 +82,8 @@ def _length(node: yaml.Node, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would take for something else."""
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes what `_Loader` would take for something else; in C where PyYAML has it."""
 
 
 _TAGS = [f"tag:yaml.org,2002:{tag}" for tag, _, _ in _SCALARS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from io import BytesIO
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
@@ -72,6 +74,16 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def svg_bytes(figure: Figure, paper: str = "none") -> bytes:
+    """What ``savefig`` writes on `paper`; that would lay the figure out and draw it twice."""
+    buffer, before = BytesIO(), figure.get_facecolor()
+    figure.set_facecolor(paper)
+    with mpl.rc_context(STYLE):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    figure.set_facecolor(before)
+    return buffer.getvalue()
 
 
 def panel(height: float = HEIGHT) -> tuple[Figure, Axes]:

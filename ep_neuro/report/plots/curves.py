@@ -25,6 +25,7 @@ from ep_neuro.report.plots.axes import (
     log_ticks,
     panel,
     styled,
+    svg_bytes,
     whole_numbers,
 )
 from ep_neuro.report.plots.gradient import draw_truth
@@ -156,11 +157,14 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise ConfigError(str(path), f"'{path.suffix}' is not a figure format", "use .png or .svg")
-    buffer = BytesIO()
-    stamp = {"Date": None} if kind == "svg" else None
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, dpi=200, facecolor=LIGHT["paper"], metadata=stamp)
-    write_atomic(path, buffer.getvalue())
+    if kind == "svg":
+        drawn = svg_bytes(figure, LIGHT["paper"])
+    else:
+        buffer = BytesIO()
+        with mpl.rc_context(STYLE):
+            figure.savefig(buffer, format=kind, dpi=200, facecolor=LIGHT["paper"])
+        drawn = buffer.getvalue()
+    write_atomic(path, drawn)
     return path
 
 
