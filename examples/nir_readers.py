@@ -31,6 +31,7 @@ import torch
 import compilers
 import ep_neuro as ep
 import targets
+from compilers.learning.traces import spike_weights
 from ep_neuro.data import datasets
 from targets.nir.backend import BACKEND
 from targets.nir.readers import READERS
@@ -210,7 +211,8 @@ def measured(
         graph = nir.read(Path(folder) / "net.nir")
     steps = program.graph.phases[0].steps
     found = outputs_of(tool, load, graph, x, steps)
-    found = found[-1] if graded else found[steps // 2 :].mean(0)
+    weights = None if graded else spike_weights(steps, from_rest=True)
+    found = found[-1] if graded else np.average(found, 0, weights)
     readout = program.graph.population(program.graph.output).readout
     with targets.open(program) as session:
         ours = session.settle(x).free.outputs.reshape(len(x), -1)

@@ -28,6 +28,7 @@ from torch.nn.functional import interpolate, pad
 import compilers
 import ep_neuro as ep
 import targets
+from compilers.learning.traces import spike_weights
 from targets.nir.backend import BACKEND
 
 STEPS = 32
@@ -44,7 +45,7 @@ def images(root: Path | None, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_sinabs(file: Path, x: np.ndarray) -> np.ndarray:
-    """Spikes of each class in the second half of the steps, (N, classes)."""
+    """Spikes of each class, those of each step by their weight in a readout, (N, classes)."""
     graph = nir.read(file)
     (output,) = (pre for pre, post in graph.edges if isinstance(graph.nodes[post], nir.Output))
     model = importlib.import_module("sinabs.nir").from_nir(graph, batch_size=len(x))
@@ -53,7 +54,7 @@ def in_sinabs(file: Path, x: np.ndarray) -> np.ndarray:
         for _ in range(STEPS):
             _, state = model(inputs, state)
             sent.append(state.cache[output].numpy().copy())
-    return np.stack(sent)[STEPS // 2 :].sum(0)
+    return np.average(np.stack(sent), 0, spike_weights(STEPS, from_rest=True))
 
 
 def main() -> None:

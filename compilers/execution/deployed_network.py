@@ -12,6 +12,7 @@ from compilers.execution.maps import channels_first, channels_last
 from compilers.frontend import lower
 from compilers.ir.graph import Graph, Spiking
 from compilers.learning.real_units import real_weight, spec_of
+from compilers.learning.traces import spike_weights
 from compilers.model_options import THRESHOLDS
 from compilers.passes.choose_leak import LeakWarning
 from compilers.pipeline import Lowering, common_passes, run_passes
@@ -88,19 +89,20 @@ class EngineNetwork:
             batch.go_to(self._ends[run.start])
         names = [p.name for p in self.graph.neurons if isinstance(p.dynamics, Spiking)]
         spikes = {name: torch.zeros_like(batch.view("z", name)) for name in names}
+        weights = spike_weights(run.steps, from_rest=run.start is None)
         for step in range(run.steps):
             batch.step(run, self._y)
-            if step >= run.steps // 2:
-                for name, total in spikes.items():
-                    total.add_(batch.view("z", name))
+            for name, total in spikes.items():
+                total.add_(batch.view("z", name), alpha=int(weights[step]))
         self._ends[phase] = batch.moment()
-        return self._result(run.steps, spikes)
+        rates = {name: total.double() / int(weights.sum()) for name, total in spikes.items()}
+        return self._result(run.steps, rates)
 
-    def _result(self, steps: int, spikes: dict[str, Tensor]) -> SettleResult:
+    def _result(self, steps: int, rates: dict[str, Tensor]) -> SettleResult:
         numbers, landscape, state = self.batch.engine.numbers, self.landscape, {}
         for p in self.graph.neurons:
-            if p.name in spikes:
-                shown = spikes[p.name].double() / (steps - steps // 2)
+            if p.name in rates:
+                shown = rates[p.name]
             else:
                 shown = numbers.real(p, self.batch.view("z", p.name))
             real = p.readout.offset + p.readout.gain * channels_first(shown)

@@ -56,8 +56,9 @@ class Spiking:
     """Integrate-and-fire on a low-passed current; messages are 0 or 1.
 
     ``u += leak (I - u)``, ``v = clip(v + u, -bound, 1 + bound)``, ``message = (v >= 1)``,
-    ``v -= message``. Starts at ``u = 0``, ``v = 0.5``; read the mean of the messages over the
-    last half of the phase (after step ``steps // 2``). Soft reset makes the rate ``clip(I, 0, 1)``.
+    ``v -= message``. Starts at ``u = 0``, ``v = 0.5``; read the mean of the messages by the
+    weights of `compilers.learning.traces.spike_weights`: a triangle over the last half of the
+    phase. Soft reset makes the rate ``clip(I, 0, 1)``.
     A hard one, ``v = 0`` where there was a spike, forgets by how much ``v`` was above 1: under a
     constant drive the rate is ``1 / ceil(1 / I)``.
     """

@@ -33,7 +33,7 @@ def trace_unit(p: Population, integer: bool) -> float:
 
 
 def spike_weights(steps: int, from_rest: bool) -> np.ndarray:
-    """What a spike at each step of a phase counts in a trace, (steps,) whole numbers.
+    """What a spike at each step counts in a trace and in the readout, (steps,) whole numbers.
 
     A triangle over the phase, or over its last half where it starts at rest and not in a settled
     state. The soft reset keeps what a spike is too large or too small by, so that a neuron is a

@@ -112,7 +112,8 @@ def _notes(graph: Graph, phases: Sequence[PhaseView]) -> Iterator[str]:
     if graph.encoding == "spike":
         yield (
             "The state of a neuron that spikes is its rate over the later half of the phase so "
-            "far. It is counted in whole spikes: more steps show finer differences."
+            "far, of which the middle counts most. It is counted in whole spikes: more steps show "
+            "finer differences."
         )
     if "Energy" not in phases[0].curves:
         yield "Some weights serve one way only: there is no energy that such a network descends."
@@ -162,7 +163,7 @@ def _states(
 ) -> dict[str, np.ndarray]:
     states = {}
     for p in graph.neurons:
-        after = shown_states(p, result.probes[probe_of(p)])
+        after = shown_states(p, result.probes[probe_of(p)], phase.start is None)
         rest = np.full_like(after[:1], p.readout.offset)
         first = rest if phase.start is None else before[phase.start][p.name][-1:]
         states[p.name] = np.concatenate([first, after])

@@ -159,12 +159,11 @@ class _GraphRecorder(Recorder):
             simulator, phase, probes, np.int64 if self.numbers.integers else np.float64
         )
         self._before = {} if self.first else dict(self.numbers.saturations)
-        # What a spike of each step counts in a trace, and in the readout.
-        late = np.arange(phase.steps) >= phase.steps // 2
-        self._counts = torch.from_numpy(np.stack([self.weights, late]))
+        # What a spike of each step counts.
+        self._counts = torch.from_numpy(self.weights[None])
         self._counts = self._counts.to(self.numbers.device, self.numbers.narrow)
         self._sums = {
-            id(c): c.message.new_zeros(2, len(c.message))
+            id(c): c.message.new_zeros(1, len(c.message))
             for c in self.batch.cells
             if isinstance(c.dynamics, Spiking)
         }
@@ -180,16 +179,13 @@ class _GraphRecorder(Recorder):
         return outward(held.double())
 
     def weighted(self, p: Population) -> np.ndarray:
-        return self._spikes(p, 0)
+        cells = self.batch.of[p.name]
+        return outward(cells.part(self._sums[id(cells)][0], p.name).double())
 
     def shown(self) -> np.ndarray:
         if isinstance(self.output.dynamics, Spiking):
-            return self._spikes(self.output, 1) / (self.phase.steps - self.phase.steps // 2)
+            return super().shown()
         return outward(self.numbers.real(self.output, self.batch.view("z", self.output.name)))
-
-    def _spikes(self, p: Population, row: int) -> np.ndarray:
-        cells = self.batch.of[p.name]
-        return outward(cells.part(self._sums[id(cells)][row], p.name).double())
 
     def saturated(self) -> dict[str, int]:
         now = self.numbers.saturations

@@ -193,7 +193,6 @@ class Recorder:
         self.weights = spike_weights(phase.steps, from_rest=phase.start is None)
         self.steps = 0
         self.spikes: dict[str, np.ndarray] = {}
-        self.late: np.ndarray | float = 0.0
 
     def follow(self, step: Callable[[], None], after_step: AfterStep | None) -> PhaseRecord:
         """What the phase does, which takes each of its steps by `step`."""
@@ -223,7 +222,7 @@ class Recorder:
         """What the output is read from at the end, in graph units, (N, *shape)."""
         if not isinstance(self.output.dynamics, Spiking):
             return self.value(self.output, "z")
-        return np.asarray(self.late / (self.phase.steps - self.phase.steps // 2))
+        return np.asarray(self.weighted(self.output) / self.weights.sum())
 
     def saturated(self) -> dict[str, int]:
         """Values that met the end of their format, by population."""
@@ -261,8 +260,6 @@ class Recorder:
             self._count(p, message)
             if isinstance(p.dynamics, Spiking):
                 self.spikes[p.name] = self.spikes.get(p.name, 0.0) + weight * message
-            if p is self.output and self.steps >= self.phase.steps // 2:
-                self.late = self.late + message
 
     def _count(self, p: Population, message: Any) -> None:
         sent = message.reshape(len(message), -1) != 0

@@ -66,7 +66,7 @@ class Sample:
                 values = self._step(t, values, sent, phase.nudge)
                 steps.append(values)
             self.ends[phase.name] = (t, values, sent)
-            yield phase.name, steps, self._output(steps)
+            yield phase.name, steps, self._output(steps, phase.start is None)
 
     def _step(self, t: int, old: Step, sent: dict[str, list[np.ndarray]], nudge: float) -> Step:
         drives = {p.name: self._drive(t, p, old, sent, nudge) for p in self.graph.neurons}
@@ -213,10 +213,12 @@ class Sample:
             values.update({f"{p.name}.{k}": value for k, value in rest.items()})
         return values
 
-    def _output(self, steps: list[Step]) -> np.ndarray:
+    def _output(self, steps: list[Step], from_rest: bool) -> np.ndarray:
         p = self.graph.population(self.graph.output)
         if isinstance(p.dynamics, ir.Spiking):
-            z = np.mean([s[f"{p.name}.message"] for s in steps[len(steps) // 2 :]], axis=0)
+            counted = steps[len(steps) // 2 :] if from_rest else steps
+            weights = [min(i + 1, len(counted) - i) for i in range(len(counted))]
+            z = np.average([s[f"{p.name}.message"] for s in counted], axis=0, weights=weights)
         else:
             z = steps[-1][f"{p.name}.z"]
             z = z / 2 ** _formats(p)[1].frac if self.graph.quantised else z

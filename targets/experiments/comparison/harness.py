@@ -41,6 +41,7 @@ from compilers.ir.graph import (
     Source,
     Spiking,
 )
+from compilers.learning.traces import spike_weights
 from ep_neuro.data.datasets import Split
 from ep_neuro.errors import GraphError
 from ep_neuro.results import NeuroBench
@@ -238,7 +239,8 @@ class NeuroBenchNetwork(nn.Module):
     def _read_out(self, shown: list[Tensor]) -> Tensor:
         output = self.graph.population(self.graph.output)
         if isinstance(output.dynamics, Spiking):
-            found = torch.stack(shown[self.steps // 2 :]).mean(0)
+            weights = torch.from_numpy(spike_weights(self.steps, from_rest=True)).to(shown[0])
+            found = torch.tensordot(weights, torch.stack(shown), 1) / weights.sum()
         else:
             found = self.populations[output.name].state
         return output.readout.offset + output.readout.gain * found

@@ -70,22 +70,30 @@ def probe_of(population: Population) -> str:
     return f"{population.name}.{'message' if spiking else 'z'}"
 
 
-def shown_states(population: Population, probed: np.ndarray) -> np.ndarray:
+def shown_states(population: Population, probed: np.ndarray, from_rest: bool = True) -> np.ndarray:
     """Real states after each step, (T, N, *shape), from ``z`` or from the spikes of a probe."""
     values = np.asarray(probed, np.float64)
     if population.message is not None:
         values = values / population.message.one
     if isinstance(population.dynamics, Spiking):
-        values = _rates(values)
+        values = _rates(values, from_rest)
     return population.readout.offset + population.readout.gain * values
 
 
-def _rates(spikes: np.ndarray) -> np.ndarray:
-    """Mean over the last half of the steps so far: after step t, over t // 2 + 1 to t."""
-    sums = np.concatenate([np.zeros_like(spikes[:1]), np.cumsum(spikes, axis=0)])
+def _rates(spikes: np.ndarray, from_rest: bool) -> np.ndarray:
+    """What a readout after each step t shows: means by ``spike_weights(t, from_rest)``.
+
+    A triangle over n steps is the convolution of two boxes of ``(n + 1) // 2`` and ``n // 2 + 1``,
+    so that sums of sums have all of them at once.
+    """
+    nothing = np.zeros((2, *spikes.shape[1:]))
+    sums = np.cumsum(np.concatenate([nothing, np.cumsum(spikes, axis=0)]), axis=0)
     t = np.arange(1, len(spikes) + 1)
-    counted = (t - t // 2).reshape(-1, *[1] * (spikes.ndim - 1))
-    return (sums[t] - sums[t // 2]) / counted
+    n = t - t // 2 if from_rest else t
+    one, other = (n + 1) // 2, n // 2 + 1
+    end = t + 1
+    found = sums[end] - sums[end - one] - sums[end - other] + sums[end - one - other]
+    return found / (one * other).reshape(-1, *[1] * (spikes.ndim - 1))
 
 
 def _departure(population: Population, shown: np.ndarray, settled: np.ndarray) -> LayerError:

@@ -189,8 +189,8 @@ def activity(
 def tradeoff(run: Compared, split: Split) -> report.Tradeoff:
     """Accuracy and events of one encoding, read after growing numbers of steps.
 
-    A shorter run is the beginning of a longer one, but that a spike rate is read over the last half
-    of *its* steps. Of a larger split, the first `TRADEOFF_SAMPLES` are settled.
+    A shorter run is the beginning of a longer one, but that a spike rate is read by the weights of
+    *its* steps. Of a larger split, the first `TRADEOFF_SAMPLES` are settled.
     """
     assert run.program is not None
     split = split.head(TRADEOFF_SAMPLES)

@@ -224,7 +224,7 @@ class SpikingModel(NeuronsModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.spikes = self.weighted = self.silence
+        self.weighted = self.silence
 
     @property
     def shown(self) -> np.ndarray:
@@ -248,10 +248,7 @@ class SpikingModel(NeuronsModel):
         self.message = (v >= self.numbers.one).astype(self.numbers.dtype)
         spent = v if self.numbers.own.hard else self.numbers.one
         self.v = v - spent * self.message
-        late = self.step - self.command.steps // 2
-        if late > 0 and self.is_output:
-            self.spikes = (self.silence if late == 1 else self.spikes) + self.message
-        if self.command.sign:
+        if self.command.sign or self.is_output:
             weight = self._weights()[self.step - 1].astype(self.numbers.dtype)
             before = self.silence if self.step == 1 else self.weighted
             self.weighted = before + weight * self.message
@@ -260,8 +257,8 @@ class SpikingModel(NeuronsModel):
         return spike_weights(self.command.steps, from_rest=self.command.start < 0)
 
     def read_out(self, output: np.ndarray) -> None:
-        """The mean of the messages over the last half of the phase."""
-        output[:] = self.spikes / (self.step - self.command.steps // 2)
+        """The weighted mean of the messages over the phase."""
+        output[:] = self.weighted / self._weights().sum()
 
 
 NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {

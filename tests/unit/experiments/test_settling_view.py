@@ -54,9 +54,10 @@ def test_the_page_holds_the_states_of_the_session(
     probes = [layer_errors.probe_of(p) for p in program.graph.neurons]
     with targets.open(program) as session:
         found = session.settle(split.x, split.y, probes=probes)
-    for phase, result in zip(shown, found.phases.values(), strict=False):
+    for phase, (name, result) in zip(shown, found.phases.items(), strict=False):
+        from_rest = program.graph.phase(name).start is None
         for p, probe, packed in zip(program.graph.neurons, probes, phase["states"], strict=True):
-            real = layer_errors.shown_states(p, result.probes[probe]).swapaxes(0, 1)
+            real = layer_errors.shown_states(p, result.probes[probe], from_rest).swapaxes(0, 1)
             low, high = packed["scales"][0]
             level = (high - low) / LEVELS
             whole = (*real.shape[:1], real.shape[1] + 1, *p.shape)
