@@ -145,6 +145,8 @@ def import_published(
         If the file is damaged or holds classes; if a tensor is missing, has another shape than
         `like` has at its place, or holds what is no finite real number; or if `like` has parameters
         that such files lack.
+    ConfigError
+        If the slope is no finite number above 0, or takes weights out of float32.
 
     Warns
     -----
@@ -172,7 +174,9 @@ def import_published(
                 value = value.reshape(own.shape[::-1]).T
             elif value.shape != own.shape:
                 value = value.double().flatten(1).mean(1)
-            own.copy_(value).mul_(_scale(place, slope))
+            scale = _scale(place, slope)
+            own.copy_(value).mul_(scale)
+            _refuse_lost(value, own, place, scale)
     return Model(network, {"imported_from": path.name})
 
 
@@ -211,7 +215,9 @@ def export_published(
         raise ModelError(str(path), "exists", "choose another path, or replace it (--force)")
     found, parameters = {}, parameter_names(network)
     for place in _places(layout, network):
-        own = parameters[place.name].detach().cpu() / _scale(place, slope)
+        value, scale = parameters[place.name].detach().cpu(), _scale(place, slope)
+        own = value / scale
+        _refuse_lost(value, own, place, scale)
         found[place.key] = (own.T if place.turned else own).reshape(place.shape).contiguous()
     # torch names the archive after its file, so that the name is in the bytes.
     with tempfile.TemporaryDirectory() as folder:
@@ -231,6 +237,14 @@ def _scale(place: Place, slope: float | None) -> float:
     if math.isfinite(slope) and slope > 0:
         return slope
     raise ConfigError(f"--slope {slope:g}", "is no finite number above 0", "give 0.5 or 1")
+
+
+def _refuse_lost(before: Tensor, after: Tensor, place: Place, slope: float) -> None:
+    """Raise `ConfigError` if the slope took the largest value out of what float32 holds."""
+    most, limits = float(after.abs().max()), torch.finfo(torch.float32)
+    if before.any() and not limits.tiny <= most <= limits.max and slope != 1:
+        problem = f"leaves {most:g} of '{place.name}', out of float32"
+        raise ConfigError(f"--slope {slope:g}", problem, "give 0.5 or 1")
 
 
 def _places(layout: str, network: Network) -> list[Place]:
@@ -287,7 +301,7 @@ def _refuse_misfits(
     """Raise `ModelError` unless `found` has numbers of the right shape at `places`, and no more."""
     shapes = {key: tuple(value.shape) for key, value in found.items() if _is_plain(value)}
     kept = {name: {p.key: p.shape for p in LAYOUTS[layout](spec())} for name, spec in ZOO.items()}
-    fitting = [name for name in kept if kept[name] == shapes]
+    fitting = [name for name in kept if shapes and kept[name] == shapes]
     otherwise = "give the network that was saved, its tensors in the order of the published code"
     if fitting:
         otherwise = f"give the network that it fits (zoo:{fitting[0]})"

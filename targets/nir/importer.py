@@ -346,7 +346,8 @@ def _output(net: nir.NIRGraph, found: list[_Neurons]) -> str:
 def _single(net: nir.NIRGraph, kind: type, what: str) -> str:
     names = [name for name, node in net.nodes.items() if isinstance(node, kind)]
     if len(names) != 1:
-        raise SpecError("NIR graph", f"it has {len(names)} {what}s, not 1", "merge or drop some")
+        remedy = "merge or drop some" if names else f"add an {what} node"
+        raise SpecError("NIR graph", f"it has {len(names)} {what}s, not 1", remedy)
     return names[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ def script(graph: Graph, file: str = SCRIPT, network: str = NETWORK) -> str:
     """The script of `graph`, which `PynnBackend.check` has let pass."""
     (source,) = graph.sources
     output = graph.population(graph.output)
-    text = _PARTS.read_text("utf-8")
-    for key, value in {
+    values = {
         "NAME": graph.name,
         "FILE": json.dumps(file, ensure_ascii=False)[1:-1],
         "NETWORK": repr(network),
@@ -32,9 +32,9 @@ def script(graph: Graph, file: str = SCRIPT, network: str = NETWORK) -> str:
         "SIZES": {p.name: p.size for p in graph.neurons},
         "READOUT": (output.name, output.readout.offset, output.readout.gain),
         "PROJECTIONS": [(p.pre, p.post) for p in graph.projections],
-    }.items():
-        text = text.replace(f"@{key}@", str(value))
-    return text
+    }
+    # At once, as the name of a file may hold such a word.
+    return re.sub(r"@([A-Z]+)@", lambda found: str(values[found[1]]), _PARTS.read_text("utf-8"))
 
 
 def network_file(graph: Graph) -> bytes:

@@ -90,6 +90,8 @@ def test_bad_files_are_refused_in_one_line_and_nothing_is_written(cli: Cli) -> N
         "class.pt": "is a pickle of classes ('torch.nn.modules.linear.Linear')",
         "full.pt": "tensor 0 (bias/h1): is [4, 8, 8], one value a neuron",
         "none.pt": "No such file",
+        "empty.pt": "tensor 'synapses.0.weight' (weight/input->h1): is missing, expected "
+        "[4, 1, 3, 3]; give the network that was saved",
     }
     Path("cut.pt").write_bytes(whole[: len(whole) // 2])
     torch.save([*tensors[2:], *tensors[:2]], "order.pt")
@@ -98,6 +100,7 @@ def test_bad_files_are_refused_in_one_line_and_nothing_is_written(cli: Cli) -> N
     torch.save([*tensors[:2], tensors[2].long(), tensors[3]], "whole.pt")
     torch.save(torch.nn.Linear(2, 2), "class.pt")
     torch.save([torch.zeros(4, 8, 8), *tensors[1:]], "full.pt")
+    torch.save({}, "empty.pt")
     before = sorted(os.listdir())
     for file, says in made.items():
         done = cli("import", file, "--like", "small.yaml", "--out", "model")
@@ -130,6 +133,12 @@ def test_neither_a_model_nor_a_file_is_replaced_unasked(cli: Cli) -> None:
         ((*IMPORT[:3], "vgg5", *IMPORT[4:]), "tensor 0 (bias/h1): is [4], expected [128]"),
         ((*IMPORT, "--slope", "0"), "--slope 0: is no finite number above 0"),
         ((*IMPORT, "--slope", "nan"), "--slope nan: is no finite number above 0"),
+        ((*IMPORT, "--slope", "1e45"), "--slope 1e+45: leaves inf of 'bias/h1', out of float32"),
+        ((*IMPORT, "--slope", "1e-50"), "--slope 1e-50: leaves 0 of 'bias/h1', out of float32"),
+        (
+            ("export", "small.yaml", "--out", "x.pt", "--slope", "1e-45"),
+            "--slope 1e-45: leaves inf of 'weight/input->h1', out of float32",
+        ),
         (("import", "model.pt", "--out", "model"), "--like"),
         (("import", "model.pt", "--like", "small.yaml"), "--out"),
         (("export", "small.yaml"), "--out"),

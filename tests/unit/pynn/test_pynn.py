@@ -149,9 +149,10 @@ def test_compiling_needs_no_pynn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("write", [script, brian2_script], ids=["pynn", "brian2"])
 def test_a_script_of_any_name_is_python(write: Callable[..., str]) -> None:
-    name = 'it\'s """mine""" \\ @x@.py'
+    name = 'it\'s """mine""" \\ @STEPS@.py'
     graph = plain()
-    text = write(graph, name, "net.npz")
+    text = write(graph, name, "net @STEPS@.npz")
+    assert "net @STEPS@.npz" in text
     assert f"python {name} " in (ast.get_docstring(ast.parse(text)) or "")
 
 
