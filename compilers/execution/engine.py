@@ -41,6 +41,11 @@ class Engine:
     maps : mapping of callable, optional
         By projection a linear map in place of its operator. Maps are given what receivers take
         messages to mean, whole, and not changes that they would add up.
+
+    Attributes
+    ----------
+    version : int
+        How often weights were loaded.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Engine:
         names = {p.name for p in graph.neurons if isinstance(p.dynamics, adding)}
         self.adding = set() if self.holds else names
         self._biases: dict[str, Tensor] = {}
+        self.version = 0
         self.maps: dict[str, LinearMap] = {}
         self.bounds: dict[str, float] = {}
         for p in graph.populations:
@@ -85,6 +91,7 @@ class Engine:
 
     def load(self, weights: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> None:
         """Go on with other `weights` by id (float64, shifted) and `biases` by population."""
+        self.version += 1
         for p in self.graph.projections:
             if p.weight in weights:
                 self.maps[p.name].load(weights[p.weight])
@@ -116,6 +123,20 @@ class Engine:
         """Targets of the output (N, *shape), graph units, for `Batch.step`."""
         return self.numbers.target(self.graph.population(self.graph.output), inward(y))
 
+    @property
+    def only_spikes(self) -> bool:
+        """Whether `compilers.execution.spiking` can run whole phases of it.
+
+        All neurons spike, in whole numbers that floats hold, on a CPU.
+        """
+        graph, numbers = self.graph, self.numbers
+        plain = self.depth == 1 and not self.holds and bool(self.recurrent)
+        if not plain or not (numbers.single and numbers.full.is_floating_point):
+            return False
+        ends = [(c.state, *c.levels) for c in map(numbers.constants, graph.neurons)]
+        fit = all(s and s.range[0] <= low and high <= s.range[1] for s, low, high in ends)
+        return fit and all(isinstance(p.dynamics, Spiking) for p in graph.neurons)
+
     def reach(self, name: str) -> float:
         """What messages cannot exceed together as a drive of population `name`."""
         total = 0.0
@@ -143,10 +164,12 @@ class Batch:
     cells : list of Cells
     of : dict of Cells
         By population.
+    short : bool
+        float32 holds every integer that may come.
     """
 
     def __init__(self, engine: Engine, samples: int) -> None:
-        self.engine, self.samples, self.t = engine, samples, 0
+        self.engine, self.samples, self.t, self.short = engine, samples, 0, False
         self.cells = _cells(engine, samples)
         self.of = {p.name: cells for cells in self.cells for p in cells.populations}
         self._output = engine.graph.output
@@ -222,10 +245,9 @@ class Batch:
             cells.safe = constant < own.state.range[1] - largest
             # What a membrane is off its drive, with the fractional bits of its leak.
             fits &= 2 * (largest + constant + 1) * 2.0**own.fine < SINGLE
-        if engine.numbers.wide != torch.float32:
-            return True
         sizes = {**engine.bounds, **{p.name: sent for p in engine.graph.sources}}
-        return fits and all(m.short(sizes[m.projection.pre]) for m in engine.maps.values())
+        self.short = fits and all(m.short(sizes[m.projection.pre]) for m in engine.maps.values())
+        return self.short or engine.numbers.wide != torch.float32
 
     def _renew(self) -> None:
         for cells in self.cells:
@@ -233,6 +255,11 @@ class Batch:
                 cells.base.copy_(cells.constant)
         for adder in self._adders.values():
             adder.stale = True
+
+    @property
+    def safe(self) -> bool:
+        """Whether no membrane can leave its format."""
+        return all(cells.safe for cells in self.cells)
 
     # --- steps ---------------------------------------------------------------------------------
 

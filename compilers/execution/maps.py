@@ -7,14 +7,15 @@ integers are exact in any order while they stay below 2**53 in float64, and belo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
-from compilers.execution.byte_kernels import ByteConv, ByteDense, convolution, fits_bytes
 from compilers.execution.constants import SINGLE
 from compilers.execution.exact_parts import Split, exact_parts
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
@@ -23,9 +24,6 @@ from compilers.ir.operators import receiving_axis
 
 FEW = 8
 """Samples so few that a call costs more than what it computes."""
-
-MANY = 1 << 16
-"""Weights so many that bytes sum them faster; fewer take longer to lay out and to call for."""
 
 Apply = Callable[[Tensor], Tensor]
 """A linear map from (N, *pre) to (N, *post), as the executor lays populations out."""
@@ -70,6 +68,8 @@ class LinearMap:
 
     Attributes
     ----------
+    weight : ndarray
+        What it was last given.
     norm : float
         What the drive cannot exceed in size, for messages of size 1; infinite until it is asked.
     """
@@ -79,18 +79,16 @@ class LinearMap:
     ) -> None:
         self.projection, self.pre, self.post = projection, pre, post
         self.numbers, self.bound = numbers, bound
-        # Two states of a box, or their changes, are farther apart than 1 message.
-        self.spikes = numbers.integers and bound == 1
-        self._weight = np.zeros(0)
+        self.weight: np.ndarray = np.zeros(0)
         self._norm: float | None = None
 
     def load(self, weight: np.ndarray) -> None:
         """Go on with another `weight`, float64; in integers shifted by channel."""
-        self._weight, self._norm = weight, None
+        self.weight, self._norm = weight, None
 
     def reload(self) -> None:
         """Go on with the same weight in other numbers."""
-        self.load(self._weight)
+        self.load(self.weight)
 
     def short(self, largest: float) -> bool:
         """Whether float32 holds every sum, times its gain, for whole messages up to `largest`."""
@@ -104,8 +102,8 @@ class LinearMap:
         """What no sum exceeds in size, for messages up to 1."""
         if self._norm is None:
             receiving = receiving_axis(self.projection.operator)
-            others = tuple(axis for axis in range(self._weight.ndim) if axis != receiving)
-            self._norm = float(np.abs(self._weight).sum(others).max())
+            others = tuple(axis for axis in range(self.weight.ndim) if axis != receiving)
+            self._norm = float(np.abs(self.weight).sum(others).max())
         return self._norm
 
     def sums(self, samples: int) -> Tensor:
@@ -116,6 +114,13 @@ class LinearMap:
     def apply(self, x: Tensor, largest: float) -> Tensor:
         """The result (N, *post) for messages `x` up to `largest` in size."""
         raise NotImplementedError
+
+    def laid_out(self, weight: np.ndarray) -> np.ndarray:
+        """An operator that is no convolution as (pre, post), both as the executor lays them out."""
+        matrix = matrix_of(self.projection.operator, weight, math.prod(self.post)).T
+        if len(self.pre) == 3:
+            matrix = matrix[_order(self.pre)]
+        return matrix[:, _order(self.post)] if len(self.post) == 3 else matrix
 
     def _wide(self, found: Tensor) -> Tensor:
         return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
@@ -154,18 +159,8 @@ class DenseMap(LinearMap):
 
     def load(self, weight: np.ndarray) -> None:
         super().load(weight)
-        matrix = matrix_of(self.projection.operator, weight, math.prod(self.post)).T
-        if len(self.pre) == 3:
-            matrix = matrix[_order(self.pre)]
-        if len(self.post) == 3:
-            matrix = matrix[:, _order(self.post)]
+        matrix = self.laid_out(weight)
         numbers, factor = self.numbers, self.numbers.factor(self.projection)
-        self._bytes: ByteDense | None = None
-        self._gained = False
-        large = matrix.size >= MANY
-        if large and numbers.single and self.spikes and fits_bytes(matrix, 1):
-            self._bytes = ByteDense(matrix)
-            return
         integers = numbers.integers and numbers.wide != torch.float32
         self._kind = torch.float64 if integers else numbers.wide
         self._gained = factor is not None
@@ -176,9 +171,7 @@ class DenseMap(LinearMap):
         self._array = self._matrix.numpy() if numbers.device.type == "cpu" else None
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
-        if self._bytes is not None:
-            found = self._bytes(x.flatten(1))
-        elif len(x := self._flat(x)) < FEW or self._array is None:
+        if len(x := self._flat(x)) < FEW or self._array is None:
             found = x @ self._matrix
         else:
             found = torch.from_numpy(x.numpy() @ self._array)
@@ -211,23 +204,14 @@ class ConvMap(LinearMap):
     def load(self, weight: np.ndarray) -> None:
         super().load(weight)
         self._kernels: dict[torch.dtype, Tensor] = {}
-        self._bytes: ByteConv | None = None
-        self._gained = False
         self._splits: dict[float, Split | None] = {}
         operator = self.projection.operator
         assert isinstance(operator, Conv | ConvTranspose)
-        if self.numbers.single and self.spikes and fits_bytes(weight, receiving_axis(operator)):
-            gain = self.numbers.factor(self.projection) or 0.0
-            self._gained = gain > 0 and math.frexp(gain)[0] == 0.5 and gain >= 1
-            rest = (self.pre, self.post, gain if self._gained else 1.0)
-            self._bytes = ByteConv(operator, weight, *rest)
-        self._run = convolution(operator, weight.shape[2:], self.pre, self.post)
+        self._run = _convolution(operator, weight.shape[2:], self.pre, self.post)
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
         if not self.numbers.integers:
             return self._convolved(x, self._kernel(self.numbers.wide))
-        if self._bytes is not None:
-            return self._wide(self._bytes(x))
         if self.numbers.single and self.norm * largest < SINGLE:
             return self._convolved(x, self._kernel(torch.float32))
         if (split := self._in_parts(largest)) is None:
@@ -237,16 +221,13 @@ class ConvMap(LinearMap):
             found.add_(self._convolved(x[..., part.channels], part.kernel), alpha=part.factor)
         return found.mul_(split.factors)
 
-    def gained(self, found: Tensor) -> Tensor:
-        return found if self._gained else super().gained(found)
-
     def _convolved(self, x: Tensor, kernel: Tensor) -> Tensor:
         x = x if x.dtype == kernel.dtype else x.to(kernel.dtype)
         return self._wide(self._run(x.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1))
 
     def _kernel(self, kind: torch.dtype) -> Tensor:
         if kind not in self._kernels:
-            held = torch.from_numpy(self._weight).to(self.numbers.device)
+            held = torch.from_numpy(self.weight).to(self.numbers.device)
             self._kernels[kind] = held.to(kind, memory_format=torch.channels_last)
         return self._kernels[kind]
 
@@ -257,7 +238,7 @@ class ConvMap(LinearMap):
         bound = 2.0 ** math.ceil(math.log2(largest))
         if bound not in self._splits:
             receiving = receiving_axis(self.projection.operator)
-            self._splits[bound] = exact_parts(self._weight, receiving, bound)
+            self._splits[bound] = exact_parts(self.weight, receiving, bound)
         return self._splits[bound]
 
 
@@ -272,3 +253,19 @@ def linear_map(
 def _order(shape: Shape) -> np.ndarray:
     """Place in the graph's order of each neuron of a population as it is laid out here."""
     return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), 0, -1).ravel()
+
+
+def _convolution(
+    operator: Conv | ConvTranspose, kernel: Sequence[int], pre: Shape, post: Shape
+) -> Callable[..., Tensor]:
+    """torch's convolution, or the adjoint of one, (N, *pre) by a weight to (N, *post)."""
+    stride, padding = operator.stride, operator.padding
+    if isinstance(operator, Conv):
+        return partial(F.conv2d, stride=stride, padding=padding)
+    rows, columns = (
+        n - ((m - 1) * stride - 2 * padding + k)
+        for n, m, k in zip(post[1:], pre[1:], kernel, strict=True)
+    )
+    return partial(
+        F.conv_transpose2d, stride=stride, padding=padding, output_padding=(rows, columns)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from compilers.passes.send_differences import response_graph
 from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
+
+if TYPE_CHECKING:
+    from compilers.execution.spiking import SpikingLoop
 
 CHUNK_BYTES = 128 << 20
 """Working memory of one batch, probes apart: calls into torch, which read all weights, pay."""
@@ -53,28 +57,34 @@ class GraphSimulator(Simulator):
         if self.response is not None:
             self.response.widen()
         self.at_once = max(1, CHUNK_BYTES // bytes_per_sample(graph))
-        # What a message counts as event and as synaptic operations, in the order of the executor.
+        # Where weights learn, which of them are zero changes with every commit.
+        self.nonzero = {
+            p.name: None if graph.plasticity else nonzero_synapses_of(graph, p)
+            for p in graph.populations
+        }
         self.fanouts = {p.name: self._counting(p) for p in graph.populations}
-        self.nonzero = {p.name: self._nonzero(p) for p in graph.populations}
+        self.loop: SpikingLoop | None = None
+        if self.engine.only_spikes:
+            # Its compiler takes half a second to import.
+            from compilers.execution.spiking import SpikingLoop
+
+            self.loop = SpikingLoop(self.engine)
         self._hold(Batch(self.engine, 1))
         self._ends: dict[str, Snapshot] = {}
         self._last = ""
         self._stale = False
 
     def _counting(self, p: Population) -> Tensor:
-        """(size, 2)."""
-        fanout = synapses_of(self.graph, p).reshape(p.shape)
-        columns = [inward(values[None]).flatten() for values in (np.ones(p.shape), fanout)]
+        """What a message of each neuron counts, (size, 3), in the order of the executor.
+
+        As an event, as synaptic operations, and as those without weights of zero.
+        """
+        fanout, met = synapses_of(self.graph, p), self.nonzero[p.name]
+        counts = (np.ones(p.size), fanout, fanout if met is None else met)
+        columns = [inward(values.reshape(1, *p.shape)).flatten() for values in counts]
         # float32 for messages of float32, where it holds every sum.
         kind = self.engine.numbers.narrow if fanout.sum() < SINGLE else torch.float64
         return torch.stack(columns, 1).to(self.engine.numbers.device, kind)
-
-    def _nonzero(self, p: Population) -> Tensor | None:
-        # Where weights learn, which of them are zero changes with every commit.
-        met = None if self.graph.plasticity else nonzero_synapses_of(self.graph, p)
-        if met is None:
-            return None
-        return inward(met.reshape(1, *p.shape)).ravel().to(self.engine.numbers.device)
 
     @torch.inference_mode()
     def begin(self, job: RunRequest) -> None:
@@ -82,8 +92,8 @@ class GraphSimulator(Simulator):
         engine, (source,) = self.engine, self.graph.sources
         engine.numbers.saturations.clear()
         self.job, self.x = job, engine.message(job.x)
-        self._y = None if job.y is None else engine.target(job.y)
-        if (batch := engine.batch(self.x, self._y)) is not self.batch:
+        self.target = None if job.y is None else engine.target(job.y)
+        if (batch := engine.batch(self.x, self.target)) is not self.batch:
             self._hold(batch)
         self.spoken = self.x.sign().abs_()
         self._starts = {phase.start for phase in job.phases}
@@ -114,16 +124,24 @@ class GraphSimulator(Simulator):
             return self._differ(phase, probes)
 
         def step() -> None:
-            if self._stale:
-                self.batch.clamp(self.x, self._y)
-                self._stale = False
-            self.batch.step(phase, self._y)
+            self._renew()
+            self.batch.step(phase, self.target)
 
-        record = recorder.follow(step, after_step)
+        if self.loop is None or probes or after_step is not None or not self._renew().safe:
+            record = recorder.follow(step, after_step)
+        else:
+            record = recorder.loop(self.loop)
         self._last = phase.name
         if phase.name in self._starts:
             self._ends[phase.name] = self.batch.moment()
         return record
+
+    def _renew(self) -> Batch:
+        """The batch, driven as the weights of now have it."""
+        if self._stale:
+            self.batch.clamp(self.x, self.target)
+            self._stale = False
+        return self.batch
 
     def _differ(self, phase: Phase, probes: Sequence[Probe]) -> PhaseRecord:
         """Run a phase that sends differences from where the batch is, which stays there."""
@@ -131,7 +149,7 @@ class GraphSimulator(Simulator):
         free, engine, batch = _GraphRecorder(self, phase, ()), self.engine, self.batch
         traces, shown = free.traces(), free.shown()
         self.engine, other = self.response, self.response.batch(self.x)
-        y = other.differ(batch, self._y)
+        y = other.differ(batch, self.target)
         self._hold(other)
         try:
             recorder = _DifferenceRecorder(self, phase, probes)
@@ -224,7 +242,7 @@ class _GraphRecorder(Recorder):
 
     def record(self) -> PhaseRecord:
         self._count_kept()
-        for cells, changes in zip(self.batch.cells, self._changes, strict=True):
+        for cells, changes in zip(self.batch.cells, self._changes, strict=False):
             for p in cells.populations:
                 self.updates[p.name] = outward(cells.part(changes, p.name).flatten(1).sum(1))
         return super().record()
@@ -247,10 +265,33 @@ class _GraphRecorder(Recorder):
         said = said.view(-1, self.batch.samples, p.size).to(each.dtype)
         # NumPy multiplies by narrow matrices several times as fast as torch.
         found = said.numpy() @ each.numpy() if said.is_cpu else (said @ each).cpu().numpy()
+        self._add(p, found)
+
+    def _add(self, p: Population, found: np.ndarray) -> None:
+        """Take in counts (steps, N, 3) of population `p` from step `_counted` on."""
         steps = slice(self._counted, self._counted + len(found))
         self.events[p.name][steps], self.synops[p.name][steps] = found[..., 0], found[..., 1]
-        if (met := self.simulator.nonzero[p.name]) is not None:
-            self.nonzero_synops[p.name] += outward(said.sum(0).double() @ met)
+        self.nonzero_synops[p.name] += found[..., 2].sum(0, np.float64)
+
+    def loop(self, loop: SpikingLoop) -> PhaseRecord:
+        """What the phase does, all of its steps in one call."""
+        simulator, neurons = self.simulator, self.graph.neurons
+        if self.first:
+            self._count(self.graph.sources[0], simulator.spoken)
+        each = np.concatenate([self.fanouts[p.name].double().numpy() for p in neurons])
+        done = loop.run(
+            self.batch, self.phase, simulator.target, self.weights, each, self.watches_updates
+        )
+        for i, p in enumerate(neurons):
+            self._add(p, done.counts[:, :, i].swapaxes(0, 1))
+            cells, sums = self.batch.of[p.name], torch.from_numpy(done.sums[p.name])
+            place = cells.part(self._sums[id(cells)][0], p.name)
+            place.copy_(sums.view_as(place))
+            if self.watches_updates:
+                self.updates[p.name] = done.updates[:, i]
+        self.steps = self._counted = self.phase.steps
+        self._changes = []
+        return self.record()
 
 
 class _DifferenceRecorder(_GraphRecorder):

@@ -11,7 +11,7 @@ import torch
 import compilers
 import targets
 from compilers import Program
-from compilers.execution import arithmetic, engine, maps
+from compilers.execution import arithmetic, engine
 from compilers.passes.make_plastic import make_plastic
 from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import digits_dense
@@ -58,7 +58,7 @@ def test_integers_learn_the_same_in_short_and_in_long_numbers(
     program = program_of(code)
     short, kind = learnt(program)
     assert kind == torch.float32
-    monkeypatch.setattr(maps, "fits_bytes", lambda *_: False)
+    monkeypatch.setattr(engine.Engine, "only_spikes", False)
     assert_same(short, learnt(program)[0])
     monkeypatch.setattr(arithmetic, "learns_between_samples", lambda _: False)
     long, kind = learnt(program)

@@ -1,0 +1,244 @@
+"""Whole phases of a graph of spiking neurons in whole numbers, in one compiled loop.
+
+It comes to the same bits as the steps of the executor, which stay the way of all other graphs, and
+of phases in which somebody looks or learns between two steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compilers.execution.maps import LinearMap
+from compilers.execution.spike_kernel import Layout, State, run_phase
+from compilers.ir.graph import Conv, ConvTranspose, Phase, Shape
+
+if TYPE_CHECKING:
+    from compilers.execution.engine import Batch, Engine
+
+
+class Reach(NamedTuple):
+    """Where spikes of a population arrive: runs of receivers next to each other, by place.
+
+    The neurons of an image that stand at one place, its channels, reach the same runs, each with
+    weights of its own. Without an image all neurons stand at one place and reach all receivers.
+
+    Attributes
+    ----------
+    begins : ndarray of int64, (places + 1,)
+        First run of each place.
+    runs : ndarray of int64, (runs, 3)
+        Receiver that a run begins at, its first weight of those of the channel, and its length.
+    """
+
+    begins: np.ndarray
+    runs: np.ndarray
+
+
+@dataclass
+class Counted:
+    """What a phase did, of N samples and P populations in the order of the graph.
+
+    Attributes
+    ----------
+    sums : dict of ndarray, (N, *shape)
+        By population its spikes, each with its weight; as the executor lays them out.
+    counts : ndarray, (N, steps, P, 3)
+    updates : ndarray, (N, P)
+        Membranes that changed, from the second step on; empty if nobody asked.
+    """
+
+    sums: dict[str, np.ndarray]
+    counts: np.ndarray
+    updates: np.ndarray
+
+
+class SpikingLoop:
+    """The populations and projections of an `Engine` as the compiled loop takes them.
+
+    Parameters
+    ----------
+    engine : Engine
+        One of `only_spikes`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.populations = engine, engine.graph.neurons
+        ends = np.cumsum([p.size for p in self.populations])
+        self._spans = np.stack([ends - [p.size for p in self.populations], ends], 1)
+        self._places = {p.name: i for i, p in enumerate(self.populations)}
+        self._layout, self._loaded = self._laid_out(), (-1, np.dtype(np.float64))
+
+    def _laid_out(self) -> Layout:
+        """All but the weights."""
+        wires, begins, runs, places, ways, weights = [], [], [], 0, 0, 0
+        for p in self.engine.recurrent:
+            mapped = self.engine.maps[p.name]
+            reach, (channels, each) = _reach(mapped), _by_sender(mapped).shape
+            ends = (places, places + len(reach.begins), weights, weights + channels * each)
+            wires.append((self._places[p.pre], self._places[p.post], channels, *ends))
+            begins.append(reach.begins + ways)
+            runs.append(reach.runs)
+            places, weights, ways = ends[1], ends[3], ways + len(reach.runs)
+        constants = [self.engine.numbers.constants(p) for p in self.populations]
+        return Layout(
+            spans=self._spans,
+            leaks=np.array([(c.leak, 2.0**-c.fine if c.fine else 0.0) for c in constants]),
+            levels=np.array([(*c.levels, c.state.one) for c in constants if c.state]),
+            hard=np.array([c.hard for c in constants]),
+            wires=np.array(wires, np.int64),
+            begins=np.concatenate(begins),
+            runs=np.concatenate(runs),
+            factors=np.zeros(0),
+            weights=np.zeros(0),
+        )
+
+    def _load(self, kind: np.dtype) -> Layout:
+        """The layout with the weights that the engine has now, in numbers of `kind`."""
+        numbers, rows, layout = self.engine.numbers, [], self._layout
+        if self._loaded == (self.engine.version, kind):
+            return layout
+        factors = np.zeros(len(layout.wires))
+        for q, p in enumerate(self.engine.recurrent):
+            factor, weight = numbers.factor(p), _by_sender(self.engine.maps[p.name])
+            assert factor is not None
+            if numbers.rounds(p):
+                factors[q], factor = factor, 1.0
+            rows.append((weight * factor).ravel())
+        self._layout = layout._replace(
+            leaks=layout.leaks.astype(kind),
+            levels=layout.levels.astype(kind),
+            factors=factors.astype(kind),
+            weights=np.concatenate(rows).astype(kind),
+        )
+        self._loaded = (self.engine.version, kind)
+        return self._layout
+
+    def run(
+        self,
+        batch: Batch,
+        phase: Phase,
+        y: Tensor | None,
+        counting: np.ndarray,
+        each: np.ndarray,
+        watched: bool,
+    ) -> Counted:
+        """Run `batch`, which is safe, through `phase`, as `Batch.step` does step by step.
+
+        Parameters
+        ----------
+        counting : ndarray, (steps,)
+            What a spike of each step weighs.
+        each : ndarray, (neurons, 3)
+            What a spike of each neuron counts.
+        watched : bool
+            Count the membranes that change.
+        """
+        kind = np.dtype(np.float32 if batch.short else np.float64)
+        names, samples = [p.name for p in self.populations], batch.samples
+        state = State(*(self._rows(batch, which).astype(kind) for which in State._fields))
+        sums = np.zeros_like(state.z)
+        counts = np.zeros((samples, phase.steps, len(names), each.shape[1]))
+        updates = np.zeros((samples if watched else 0, len(names)), np.int64)
+        run_phase(
+            self._load(kind),
+            state,
+            self._places[self.engine.graph.output],
+            self._nudges(batch, phase, y).astype(kind),
+            counting.astype(kind),
+            each,
+            sums,
+            counts,
+            updates,
+        )
+        batch.t += phase.steps
+        parts = dict(zip(names, (slice(*span) for span in self._spans), strict=True))
+        for which in State._fields[1:]:
+            for name, part in parts.items():
+                to = batch.view(which, name)
+                to.copy_(torch.from_numpy(getattr(state, which)[:, part]).view_as(to))
+        return Counted({name: sums[:, part] for name, part in parts.items()}, counts, updates)
+
+    def _rows(self, batch: Batch, which: str) -> np.ndarray:
+        """A variable of all populations, (N, neurons)."""
+        views = [batch.view(which, p.name).flatten(1).numpy() for p in self.populations]
+        return np.concatenate(views, 1)
+
+    def _nudges(self, batch: Batch, phase: Phase, y: Tensor | None) -> np.ndarray:
+        """What nudges an output that did not spike before, and one that did, (2, N, outputs)."""
+        shown = batch.view("z", self.engine.graph.output)
+        found = torch.zeros(2, *shown.shape, dtype=torch.float64)
+        if phase.nudge and y is not None:
+            constants = batch.of[self.engine.graph.output].constants
+            for spiked in range(2):
+                told = torch.full_like(shown, spiked)
+                found[spiked] = self.engine.numbers.nudge(constants, phase.nudge, y, told)
+        return found.flatten(2).numpy()
+
+
+# --- where spikes arrive -----------------------------------------------------------------------
+
+
+def _reach(mapped: LinearMap) -> Reach:
+    operator = mapped.projection.operator
+    if isinstance(operator, Conv | ConvTranspose):
+        return _in_image(operator, mapped.weight.shape[2:], mapped.pre, mapped.post)
+    return Reach(np.array([0, 1]), np.array([[0, 0, math.prod(mapped.post)]]))
+
+
+def _by_sender(mapped: LinearMap) -> np.ndarray:
+    """The weights of each channel of the sender, (channels, ...), in the order of `Reach.runs`."""
+    operator, weight = mapped.projection.operator, mapped.weight
+    if not isinstance(operator, Conv | ConvTranspose):
+        return mapped.laid_out(weight)
+    turned = weight if isinstance(operator, ConvTranspose) else weight.swapaxes(0, 1)
+    turned = turned.transpose(0, 2, 3, 1).take(_order(operator, weight.shape[3]), axis=2)
+    return turned.reshape(len(turned), -1)
+
+
+@lru_cache(64)
+def _in_image(
+    operator: Conv | ConvTranspose, kernel: tuple[int, int], pre: Shape, post: Shape
+) -> Reach:
+    """What a kernel (rows, columns), or its adjoint, reaches from `pre` in `post`."""
+    begins, runs = [0], []
+    (rows, columns), (channels, high, wide) = pre[1:], post
+    across = [_span(operator, x, kernel[1], wide) for x in range(columns)]
+    for y in range(rows):
+        down = [(tap, _reached(operator, y, tap)) for tap in range(kernel[0])]
+        for tap, first, count in across:
+            for a, row in down:
+                if count and 0 <= row < high:
+                    run = (row * wide + first, a * kernel[1] + tap, count)
+                    runs.append([channels * number for number in run])
+            begins.append(len(runs))
+    return Reach(np.array(begins), np.array(runs, np.int64).reshape(-1, 3))
+
+
+def _span(operator: Conv | ConvTranspose, i: int, taps: int, size: int) -> tuple[int, int, int]:
+    """Of sender `i`: place in `_order` of its first tap, what this reaches, number of taps."""
+    reached = [_reached(operator, i, tap) for tap in _order(operator, taps)]
+    there = [place for place, to in enumerate(reached) if 0 <= to < size]
+    return (there[0], reached[there[0]], len(there)) if there else (0, 0, 0)
+
+
+def _reached(operator: Conv | ConvTranspose, i: int, tap: int) -> int:
+    """What sender `i` of a row or column reaches through a tap of the kernel; -1 for nothing."""
+    if isinstance(operator, ConvTranspose):
+        return i * operator.stride - operator.padding + tap
+    place, rest = divmod(i + operator.padding - tap, operator.stride)
+    return -1 if rest else place
+
+
+def _order(operator: Conv | ConvTranspose, taps: int) -> list[int]:
+    """Taps such that the receivers of one sender stand one after the other."""
+    if isinstance(operator, ConvTranspose):
+        return list(range(taps))
+    stride = operator.stride
+    return [tap for rest in range(stride) for tap in reversed(range(rest, taps, stride))]

@@ -1,0 +1,117 @@
+"""Claims about phases of spikes in one compiled loop, which comes to the bits of the steps."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import targets
+from compilers.execution.arithmetic import Floating
+from compilers.execution.engine import Engine
+from compilers.execution.maps import inward, linear_map
+from compilers.execution.spike_kernel import listed, passed_on
+from compilers.execution.spiking import _by_sender, _reach
+from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Spiking
+from compilers.ir.operators import apply
+from targets.interface.graph_simulator import GraphSimulator
+from targets.interface.protocols import RunResult
+from tests.helpers.graphs import digits_like_dense, graph_of, random_residual_spec, samples
+
+REFERENCE = targets.get("reference")
+
+
+def settled(graph: Graph, *data: np.ndarray | None, loop: bool = True) -> RunResult:
+    """All phases of `graph` on the reference, in the compiled loop or step by step."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not loop:
+            patch.setattr(Engine, "only_spikes", False)
+        with REFERENCE.open(REFERENCE.emit(graph)) as session:
+            return session.settle(*data, updates=True)
+
+
+def assert_same(one: RunResult, other: RunResult) -> None:
+    for name, phase in one.phases.items():
+        for f in fields(phase):
+            value, again = getattr(phase, f.name), getattr(other.phases[name], f.name)
+            np.testing.assert_equal(again, value, err_msg=f"{name}, {f.name}")
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 200),
+    leak=st.sampled_from([1.0, 0.5, 0.3]),
+    reset=st.sampled_from(["soft", "hard"]),
+    nudged=st.booleans(),
+    bits=st.sampled_from([3, 8]),
+)
+def test_a_loop_comes_to_the_bits_of_the_steps(
+    seed: int, leak: float, reset: str, nudged: bool, bits: int
+) -> None:
+    graph = graph_of(random_residual_spec(seed), "spike", seed=seed, bits=bits, steps=9)
+    graph = replace(
+        graph,
+        populations=tuple(
+            replace(p, dynamics=replace(p.dynamics, leak=leak, reset=reset))
+            if isinstance(p.dynamics, Spiking)
+            else p
+            for p in graph.populations
+        ),
+    )
+    x, y = samples(random_residual_spec(seed), 3, seed)
+    data = (x, y if nudged else None)
+    in_a_loop = settled(graph, *data)
+    assert sum(int(counts.sum()) for counts in in_a_loop.phases["free"].events.values())
+    assert_same(in_a_loop, settled(graph, *data, loop=False))
+
+
+@st.composite
+def projections(draw: st.DrawFn) -> tuple[Projection, np.ndarray, list[tuple[int, ...]]]:
+    """A convolution or the adjoint of one, its weight, shapes of both ends."""
+    kernel, stride, padding = (draw(st.integers(*ends)) for ends in ((1, 4), (1, 3), (0, 3)))
+    shortest = max(1, kernel - 2 * padding)
+    h, w = (draw(st.integers(shortest, shortest + 6)) for _ in range(2))
+    c, o = (draw(st.integers(1, 5)) for _ in range(2))
+    far = (o, *((n + 2 * padding - kernel) // stride + 1 for n in (h, w)))
+    weight = np.random.default_rng(draw(st.integers(0, 99))).integers(-9, 9, (o, c, kernel, kernel))
+    backward = draw(st.booleans())
+    operator = (ConvTranspose if backward else Conv)(stride, padding)
+    ends = [far, (c, h, w)] if backward else [(c, h, w), far]
+    return Projection("a", "b", operator, "w"), weight.astype(float), ends
+
+
+@given(given=projections(), seed=st.integers(0, 99))
+def test_a_spike_adds_its_weights_to_all_that_its_operator_reaches(
+    given: tuple[Projection, np.ndarray, list[tuple[int, ...]]], seed: int
+) -> None:
+    projection, weight, (pre, post) = given
+    spikes = np.random.default_rng(seed).integers(0, 2, (1, *pre)).astype(np.float64)
+    numbers = Floating(torch.float64, torch.device("cpu"))
+    mapped = linear_map(projection, pre, post, numbers, 1.0)
+    mapped.load(weight)
+    reach, rows = _reach(mapped), _by_sender(mapped)
+    sent, drive = inward(spikes).numpy().ravel(), np.zeros(int(np.prod(post)))
+    fired = np.zeros(sent.size + 1, np.uint64)
+    count = listed(sent, 0, sent.size, fired)
+    passed_on(fired, count, len(rows), *reach, rows.ravel(), drive, 0)
+    wanted = inward(apply(projection.operator, weight, spikes, post)).numpy().ravel()
+    np.testing.assert_array_equal(drive, wanted)
+
+
+@pytest.mark.parametrize(
+    ("code", "bits", "delays", "there"),
+    [
+        ("spike", 8, False, True),
+        ("spike", 8, True, False),
+        ("spike", None, False, False),
+        ("sigma-delta", 8, False, False),
+        ("graded", 8, False, False),
+    ],
+)
+def test_what_the_loop_takes(code: str, bits: int | None, delays: bool, there: bool) -> None:
+    graph = graph_of(digits_like_dense(), code, bits=bits, delays=delays)  # type: ignore[arg-type]
+    assert (GraphSimulator(graph).loop is not None) == there
