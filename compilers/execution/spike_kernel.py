@@ -1,4 +1,4 @@
-"""The compiled loop over the steps of spiking neurons in whole numbers.
+"""The compiled loop over the steps of spiking neurons, in integers.
 
 Few neurons spike in a step: sums cost what their spikes reach and not what there are weights. They
 are exact in any order, so that this comes to the same bits as the steps of the executor.
@@ -23,7 +23,7 @@ class Layout(NamedTuple):
     spans : (P, 2)
         Begin and end of each population in a row of neurons.
     leaks : (P, 2)
-        What of a current leaks in a step, and the unit that its drive is in; 0 if all leaks.
+        What of a current leaks in a step, in units of ``2**-fine``, and `fine`; 0 if all leaks.
     levels, hard : (P, 3), (P,)
         See `fire`.
     wires : (Q, 7)
@@ -31,8 +31,9 @@ class Layout(NamedTuple):
         which of `weights` is its own.
     begins, runs : ndarray
         Where spikes arrive, see `passed_on`.
-    factors : (Q,)
-        What sums are multiplied by and then rounded; 0 if they are in the receiver's units.
+    gains : (Q, 2)
+        What sums are multiplied by, and how many bits they are then shifted to the right; 0 where
+        weights are in the receiver's units.
     weights : ndarray
     """
 
@@ -43,7 +44,7 @@ class Layout(NamedTuple):
     wires: np.ndarray
     begins: np.ndarray
     runs: np.ndarray
-    factors: np.ndarray
+    gains: np.ndarray
     weights: np.ndarray
 
 
@@ -97,13 +98,43 @@ def passed_on(
     its own part of `weight`; see `compilers.execution.spiking.Reach`.
     """
     many, each = np.uint64(channels), np.uint64(len(weight) // channels)
-    for k in range(np.uint64(count)):
-        place, channel = fired[k] // many, fired[k] % many
+    k, end = np.uint64(0), np.uint64(count)
+    while k < end:
+        place, one = fired[k] // many, (fired[k] % many) * each
+        # Two at a time, if there are two at a place, are half the sums to fetch and to store.
+        both = k + ONE < end and fired[k + ONE] // many == place
+        two = (fired[k + ONE] % many) * each if both else one
         for run in range(np.uint64(begins[place]), np.uint64(begins[place + ONE])):
             at: Any = np.uint64(start + runs[run, 0])
-            own: Any = channel * each + np.uint64(runs[run, 1])
-            for i in range(np.uint64(runs[run, 2])):
-                drive[at + i] += weight[own + i]
+            own, length = np.uint64(runs[run, 1]), np.uint64(runs[run, 2])
+            if both:
+                for i in range(length):
+                    drive[at + i] += weight[one + own + i] + weight[two + own + i]
+            else:
+                for i in range(length):
+                    drive[at + i] += weight[one + own + i]
+        k += np.uint64(2) if both else ONE
+
+
+@_compiled
+def count_fired(
+    fired: np.ndarray,
+    count: int,
+    weight: int,
+    each: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Add `weight` to the `sums` of the first `count` of `fired`; set `counts` (3,).
+
+    To how many they are, and to the sums of what `each` (neurons, 2) says of them.
+    """
+    first, second = 0.0, 0.0
+    for k in range(np.uint64(count)):
+        sums[fired[k]] += weight
+        first += each[fired[k], 0]
+        second += each[fired[k], 1]
+    counts[0], counts[1], counts[2] = count, first, second
 
 
 @_compiled
@@ -120,23 +151,22 @@ def fire(
     `hard` one all that is there.
     """
     low, high, one = levels
-    nothing = one - one
+    kind = membrane.dtype.type
     for i in range(len(membrane)):
-        moved = min(max(membrane[i] + current[i], low), high)
+        moved = min(max(kind(membrane[i] + current[i]), low), high)
         fires = moved >= one
         spikes[i] = fires
         cost = moved if hard else one
-        membrane[i] = moved - (cost if fires else nothing)
+        membrane[i] = kind(moved - cost) if fires else moved
 
 
 @_compiled
-def leak(
-    current: np.ndarray, plain: np.ndarray, drive: np.ndarray, part: float, fine: float
-) -> None:
-    """``u + part (I - u)`` in units of ``1 / fine``, and what `plain` holds of it."""
+def leak(current: np.ndarray, plain: np.ndarray, drive: np.ndarray, part: int, fine: int) -> None:
+    """``u + part (I - u)`` in units of ``2**-fine``, and what `plain` holds of it."""
+    kind = current.dtype.type
     for i in range(len(drive)):
-        current[i] += part * (drive[i] - plain[i])
-        plain[i] = np.floor(current[i] * fine)
+        current[i] += kind(part * kind(drive[i] - plain[i]))
+        plain[i] = current[i] >> fine
 
 
 @_compiled
@@ -161,17 +191,18 @@ def run_phase(
         The population that is nudged, and how much where it did not and where it did just spike.
     counting : (steps,)
         What a spike of each step adds to `sums` (N, T).
-    each : (T, 3)
-        What a spike of each neuron adds to `counts` (N, steps, P, 3).
+    each : (T, 2)
+        What a spike of each neuron adds to the last two of `counts` (N, steps, P, 3); the first is
+        the number of spikes.
     updates : (N, P)
         Grows by the membranes that change from the second step on; (0, P) if nobody asks.
     """
-    spans, wires, factors, leaks = layout.spans, layout.wires, layout.factors, layout.leaks
+    spans, wires, gains, leaks = layout.spans, layout.wires, layout.gains, layout.leaks
     fired, told = np.empty(spans[-1, 1] + 1, np.uint64), np.zeros(len(spans), np.int64)
     drive, scratch = np.empty_like(sums[0]), np.empty_like(sums[0])
-    half = scratch.dtype.type(0.5)
     for n in range(len(sums)):
         u, plain, v, z = state.u[n], state.plain[n], state.v[n], state.z[n]
+        weighed = sums[n]
         for p in range(len(spans)):
             told[p] = listed(z, spans[p, 0], spans[p, 1], fired)
         for t in range(len(counting)):
@@ -180,9 +211,9 @@ def run_phase(
                 pre, post, channels, places, ends, first, last = wires[q]
                 if told[pre] == 0:
                     continue
-                begin, end = spans[post]
+                (begin, end), (gain, bits) = spans[post], gains[q]
                 to = drive
-                if factors[q] != 0:
+                if bits:
                     to = scratch
                     to[begin:end] = 0
                 passed_on(
@@ -195,12 +226,13 @@ def run_phase(
                     to,
                     begin,
                 )
-                if factors[q] != 0:
+                if bits:
+                    half = 1 << (bits - 1)
                     for i in range(begin, end):
-                        drive[i] += np.floor(scratch[i] * factors[q] + half)
+                        drive[i] += (scratch[i] * gain + half) >> bits
             begin, end = spans[output]
             for i in range(begin, end):
-                drive[i] += nudges[int(z[i]), n, i - begin]
+                drive[i] += nudges[z[i], n, i - begin]
             for p in range(len(spans)):
                 begin, end = spans[p]
                 own, current = v[begin:end], drive[begin:end]
@@ -212,11 +244,14 @@ def run_phase(
                 if len(updates) and t:
                     updates[n, p] += np.count_nonzero(own != before)
                 told[p] = listed(z, begin, end, fired)
-                for k in range(told[p]):
-                    i = begin + np.int64(fired[begin + k])
-                    sums[n, i] += counting[t]
-                    for c in range(3):
-                        counts[n, t, p, c] += each[i, c]
+                count_fired(
+                    fired[begin:],
+                    told[p],
+                    counting[t],
+                    each[begin:],
+                    weighed[begin:],
+                    counts[n, t, p],
+                )
         for p in range(len(spans)):
             if leaks[p, 1] == 0:
                 begin, end = spans[p]

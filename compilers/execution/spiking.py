@@ -1,4 +1,4 @@
-"""Whole phases of a graph of spiking neurons in whole numbers, in one compiled loop.
+"""Whole phases of a graph of spiking neurons in integers, in one compiled loop.
 
 It comes to the same bits as the steps of the executor, which stay the way of all other graphs, and
 of phases in which somebody looks or learns between two steps.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,7 +74,7 @@ class SpikingLoop:
         ends = np.cumsum([p.size for p in self.populations])
         self._spans = np.stack([ends - [p.size for p in self.populations], ends], 1)
         self._places = {p.name: i for i, p in enumerate(self.populations)}
-        self._layout, self._loaded = self._laid_out(), (-1, np.dtype(np.float64))
+        self._layout, self._loaded = self._laid_out(), (-1, np.dtype(np.int64))
 
     def _laid_out(self) -> Layout:
         """All but the weights."""
@@ -89,13 +90,13 @@ class SpikingLoop:
         constants = [self.engine.numbers.constants(p) for p in self.populations]
         return Layout(
             spans=self._spans,
-            leaks=np.array([(c.leak, 2.0**-c.fine if c.fine else 0.0) for c in constants]),
+            leaks=np.array([(c.leak, c.fine) for c in constants]),
             levels=np.array([(*c.levels, c.state.one) for c in constants if c.state]),
             hard=np.array([c.hard for c in constants]),
             wires=np.array(wires, np.int64),
             begins=np.concatenate(begins),
             runs=np.concatenate(runs),
-            factors=np.zeros(0),
+            gains=np.zeros((0, 2)),
             weights=np.zeros(0),
         )
 
@@ -104,18 +105,22 @@ class SpikingLoop:
         numbers, rows, layout = self.engine.numbers, [], self._layout
         if self._loaded == (self.engine.version, kind):
             return layout
-        factors = np.zeros(len(layout.wires))
+        gains = np.zeros((len(layout.wires), 2), kind)
         for q, p in enumerate(self.engine.recurrent):
-            factor, weight = numbers.factor(p), _by_sender(self.engine.maps[p.name])
+            weight, factor = _by_sender(self.engine.maps[p.name]), numbers.factor(p)
             assert factor is not None
-            if numbers.rounds(p):
-                factors[q], factor = factor, 1.0
-            rows.append((weight * factor).ravel())
+            # What is odd in a gain, and bits; a gain without a fraction joins its weights.
+            odd, bits = Fraction(factor).as_integer_ratio()
+            if bits > 1:
+                gains[q] = odd, bits.bit_length() - 1
+            rows.append((weight if bits > 1 else weight * odd).ravel())
+        weights = np.concatenate(rows)
+        short = kind == np.int32 and np.abs(weights).max(initial=0) < 1 << 15
         self._layout = layout._replace(
             leaks=layout.leaks.astype(kind),
             levels=layout.levels.astype(kind),
-            factors=factors.astype(kind),
-            weights=np.concatenate(rows).astype(kind),
+            gains=gains,
+            weights=weights.astype(np.int16 if short else kind),
         )
         self._loaded = (self.engine.version, kind)
         return self._layout
@@ -135,16 +140,16 @@ class SpikingLoop:
         ----------
         counting : ndarray, (steps,)
             What a spike of each step weighs.
-        each : ndarray, (neurons, 3)
-            What a spike of each neuron counts.
+        each : ndarray, (neurons, 2)
+            What a spike of each neuron counts, beside 1.
         watched : bool
             Count the membranes that change.
         """
-        kind = np.dtype(np.float32 if batch.short else np.float64)
+        kind = np.dtype(np.int32 if batch.short else np.int64)
         names, samples = [p.name for p in self.populations], batch.samples
         state = State(*(self._rows(batch, which).astype(kind) for which in State._fields))
         sums = np.zeros_like(state.z)
-        counts = np.zeros((samples, phase.steps, len(names), each.shape[1]))
+        counts = np.zeros((samples, phase.steps, len(names), 1 + each.shape[1]))
         updates = np.zeros((samples if watched else 0, len(names)), np.int64)
         run_phase(
             self._load(kind),

@@ -278,7 +278,7 @@ class _GraphRecorder(Recorder):
         simulator, neurons = self.simulator, self.graph.neurons
         if self.first:
             self._count(self.graph.sources[0], simulator.spoken)
-        each = np.concatenate([self.fanouts[p.name].double().numpy() for p in neurons])
+        each = np.concatenate([self.fanouts[p.name][:, 1:].double().numpy() for p in neurons])
         done = loop.run(
             self.batch, self.phase, simulator.target, self.weights, each, self.watches_updates
         )
