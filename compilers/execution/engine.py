@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -164,12 +165,12 @@ class Batch:
     cells : list of Cells
     of : dict of Cells
         By population.
-    short : bool
-        float32 holds every integer that may come.
+    largest : float
+        What no integer that may come exceeds.
     """
 
     def __init__(self, engine: Engine, samples: int) -> None:
-        self.engine, self.samples, self.t, self.short = engine, samples, 0, False
+        self.engine, self.samples, self.t, self.largest = engine, samples, 0, math.inf
         self.cells = _cells(engine, samples)
         self.of = {p.name: cells for cells in self.cells for p in cells.populations}
         self._output = engine.graph.output
@@ -232,7 +233,9 @@ class Batch:
         A membrane moves from where it is towards its drive, and never beyond. `sent` is the largest
         input. Returns whether all sums fit.
         """
-        engine, graph, fits = self.engine, self.engine.graph, True
+        engine, graph = self.engine, self.engine.graph
+        sizes = {**engine.bounds, **{p.name: sent for p in graph.sources}}
+        self.largest = max(m.largest(sizes[m.projection.pre]) for m in engine.maps.values())
         beta = max(abs(phase.nudge) for phase in graph.phases) if graph.phases else 0.0
         for cells in self.cells:
             own = cells.constants
@@ -244,10 +247,8 @@ class Batch:
             constant = float(cells.constant.abs().max())
             cells.safe = constant < own.state.range[1] - largest
             # What a membrane is off its drive, with the fractional bits of its leak.
-            fits &= 2 * (largest + constant + 1) * 2.0**own.fine < SINGLE
-        sizes = {**engine.bounds, **{p.name: sent for p in engine.graph.sources}}
-        self.short = fits and all(m.short(sizes[m.projection.pre]) for m in engine.maps.values())
-        return self.short or engine.numbers.wide != torch.float32
+            self.largest = max(self.largest, 2 * (largest + constant + 1) * 2.0**own.fine)
+        return engine.numbers.wide != torch.float32 or self.largest < SINGLE
 
     def _renew(self) -> None:
         for cells in self.cells:
@@ -255,11 +256,6 @@ class Batch:
                 cells.base.copy_(cells.constant)
         for adder in self._adders.values():
             adder.stale = True
-
-    @property
-    def safe(self) -> bool:
-        """Whether no membrane can leave its format."""
-        return all(cells.safe for cells in self.cells)
 
     # --- steps ---------------------------------------------------------------------------------
 

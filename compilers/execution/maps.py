@@ -90,12 +90,12 @@ class LinearMap:
         """Go on with the same weight in other numbers."""
         self.load(self.weight)
 
-    def short(self, largest: float) -> bool:
-        """Whether float32 holds every sum, times its gain, for whole messages up to `largest`."""
+    def largest(self, sent: float) -> float:
+        """What no sum exceeds in size, times its gain, for whole messages up to `sent`."""
         gain = self.projection.rescale
         assert gain is not None
         odd = abs(gain.multiplier) // max(1, gain.multiplier & -gain.multiplier)
-        return self.norm * largest * max(1, odd) + 2.0 ** max(0, -gain.shift) < SINGLE
+        return self.norm * sent * max(1, odd) + 2.0 ** max(0, -gain.shift)
 
     @property
     def norm(self) -> float:
@@ -144,8 +144,8 @@ class GivenMap(LinearMap):
     def load(self, weight: np.ndarray) -> None:
         """It knows its own weight."""
 
-    def short(self, largest: float) -> bool:
-        return False
+    def largest(self, sent: float) -> float:
+        return math.inf
 
     def apply(self, x: Tensor, largest: float) -> Tensor:
         return self._apply(x)

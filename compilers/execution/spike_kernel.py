@@ -22,8 +22,8 @@ class Layout(NamedTuple):
     ----------
     spans : (P, 2)
         Begin and end of each population in a row of neurons.
-    leaks : (P, 2)
-        What of a current leaks in a step, in units of ``2**-fine``, and `fine`; 0 if all leaks.
+    leaks, ends : (P, 2)
+        See `leak`.
     levels, hard : (P, 3), (P,)
         See `fire`.
     wires : (Q, 7)
@@ -32,13 +32,13 @@ class Layout(NamedTuple):
     begins, runs : ndarray
         Where spikes arrive, see `passed_on`.
     gains : (Q, 2)
-        What sums are multiplied by, and how many bits they are then shifted to the right; 0 where
-        weights are in the receiver's units.
+        What sums are multiplied by, and how many bits they are then shifted to the right, rounded.
     weights : ndarray
     """
 
     spans: np.ndarray
     leaks: np.ndarray
+    ends: np.ndarray
     levels: np.ndarray
     hard: np.ndarray
     wires: np.ndarray
@@ -117,6 +117,15 @@ def passed_on(
 
 
 @_compiled
+def gained(sums: np.ndarray, gain: int, bits: int, drive: np.ndarray) -> None:
+    """Add `sums` times `gain`, shifted to the right by `bits` and rounded, to `drive`."""
+    kind = drive.dtype.type
+    half = kind((1 << bits) >> 1)
+    for i in range(len(drive)):
+        drive[i] += kind(kind(sums[i] * gain) + half) >> bits
+
+
+@_compiled
 def count_fired(
     fired: np.ndarray,
     count: int,
@@ -161,12 +170,34 @@ def fire(
 
 
 @_compiled
-def leak(current: np.ndarray, plain: np.ndarray, drive: np.ndarray, part: int, fine: int) -> None:
-    """``u + part (I - u)`` in units of ``2**-fine``, and what `plain` holds of it."""
-    kind = current.dtype.type
+def leak(
+    current: np.ndarray,
+    plain: np.ndarray,
+    drive: np.ndarray,
+    leaks: np.ndarray,
+    ends: np.ndarray,
+) -> int:
+    """``u + part (I - u)``, and what `plain` holds of it; how many met an end of their format.
+
+    `leaks` are the part, in units of ``2**-fine``, and `fine`; without fractional bits all leaks,
+    and only `plain` changes.
+    """
+    part, fine = leaks
+    least, most = ends
+    kind, saturated = current.dtype.type, np.int32(0)
+    if fine == 0:
+        for i in range(len(drive)):
+            plain[i] = min(max(drive[i], least), most)
+            saturated += np.int32(plain[i] != drive[i])
+        return int(saturated)
     for i in range(len(drive)):
-        current[i] += kind(part * kind(drive[i] - plain[i]))
-        plain[i] = current[i] >> fine
+        leaked = kind(current[i] + kind(part * kind(drive[i] - plain[i])))
+        whole = kind(leaked >> fine)
+        held = min(max(whole, least), most)
+        saturated += np.int32(held != whole)
+        current[i] = leaked - (kind(whole - held) << fine)
+        plain[i] = held
+    return int(saturated)
 
 
 @_compiled
@@ -180,14 +211,15 @@ def run_phase(
     sums: np.ndarray,
     counts: np.ndarray,
     updates: np.ndarray,
+    saturations: np.ndarray,
 ) -> None:
-    """Run all samples through the steps of a phase; `state` and the last three change in place.
+    """Run all samples through the steps of a phase; `state` and the last four change in place.
 
     Parameters
     ----------
     layout : Layout
     state : State
-    output, nudges : int, (2, N, outputs)
+    output, nudges : int, (N, 2, outputs)
         The population that is nudged, and how much where it did not and where it did just spike.
     counting : (steps,)
         What a spike of each step adds to `sums` (N, T).
@@ -196,8 +228,10 @@ def run_phase(
         the number of spikes.
     updates : (N, P)
         Grows by the membranes that change from the second step on; (0, P) if nobody asks.
+    saturations : (P,)
+        Grows by the currents that met an end of their format.
     """
-    spans, wires, gains, leaks = layout.spans, layout.wires, layout.gains, layout.leaks
+    spans, wires, gains = layout.spans, layout.wires, layout.gains
     fired, told = np.empty(spans[-1, 1] + 1, np.uint64), np.zeros(len(spans), np.int64)
     drive, scratch = np.empty_like(sums[0]), np.empty_like(sums[0])
     for n in range(len(sums)):
@@ -212,9 +246,9 @@ def run_phase(
                 if told[pre] == 0:
                     continue
                 (begin, end), (gain, bits) = spans[post], gains[q]
-                to = drive
-                if bits:
-                    to = scratch
+                alone = gain != 1 or bits > 0
+                to = scratch if alone else drive
+                if alone:
                     to[begin:end] = 0
                 passed_on(
                     fired[spans[pre, 0] :],
@@ -226,19 +260,17 @@ def run_phase(
                     to,
                     begin,
                 )
-                if bits:
-                    half = 1 << (bits - 1)
-                    for i in range(begin, end):
-                        drive[i] += (scratch[i] * gain + half) >> bits
+                if alone:
+                    gained(scratch[begin:end], gain, bits, drive[begin:end])
             begin, end = spans[output]
             for i in range(begin, end):
-                drive[i] += nudges[z[i], n, i - begin]
+                drive[i] += nudges[n, z[i], i - begin]
             for p in range(len(spans)):
                 begin, end = spans[p]
-                own, current = v[begin:end], drive[begin:end]
-                if leaks[p, 1] != 0:
-                    current = plain[begin:end]
-                    leak(u[begin:end], current, drive[begin:end], leaks[p, 0], leaks[p, 1])
+                own, current = v[begin:end], plain[begin:end]
+                saturations[p] += leak(
+                    u[begin:end], current, drive[begin:end], layout.leaks[p], layout.ends[p]
+                )
                 before = own.copy() if len(updates) and t else own
                 fire(own, current, z[begin:end], layout.levels[p], layout.hard[p])
                 if len(updates) and t:
@@ -252,7 +284,3 @@ def run_phase(
                     weighed[begin:],
                     counts[n, t, p],
                 )
-        for p in range(len(spans)):
-            if leaks[p, 1] == 0:
-                begin, end = spans[p]
-                plain[begin:end] = u[begin:end] = drive[begin:end]

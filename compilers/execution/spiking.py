@@ -7,6 +7,7 @@ of phases in which somebody looks or learns between two steps.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -22,6 +23,10 @@ from compilers.ir.graph import Conv, ConvTranspose, Phase, Shape
 
 if TYPE_CHECKING:
     from compilers.execution.engine import Batch, Engine
+
+
+MOST_BITS = 62
+"""Nothing is left of a sum that is shifted so far, and words know no shift over 63 bits."""
 
 
 class Reach(NamedTuple):
@@ -91,6 +96,7 @@ class SpikingLoop:
         return Layout(
             spans=self._spans,
             leaks=np.array([(c.leak, c.fine) for c in constants]),
+            ends=np.array([c.state.range for c in constants if c.state]),
             levels=np.array([(*c.levels, c.state.one) for c in constants if c.state]),
             hard=np.array([c.hard for c in constants]),
             wires=np.array(wires, np.int64),
@@ -109,18 +115,19 @@ class SpikingLoop:
         for q, p in enumerate(self.engine.recurrent):
             weight, factor = _by_sender(self.engine.maps[p.name]), numbers.factor(p)
             assert factor is not None
-            # What is odd in a gain, and bits; a gain without a fraction joins its weights.
-            odd, bits = Fraction(factor).as_integer_ratio()
-            if bits > 1:
-                gains[q] = odd, bits.bit_length() - 1
-            rows.append((weight if bits > 1 else weight * odd).ravel())
+            gain, unit = Fraction(factor if weight.any() else 0.0).as_integer_ratio()
+            gains[q] = gain, min(unit.bit_length() - 1, MOST_BITS)
+            rows.append(weight.ravel())
         weights = np.concatenate(rows)
-        short = kind == np.int32 and np.abs(weights).max(initial=0) < 1 << 15
+        # Shorter ones are fetched faster.
+        largest = np.abs(weights).max(initial=0)
+        short = [k for k in (np.int8, np.int16, np.int32) if largest <= np.iinfo(k).max]
         self._layout = layout._replace(
             leaks=layout.leaks.astype(kind),
+            ends=layout.ends.astype(kind),
             levels=layout.levels.astype(kind),
             gains=gains,
-            weights=weights.astype(np.int16 if short else kind),
+            weights=weights.astype(short[0] if kind == np.int32 else kind),
         )
         self._loaded = (self.engine.version, kind)
         return self._layout
@@ -134,7 +141,7 @@ class SpikingLoop:
         each: np.ndarray,
         watched: bool,
     ) -> Counted:
-        """Run `batch`, which is safe, through `phase`, as `Batch.step` does step by step.
+        """Run `batch` through `phase`, as `Batch.step` does step by step.
 
         Parameters
         ----------
@@ -145,24 +152,29 @@ class SpikingLoop:
         watched : bool
             Count the membranes that change.
         """
-        kind = np.dtype(np.int32 if batch.short else np.int64)
+        kind = np.dtype(np.int32 if batch.largest < 1 << 31 else np.int64)
         names, samples = [p.name for p in self.populations], batch.samples
         state = State(*(self._rows(batch, which).astype(kind) for which in State._fields))
         sums = np.zeros_like(state.z)
         counts = np.zeros((samples, phase.steps, len(names), 1 + each.shape[1]))
         updates = np.zeros((samples if watched else 0, len(names)), np.int64)
-        run_phase(
-            self._load(kind),
-            state,
-            self._places[self.engine.graph.output],
-            self._nudges(batch, phase, y).astype(kind),
-            counting.astype(kind),
-            each,
-            sums,
-            counts,
-            updates,
-        )
+        layout, output = self._load(kind), self._places[self.engine.graph.output]
+        nudges, weighed = self._nudges(batch, phase, y).astype(kind), counting.astype(kind)
+
+        def run(part: slice) -> np.ndarray:
+            saturated = np.zeros(len(names), np.int64)
+            held, own = State(*(values[part] for values in state)), nudges[part]
+            done = (sums[part], counts[part], updates[part], saturated)
+            run_phase(layout, held, output, own, weighed, each, *done)
+            return saturated
+
+        # Samples know nothing of each other, and the loop lets other threads work.
+        workers = max(1, min(torch.get_num_threads(), samples))
+        ends = [samples * i // workers for i in range(workers + 1)]
+        with ThreadPoolExecutor(workers) as pool:
+            saturated = np.sum(list(pool.map(run, map(slice, ends, ends[1:]))), 0)
         batch.t += phase.steps
+        self.engine.numbers.saturations.update(dict(zip(names, saturated.tolist(), strict=True)))
         parts = dict(zip(names, (slice(*span) for span in self._spans), strict=True))
         for which in State._fields[1:]:
             for name, part in parts.items():
@@ -176,7 +188,7 @@ class SpikingLoop:
         return np.concatenate(views, 1)
 
     def _nudges(self, batch: Batch, phase: Phase, y: Tensor | None) -> np.ndarray:
-        """What nudges an output that did not spike before, and one that did, (2, N, outputs)."""
+        """What nudges an output that did not spike before, and one that did, (N, 2, outputs)."""
         shown = batch.view("z", self.engine.graph.output)
         found = torch.zeros(2, *shown.shape, dtype=torch.float64)
         if phase.nudge and y is not None:
@@ -184,7 +196,7 @@ class SpikingLoop:
             for spiked in range(2):
                 told = torch.full_like(shown, spiked)
                 found[spiked] = self.engine.numbers.nudge(constants, phase.nudge, y, told)
-        return found.flatten(2).numpy()
+        return np.ascontiguousarray(found.flatten(2).numpy().swapaxes(0, 1))
 
 
 # --- where spikes arrive -----------------------------------------------------------------------

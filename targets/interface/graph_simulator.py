@@ -127,21 +127,21 @@ class GraphSimulator(Simulator):
             self._renew()
             self.batch.step(phase, self.target)
 
-        if self.loop is None or probes or after_step is not None or not self._renew().safe:
+        if self.loop is None or probes or after_step is not None:
             record = recorder.follow(step, after_step)
         else:
+            self._renew()
             record = recorder.loop(self.loop)
         self._last = phase.name
         if phase.name in self._starts:
             self._ends[phase.name] = self.batch.moment()
         return record
 
-    def _renew(self) -> Batch:
-        """The batch, driven as the weights of now have it."""
+    def _renew(self) -> None:
+        """Drive the batch as the weights of now have it."""
         if self._stale:
             self.batch.clamp(self.x, self.target)
             self._stale = False
-        return self.batch
 
     def _differ(self, phase: Phase, probes: Sequence[Probe]) -> PhaseRecord:
         """Run a phase that sends differences from where the batch is, which stays there."""

@@ -16,7 +16,7 @@ from compilers.execution.engine import Engine
 from compilers.execution.maps import inward, linear_map
 from compilers.execution.spike_kernel import listed, passed_on
 from compilers.execution.spiking import _by_sender, _reach
-from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Spiking
+from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Rescale, Spiking
 from compilers.ir.operators import apply
 from targets.interface.graph_simulator import GraphSimulator
 from targets.interface.protocols import RunResult
@@ -67,6 +67,36 @@ def test_a_loop_comes_to_the_bits_of_the_steps(
     in_a_loop = settled(graph, *data)
     assert sum(int(counts.sum()) for counts in in_a_loop.phases["free"].events.values())
     assert_same(in_a_loop, settled(graph, *data, loop=False))
+
+
+@pytest.mark.parametrize("gain", [Rescale(1, -70), Rescale(3, -33), Rescale(1, 40), Rescale(6, 20)])
+def test_gains_that_leave_nothing_or_too_much_are_those_of_the_steps(gain: Rescale) -> None:
+    """The largest ones drive currents beyond their format, which is counted."""
+    graph = graph_of(digits_like_dense(), "spike", bits=8, steps=6)
+    first, *rest = graph.projections
+    graph = replace(graph, projections=(first, *(replace(p, rescale=gain) for p in rest)))
+    x, _ = samples(digits_like_dense(), 4, 0)
+    assert_same(settled(graph, x), settled(graph, x, loop=False))
+
+
+def test_samples_that_threads_share_come_to_the_same_bits() -> None:
+    graph = graph_of(digits_like_dense(), "spike", bits=8, steps=6)
+    data, threads = samples(digits_like_dense(), 5, 0), torch.get_num_threads()
+    alone = settled(graph, *data)
+    try:
+        torch.set_num_threads(3)
+        assert_same(alone, settled(graph, *data))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_no_weight_is_no_drive() -> None:
+    graph = graph_of(digits_like_dense(), "spike", bits=8, steps=6)
+    arrays = {n: a * 0 if n.startswith("weight") else a for n, a in graph.arrays.items()}
+    far = tuple(replace(p, rescale=Rescale(1, 60)) for p in graph.projections)
+    graph = replace(graph, arrays=arrays, projections=far)
+    data = samples(digits_like_dense(), 4, 0)
+    assert_same(settled(graph, *data), settled(graph, *data, loop=False))
 
 
 @st.composite
