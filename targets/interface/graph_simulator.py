@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 128 << 20
 """Working memory of one batch, probes apart: calls into torch, which read all weights, pay."""
 
+FEW = 512
+"""Neurons so few that a run of them is over before the compiled loop of spikes is imported."""
+
 KEPT, STEPS = 1 << 18, 128
 """Most messages, and most steps, that are kept to be counted at once."""
 
@@ -64,8 +67,8 @@ class GraphSimulator(Simulator):
         }
         self.fanouts = {p.name: self._counting(p) for p in graph.populations}
         self.loop: SpikingLoop | None = None
-        if self.engine.only_spikes:
-            # Its compiler takes half a second to import.
+        many = bool(graph.plasticity) or sum(p.size for p in graph.neurons) >= FEW
+        if many and self.engine.only_spikes:
             from compilers.execution.spiking import SpikingLoop
 
             self.loop = SpikingLoop(self.engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 import targets
 from compilers.execution.arithmetic import Floating
-from compilers.execution.engine import Engine
 from compilers.execution.maps import inward, linear_map
 from compilers.execution.spike_kernel import listed, passed_on
 from compilers.execution.spiking import _by_sender, _reach
 from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Rescale, Spiking
 from compilers.ir.operators import apply
+from targets.interface import graph_simulator
 from targets.interface.graph_simulator import GraphSimulator
 from targets.interface.protocols import RunResult
 from tests.helpers.graphs import digits_like_dense, graph_of, random_residual_spec, samples
@@ -28,8 +29,7 @@ REFERENCE = targets.get("reference")
 def settled(graph: Graph, *data: np.ndarray | None, loop: bool = True) -> RunResult:
     """All phases of `graph` on the reference, in the compiled loop or step by step."""
     with pytest.MonkeyPatch.context() as patch:
-        if not loop:
-            patch.setattr(Engine, "only_spikes", False)
+        patch.setattr(graph_simulator, "FEW", 0 if loop else math.inf)
         with REFERENCE.open(REFERENCE.emit(graph)) as session:
             return session.settle(*data, updates=True)
 
@@ -142,6 +142,9 @@ def test_a_spike_adds_its_weights_to_all_that_its_operator_reaches(
         ("graded", 8, False, False),
     ],
 )
-def test_what_the_loop_takes(code: str, bits: int | None, delays: bool, there: bool) -> None:
+def test_what_the_loop_takes(
+    code: str, bits: int | None, delays: bool, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_simulator, "FEW", 0)
     graph = graph_of(digits_like_dense(), code, bits=bits, delays=delays)  # type: ignore[arg-type]
     assert (GraphSimulator(graph).loop is not None) == there
