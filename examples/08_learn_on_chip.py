@@ -17,7 +17,7 @@ from pathlib import Path
 import compilers
 import ep_neuro as ep
 from ep_neuro.data import datasets
-from targets import Plan, or_reference, write_model
+from targets import Plan, or_reference, plastic, write_model
 from targets.experiments.onchip import learning
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
@@ -38,7 +38,7 @@ def main() -> None:
         fresh, target, code="spike", bits=8, learn="spike-average", beta=0.5
     )
     learnt = learning.learn(
-        learning.plastic(program, rate=0.4, output_rate=0.64),
+        plastic(program, rate=0.4, output_rate=0.64),
         digits,
         Plan(samples=SAMPLES, batch=10, points=10, anneal=0.05),
         out=OUT / "digits.run",

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from targets.experiments.comparison.sweep import Sweep
     from targets.experiments.onchip.changes import StorySetting
     from targets.experiments.onchip.faults import Damaged, damage, drift
-    from targets.experiments.onchip.learning import Learnt, learn, plastic
+    from targets.experiments.onchip.learning import Learnt, learn
+    from targets.experiments.onchip.plastic import plastic
     from targets.experiments.onchip.recovery import Recovery, recover
     from targets.experiments.onchip.schedule import Plan
     from targets.experiments.onchip.stories import Told, tell_story
@@ -39,7 +40,8 @@ _PUBLIC = {
     "onchip.changes": ("StorySetting",),
     "certificate.learning_check": ("LearningCheck", "check_learning"),
     "onchip.faults": ("Damaged", "damage", "drift"),
-    "onchip.learning": ("Learnt", "learn", "plastic"),
+    "onchip.learning": ("Learnt", "learn"),
+    "onchip.plastic": ("plastic",),
     "onchip.recovery": ("Recovery", "recover"),
     "onchip.schedule": ("Plan",),
     "onchip.stories": ("Told", "tell_story"),

@@ -74,6 +74,14 @@ def learn(
             "any that a configuration takes, repeatable.",
         ),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M",
+            help="Learn only what is not answered right by so much: what is has hardly an error, "
+            "and its spikes would write noise. All is learnt by default.",
+        ),
+    ] = None,
     keep: Annotated[
         bool | None,
         typer.Option(
@@ -108,6 +116,7 @@ def learn(
     from ep_neuro.network.checkpoint import SPEC
     from ep_neuro.training.run_directory import check_run_place
     from targets.experiments.onchip import learning, to_network
+    from targets.experiments.onchip.plastic import plastic
     from targets.experiments.onchip.run_state import MARKER, beside
     from targets.experiments.onchip.schedule import Plan
 
@@ -118,12 +127,13 @@ def learn(
         check_unheld("--out", place, MANIFEST, "program")
         if model is not None:
             check_unheld("--model", model, SPEC, "model")
-    loaded = learning.plastic(
+    loaded = plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
     known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
     dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
-    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal, augment=_steps(augment or ()))
+    drawn = _steps(augment or ())
+    plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal, augment=drawn, margin=margin)
     test = dataset.split(part).head(limit)
     with progress("learning") as advance:
         learnt = learning.learn(

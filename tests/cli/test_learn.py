@@ -22,7 +22,15 @@ from tests.helpers.forked import fork
 
 FRESH = "zoo:digits_dense"
 FIELDS = {
-    *("program", "accuracy_before", "accuracy_after", "samples", "weight_bits", "sign_agreement"),
+    *(
+        "program",
+        "accuracy_before",
+        "accuracy_after",
+        "samples",
+        "taught",
+        "weight_bits",
+        "sign_agreement",
+    ),
     *("update_cosine", "events_per_sample", "synops_per_sample", "energy_joule", "clipped"),
     *("seconds", "figures"),
 }

@@ -25,7 +25,7 @@ from ep_neuro.errors import ConfigError, GraphError, nearest
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.network.network import parameter_names
 from targets.experiments.onchip import faults
-from targets.experiments.onchip.learning import plastic
+from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.recovery import inverted, mixed, only, rotated, without
 
 STEPS = {"graded": 16, "spike": 32}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,6 @@ import numpy as np
 
 import targets
 from compilers.ir.graph import Graph
-from compilers.ir.plasticity import Plasticity
-from compilers.passes.make_plastic import RATE, check_plasticity, learnable, make_plastic
 from compilers.program import Program, save_program
 from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.errors import ConfigError
@@ -28,8 +26,9 @@ from targets.experiments.onchip.gradient_alignment import (
     watched_synapses,
     weights_of,
 )
+from targets.experiments.onchip.mistakes import LOOKED_AT, is_behind, summed
 from targets.experiments.onchip.schedule import Plan
-from targets.interface.protocols import LearnResult
+from targets.interface.protocols import LearnResult, RunResult
 from targets.interface.session import Session
 
 COMPARED = 100
@@ -86,6 +85,7 @@ class Learnt:
             "accuracy_before": self.accuracy_before,
             "accuracy_after": self.accuracy_after,
             "samples": int(self.history[-1]["samples"]),
+            "taught": int(sum(r.get("taught", 0.0) for r in learnt)),
             "weight_bits": weight_bits(self.program),
             "sign_agreement": mean("sign_agreement"),
             "update_cosine": mean("cosine"),
@@ -186,6 +186,9 @@ class _Run:
         self.history: list[Record] = []
         self.seen: run_state.Arrays = {}
         self.before = float("nan")
+        # Places of samples: learnt since the last point, and to be learnt in the next batch.
+        self.taught: list[int] = []
+        self.waiting: list[int] = []
 
     @property
     def done(self) -> int:
@@ -209,29 +212,35 @@ class _Run:
         compared = min(stop, first + -(-self.compared // batch) * batch)
         record: Record = {"samples": float(stop), "compared_from": float(first)}
         parts = []
+        self.taught = []
         if compared > first:
             graph = self._graph()
-            step = ep_step(graph, self._samples(first, compared))
             parts = self._learn(first, compared)
-            now, powers = weights_of(self._graph()), powers_of(graph)
-            agreement = compare_updates(weights_of(graph), now, step, powers)
-            record |= {"sign_agreement": agreement.sign, "cosine": agreement.cosine}
+            if self.taught:
+                step = ep_step(graph, self._samples(self.taught))
+                now, powers = weights_of(self._graph()), powers_of(graph)
+                agreement = compare_updates(weights_of(graph), now, step, powers)
+                record |= {"sign_agreement": agreement.sign, "cosine": agreement.cosine}
         if compared < stop:
             parts += self._learn(compared, stop)
-        self._note({**record, **_joined(parts, self._samples(first, stop).y)})
+        record["taught"] = float(len(self.taught))
+        self._note({**record, **_joined(parts, self.train.y[self.order[first:stop]])})
 
     def finish(self) -> Learnt:
         """Test what was learnt, draw, and hand over the program."""
         few, target = self.val.head(COSTED), targets.get(self.program)
         estimate = target.estimate(self.program, self.session.settle(few.x, few.y))
-        energy = estimate.learning_joule
+        energy, taught, answered = estimate.learning_joule, float(self.done), 0.0
+        if self.plan.margin is not None:
+            taught = sum(record["taught"] for record in self.history[1:])
+            answered = (estimate.energy_joule or 0.0) * self.done
         title = f"{self.program.graph.name} learns on {self.program.target}"
         return Learnt(
             program=self._learnt(),
             history=self.history,
             accuracy_before=self.before,
             accuracy_after=self._accuracy(self.test),
-            energy_joule=None if energy is None else energy * self.done,
+            energy_joule=None if energy is None else energy * taught + answered,
             figures=run_state.draw(title, self.history, self.seen, self.out) if self.out else [],
             energy_source=estimate.source,
         )
@@ -241,22 +250,48 @@ class _Run:
     def _graph(self) -> Graph:
         return self.session.learnt().graph
 
-    def _samples(self, first: int, stop: int) -> Split:
-        some = self.train.at(self.order[first:stop])
-        return Split(self.plan.augmented(some.pixels, first), some.y)
+    def _samples(self, places: Sequence[int]) -> Split:
+        """Those that come at `places`."""
+        some = self.train.at(self.order[np.asarray(places, int)])
+        return Split(self.plan.augmented(some.pixels, places), some.y)
 
     def _learn(self, first: int, stop: int) -> list[LearnResult]:
-        return [self._at_one_rate(*ends) for ends in self.plan.stretches(first, stop)]
+        some = self._all if self.plan.margin is None else self._mistakes
+        return [some(*ends) for ends in self.plan.stretches(first, stop)]
 
-    def _at_one_rate(self, first: int, stop: int) -> LearnResult:
-        some, note = self._samples(first, stop), _in_words(self.history[-1])
+    def _all(self, first: int, stop: int) -> LearnResult:
+        return self._teach(range(first, stop), first, self._tell)
+
+    def _mistakes(self, first: int, stop: int) -> LearnResult:
+        """Answer all, and learn in whole batches those that are not answered well."""
+        answers: list[RunResult] = []
+        learnt, batch = [], self.plan.batch
+        for begin in range(first, stop, max(batch, LOOKED_AT)):
+            places = range(begin, min(begin + max(batch, LOOKED_AT), stop))
+            some = self._samples(places)
+            answers.append(self.session.settle(some.x))
+            behind = is_behind(answers[-1].free.outputs, some.y, self.plan.margin or 0.0)
+            self.waiting += [place for place, wrong in zip(places, behind, strict=True) if wrong]
+            count = len(self.waiting) // batch * batch
+            chosen, self.waiting = self.waiting[:count], self.waiting[count:]
+            if chosen:
+                learnt.append(self._teach(chosen, begin, lambda _: None))
+            self._tell(places.stop)
+        return summed(answers, learnt)
+
+    def _teach(self, places: Sequence[int], begin: int, told: Callable[[int], None]) -> LearnResult:
+        some = self._samples(places)
+        self.taught += places
         return self.session.learn(
             some.x,
             some.y,
             batch=self.plan.batch,
-            rate_scale=self.plan.rate_scale(first),
-            progress=lambda done, _: self.monitor(first + done, self.plan.samples, note),
+            rate_scale=self.plan.rate_scale(begin),
+            progress=lambda done, _: told(begin + done),
         )
+
+    def _tell(self, done: int) -> None:
+        self.monitor(done, self.plan.samples, _in_words(self.history[-1]))
 
     def _accuracy(self, split: Split) -> float:
         return self.session.settle(split.x).accuracy(split.y)
@@ -271,6 +306,7 @@ class _Run:
         }
         if self.out is not None:
             facts = {**self._identity(), "before": self.before, "history": self.history}
+            facts["waiting"] = self.waiting
             saved = run_state.RunState(self.session.memory(), self.seen, facts)
             run_state.save_state(saved, self.out / run_state.LAST)
             write_metrics(self.history, self.out)
@@ -290,7 +326,7 @@ class _Run:
         plan = {**self.plan.facts, "augment": self.plan.facts["augment"] or None}
         # A rate that falls to the end depends on where the end is, and on the points on the way.
         fixed = ("samples", "points") if self.plan.anneal not in (None, 1) else ()
-        kept = ("batch", "seed", "anneal", "augment", *fixed)
+        kept = ("batch", "seed", "anneal", "augment", "margin", *fixed)
         return {"program": self.program.digest(), **{key: plan[key] for key in kept}}
 
     def restore(self) -> None:
@@ -310,6 +346,7 @@ class _Run:
             problem = f"{self.done} samples are learnt, and {self.plan.samples} are asked for"
             raise ConfigError(where, problem, "ask for more, in whole batches")
         self.before, self.seen = saved.facts["before"], dict(saved.probes)
+        self.waiting = list(saved.facts.get("waiting", ()))
         self.session.restore(saved.memory)
 
 
@@ -331,78 +368,6 @@ def _in_words(record: Record) -> str:
     said = f"held out {record['val_accuracy']:.1%}"
     running = record.get("running_accuracy")
     return said if running is None else f"{said}, while learning {running:.1%}"
-
-
-def plastic(
-    program: Program,
-    *,
-    rule: str | None = None,
-    rate: float | None = None,
-    output_rate: float | None = None,
-    keep: bool | None = None,
-    log: Callable[[str], None] | None = None,
-) -> Program:
-    """`program` ready to learn.
-
-    Parameters
-    ----------
-    program : Program
-        With plasticity or without.
-    rule : str, optional
-        Name of a rule; None: the program's own, or the one of its encoding.
-    rate : float, optional
-        Learning rate of every weight and bias that learns; None: the program's own.
-    output_rate : float, optional
-        Another one for what comes into the output, which wants a smaller one where many neurons
-        are active; None: no other.
-    keep : bool, optional
-        Whether what the rounding of an integer weight leaves stays in its tag, see
-        `compilers.ir.plasticity.Rule`; None: as the rule says.
-    log : callable, optional
-        Told of what the program did not say itself.
-
-    Raises
-    ------
-    TargetError
-        If the target cannot learn.
-    GraphError
-        If the rule does not exist or fit, or the rate is not above 0.
-    """
-    targets.require_learning(targets.get(program))
-    graph = program.graph
-    if graph.plasticity and rule is None:
-        rates = _rates(graph, rate, output_rate)
-        if not rates and keep is None:
-            return program
-        records = tuple(_changed(r, graph, rates.get(r.weight), keep) for r in graph.plasticity)
-        graph = replace(graph, plasticity=records)
-        check_plasticity(graph, required=True)
-        return replace(program, graph=graph)
-    lr = RATE if rate is None else rate
-    graph = make_plastic(graph, rule, lr=_rates(graph, lr, output_rate), keep=keep, units=True)
-    if log is not None and rule is None:
-        chosen = graph.plasticity[0].rule.name
-        log(f"the program has no learning rule; it takes '{chosen}' at rate {lr:g}")
-    return replace(program, graph=graph)
-
-
-def _rates(graph: Graph, rate: float | None, output_rate: float | None) -> dict[str, float]:
-    """Learning rates by id, of what gets another one than it has."""
-    output = graph.population(graph.output)
-    into = {p.weight for p in graph.projections if p.post == output.name} | {output.bias}
-    wanted = {
-        name: output_rate if output_rate is not None and name in into else rate
-        for name in learnable(graph)
-    }
-    return {name: value for name, value in wanted.items() if value is not None}
-
-
-def _changed(record: Plasticity, graph: Graph, rate: float | None, keep: bool | None) -> Plasticity:
-    if rate is not None:
-        record = replace(record, rate=rate / sum(p.sign * p.nudge for p in graph.phases))
-    if keep is not None:
-        record = replace(record, rule=replace(record.rule, keep=keep))
-    return record
 
 
 def write(learnt: Learnt, out: Path) -> dict[str, Any]:

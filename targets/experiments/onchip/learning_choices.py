@@ -32,7 +32,8 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import open_model
 from ep_neuro.network.network import Network
 from ep_neuro.storage.atomic import write_file
-from targets.experiments.onchip.learning import learn, plastic
+from targets.experiments.onchip.learning import learn
+from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.schedule import Plan
 from targets.experiments.studies.jobs import (
     JOBS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,10 @@ class Plan:
     augment : sequence of Augmentation or mapping
         Steps that each image goes through before it is sent, as in a training configuration; kept
         as mappings, plain data. Each pass draws anew, from `seed` alone.
+    margin : float, optional
+        Only samples are learnt of which the right output is not ahead of all others by as much,
+        in real units; None: all. What is answered well has hardly an error, and what its spikes
+        would write is noise (error-triggered learning, Payvand et al. 2020).
     """
 
     samples: int = 1000
@@ -64,6 +68,7 @@ class Plan:
     points: int = 20
     anneal: float | None = None
     augment: tuple[dict[str, Any], ...] = ()
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         plain = tuple(step.model_dump() for step in self._steps())
@@ -77,6 +82,9 @@ class Plan:
         if self.anneal is not None and not 0 < self.anneal <= 1:
             problem = f"{self.anneal:g} is no share above 0"
             raise ConfigError("learning, anneal", problem, "give 0.1, for instance")
+        if self.margin is not None and not 0 <= self.margin < np.inf:
+            problem = f"{self.margin:g} is no finite number from 0 on"
+            raise ConfigError("learning, margin", problem, "give 0.4, for instance")
 
     @classmethod
     def of(cls, samples: int, **settings: Any) -> Plan:
@@ -103,15 +111,15 @@ class Plan:
         except ValidationError as error:
             raise ConfigError("learning", *first_problem(error, _Augmented)) from None
 
-    def augmented(self, pixels: np.ndarray, first: int) -> np.ndarray:
-        """Images (N, channels, height, width), of samples `first` and on, as they are learnt."""
+    def augmented(self, pixels: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """Images (N, channels, height, width), which come at `places`, as they are learnt."""
         if not self.augment or not len(pixels):
             return pixels
         steps = self._steps()
         width = sum(step.draws for step in steps)
         drawn = [
-            np.random.default_rng([self.seed, first + n, 1]).random(width, np.float32)
-            for n in range(len(pixels))
+            np.random.default_rng([self.seed, place, 1]).random(width, np.float32)
+            for place in places
         ]
         return augment(torch.from_numpy(pixels), steps, torch.from_numpy(np.stack(drawn))).numpy()
 

@@ -34,6 +34,7 @@ from targets.crossbar.arrays.mapping import ArrayMapping
 from targets.crossbar.arrays.options import CELLS, DAY, Options
 from targets.crossbar.arrays.tile import Randomness
 from targets.experiments.onchip import learning
+from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.schedule import Plan
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
@@ -284,6 +285,6 @@ def test_a_learnt_program_lists_the_arrays_that_it_learnt_on() -> None:
     digits = datasets.load("digits")
     digits = replace(digits, val=digits.val.head(2), test=digits.test.head(2))
     plan = Plan(samples=2, batch=2, points=1)
-    after = learning.learn(learning.plastic(before), digits, plan).program
+    after = learning.learn(plastic(before), digits, plan).program
     assert [len(p.files["tiles.txt"].splitlines()) for p in (before, after)] == [1, 2]
     assert [p.graph.provenance["tiles"] for p in (before, after)] == ["1", "2"]

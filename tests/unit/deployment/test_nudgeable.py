@@ -18,7 +18,7 @@ from ep_neuro.energy.spec import NetworkSpec
 from ep_neuro.errors import GraphError
 from ep_neuro.network.network import Landscape, Network
 from ep_neuro.network.settling import settle
-from targets.experiments.onchip.learning import plastic
+from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.to_network import spec_of
 from targets.interface.protocols import Backend, Feature
 from tests.helpers.graphs import random_residual_spec, samples

@@ -17,7 +17,7 @@ from ep_neuro.errors import ConfigError
 from ep_neuro.network.architectures import zoo
 from ep_neuro.network.network import Network
 from targets.experiments.onchip.faults import damage
-from targets.experiments.onchip.learning import plastic
+from targets.experiments.onchip.plastic import plastic
 
 
 def small(bits: int | None, code: str = "graded") -> Program:

@@ -20,7 +20,8 @@ from ep_neuro.training.config import read_config
 from ep_neuro.training.loop import train
 from targets.experiments import demo
 from targets.experiments.onchip.faults import damage
-from targets.experiments.onchip.learning import Learnt, plastic
+from targets.experiments.onchip.learning import Learnt
+from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.recovery import (
     Recovery,
     accuracy,

@@ -19,7 +19,6 @@ from ep_neuro.errors import DataError
 from ep_neuro.network.architectures import digits_dense
 from ep_neuro.network.network import Network
 from targets.experiments.comparison.compare import on_reference
-from targets.experiments.onchip import learning
 from targets.interface.session import Session
 from targets.lava import BACKEND
 from targets.lava.connections.loihi_rule import LEVELS, payload, rate_of, resting, seen
@@ -102,7 +101,7 @@ def test_over_a_hundred_digits_the_update_is_the_one_in_floating_point() -> None
         for numbers in (integer, {})
     ]
     # At the output's own rate the noise of rounding would be a larger part of the mean.
-    programs = [learning.plastic(program, output_rate=4 * RATE) for program in programs]
+    programs = [targets.plastic(program, output_rate=4 * RATE) for program in programs]
     with (
         on_lava(replace(programs[0], options={"lowering": FAITHFUL})) as mine,
         REFERENCE.open(programs[0]) as exact,
