@@ -59,8 +59,9 @@ AS_COMPILED: Mapping[str, Any] = {
     "ratio": 1.0,
     "rule": "spike-average",
     "bits": 8,
+    "margin": None,
 }
-"""What every row has but for its own choice: the defaults of `compile` for spikes that learn."""
+"""What every row has but for its own choice: the defaults of `compile` and `learn`, for spikes."""
 
 CHOICES: Mapping[str, Sequence[Any]] = {
     "steps": (8, 16, 32, 128),
@@ -70,8 +71,10 @@ CHOICES: Mapping[str, Sequence[Any]] = {
     "ratio": (0.5, 2.0, 4.0),
     "rule": ("one-sided",),
     "bits": (4, 6, None),
+    "margin": (0.2, 0.4, 0.8),
 }
-"""Other values of each choice. ``ratio`` is that of the units of neighbouring populations."""
+"""Other values of each choice. ``ratio`` is that of the units of neighbouring populations, and
+``margin`` that of `learn`."""
 
 
 def jobs(seeds: int, samples: int, only: Sequence[str] = ()) -> list[Job]:
@@ -105,13 +108,14 @@ def compute(
     if facts["choice"]:
         settings[facts["choice"]] = facts["value"]
     network = Network(with_ratio(spec, settings.pop("ratio")), facts["seed"])
+    margin = settings.pop("margin")
     with warnings.catch_warnings():
         # Whether a recurrent drive settles is what some of the choices are about.
         warnings.simplefilter("ignore", LeakWarning)
         program = compilers.compile(
             network, code="spike", learn=settings.pop("rule"), check=False, **settings
         )
-    plan = Plan(facts["samples"], batch=BATCH, seed=facts["seed"], points=1)
+    plan = Plan(facts["samples"], batch=BATCH, seed=facts["seed"], points=1, margin=margin)
     began = time.process_time()
     learnt = learn(plastic(program), data, plan, test=data.val)
     spent = time.process_time() - began
