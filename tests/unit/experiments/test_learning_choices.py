@@ -22,16 +22,18 @@ from targets.experiments.onchip.learning_choices import (
     table,
     with_ratio,
 )
+from targets.experiments.onchip.schedule import Plan
 
 SPEC = zoo("digits_dense")
 
 
 def test_what_is_compared_with_is_what_compile_does_by_default() -> None:
-    settings = {k: v for k, v in AS_COMPILED.items() if k not in ("ratio", "rule")}
+    settings = {k: v for k, v in AS_COMPILED.items() if k not in ("ratio", "rule", "margin")}
     asked = compilers.compile(Network(SPEC), code="spike", learn=AS_COMPILED["rule"], **settings)
     plain = compilers.compile(Network(SPEC), code="spike", learn="spike-average", bits=8)
     assert asked.digest() == plain.digest()
     assert with_ratio(SPEC, AS_COMPILED["ratio"]) == SPEC
+    assert Plan().margin == AS_COMPILED["margin"]
 
 
 def test_every_row_differs_from_the_first_in_one_choice() -> None:
