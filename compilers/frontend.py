@@ -20,13 +20,14 @@ from compilers.ir.graph import (
     Graph,
     Phase,
     Population,
+    Readout,
     Source,
 )
 from compilers.ir.operators import apply
 from compilers.ir.weight_grid import single
 from ep_neuro.deployment.lowering import refuse_unlowerable
 from ep_neuro.deployment.nudgeable import SQUARED_ERROR
-from ep_neuro.energy.spec import INPUT, POOL, CouplingSpec, NetworkSpec
+from ep_neuro.energy.spec import INPUT, POOL, CouplingSpec, InputSpec, NetworkSpec
 from ep_neuro.network.network import Network
 
 STEPS = 64
@@ -41,7 +42,8 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
 
     Normalisation ``(x - mean) / std`` moves into the weights and biases of the populations that
     the input reaches, so a target takes raw pixels. The bias is one per neuron for that: near a
-    border a kernel covers fewer pixels, hence less of the mean.
+    border a kernel covers fewer pixels, hence less of the mean. What learns sees the input in the
+    real units of its readout, about normalised (`input_units`).
 
     A network whose cost no target nudges by (`ep_neuro.deployment.nudgeable`) gets the free phase
     alone.
@@ -95,7 +97,18 @@ def _populations(spec: NetworkSpec) -> tuple[Population, ...]:
     neurons = (
         Population(p.name, p.shape, Graded(), p.bounds, f"bias/{p.name}") for p in spec.populations
     )
-    return (Population(INPUT, spec.input.shape, Source()), *neurons)
+    source = Population(INPUT, spec.input.shape, Source(), readout=input_units(spec.input))
+    return (source, *neurons)
+
+
+def input_units(spec: InputSpec) -> Readout:
+    """Real units of raw pixels: normalised by one mean and one power of two for all channels.
+
+    Synapses that see centred inputs of unit size learn faster than those that see raw ones, whose
+    mean drives all of them alike (LeCun et al. 1998, "Efficient BackProp", 4.3).
+    """
+    gain = 2.0 ** -round(np.log2(spec.std).mean()) if spec.std else 1.0
+    return Readout(-gain * float(np.mean(spec.mean or 0.0)), gain)
 
 
 def _phases(steps: int, nudged_steps: int, beta: float) -> tuple[Phase, ...]:
@@ -141,7 +154,10 @@ def _expand(per_channel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _fold_normalisation(
     spec: NetworkSpec, c: CouplingSpec, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weight for raw pixels, and what the mean adds to the bias: (W / std, - W * (mean / std))."""
+    """Weight for pixels in units of the input, and what the mean adds to the bias.
+
+    ``(W / std, - W * (mean / std))``, the first one over the gain of `input_units`.
+    """
     channels, shape = spec.input.shape[0], spec.input.shape
     mean = np.asarray(spec.input.mean or [0.0] * channels)
     std = np.asarray(spec.input.std or [1.0] * channels)
@@ -149,6 +165,7 @@ def _fold_normalisation(
     centre = _expand(mean / std, shape)[None]
     post = spec.shapes[c.post]
     shift = -apply(_operator(c), w, centre, post)[0]
+    std = std * input_units(spec.input).gain
     if c.kind == "dense":
         return w / _expand(std, shape).reshape(1, -1), shift
     return w / std.reshape(1, -1, 1, 1), shift

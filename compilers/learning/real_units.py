@@ -22,13 +22,23 @@ def spec_of(graph: Graph) -> NetworkSpec:
         raise GraphError(f"graph '{graph.name}'", problem, "read back what `compile` wrote")
     return NetworkSpec(
         name=graph.name,
-        input=InputSpec(shape=graph.sources[0].shape),
+        input=_input(graph.sources[0]),
         populations=tuple(
             PopulationSpec(name=p.name, shape=p.shape, box=real_box(p)) for p in graph.neurons
         ),
         couplings=tuple(_coupling(graph, tie) for tie in map(graph.tie, graph.ties)),
         output=graph.output,
         cost="squared-error" if graph.cost == SQUARED_ERROR else "cross-entropy",
+    )
+
+
+def _input(source: Population) -> InputSpec:
+    offset, gain = source.readout.offset, source.readout.gain
+    if (offset, gain) == (0.0, 1.0):
+        return InputSpec(shape=source.shape)
+    channels = source.shape[0]
+    return InputSpec(
+        shape=source.shape, mean=(-offset / gain,) * channels, std=(1 / gain,) * channels
     )
 
 

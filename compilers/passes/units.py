@@ -1,8 +1,8 @@
 """units: what learning takes from the heights of the boxes, so that one rate serves any network.
 
-A population lives in units ``u``, the height of its box; the input in 1, and the output, which is
-drawn to targets of 0 and 1, in half of that. In units a weight is ``W u_pre / u_post`` and a bias
-``b / u_post``.
+A population lives in units ``u``, the height of its box; the input in its real unit, and the
+output, which is drawn to targets of 0 and 1, in half of one. In units a weight is
+``W u_pre / u_post`` and a bias ``b / u_post``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def unit_power(graph: Graph, name: str) -> int:
 
 
 def _power(graph: Graph, pre: str | None, post: str) -> int:
-    heights = {p.name: abs(p.readout.gain) for p in graph.populations} | {graph.output: 0.5}
+    heights = {p.name: abs(p.readout.gain) for p in graph.neurons} | {graph.output: 0.5}
+    heights |= {p.name: 1.0 for p in graph.sources}
     return round(2 * math.log2(heights[post] / (heights[pre] if pre else 1.0)))
 
 

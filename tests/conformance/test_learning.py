@@ -119,7 +119,8 @@ def _sent(
     """What population `p` has told others by the end of `phase`, in real units."""
     unit = p.message.one if p.message else 1
     if isinstance(p.dynamics, Source):
-        return np.floor(x * unit + 0.5) / unit if p.message else x
+        held = np.floor(x * unit + 0.5) / unit if p.message else x
+        return p.readout.offset + p.readout.gain * held
     messages = results[phase.name].probes[f"{p.name}.message"] / unit
     if isinstance(p.dynamics, Spiking):
         first = phase.steps // 2 if phase.start is None else 0
@@ -161,7 +162,7 @@ def test_tied_copies_stay_equal_and_folded_biases_follow(
 
 def test_learning_moves_outputs_towards_the_targets(plastic: Program, data: Data) -> None:
     """With phases that are long enough for a mean of spikes to mean something."""
-    graph = make_plastic(plastic.graph, lr=0.2, steps=32, nudged_steps=32)
+    graph = make_plastic(plastic.graph, lr=0.3, steps=32, nudged_steps=32)
     target = np.eye(graph.population(graph.output).size)[data[1]]
 
     def error() -> float:

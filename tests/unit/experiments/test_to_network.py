@@ -63,15 +63,29 @@ def test_integers_come_back_as_what_they_stand_for(bits: int, seed: int) -> None
         assert distance.max() <= (0.5 if bits >= 5 else 128) * unit * (1 + 1e-6)
 
 
+@given(mean=st.floats(0, 1), octaves=st.integers(-2, 3), seed=st.integers(0, 99))
+def test_a_normalised_input_comes_back_as_it_was(mean: float, octaves: int, seed: int) -> None:
+    seen = InputSpec(shape=(1, 8, 8), mean=(mean,), std=(2.0**-octaves,))
+    network = fresh("", seed, zoo("digits_residual").model_copy(update={"input": seen}))
+    back = network_of(compilers.compile(network).graph)
+    assert np.allclose(back.spec.input.mean or 0, mean)
+    assert (back.spec.input.std or (1.0,)) == seen.std
+    after = parameter_names(back)
+    for key, value in parameter_names(network).items():
+        torch.testing.assert_close(after[key], value, rtol=1e-5, atol=1e-4)
+
+
 def test_a_bias_that_differs_within_a_channel_is_told_of() -> None:
     spec = zoo("digits_residual")
-    shifted = spec.model_copy(update={"input": InputSpec(shape=(1, 8, 8), mean=(0.4,))})
-    graph = compilers.compile(fresh("", 1, shifted)).graph
-    with pytest.warns(UnevenBiasWarning, match="differ by up to"):
-        network_of(graph)
+    graph = compilers.compile(fresh("", 1, spec)).graph
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        network_of(compilers.compile(fresh("", 1, spec)).graph)
+        network_of(graph)
+    name = graph.neurons[0].bias or ""
+    uneven = graph.arrays[name].copy()
+    uneven[0, 0, 0] += 0.1
+    with pytest.warns(UnevenBiasWarning, match="differ by up to"):
+        network_of(graph.with_arrays(arrays={**graph.arrays, name: uneven}))
 
 
 def test_a_program_becomes_a_model_on_disk(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,9 @@ from ep_neuro.data import datasets
 from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 from ep_neuro.errors import GraphError
 from ep_neuro.network.architectures import OUTPUT_BOX, zoo
-from ep_neuro.network.network import Network
+from ep_neuro.network.network import Network, parameter_names
 from targets.experiments.comparison.compare import fit
+from targets.experiments.onchip.to_network import network_of
 
 
 def dense(ratio: float) -> NetworkSpec:
@@ -57,6 +59,29 @@ def learnt_accuracy(program: Program) -> float:
     with targets.learner(program) as session:
         session.learn(train.x, train.y, batch=4, rate_scale=2.0)
         return session.settle(val.x).accuracy(val.y)
+
+
+# --- the input ---------------------------------------------------------------------------------
+
+
+@given(mean=st.floats(0, 1), octaves=st.integers(0, 3))
+def test_a_normalised_input_teaches_as_what_is_normalised_beforehand(
+    mean: float, octaves: int
+) -> None:
+    """Synapses see a centred input of unit size, though what is sent are raw pixels."""
+    spec, some = dense(1.0), datasets.load("digits").train.head(20)
+    shape, std = spec.input.shape, 2.0**-octaves
+    seen = InputSpec(shape=shape, mean=(mean,), std=(std,))
+    sent = {"raw": some.x, "normalised": (some.x - mean) / std}
+    learnt = {}
+    for name, given_to in (("raw", seen), ("normalised", InputSpec(shape=shape))):
+        network = Network(spec.model_copy(update={"input": given_to}), 0)
+        program = compilers.compile(network, steps=16, learn="contrastive", check=False)
+        with targets.learner(program) as session:
+            session.learn(sent[name], some.y, batch=10)
+            learnt[name] = parameter_names(network_of(session.learnt().graph))
+    for key, value in learnt["normalised"].items():
+        torch.testing.assert_close(learnt["raw"][key], value, rtol=1e-4, atol=1e-4)
 
 
 # --- rates -------------------------------------------------------------------------------------
