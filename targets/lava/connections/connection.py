@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from compilers.execution.constants import SINGLE
 from compilers.ir.graph import Graph, Projection, Shape
-from compilers.ir.operators import apply, shift_channels
+from compilers.ir.operators import apply, receiving_axis, shift_channels
 from targets.lava.connections.arithmetic import gain
 
 
@@ -18,7 +19,7 @@ class Connection:
         Operator, gain and delay. One step of delay is the hand-over between the processes;
         `Connection` holds messages back for the others.
     weight : ndarray
-        ``W`` in float64, which holds integer sums exactly below ``2**53``.
+        ``W`` in float64, which holds integer sums exactly below ``2**53``; see `load`.
     shape : tuple of int
         Of the receivers, without an axis for samples.
     adds_up : bool
@@ -40,10 +41,20 @@ class Connection:
         adds_up: bool = False,
         response: Projection | None = None,
     ) -> None:
-        self.projection, self.weight, self.adds_up = projection, weight, adds_up
+        self.projection, self.adds_up = projection, adds_up
+        self.load(weight)
         self.response = response or projection
         self._shape = shape
         self.rest(1)
+
+    def load(self, weight: np.ndarray) -> None:
+        """Compute with `weight` from now on."""
+        self.weight, self._single = weight, weight.astype(np.float32)
+        # Of all that one receiver hears: what no sum of messages up to 1 exceeds.
+        receiving = receiving_axis(self.projection.operator)
+        others = tuple(axis for axis in range(weight.ndim) if axis != receiving)
+        whole = self.projection.rescale is not None
+        self._most = float(np.abs(weight).sum(others).max(initial=0)) if whole else np.inf
 
     def rest(self, rows: int, *, difference: bool = False) -> None:
         """Of `rows` samples, nothing is in flight, nothing has added up.
@@ -57,9 +68,15 @@ class Connection:
         self.held = self._silence
 
     def apply(self, message: np.ndarray) -> np.ndarray:
-        """Result of the operator before the gain, float64 (batch, *post shape)."""
-        x = message.astype(np.float64, copy=False)
-        return apply(self.projection.operator, self.weight, x, self._shape)
+        """Result of the operator before the gain, float64 (batch, *post shape).
+
+        Integers whose sums float32 holds exactly are summed in it, which takes half the time.
+        """
+        operator, shape = self.projection.operator, self._shape
+        if self._most * float(np.abs(message).max(initial=0)) < SINGLE:
+            x = message.astype(np.float32)
+            return apply(operator, self._single, x, shape).astype(np.float64)
+        return apply(operator, self.weight, message.astype(np.float64, copy=False), shape)
 
     def weigh(self, message: np.ndarray) -> np.ndarray:
         """Current of a message that arrives now, (batch, *post shape)."""

@@ -78,7 +78,7 @@ class SynapsesModel(LearningModel):
             return
         operand = self.plastic.operand()
         for path in self.paths:
-            path.weight = operand
+            path.load(operand)
         for end, fold in self.folds.items():
             getattr(self, f"f_{end}").send(fold(operand)[np.newaxis])
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilers.ir.graph import Dense, Projection
+from compilers.ir.graph import Dense, Projection, Rescale
 from ep_neuro.network.architectures import digits_residual
 from targets.lava.connections.connection import Connection
 from targets.lava.runtime.layout import unreached
@@ -48,6 +48,18 @@ def test_changes_add_up_to_what_their_sum_would_cause(delay: int, sent: list[lis
         current = path.current(np.array([message]))
         arrived = np.sum(sent[: max(0, t + 2 - delay)], axis=0) + np.zeros(4)
         np.testing.assert_allclose(current[0], 1.5 * WEIGHT @ arrived, atol=1e-12)
+
+
+@given(bits=st.integers(1, 30), seed=st.integers(0, 99))
+def test_integers_are_summed_exactly_in_numbers_that_hold_them(bits: int, seed: int) -> None:
+    """Also where float32 no longer does, beyond 24 bits."""
+    rng = np.random.default_rng(seed)
+    weight, message = rng.integers(-127, 128, (3, 4)), rng.integers(-(1 << bits), 1 << bits, (2, 4))
+    p = Projection("a", "b", Dense(), "w", rescale=Rescale(1, 0))
+    path = Connection(p, weight.astype(np.float64), (3,))
+    np.testing.assert_array_equal(path.apply(message), message @ weight.T)
+    path.load(2.0 * weight)
+    np.testing.assert_array_equal(path.apply(message), 2 * message @ weight.T)
 
 
 @given(delay=st.integers(1, 4), seed=st.integers(0, 99))
