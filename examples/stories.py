@@ -51,6 +51,7 @@ def asked() -> argparse.Namespace:
         metavar="R",
         help="in units; 40 over the synapses of an output neuron by default",
     )
+    add("--margin", type=float, metavar="M", help="learn only what is not right by as much")
     add("--rule", help="difference of graded messages, else that of the code")
     add("--change", action="append", default=[], metavar="KEY=VALUE")
     add("--target", default="lava")
@@ -91,7 +92,13 @@ def main(args: argparse.Namespace) -> None:
         args.story,
         model,
         datasets.load_fitted(data, args.data_root, model.network.spec),
-        Plan(args.samples, batch=args.batch, points=args.points, seed=args.seed),
+        Plan(
+            args.samples,
+            batch=args.batch,
+            points=args.points,
+            seed=args.seed,
+            margin=args.margin,
+        ),
         StorySetting(
             code=args.code,
             bits=args.bits or None,

@@ -161,6 +161,9 @@ def _record(
     if one_task:
         pictures["weights after learning"] = weights_shown(program, found.before)
     graph, events, samples = program.graph, fields["events_per_sample"], fields["samples"]
+    taught = f"all {samples:,} samples learnt"
+    if plan.margin is not None:
+        taught = f"all {samples:,} samples answered, and {fields['taught']:,} of them learnt"
     return StoryRecord(
         story=kind,
         title=STORIES[kind].title,
@@ -191,7 +194,7 @@ def _record(
         events_per_sample=events,
         events=None if events is None else events * samples,
         energy_joule=learnt.energy_joule,
-        energy_per=f"all {samples:,} samples learnt, every phase and every commit",
+        energy_per=f"{taught}, every phase and every commit",
         energy_source=learnt.energy_source,
         seconds=fields["seconds"],
         curve=[Point.model_validate(point) for point in learnt.history],

@@ -110,6 +110,14 @@ def test_spikes_teach_what_hears_the_nudge_and_nothing_else(tell: Teller, deep: 
     assert record.learns == ["weight/h4->output", "bias/output"]
 
 
+def test_of_mistakes_alone_the_record_tells_how_many_were_learnt(tell: Teller) -> None:
+    told = tell("damaged", Plan(60, batch=10, points=1, margin=0.2))
+    taught = told.recovery.learnt.fields()["taught"]
+    assert 0 < taught < 60
+    assert f"60 samples answered, and {taught} of them learnt" in told.record.energy_per
+    assert told.record.plan["margin"] == 0.2
+
+
 def test_a_story_that_was_stopped_goes_on_to_the_same_record(tell: Teller, tmp_path: Path) -> None:
     plan = Plan(40, batch=10, points=2)
     whole = tell("damaged", plan).record
