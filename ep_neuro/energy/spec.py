@@ -38,6 +38,10 @@ LARGEST_UNIT = 1e16
 """Largest unit, and one over the smallest: float32 holds the squares of what is 1e19 to 1e-19, and
 the response to a nudge is some thousandths of one over the unit."""
 
+LARGEST_INPUT = 1e8
+"""Largest mean and deviation of a pixel, and one over the smallest deviation: a graph holds both as
+the real units of its input."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -53,7 +57,7 @@ class InputSpec(Record):
     std: tuple[Positive, ...] | None = None
 
     @model_validator(mode="after")
-    def _one_value_a_channel(self) -> InputSpec:
+    def _one_fitting_value_a_channel(self) -> InputSpec:
         for key in ("mean", "std"):
             values = getattr(self, key)
             if values is not None and len(values) != self.shape[0]:
@@ -62,6 +66,14 @@ class InputSpec(Record):
                     f"{len(values)} values for {self.shape[0]} channels",
                     "give one value a channel",
                 )
+        for key, least in (("mean", 0.0), ("std", 1 / LARGEST_INPUT)):
+            for value in getattr(self, key) or ():
+                if not least <= abs(value) <= LARGEST_INPUT:
+                    raise SpecError(
+                        f"input.{key}",
+                        f"{value:g} is outside {least or -LARGEST_INPUT:g} to {LARGEST_INPUT:g}",
+                        "give it in units of the pixels, 0.25 for instance",
+                    )
         return self
 
 

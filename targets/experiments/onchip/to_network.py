@@ -26,8 +26,8 @@ class UnevenBiasWarning(UserWarning):
 def network_of(graph: Graph) -> Network:
     """The network whose parameters are those of `graph`, in real units.
 
-    It takes raw pixels, as the graph does: a normalisation that the model had, or a pool, is part
-    of its weights.
+    It normalises raw pixels by one mean and one power of two for all channels, as the graph does;
+    what a model's normalisation had besides, or a pool, is part of its weights.
 
     Parameters
     ----------

@@ -211,6 +211,14 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
         lambda d: d["input"].update(std=[0.1, 0.2]),
         ["input.std", "2 values for 1 channels", "one value a channel"],
     ),
+    "deviation that float32 does not hold": (
+        lambda d: d["input"].update(std=[1e-300]),
+        ["input.std", "1e-300 is outside 1e-08 to 1e+08", "in units of the pixels"],
+    ),
+    "mean that float32 does not hold": (
+        lambda d: d["input"].update(mean=[-1e300]),
+        ["input.mean", "-1e+300 is outside -1e+08 to 1e+08", "in units of the pixels"],
+    ),
     "deviation of zero": (lambda d: d["input"].update(std=[0.0]), ["input.std.0 = 0.0"]),
 }
 
