@@ -50,6 +50,7 @@ SLOW = (
     "ep-neuro compile zoo:hopfield_resnet13",
     "ep-neuro learn runs/differences",
     "ep-neuro check runs/mnist-conv-learnt",
+    "ep-neuro check runs/cifar-chip-learnt",
     "ep-neuro compare zoo:digits_residual --with nest",
     "ep-neuro train zoo:digits_residual # runs",
     "ep-neuro compare runs/digits_residual-0",
