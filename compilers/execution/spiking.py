@@ -15,15 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.execution.spike_kernel import Layout, State, run_phase
+from compilers.execution.spike_kernel import MOST_BITS, Layout, State, run_phase, shortest
 from compilers.ir.graph import Phase
 
 if TYPE_CHECKING:
     from compilers.execution.engine import Batch, Engine
-
-
-MOST_BITS = 62
-"""Nothing is left of a sum that is shifted so far, and words know no shift over 63 bits."""
 
 
 @dataclass
@@ -98,15 +94,13 @@ class SpikingLoop:
             gains[q] = gain, min(unit.bit_length() - 1, MOST_BITS)
             rows.append(weight.ravel())
         weights = np.concatenate(rows)
-        # Shorter ones are fetched faster.
-        largest = np.abs(weights).max(initial=0)
-        short = [k for k in (np.int8, np.int16, np.int32) if largest <= np.iinfo(k).max]
+        short = shortest(np.abs(weights).max(initial=0))
         self._layout = layout._replace(
             leaks=layout.leaks.astype(kind),
             ends=layout.ends.astype(kind),
             levels=layout.levels.astype(kind),
             gains=gains,
-            weights=weights.astype(short[0] if kind == np.int32 else kind),
+            weights=weights.astype(short if kind == np.int32 else kind),
         )
         self._loaded = (self.engine.version, kind)
         return self._layout

@@ -15,7 +15,8 @@ import numpy as np
 from lava.magma.core.model.model import AbstractProcessModel
 from lava.magma.core.process.process import AbstractProcess
 
-from compilers.ir.graph import Population, Projection, SigmaDelta
+from compilers.execution.constants import fits_word
+from compilers.ir.graph import Graph, Population, Projection, SigmaDelta, Spiking
 from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifted
 from compilers.passes.send_differences import response_graph
 from targets.lava.connections.connection import Connection, operand
@@ -62,9 +63,16 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
         p, back = tie.first, tie.backward if tie.forward else None
         kind = OneWay if back is None else Coupling
         synapses.append(builder.join(kind, p, back, neurons[p.pre], neurons[p.post]))
-    made = models(MODELS, integers=graph.quantised)
+    made = models(MODELS, integers=graph.quantised, **_narrow(graph))
     processes = (*sources.values(), *neurons.values(), *synapses)
     return {process: made[type(process)] for process in processes}
+
+
+def _narrow(graph: Graph) -> dict[str, type[Any]]:
+    """What holds the messages and the currents between neurons that all spike, in integers."""
+    if not graph.quantised or not all(isinstance(p.dynamics, Spiking) for p in graph.neurons):
+        return {}
+    return {"messages": np.int8, "currents": np.int32 if fits_word(graph) else np.int64}
 
 
 class _Builder:
@@ -150,7 +158,14 @@ class _Builder:
         key = (p.weight, p.exponent)
         if key not in self.weights:  # tied projections share one array
             self.weights[key] = operand(self.graph, p)
-        adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-        shape = self.graph.population(p.post).shape
+        pre, shape = self.graph.population(p.pre), self.graph.population(p.post).shape
+        spikes = p.rescale is not None and isinstance(pre.dynamics, Spiking)
         response = next((q for q in self.response.projections if q.name == p.name), None)
-        return Connection(p, self.weights[key], shape, adds_up=adds_up, response=response)
+        return Connection(
+            p,
+            self.weights[key],
+            shape,
+            adds_up=isinstance(pre.dynamics, SigmaDelta),
+            spikes=pre.shape if spikes else None,
+            response=response,
+        )
