@@ -16,10 +16,21 @@ from lava.magma.core.model.model import AbstractProcessModel
 from lava.magma.core.process.process import AbstractProcess
 
 from compilers.execution.constants import fits_word
-from compilers.ir.graph import Graph, Population, Projection, SigmaDelta, Spiking
+from compilers.ir.graph import (
+    Dense,
+    FixedPoint,
+    Graph,
+    Population,
+    Projection,
+    Rescale,
+    SigmaDelta,
+    Spiking,
+)
 from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifted
 from compilers.passes.send_differences import response_graph
+from targets.lava.connections.arithmetic import Integer
 from targets.lava.connections.connection import Connection, operand
+from targets.lava.connections.spike_currents import SpikeCurrents
 from targets.lava.processes.batched import BatchedModel
 from targets.lava.processes.declared import Bases, DeclaredProcess, models
 from targets.lava.processes.neurons import NEURON_MODELS, NEURONS, InputSource, Neurons, SourceModel
@@ -31,7 +42,7 @@ from targets.lava.processes.synapses import (
     OneWay,
     RecurrentModel,
 )
-from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, received
+from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, only_spikes, received
 from targets.lava.runtime.shared_memory import SharedArrays
 
 MODELS: Bases = {
@@ -68,9 +79,22 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
     return {process: made[type(process)] for process in processes}
 
 
+def compile_steps() -> None:
+    """Compile what spikes in integers call, once for all forks of this process."""
+    neurons = Population("a", (1,), Spiking(), state=FixedPoint(24, 12), message=FixedPoint(8, 0))
+    one, numbers = np.ones((1, 1), np.int64), Integer(neurons)
+    numbers.fire(one, one, one, one)
+    for bits in (0, 40):  # in short and in long numbers
+        sums = SpikeCurrents(
+            Projection("a", "a", Dense(), "w", rescale=Rescale(1, bits)), (1,), (1,)
+        )
+        sums.load(np.ones((1, 1)), 1.0)
+        sums.of(one.astype(np.int8))
+
+
 def _narrow(graph: Graph) -> dict[str, type[Any]]:
     """What holds the messages and the currents between neurons that all spike, in integers."""
-    if not graph.quantised or not all(isinstance(p.dynamics, Spiking) for p in graph.neurons):
+    if not only_spikes(graph):
         return {}
     return {"messages": np.int8, "currents": np.int32 if fits_word(graph) else np.int64}
 

@@ -29,7 +29,7 @@ class SpikeCurrents:
         assert rescale is not None
         up, down = max(0, rescale.shift), min(max(0, -rescale.shift), MOST_BITS)
         sent = by_sender(operator, weight, self.pre, self.post)
-        sent = sent.astype(shortest(np.abs(sent).max(initial=0)))
+        sent = np.ascontiguousarray(sent, shortest(np.abs(sent).max(initial=0)))
         to = reach(operator, weight.shape, self.pre, self.post)
         self._constants = (*to, sent, rescale.multiplier << up, down)
         largest = most * abs(rescale.multiplier) * 2.0**up + 2.0**down
