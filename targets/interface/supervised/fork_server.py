@@ -45,7 +45,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 """Environment of a process whose libraries shall compute on one thread."""
 
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""Environment in which glibc does not give back the arrays of a step, only to ask for them again."""
+"""Environment in which glibc keeps the memory of a step, to be asked for again at the next."""
 
 _BOOT = Path(__file__).with_name("boot.py")
 
