@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,17 +23,20 @@ class SimulatedBackend(Backend):
     """A graph runs as it is, on a `Simulator`; see `targets.interface.protocols.Backend`.
 
     A subclass has a `name`, a `summary` and a `simulator`, and overrides what is otherwise: what it
-    lacks, what has to be installed, which limits there are, which `options` it takes (with their
-    defaults) and what of them is `allowed`.
+    lacks, which `package` has to be installed and `how_to_get` it, which limits there are, which
+    `options` it takes (with their defaults) and what of them is `allowed`.
     """
 
     tolerance = 0.0
+    package, how_to_get = "", ""
     options: Mapping[str, Any] = {}
     allowed: Mapping[str, Values] = {}
     unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
-        """Always."""
+        """Whether `package` is installed."""
+        if self.package and importlib.util.find_spec(self.package) is None:
+            return Availability(False, self.how_to_get)
         return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:

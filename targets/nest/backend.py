@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from compilers.pipeline import Pass
 from compilers.program import Program
 from targets.interface.fanout import synapses_of
 from targets.interface.options import SECONDS, Values
-from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.protocols import Feature, Options
 from targets.interface.refusals import (
     forbidden,
     refuse_integers,
@@ -43,6 +42,7 @@ class NestBackend(SimulatedBackend):
     name = "nest"
     summary = "NEST, the simulator: built-in rate and soft-reset neurons, an independent check"
     tolerance = 1e-12
+    package, how_to_get = "nest", "NEST is not installed; `pip install 'ep-neuro[nest]'`"
     options: Mapping[str, Any] = {"threads": 1, "time_limit": None}
     allowed: Mapping[str, Values] = {"threads": range(1, 1025), "time_limit": SECONDS}
     unsupported: Mapping[Feature, str] = {
@@ -50,12 +50,6 @@ class NestBackend(SimulatedBackend):
         Feature.FIXED_POINT: "its neurons hold real numbers, and know no shifts",
         Feature.LEARNING: "a weight is many synapses there, which would learn apart",
     }
-
-    def available(self) -> Availability:
-        """Whether NEST is installed."""
-        if importlib.util.find_spec("nest") is None:
-            return Availability(False, "NEST is not installed; `pip install 'ep-neuro[nest]'`")
-        return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:
         """The synapses that a host can hold."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from compilers.program import Program
 from ep_neuro.errors import ProgramError
 from ep_neuro.storage.atomic import refuse_foreign
 from targets.interface.options import Values
-from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.protocols import Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 from targets.nir.kernel_shapes import MATRIX_BYTES, keeps_planes, weight_bytes
@@ -34,6 +33,7 @@ class NirBackend(SimulatedBackend):
     name = "nir"
     summary = "NIR exchange files (.nir), with an interpreter of the nodes as they were written"
     tolerance = 1e-5
+    package, how_to_get = "nir", "NIR is not installed; `pip install 'nir>=1.0.8'`"
     suffix = ".nir"
     signature, marker = b"\x89HDF", b"ep-neuro graph"
     options: Mapping[str, Any] = {"reader": None, "samples": 0}
@@ -42,12 +42,6 @@ class NirBackend(SimulatedBackend):
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",
         Feature.LEARNING: "NIR has no learning rule; signs of phases travel in the metadata",
     }
-
-    def available(self) -> Availability:
-        """Whether the package nir is installed."""
-        if importlib.util.find_spec("nir") is None:
-            return Availability(False, "NIR is not installed; `pip install 'nir>=1.0.8'`")
-        return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:
         """What the kernels and matrices of one file may take."""
