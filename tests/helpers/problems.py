@@ -128,3 +128,25 @@ def difference(a: Gradient, b: Gradient) -> float:
     assert a.keys() == b.keys()
     scale = max(float(v.abs().max()) for v in b.values())
     return max(float((a[k] - b[k]).abs().max()) for k in b) / scale
+
+
+def residual() -> NetworkSpec:
+    """A convolution, a skip around it, and a head whose box is not [0, 1]."""
+    conv = {"kind": "conv", "kernel": 3, "stride": 2, "padding": 1, "gain": 0.4}
+    return NetworkSpec.from_dict(
+        {
+            "name": "small",
+            "input": {"shape": [1, 6, 6]},
+            "populations": [
+                {"name": "a", "shape": [3, 3, 3]},
+                {"name": "b", "shape": [4, 2, 2]},
+                {"name": "out", "shape": [4], "box": [-0.5, 1.5]},
+            ],
+            "couplings": [
+                {"pre": "input", "post": "a", **conv},
+                {"pre": "a", "post": "b", **conv},
+                {"pre": "input", "post": "b", "gain": 0.4},
+                {"pre": "b", "post": "out", "gain": 0.5},
+            ],
+        }
+    )
