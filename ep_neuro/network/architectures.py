@@ -311,8 +311,6 @@ def resnet_in_units(
     classes: int = 10,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    output_box: tuple[float, float] = LOGIT_BOX,
-    cost: Literal["squared-error", "cross-entropy"] = "cross-entropy",
 ) -> NetworkSpec:
     """A Hopfield-ResNet that settles in two or three sweeps: each unit is `shrink` times the next.
 
@@ -331,8 +329,6 @@ def resnet_in_units(
         Initial gains, in units, of the 3x3 couplings and of the 1x1 skips.
     mean, std : tuple of float, optional
         Of the input, by channel.
-    output_box : (lo, hi)
-        Box of the output.
     """
     size, units = image[1:], [shrink ** (len(channels) - i) for i in range(len(channels))]
     populations: list[PopulationSpec] = []
@@ -351,14 +347,14 @@ def resnet_in_units(
             conv["stride"] = stride * strides[i - 1]
             skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=skip_gain)
             couplings.append(CouplingSpec(pre=f"h{i - 1}", **conv, **skip))
-    populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
+    populations.append(PopulationSpec(name="output", shape=(classes,), box=LOGIT_BOX))
     couplings.append(CouplingSpec(pre=f"h{len(channels)}", post="output", gain=0.3))
     return NetworkSpec(
         name=name,
         input=InputSpec(shape=image, mean=mean, std=std),
         populations=tuple(populations),
         couplings=tuple(couplings),
-        cost=cost,
+        cost="cross-entropy",
     )
 
 

@@ -22,6 +22,16 @@ TIGHT = Schedule(sweeps=3000, relaxation=1.3, tolerance=1e-12)
 WIDE = (-9.0, 9.0)
 
 
+def random_network(spec: NetworkSpec, seed: int) -> Network:
+    """`spec` with random weights and biases."""
+    network = Network(spec, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for bias in network.biases.values():
+            bias.copy_(0.1 + 0.2 * torch.randn(bias.shape, generator=generator))
+    return network
+
+
 def problem(seed: int, spec: NetworkSpec | None = None, samples: int = 4) -> Problem:
     """A network with positive biases, so that most neurons are inside their box."""
     spec = spec or random_residual_spec(seed)
@@ -150,3 +160,13 @@ def residual() -> NetworkSpec:
             ],
         }
     )
+
+
+def interrupt_at(step: int) -> Callable[[int, int, Any], None]:
+    """What stops a run, as Ctrl-C does, when so much is done."""
+
+    def monitor(done: int, total: int, latest: Any) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return monitor

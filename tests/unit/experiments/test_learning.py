@@ -37,6 +37,7 @@ from targets.experiments.onchip.learning import learn
 from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.run_state import FIGURES, LAST, load_state
 from targets.experiments.onchip.schedule import HALVED, Plan
+from tests.helpers.problems import interrupt_at
 
 
 def program(code: str = "graded", bits: int | None = None, rate: float = 1.0) -> Program:
@@ -281,13 +282,8 @@ def facts_of_stopped(
     at: int, made: Program, digits: Dataset, plan: Plan, out: Path
 ) -> dict[str, Any]:
     """What is kept in `out` of a run that was interrupted when it had learnt `at` samples."""
-
-    def stop(done: int, total: int, note: str) -> None:
-        if done == at:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        learn(made, digits, plan, out=out, monitor=stop)
+        learn(made, digits, plan, out=out, monitor=interrupt_at(at))
     saved = load_state(out / LAST)
     assert saved is not None
     return saved.facts
