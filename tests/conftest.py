@@ -48,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """From here on garbage is looked for, among what the tests make."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # Seldom: it is a twentieth of all time otherwise.
     gc.enable()
 
 

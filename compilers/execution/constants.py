@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ UNIT = 1 << LEAK_BITS
 
 DOUBLE = float(1 << 53)
 """Integers up to it are exact in float64."""
+
+WORD = float(1 << 31)
+"""Integers below it fit 32 bits."""
 
 SINGLE = float(1 << 24)
 """Integers up to it, and sums of them in any order, are exact in float32."""
@@ -111,10 +115,20 @@ def formats(population: Population) -> tuple[FixedPoint, FixedPoint]:
 
 def fits_double(graph: Graph) -> bool:
     """Whether float64 holds every integer that `graph` can come to, learnt weights included."""
+    return all(product < DOUBLE and 2 * UNIT * drive < DOUBLE for product, drive in _largest(graph))
+
+
+def fits_word(graph: Graph) -> bool:
+    """Whether 32 bits hold what neurons are driven with, learnt weights included."""
+    return all(drive < WORD for _, drive in _largest(graph))
+
+
+def _largest(graph: Graph) -> Iterator[tuple[float, float]]:
+    """Of each population what a sum times its gain, and what all of its drive, cannot exceed."""
     learnt = {r.weight: (1 << ((r.bits or 1) - 1)) - 1 for r in graph.plasticity}
     for post in graph.neurons:
         # The membrane, a bias and a nudge as large, and what they may differ by.
-        drive = float(4 << formats(post)[0].bits)
+        drive, largest_product = float(4 << formats(post)[0].bits), 0.0
         if post.bias is not None:
             drive += float(np.abs(graph.arrays[post.bias].astype(np.float64)).max())
         for p in graph.into(post.name):
@@ -126,12 +140,9 @@ def fits_double(graph: Graph) -> bool:
             sent = 1 if isinstance(pre.dynamics, Spiking) else -formats(pre)[1].range[0]
             assert p.rescale is not None
             product = float(fan_in * largest * sent * abs(p.rescale.multiplier))
-            if product >= DOUBLE:
-                return False
+            largest_product = max(largest_product, product)
             drive += product * 2.0**p.rescale.shift + 1
-        if 2 * UNIT * drive >= DOUBLE:
-            return False
-    return True
+        yield largest_product, drive
 
 
 def _hard(population: Population) -> bool:

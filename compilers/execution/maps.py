@@ -18,8 +18,8 @@ from torch import Tensor
 from compilers.execution.arithmetic import Floating
 from compilers.execution.constants import SINGLE
 from compilers.execution.exact_parts import Split, exact_parts
+from compilers.execution.reach import Reach, as_matrix, by_sender, reach
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
-from compilers.ir.operators import matrix as matrix_of
 from compilers.ir.operators import receiving_axis
 
 FEW = 8
@@ -115,12 +115,13 @@ class LinearMap:
         """The result (N, *post) for messages `x` up to `largest` in size."""
         raise NotImplementedError
 
-    def laid_out(self, weight: np.ndarray) -> np.ndarray:
-        """An operator that is no convolution as (pre, post), both as the executor lays them out."""
-        matrix = matrix_of(self.projection.operator, weight, math.prod(self.post)).T
-        if len(self.pre) == 3:
-            matrix = matrix[_order(self.pre)]
-        return matrix[:, _order(self.post)] if len(self.post) == 3 else matrix
+    def reach(self) -> Reach:
+        """Where what is sent arrives."""
+        return reach(self.projection.operator, self.weight.shape, self.pre, self.post)
+
+    def by_sender(self) -> np.ndarray:
+        """The weights as the runs of `reach` take them."""
+        return by_sender(self.projection.operator, self.weight, self.pre, self.post)
 
     def _wide(self, found: Tensor) -> Tensor:
         return found if found.dtype == self.numbers.wide else found.to(self.numbers.wide)
@@ -159,7 +160,7 @@ class DenseMap(LinearMap):
 
     def load(self, weight: np.ndarray) -> None:
         super().load(weight)
-        matrix = self.laid_out(weight)
+        matrix = as_matrix(self.projection.operator, weight, self.pre, self.post)
         numbers, factor = self.numbers, self.numbers.factor(self.projection)
         integers = numbers.integers and numbers.wide != torch.float32
         self._kind = torch.float64 if integers else numbers.wide
@@ -248,11 +249,6 @@ def linear_map(
     """The map of `projection`'s own operator."""
     image = isinstance(projection.operator, Conv | ConvTranspose)
     return (ConvMap if image else DenseMap)(projection, pre, post, numbers, bound)
-
-
-def _order(shape: Shape) -> np.ndarray:
-    """Place in the graph's order of each neuron of a population as it is laid out here."""
-    return np.moveaxis(np.arange(math.prod(shape)).reshape(shape), 0, -1).ravel()
 
 
 def _convolution(

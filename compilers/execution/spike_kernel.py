@@ -15,6 +15,15 @@ from numba import njit
 Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
+MOST_BITS = 62
+"""Nothing is left of a sum that is shifted so far, and words know no shift over 63 bits."""
+
+
+def shortest(largest: float) -> type[np.signedinteger]:
+    """The shortest integers that hold those up to `largest` in size, which are fetched fastest."""
+    return next(k for k in (np.int8, np.int16, np.int32, np.int64) if largest <= np.iinfo(k).max)
+
+
 class Layout(NamedTuple):
     """P populations and Q projections, one after the other, T neurons in all.
 
@@ -95,7 +104,7 @@ def passed_on(
     """Add to ``drive[start:]`` what the first `count` senders of `fired` send.
 
     The `channels` at one place reach the runs ``begins[place]`` to ``begins[place + 1]``, each with
-    its own part of `weight`; see `compilers.execution.spiking.Reach`.
+    its own part of `weight`; see `compilers.execution.reach.Reach`.
     """
     many, each = np.uint64(channels), np.uint64(len(weight) // channels)
     k, end = np.uint64(0), np.uint64(count)
@@ -123,6 +132,30 @@ def gained(sums: np.ndarray, gain: int, bits: int, drive: np.ndarray) -> None:
     half = kind((1 << bits) >> 1)
     for i in range(len(drive)):
         drive[i] += kind(kind(sums[i] * gain) + half) >> bits
+
+
+@_compiled
+def currents(
+    spikes: np.ndarray,
+    begins: np.ndarray,
+    runs: np.ndarray,
+    weights: np.ndarray,
+    gain: int,
+    bits: int,
+    drive: np.ndarray,
+) -> None:
+    """Add to `drive` (N, receivers) what the `spikes` (N, senders) send; see `passed_on`, `gained`.
+
+    `weights` are (channels, ...).
+    """
+    senders, flat = spikes.shape[1], weights.ravel()
+    fired, sums = np.empty(senders + 1, np.uint64), np.empty_like(drive[0])
+    for n in range(len(spikes)):
+        count = listed(spikes[n], 0, senders, fired)
+        if count:
+            sums[:] = 0
+            passed_on(fired, count, len(weights), begins, runs, flat, sums, 0)
+            gained(sums, gain, bits, drive[n])
 
 
 @_compiled
@@ -198,6 +231,25 @@ def leak(
         current[i] = leaked - (kind(whole - held) << fine)
         plain[i] = held
     return int(saturated)
+
+
+@_compiled
+def step(
+    drive: np.ndarray,
+    current: np.ndarray,
+    plain: np.ndarray,
+    membrane: np.ndarray,
+    spikes: np.ndarray,
+    leaks: np.ndarray,
+    ends: np.ndarray,
+    levels: np.ndarray,
+    hard: bool,
+    saturated: np.ndarray,
+) -> None:
+    """`leak` and `fire` of one population, (N, neurons); `saturated` (N,) grows."""
+    for n in range(len(drive)):
+        saturated[n] += leak(current[n], plain[n], drive[n], leaks, ends)
+        fire(membrane[n], plain[n], spikes[n], levels, hard)
 
 
 @_compiled

@@ -6,45 +6,20 @@ of phases in which somebody looks or learns between two steps.
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.execution.maps import LinearMap
-from compilers.execution.spike_kernel import Layout, State, run_phase
-from compilers.ir.graph import Conv, ConvTranspose, Phase, Shape
+from compilers.execution.spike_kernel import MOST_BITS, Layout, State, run_phase, shortest
+from compilers.ir.graph import Phase
 
 if TYPE_CHECKING:
     from compilers.execution.engine import Batch, Engine
-
-
-MOST_BITS = 62
-"""Nothing is left of a sum that is shifted so far, and words know no shift over 63 bits."""
-
-
-class Reach(NamedTuple):
-    """Where spikes of a population arrive: runs of receivers next to each other, by place.
-
-    The neurons of an image that stand at one place, its channels, reach the same runs, each with
-    weights of its own. Without an image all neurons stand at one place and reach all receivers.
-
-    Attributes
-    ----------
-    begins : ndarray of int64, (places + 1,)
-        First run of each place.
-    runs : ndarray of int64, (runs, 3)
-        Receiver that a run begins at, its first weight of those of the channel, and its length.
-    """
-
-    begins: np.ndarray
-    runs: np.ndarray
 
 
 @dataclass
@@ -86,12 +61,12 @@ class SpikingLoop:
         wires, begins, runs, places, ways, weights = [], [], [], 0, 0, 0
         for p in self.engine.recurrent:
             mapped = self.engine.maps[p.name]
-            reach, (channels, each) = _reach(mapped), _by_sender(mapped).shape
-            ends = (places, places + len(reach.begins), weights, weights + channels * each)
+            reached, (channels, each) = mapped.reach(), mapped.by_sender().shape
+            ends = (places, places + len(reached.begins), weights, weights + channels * each)
             wires.append((self._places[p.pre], self._places[p.post], channels, *ends))
-            begins.append(reach.begins + ways)
-            runs.append(reach.runs)
-            places, weights, ways = ends[1], ends[3], ways + len(reach.runs)
+            begins.append(reached.begins + ways)
+            runs.append(reached.runs)
+            places, weights, ways = ends[1], ends[3], ways + len(reached.runs)
         constants = [self.engine.numbers.constants(p) for p in self.populations]
         return Layout(
             spans=self._spans,
@@ -113,21 +88,19 @@ class SpikingLoop:
             return layout
         gains = np.zeros((len(layout.wires), 2), kind)
         for q, p in enumerate(self.engine.recurrent):
-            weight, factor = _by_sender(self.engine.maps[p.name]), numbers.factor(p)
+            weight, factor = self.engine.maps[p.name].by_sender(), numbers.factor(p)
             assert factor is not None
             gain, unit = Fraction(factor if weight.any() else 0.0).as_integer_ratio()
             gains[q] = gain, min(unit.bit_length() - 1, MOST_BITS)
             rows.append(weight.ravel())
         weights = np.concatenate(rows)
-        # Shorter ones are fetched faster.
-        largest = np.abs(weights).max(initial=0)
-        short = [k for k in (np.int8, np.int16, np.int32) if largest <= np.iinfo(k).max]
+        short = shortest(np.abs(weights).max(initial=0))
         self._layout = layout._replace(
             leaks=layout.leaks.astype(kind),
             ends=layout.ends.astype(kind),
             levels=layout.levels.astype(kind),
             gains=gains,
-            weights=weights.astype(short[0] if kind == np.int32 else kind),
+            weights=weights.astype(short if kind == np.int32 else kind),
         )
         self._loaded = (self.engine.version, kind)
         return self._layout
@@ -197,65 +170,3 @@ class SpikingLoop:
                 told = torch.full_like(shown, spiked)
                 found[spiked] = self.engine.numbers.nudge(constants, phase.nudge, y, told)
         return np.ascontiguousarray(found.flatten(2).numpy().swapaxes(0, 1))
-
-
-# --- where spikes arrive -----------------------------------------------------------------------
-
-
-def _reach(mapped: LinearMap) -> Reach:
-    operator = mapped.projection.operator
-    if isinstance(operator, Conv | ConvTranspose):
-        return _in_image(operator, mapped.weight.shape[2:], mapped.pre, mapped.post)
-    return Reach(np.array([0, 1]), np.array([[0, 0, math.prod(mapped.post)]]))
-
-
-def _by_sender(mapped: LinearMap) -> np.ndarray:
-    """The weights of each channel of the sender, (channels, ...), in the order of `Reach.runs`."""
-    operator, weight = mapped.projection.operator, mapped.weight
-    if not isinstance(operator, Conv | ConvTranspose):
-        return mapped.laid_out(weight)
-    turned = weight if isinstance(operator, ConvTranspose) else weight.swapaxes(0, 1)
-    turned = turned.transpose(0, 2, 3, 1).take(_order(operator, weight.shape[3]), axis=2)
-    return turned.reshape(len(turned), -1)
-
-
-@lru_cache(64)
-def _in_image(
-    operator: Conv | ConvTranspose, kernel: tuple[int, int], pre: Shape, post: Shape
-) -> Reach:
-    """What a kernel (rows, columns), or its adjoint, reaches from `pre` in `post`."""
-    begins, runs = [0], []
-    (rows, columns), (channels, high, wide) = pre[1:], post
-    across = [_span(operator, x, kernel[1], wide) for x in range(columns)]
-    for y in range(rows):
-        down = [(tap, _reached(operator, y, tap)) for tap in range(kernel[0])]
-        for tap, first, count in across:
-            for a, row in down:
-                if count and 0 <= row < high:
-                    run = (row * wide + first, a * kernel[1] + tap, count)
-                    runs.append([channels * number for number in run])
-            begins.append(len(runs))
-    return Reach(np.array(begins), np.array(runs, np.int64).reshape(-1, 3))
-
-
-def _span(operator: Conv | ConvTranspose, i: int, taps: int, size: int) -> tuple[int, int, int]:
-    """Of sender `i`: place in `_order` of its first tap, what this reaches, number of taps."""
-    reached = [_reached(operator, i, tap) for tap in _order(operator, taps)]
-    there = [place for place, to in enumerate(reached) if 0 <= to < size]
-    return (there[0], reached[there[0]], len(there)) if there else (0, 0, 0)
-
-
-def _reached(operator: Conv | ConvTranspose, i: int, tap: int) -> int:
-    """What sender `i` of a row or column reaches through a tap of the kernel; -1 for nothing."""
-    if isinstance(operator, ConvTranspose):
-        return i * operator.stride - operator.padding + tap
-    place, rest = divmod(i + operator.padding - tap, operator.stride)
-    return -1 if rest else place
-
-
-def _order(operator: Conv | ConvTranspose, taps: int) -> list[int]:
-    """Taps such that the receivers of one sender stand one after the other."""
-    if isinstance(operator, ConvTranspose):
-        return list(range(taps))
-    stride = operator.stride
-    return [tap for rest in range(stride) for tap in reversed(range(rest, taps, stride))]

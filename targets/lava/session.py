@@ -30,6 +30,7 @@ from targets.lava.runtime.layout import (
     PROBED,
     TARGET,
     NetworkLayout,
+    only_spikes,
 )
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
@@ -50,6 +51,9 @@ ALLOWED: Mapping[str, Values] = {
     "start_limit": SECONDS,
     "time_limit": SECONDS,
 }
+
+BUILDER = "targets.lava.builders.batched"
+"""The module that builds what a layout says, inside Lava's own Python."""
 
 SHARED_BYTES = 256 << 20
 """Shared memory that the records of one batch may take; probes make batches smaller. One sample, or
@@ -139,10 +143,11 @@ class LavaSession(Session):
         shared = layout.allocate()
         try:
             process = LavaProcess(
-                "targets.lava.builders.batched:build",
+                f"{BUILDER}:build",
                 layout.message(shared),
                 start_limit=self._options["start_limit"],
                 inherit=[shared.fd],
+                prepare=[f"{BUILDER}:compile_steps"] if only_spikes(layout.graph) else [],
             )
         except BaseException:
             shared.close()

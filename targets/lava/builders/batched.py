@@ -15,10 +15,22 @@ import numpy as np
 from lava.magma.core.model.model import AbstractProcessModel
 from lava.magma.core.process.process import AbstractProcess
 
-from compilers.ir.graph import Population, Projection, SigmaDelta
+from compilers.execution.constants import fits_word
+from compilers.ir.graph import (
+    Dense,
+    FixedPoint,
+    Graph,
+    Population,
+    Projection,
+    Rescale,
+    SigmaDelta,
+    Spiking,
+)
 from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifted
 from compilers.passes.send_differences import response_graph
+from targets.lava.connections.arithmetic import Integer
 from targets.lava.connections.connection import Connection, operand
+from targets.lava.connections.spike_currents import SpikeCurrents
 from targets.lava.processes.batched import BatchedModel
 from targets.lava.processes.declared import Bases, DeclaredProcess, models
 from targets.lava.processes.neurons import NEURON_MODELS, NEURONS, InputSource, Neurons, SourceModel
@@ -30,7 +42,7 @@ from targets.lava.processes.synapses import (
     OneWay,
     RecurrentModel,
 )
-from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, received
+from targets.lava.runtime.layout import FAITHFUL, NetworkLayout, only_spikes, received
 from targets.lava.runtime.shared_memory import SharedArrays
 
 MODELS: Bases = {
@@ -62,9 +74,29 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
         p, back = tie.first, tie.backward if tie.forward else None
         kind = OneWay if back is None else Coupling
         synapses.append(builder.join(kind, p, back, neurons[p.pre], neurons[p.post]))
-    made = models(MODELS, integers=graph.quantised)
+    made = models(MODELS, integers=graph.quantised, **_narrow(graph))
     processes = (*sources.values(), *neurons.values(), *synapses)
     return {process: made[type(process)] for process in processes}
+
+
+def compile_steps() -> None:
+    """Compile what spikes in integers call, once for all forks of this process."""
+    neurons = Population("a", (1,), Spiking(), state=FixedPoint(24, 12), message=FixedPoint(8, 0))
+    one, numbers = np.ones((1, 1), np.int64), Integer(neurons)
+    numbers.fire(one, one, one, one)
+    for bits in (0, 40):  # in short and in long numbers
+        sums = SpikeCurrents(
+            Projection("a", "a", Dense(), "w", rescale=Rescale(1, bits)), (1,), (1,)
+        )
+        sums.load(np.ones((1, 1)), 1.0)
+        sums.of(one.astype(np.int8))
+
+
+def _narrow(graph: Graph) -> dict[str, type[Any]]:
+    """What holds the messages and the currents between neurons that all spike, in integers."""
+    if not only_spikes(graph):
+        return {}
+    return {"messages": np.int8, "currents": np.int32 if fits_word(graph) else np.int64}
 
 
 class _Builder:
@@ -150,7 +182,14 @@ class _Builder:
         key = (p.weight, p.exponent)
         if key not in self.weights:  # tied projections share one array
             self.weights[key] = operand(self.graph, p)
-        adds_up = isinstance(self.graph.population(p.pre).dynamics, SigmaDelta)
-        shape = self.graph.population(p.post).shape
+        pre, shape = self.graph.population(p.pre), self.graph.population(p.post).shape
+        spikes = p.rescale is not None and isinstance(pre.dynamics, Spiking)
         response = next((q for q in self.response.projections if q.name == p.name), None)
-        return Connection(p, self.weights[key], shape, adds_up=adds_up, response=response)
+        return Connection(
+            p,
+            self.weights[key],
+            shape,
+            adds_up=isinstance(pre.dynamics, SigmaDelta),
+            spikes=pre.shape if spikes else None,
+            response=response,
+        )

@@ -1,7 +1,8 @@
 """The two kinds of numbers that processes compute with: float64, and integers that saturate.
 
 The constants of a population and the roundings are those of the executor (`compilers.execution`);
-the steps are written a second time, in NumPy, as Lava's environment has no torch.
+the steps are written a second time, in NumPy, as Lava's environment has no torch; those of spiking
+neurons in integers are its compiled ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from compilers.execution.constants import UNIT, Constants
+from compilers.execution.spike_kernel import step
 from compilers.ir.graph import LEAK_BITS, FixedPoint, Population, Projection, SigmaDelta
 from compilers.ir.integers import nearest, shift
 
@@ -55,6 +57,18 @@ class Floating:
     ) -> tuple[np.ndarray, np.ndarray]:
         """``v + leak (I - v)`` and the remainder that the next step gets."""
         return v + self.own.leak * (drive - v), rest
+
+    def fire(
+        self, u: np.ndarray, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """``u += leak (I - u)``, ``v += u``, the spikes and what they cost; `u`, `v`, spikes, rest.
+
+        In integers the rest is all of `u`, its fractional bits included.
+        """
+        u, rest = self.integrate(u, drive, rest)
+        v = self.store(held(v + u, *self.own.levels))
+        spikes = v >= self.one
+        return u, v - np.where(spikes, v if self.own.hard else self.one, 0), spikes, rest
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         """What membrane `v` shows: within the box, in units of messages."""
@@ -114,6 +128,11 @@ class Integer(Floating):
         assert own.state is not None
         assert own.message is not None
         self.states, self.messages, self.one = own.state, own.message, own.state.one
+        low, high = own.state.range
+        # The compiled step counts no membrane that meets the end of its format.
+        self.runs_compiled = low <= own.levels[0] and own.levels[1] <= high
+        ends = ((own.leak, own.fine), (low, high), (*own.levels, self.one))
+        self._limits = tuple(np.array(values, np.int64) for values in ends)
 
     def message(self, x: np.ndarray) -> np.ndarray:
         return self.send(nearest(x * self.messages.one))
@@ -126,6 +145,17 @@ class Integer(Floating):
     ) -> tuple[np.ndarray, np.ndarray]:
         total = self.own.leak * (drive - v) + rest
         return self.store(v + (total >> self.own.fine)), total & ((1 << self.own.fine) - 1)
+
+    def fire(
+        self, u: np.ndarray, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        if not self.runs_compiled:
+            return super().fire(u, v, drive, rest)
+        u, v, rest, spikes = u.copy(), v.copy(), rest.copy(), np.empty(v.shape, np.int8)
+        (leaks, ends, levels), lost = self._limits, self.saturated
+        i, r, x, y, z = (values.reshape(len(lost), -1) for values in (drive, rest, u, v, spikes))
+        step(i, r, x, y, z, leaks, ends, levels, self.own.hard, lost)
+        return u, v, spikes, rest
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         q = shift(v, -self.own.finer)

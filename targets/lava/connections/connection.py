@@ -8,6 +8,7 @@ from compilers.execution.constants import SINGLE
 from compilers.ir.graph import Graph, Projection, Shape
 from compilers.ir.operators import apply, receiving_axis, shift_channels
 from targets.lava.connections.arithmetic import gain
+from targets.lava.connections.spike_currents import SpikeCurrents
 
 
 class Connection:
@@ -24,6 +25,8 @@ class Connection:
         Of the receivers, without an axis for samples.
     adds_up : bool
         Whether messages are changes that add up (sigma-delta), or the value itself.
+    spikes : tuple of int, optional
+        Shape of the senders, if they send spikes to be summed in integers.
     response : Projection, optional
         `projection` as it is between differences
         (`compilers.passes.send_differences.response_graph`), where phases send them.
@@ -39,12 +42,13 @@ class Connection:
         shape: Shape,
         *,
         adds_up: bool = False,
+        spikes: Shape | None = None,
         response: Projection | None = None,
     ) -> None:
-        self.projection, self.adds_up = projection, adds_up
+        self.projection, self.response = projection, response or projection
+        self.adds_up, self._shape = adds_up, shape
+        self._spikes = None if spikes is None else SpikeCurrents(projection, spikes, shape)
         self.load(weight)
-        self.response = response or projection
-        self._shape = shape
         self.rest(1)
 
     def load(self, weight: np.ndarray) -> None:
@@ -55,6 +59,8 @@ class Connection:
         others = tuple(axis for axis in range(weight.ndim) if axis != receiving)
         whole = self.projection.rescale is not None
         self._most = float(np.abs(weight).sum(others).max(initial=0)) if whole else np.inf
+        if self._spikes is not None:
+            self._spikes.load(weight, self._most)
 
     def rest(self, rows: int, *, difference: bool = False) -> None:
         """Of `rows` samples, nothing is in flight, nothing has added up.
@@ -89,6 +95,8 @@ class Connection:
             self._flight = flight
             return self.held
         arriving, self._flight = flight[0], flight[1:]
+        if self._spikes is not None:
+            return self._spikes.of(arriving)
         if not arriving.any():
             return self.held if self.adds_up else self._silence
         if not self.adds_up:

@@ -42,8 +42,10 @@ class BatchedModel(LearningModel, NeuronsModel):
             self.target = target
 
     def advance(self) -> None:
-        """Send, receive, step, learn."""
+        """Send, receive, step, learn; what was sent is recorded while synapses weigh it."""
         self.s_out.send(self.message)
+        if self.noted < self.step - 1:
+            self.note(self.step - 1)
         if self.renews():
             bias = self.present_bias()
             if self.folded:
@@ -55,6 +57,8 @@ class BatchedModel(LearningModel, NeuronsModel):
         if self.is_output and self.command.nudge:
             drive += self.numbers.pull(self.command.nudge, self.target, self.shown)
         self.step_under(drive)
+        if self.step == self.command.steps or self.each_step:
+            self.note(self.step)
         self.learn()
 
     def traces(self, free: bool = False) -> Traces:

@@ -60,24 +60,39 @@ Bases = Mapping[type[DeclaredProcess], tuple[type[Any], ...]]
 """What the model of each Process is made of."""
 
 
-def models(bases: Bases, *, integers: bool) -> Models:
+def models(
+    bases: Bases,
+    *,
+    integers: bool,
+    messages: type[Any] | None = None,
+    currents: type[Any] | None = None,
+) -> Models:
     """The floating-point or the fixed-point model of each Process, made of its `bases`.
 
     Ports and variables are those that the Process declares, of float64 or int64; ports that a base
-    lists as `real` are of float64 in any case.
+    lists as `real` are of float64 in any case. Ports whose name begins with ``s`` may hold
+    `messages` of a shorter type, unless a base lists them as `wide`, and those with ``a`` or ``x``
+    `currents`.
     """
-    return {process: _model(process, base, integers) for process, base in bases.items()}
+    number: type[Any] = np.int64 if integers else np.float64
+    types = {"s": messages or number, "a": currents or number, "x": currents or number}
+    return {process: _model(process, base, number, types) for process, base in bases.items()}
 
 
 def _model(
-    process: type[DeclaredProcess], bases: tuple[type[Any], ...], integers: bool
+    process: type[DeclaredProcess],
+    bases: tuple[type[Any], ...],
+    number: type[Any],
+    types: Mapping[str, type[Any]],
 ) -> type[AbstractProcessModel]:
-    number: type[Any] = np.int64 if integers else np.float64
+    integers = number is np.int64
     members: dict[str, Any] = {"integers": integers}
+    wide = dict.fromkeys(getattr(bases[0], "wide", ()), number)
+    real = dict.fromkeys(getattr(bases[0], "real", ()), np.float64)
     for names, kind in ((process.inputs, RowsInPort), (process.outputs, PyOutPort.VEC_DENSE)):
         for name in names:
-            real = name in getattr(bases[0], "real", ())
-            members[name] = LavaPyType(kind, np.float64 if real else number)
+            own = {name[0]: number, **types, **wide, **real}
+            members[name] = LavaPyType(kind, own.get(name, own[name[0]]))
     for name, bits in process.variables.items():
         members[name] = LavaPyType(np.ndarray, number, precision=bits if integers else None)
     made = type(f"Py{process.__name__}{'Fixed' if integers else ''}", bases, members)

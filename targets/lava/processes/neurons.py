@@ -18,7 +18,7 @@ from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.layout import INPUT, OUTPUT
-from targets.lava.runtime.monitor import PopulationMonitor
+from targets.lava.runtime.monitor import PopulationMonitor, is_due
 from targets.lava.runtime.shared_memory import PhaseCommand
 
 
@@ -101,6 +101,11 @@ class NeuronsModel(RecordedModel):
         self.plastic: ProcessWeights | None = proc_params["plastic"]
         self.silence = np.zeros(proc_params["shape"], self.numbers.dtype)
 
+    def begin(self, command: PhaseCommand) -> None:
+        """No step is recorded yet."""
+        self.noted = 0
+        super().begin(command)
+
     @property
     @abstractmethod
     def shown(self) -> np.ndarray:
@@ -123,15 +128,19 @@ class NeuronsModel(RecordedModel):
         return self.bias + spread(self.plastic.values, self.population).reshape(self.bias.shape)
 
     def step_under(self, drive: np.ndarray) -> None:
-        """One step under `drive`, recorded."""
+        """One step under `drive`; `note` it."""
         if self.step == 1 and self.command.phase:
             self.numbers.saturated[:] = 0
-        before = self.v
+        self._before = self.v
         self.update(drive)
-        self.monitor.count(self.step, self.message)
-        self.monitor.compare(self.step, before, self.v)
-        self.monitor.probe(self.step, self)
-        if self.step == self.command.steps:
+
+    def note(self, step: int) -> None:
+        """Record `step`, which was the last; at the end of a phase, what it comes to."""
+        self.noted = step
+        self.monitor.count(step, self.message)
+        self.monitor.compare(step, self._before, self.v)
+        self.monitor.probe(step, self)
+        if step == self.command.steps:
             self.monitor.saturate(self.numbers.saturated)
             if self.is_output:
                 output = self.shared[OUTPUT][: self.command.rows]
@@ -224,17 +233,18 @@ class SpikingModel(NeuronsModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.weighted = self.silence
+        self.weighted = self._weights = self.silence
+        self._unweighed: list[np.ndarray] = []
 
     @property
     def shown(self) -> np.ndarray:
         """The spikes of the last step."""
-        return self.message
+        return self.message.astype(self.numbers.dtype)
 
     @property
     def trace(self) -> np.ndarray:
         """The weighted mean of the messages over the phase."""
-        return trace(self.population, self.weighted, int(self._weights().sum()))
+        return trace(self.population, self.weighted, int(self._weights.sum()))
 
     def rest(self) -> None:
         """Half way to a spike, so that the mean rate carries no bias."""
@@ -243,22 +253,29 @@ class SpikingModel(NeuronsModel):
 
     def update(self, drive: np.ndarray) -> None:
         """Filter, integrate, fire."""
-        self.u, self.remainder = self.numbers.integrate(self.u, drive, self.remainder)
-        v = self.numbers.store(np.clip(self.v + self.u, *self.numbers.own.levels))
-        self.message = (v >= self.numbers.one).astype(self.numbers.dtype)
-        spent = v if self.numbers.own.hard else self.numbers.one
-        self.v = v - spent * self.message
-        if self.command.sign or self.is_output:
-            weight = self._weights()[self.step - 1].astype(self.numbers.dtype)
-            before = self.silence if self.step == 1 else self.weighted
-            self.weighted = before + weight * self.message
+        fired = self.numbers.fire(self.u, self.v, drive, self.remainder)
+        self.u, self.v, self.message, self.remainder = fired
 
-    def _weights(self) -> np.ndarray:
-        return spike_weights(self.command.steps, from_rest=self.command.start < 0)
+    def begin(self, command: PhaseCommand) -> None:
+        """Nothing is weighed yet."""
+        super().begin(command)
+        self._weights = spike_weights(command.steps, from_rest=command.start < 0)
+        self.weighted, self._unweighed = np.zeros(1), []
+
+    def note(self, step: int) -> None:
+        """Weigh the spikes, too, where somebody asks for their mean."""
+        if self.command.sign or self.is_output:
+            self._unweighed.append(self.message)
+            if self.each_step or is_due(self._unweighed, step, self.command.steps):
+                weights = self._weights[step - len(self._unweighed) : step].astype(np.float64)
+                spikes = np.stack(self._unweighed).astype(np.float64)
+                self.weighted = self.weighted + np.tensordot(weights, spikes, 1)
+                self._unweighed = []
+        super().note(step)
 
     def read_out(self, output: np.ndarray) -> None:
         """The weighted mean of the messages over the phase."""
-        output[:] = self.weighted / self._weights().sum()
+        output[:] = self.weighted / self._weights.sum()
 
 
 NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
@@ -271,6 +288,8 @@ NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
 
 class SourceModel(RecordedModel):
     """The model of `InputSource`."""
+
+    wide = ("s_out",)
 
     def advance(self) -> None:
         """Send the input at the first step of a sample."""

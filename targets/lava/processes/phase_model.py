@@ -28,8 +28,8 @@ class PhasedModel(PyLoihiProcessModel):
     ----------
     integers : bool
         Whether it computes in integers.
-    real : tuple of str
-        Ports that are float64 even so.
+    real, wide : tuple of str
+        Ports that are float64 even so, and those that hold any integer.
     memory : tuple of str
         Attributes that are its state. They hold everything that the next step depends on, messages
         in flight included, so a nudged phase continues the free phase exactly.
@@ -42,6 +42,7 @@ class PhasedModel(PyLoihiProcessModel):
 
     integers: ClassVar[bool] = False
     real: ClassVar[tuple[str, ...]] = ()
+    wide: ClassVar[tuple[str, ...]] = ()
     memory: ClassVar[tuple[str, ...]] = ()
     loads: ClassVar[bool] = False
 
@@ -73,6 +74,11 @@ class PhasedModel(PyLoihiProcessModel):
     def ends_lesson(self) -> bool:
         """Whether this is the last step of a phase that teaches."""
         return bool(self.command.sign) and self.step == self.command.steps
+
+    @property
+    def each_step(self) -> bool:
+        """Whether the rules run at every step of this phase."""
+        return False
 
     def run_spk(self) -> None:
         """One time step of Lava, which calls this."""
@@ -161,7 +167,6 @@ class LearningModel(PhasedModel):
 
     @property
     def each_step(self) -> bool:
-        """Whether the rules run at every step of this phase."""
         return self.stepwise and bool(self.command.sign)
 
     def compare(self) -> None:

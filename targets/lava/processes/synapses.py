@@ -118,7 +118,7 @@ class RecurrentModel(SynapsesModel):
 class FromInputModel(SynapsesModel):
     """The model of `FromInput`."""
 
-    memory = ()
+    memory, wide = (), ("s_pre",)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)

@@ -33,11 +33,14 @@ FOLDER = ".venv-lava"
 PROBE_SECONDS = 30.0
 """Time that an interpreter has to say what it is."""
 
+PACKAGES = {"lava": PACKAGE, "numba": "numba"}
+"""Modules that it needs beside Python, each as package installers name it."""
+
 _PROBE = (
     "import sys, importlib.util as u;"
-    "print('%d.%d' % sys.version_info[:2], u.find_spec('lava') is not None)"
+    f"print('%d.%d' % sys.version_info[:2], *[n for n in {[*PACKAGES]} if not u.find_spec(n)])"
 )
-_NAME_ONE = f"name a Python {PYTHON} that has {PACKAGE} in {VARIABLE}"
+_NAME_ONE = f"name a Python {PYTHON} that has {' and '.join(PACKAGES.values())} in {VARIABLE}"
 
 
 def interpreter() -> str:
@@ -59,19 +62,23 @@ def missing() -> tuple[str, str] | None:
             f"or {_NAME_ONE}",
         )
     try:
-        version, found = _probed(python)
+        version, *absent = _probed(python)
     except (OSError, ValueError, subprocess.SubprocessError):
         return f"{python} is no Python that runs here", _NAME_ONE
     if version != PYTHON:
         return f"Lava needs Python {PYTHON} and {python} is {version}", _NAME_ONE
-    if not found:
-        return f"{python} has no Lava", f"run `{python} -m pip install {PACKAGE}`, or {_NAME_ONE}"
+    if absent:
+        packages = " ".join(PACKAGES[name] for name in absent)
+        return (
+            f"{python} has no {' and no '.join(map(str.capitalize, absent))}",
+            f"run `{python} -m pip install {packages}`, or {_NAME_ONE}",
+        )
     return None
 
 
 @cache
-def _probed(python: str) -> tuple[str, bool]:
-    """Version of an interpreter, and whether it has Lava."""
+def _probed(python: str) -> list[str]:
+    """Version of an interpreter, and which of `PACKAGES` it lacks."""
     done = subprocess.run(
         [python, "-I", "-c", _PROBE],
         capture_output=True,
@@ -79,5 +86,7 @@ def _probed(python: str) -> tuple[str, bool]:
         check=True,
         timeout=PROBE_SECONDS,
     )
-    version, found = done.stdout.split()
-    return version, found == "True"
+    version, *absent = done.stdout.split()
+    if not set(absent) <= set(PACKAGES):
+        raise ValueError(done.stdout)
+    return [version, *absent]

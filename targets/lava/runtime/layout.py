@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from compilers.ir.graph import Graph, Population, Shape
+from compilers.ir.graph import Graph, Population, Shape, Spiking
 from compilers.ir.text import parse_graph, print_graph
 from compilers.learning.synapses import Synapses
 from targets.interface.fanout import nonzero_synapses_of, synapses_of
@@ -170,6 +170,11 @@ def received(message: Mapping[str, Any]) -> tuple[NetworkLayout, SharedArrays]:
 def homes(graph: Graph, weight: str) -> int:
     """How many processes of the batched lowering hold `weight`."""
     return sum(tie.weight == weight for tie in graph.tied())
+
+
+def only_spikes(graph: Graph) -> bool:
+    """Whether all neurons spike, in integers."""
+    return graph.quantised and all(isinstance(p.dynamics, Spiking) for p in graph.neurons)
 
 
 def unreached(graph: Graph) -> list[str]:

@@ -16,7 +16,12 @@ COUNTS = ("events", "synops", "nonzero_synops")
 """Records of what is sent, (steps, samples): messages, synapses met, those not of weight zero."""
 
 TOGETHER = 1 << 15
-"""Numbers in the messages that are counted at once: one matrix product for some steps."""
+"""Numbers that are counted at once: one call for some steps."""
+
+
+def is_due(gathered: list[np.ndarray], step: int, steps: int) -> bool:
+    """Whether what was gathered since some step is counted after `step`, the last or not."""
+    return step == steps or len(gathered) * gathered[-1].size >= TOGETHER
 
 
 class PopulationMonitor:
@@ -55,6 +60,7 @@ class PopulationMonitor:
     def begin(self, steps: int, rows: int) -> None:
         """Take the place of the records of a phase; probes may be others than in the last one."""
         self._sent: list[np.ndarray] = []
+        self._changed: list[np.ndarray] = []
         found, probe = self._records(steps, rows), f"probe/{self.population}."
         self._counts = [found[f"{kind}/{self.population}"] for kind in COUNTS]
         self._updates = found[f"updates/{self.population}"]
@@ -70,7 +76,7 @@ class PopulationMonitor:
         """Count `message` of all samples as what was sent in `step` (from 1), maybe the `last`."""
         steps, rows = self._updates.shape
         self._sent.append((message != 0).reshape(rows, -1))
-        if last or step == steps or len(self._sent) * message.size >= TOGETHER:
+        if last or is_due(self._sent, step, steps):
             counts = np.stack(self._sent).astype(np.float64) @ self._weights
             ended = slice(step - len(counts), step)
             for kind, record in enumerate(self._counts):
@@ -79,8 +85,11 @@ class PopulationMonitor:
 
     def compare(self, step: int, before: np.ndarray, now: np.ndarray) -> None:
         """Count the membranes that `step` changed."""
-        rows = self._updates.shape[1]
-        self._updates[step - 1] = (before != now).reshape(rows, -1).sum(1)
+        steps, rows = self._updates.shape
+        self._changed.append((before != now).reshape(rows, -1))
+        if is_due(self._changed, step, steps):
+            self._updates[step - len(self._changed) : step] = np.stack(self._changed).sum(2)
+            self._changed = []
 
     def probe(self, step: int, model: Any) -> None:
         """Copy the probed attributes of `model` after `step`."""

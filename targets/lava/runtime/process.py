@@ -43,6 +43,8 @@ class LavaProcess(SupervisedProcess):
         Seconds that Lava has to start.
     inherit : sequence of int
         File descriptors that the processes inherit.
+    prepare : sequence of str
+        What else, beside `PRELOAD`, is done once for all networks; see `ForkServer.fork`.
 
     Raises
     ------
@@ -61,12 +63,13 @@ class LavaProcess(SupervisedProcess):
         *,
         start_limit: float = 60.0,
         inherit: Sequence[int] = (),
+        prepare: Sequence[str] = (),
     ) -> None:
         super().__init__(
             _server(interpreter(), builder.partition(".")[0]),
             start_limit=start_limit,
             inherit=inherit,
-            prepare=PRELOAD,
+            prepare=[*PRELOAD, *prepare],
         )
         self.ask(Start([builder, argument]), start_limit, "start", "start_limit")
 

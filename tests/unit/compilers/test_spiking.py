@@ -15,7 +15,6 @@ import targets
 from compilers.execution.arithmetic import Floating
 from compilers.execution.maps import inward, linear_map
 from compilers.execution.spike_kernel import listed, passed_on
-from compilers.execution.spiking import _by_sender, _reach
 from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Rescale, Spiking
 from compilers.ir.operators import apply
 from targets.interface import graph_simulator
@@ -123,7 +122,7 @@ def test_a_spike_adds_its_weights_to_all_that_its_operator_reaches(
     numbers = Floating(torch.float64, torch.device("cpu"))
     mapped = linear_map(projection, pre, post, numbers, 1.0)
     mapped.load(weight)
-    reach, rows = _reach(mapped), _by_sender(mapped)
+    reach, rows = mapped.reach(), mapped.by_sender()
     sent, drive = inward(spikes).numpy().ravel(), np.zeros(int(np.prod(post)))
     fired = np.zeros(sent.size + 1, np.uint64)
     count = listed(sent, 0, sent.size, fired)

@@ -76,7 +76,7 @@ def test_where_there_is_none_one_line_says_how_to_get_it(
     reason = BACKEND.available().reason
     assert str(tmp_path / ".venv-lava") in reason
     assert "run `make setup`" in reason
-    assert "name a Python 3.10 that has lava-nc==0.10.0 in EP_NEURO_LAVA_PYTHON" in reason
+    assert "name a Python 3.10 that has lava-nc==0.10.0 and numba in EP_NEURO_LAVA_PYTHON" in reason
     with pytest.raises(
         TargetError, match="needs an environment of its own, and there is no"
     ) as caught:
@@ -98,9 +98,12 @@ def test_what_is_for_lava_runs_on_the_reference_without_it_and_a_line_says_so(
 @pytest.mark.parametrize(
     ("says", "code", "reason"),
     [
-        ("3.12 True", 0, "Lava needs Python 3.10 and .* is 3.12"),
-        ("3.10 False", 0, "has no Lava; run `.* -m pip install lava-nc==0.10.0`"),
-        ("3.10 True", 1, "is no Python that runs here"),
+        ("3.12", 0, "Lava needs Python 3.10 and .* is 3.12"),
+        ("3.10 lava", 0, "has no Lava; run `.* -m pip install lava-nc==0.10.0`"),
+        ("3.10 numba", 0, "has no Numba; run `.* -m pip install numba`"),
+        ("3.10 lava numba", 0, "no Lava and no Numba; run `.* install lava-nc==0.10.0 numba`"),
+        ("3.10", 1, "is no Python that runs here"),
+        ("", 0, "is no Python that runs here"),
         ("what is this", 0, "is no Python that runs here"),
     ],
 )
@@ -193,7 +196,7 @@ def test_our_modules_inside_are_written_in_lavas_python() -> None:
 
 
 def test_our_modules_inside_need_lava_and_what_it_brings_along_alone() -> None:
-    at_hand = {"ep_neuro", "compilers", "targets", "lava", "numpy", "scipy"}
+    at_hand = {"ep_neuro", "compilers", "targets", "lava", "numba", "numpy", "scipy"}
     foreign = [
         str(one)
         for path, text in reachable().items()

@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilers.ir.graph import Dense, Projection, Rescale
+from compilers.ir.graph import (
+    Conv,
+    ConvTranspose,
+    Dense,
+    DenseTranspose,
+    FixedPoint,
+    Population,
+    Projection,
+    Rescale,
+    Spiking,
+)
+from compilers.ir.operators import Operator
 from ep_neuro.network.architectures import digits_residual
+from targets.lava.connections.arithmetic import Integer
 from targets.lava.connections.connection import Connection
 from targets.lava.runtime.layout import unreached
 from targets.lava.runtime.monitor import COUNTS, PopulationMonitor
@@ -60,6 +72,58 @@ def test_integers_are_summed_exactly_in_numbers_that_hold_them(bits: int, seed: 
     np.testing.assert_array_equal(path.apply(message), message @ weight.T)
     path.load(2.0 * weight)
     np.testing.assert_array_equal(path.apply(message), 2 * message @ weight.T)
+
+
+@given(
+    operator=st.sampled_from([Dense(), DenseTranspose(), Conv(2, 1), ConvTranspose(2, 1)]),
+    gain=st.builds(Rescale, st.integers(-9, 9), st.integers(-40, 30)),
+    seed=st.integers(0, 99),
+)
+def test_spikes_come_to_what_any_messages_do(operator: Operator, gain: Rescale, seed: int) -> None:
+    """Also where 32 bits hold no sum, and where nothing is left of it."""
+    rng, ends = np.random.default_rng(seed), ((3, 5, 4), (2, 3, 2))
+    pre, post = ends[::-1] if isinstance(operator, ConvTranspose) else ends
+    image = isinstance(operator, Conv | ConvTranspose)
+    rows, columns = (60, 12) if isinstance(operator, DenseTranspose) else (12, 60)
+    weight = rng.integers(-127, 128, (2, 3, 3, 3) if image else (rows, columns))
+    spikes = (rng.random((4, *pre)) < rng.random()).astype(np.int8)
+    p = Projection("a", "b", operator, "w", rescale=gain)
+    plain, fast = (
+        Connection(p, weight.astype(np.float64), post, spikes=shape) for shape in (None, pre)
+    )
+    np.testing.assert_array_equal(fast.current(spikes), plain.current(spikes))
+
+
+@given(
+    leak=st.sampled_from([1.0, 0.5, 0.3]),
+    reset=st.sampled_from(["soft", "hard"]),
+    bits=st.sampled_from([12, 24]),
+    seed=st.integers(0, 99),
+)
+def test_compiled_steps_of_spikes_come_to_the_same_bits(
+    leak: float, reset: str, bits: int, seed: int
+) -> None:
+    """Currents that meet the end of their format are counted, too."""
+    rng, state = np.random.default_rng(seed), FixedPoint(bits, 8)
+    population = Population(
+        "a", (3, 2), Spiking(leak=leak, reset=reset), state=state, message=FixedPoint(8, 0)
+    )
+    plain, compiled = Integer(population), Integer(population)
+    plain.runs_compiled = False
+    held = []
+    for numbers in (plain, compiled):
+        numbers.forget(2)
+        held.append([np.zeros((2, 3, 2), np.int64)] * 3)
+    for _ in range(9):
+        drive = rng.integers(-(1 << 13), 1 << 13, (2, 3, 2))
+        spikes = []
+        for i, numbers in enumerate((plain, compiled)):
+            u, v, sent, rest = numbers.fire(held[i][0], held[i][1], drive, held[i][2])
+            held[i] = [u, v, rest]
+            spikes.append(sent)
+        np.testing.assert_array_equal(spikes[0], spikes[1])
+        np.testing.assert_array_equal(held[0][:2], held[1][:2])
+        np.testing.assert_array_equal(plain.saturated, compiled.saturated)
 
 
 @given(delay=st.integers(1, 4), seed=st.integers(0, 99))

@@ -43,6 +43,7 @@ class PerSampleModel(NeuronsModel):
         """Receive, step, send."""
         self.constant = self.constant + self.x_in.recv()
         self.step_under(self.constant + self.a_in.recv())
+        self.note(self.step)
         self._send()
 
     def _send(self) -> None:
