@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.hardware.limits import Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
@@ -36,17 +36,17 @@ class NirBackend(SimulatedBackend):
     package, how_to_get = "nir", "NIR is not installed; `pip install 'nir>=1.0.8'`"
     suffix = ".nir"
     signature, marker = b"\x89HDF", b"ep-neuro graph"
+    bounds: Mapping[str, Quantity] = {
+        "matrix_bytes": Quantity(
+            MATRIX_BYTES, "bytes", "assumed: a file that readers hold in memory at once"
+        )
+    }
     options: Mapping[str, Any] = {"reader": None, "samples": 0}
     allowed: Mapping[str, Values] = {"samples": range(1_000_001)}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",
         Feature.LEARNING: "NIR has no learning rule; signs of phases travel in the metadata",
     }
-
-    def limits(self, options: Options) -> HardwareLimits:
-        """What the kernels and matrices of one file may take."""
-        source = "assumed: a file that readers hold in memory at once"
-        return HardwareLimits(self.name, {"matrix_bytes": Quantity(MATRIX_BYTES, "bytes", source)})
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """One that warns of what the reader loses, if the file is for one."""

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compilers.hardware.limits import Quantity
 from compilers.ir import graph as ir
 from compilers.ir.operators import apply
 from compilers.passes.make_plastic import make_plastic
@@ -239,7 +240,8 @@ def test_what_a_script_cannot_say_is_a_violation_and_is_refused(what: str) -> No
 def test_more_synapses_than_a_host_can_list_are_a_violation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("targets.brian2.backend.LARGEST", 1279)
+    few = {"synapses": Quantity(1279, "synapses", "")}
+    monkeypatch.setattr(BACKEND, "bounds", few)
     (violation,) = BACKEND.check(graph_of(digits_like_dense()))
     assert (violation.value, violation.limit) == (128 * 10, 1279)
 
