@@ -128,15 +128,17 @@ class Engine:
     def only_spikes(self) -> bool:
         """Whether `compilers.execution.spiking` can run whole phases of it.
 
-        All neurons spike, in whole numbers that floats hold, on a CPU.
+        All neurons spike, in float32 or in whole numbers that floats hold, on a CPU.
         """
         graph, numbers = self.graph, self.numbers
         plain = self.depth == 1 and not self.holds and bool(self.recurrent)
-        if not plain or not (numbers.single and numbers.full.is_floating_point):
+        if not plain or not all(isinstance(p.dynamics, Spiking) for p in graph.neurons):
             return False
+        if not numbers.integers:
+            return numbers.wide == torch.float32 and numbers.device.type == "cpu"
         ends = [(c.state, *c.levels) for c in map(numbers.constants, graph.neurons)]
         fit = all(s and s.range[0] <= low and high <= s.range[1] for s, low, high in ends)
-        return fit and all(isinstance(p.dynamics, Spiking) for p in graph.neurons)
+        return fit and numbers.single and numbers.full.is_floating_point
 
     def reach(self, name: str) -> float:
         """What messages cannot exceed together as a drive of population `name`."""

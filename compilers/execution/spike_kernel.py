@@ -1,7 +1,8 @@
-"""The compiled loop over the steps of spiking neurons, in integers.
+"""The compiled loop over the steps of spiking neurons, in integers and in floating point.
 
-Few neurons spike in a step: sums cost what their spikes reach and not what there are weights. They
-are exact in any order, so that this comes to the same bits as the steps of the executor.
+Few neurons spike in a step: sums cost what their spikes reach and not what there are weights.
+Those of integers are exact in any order, so that this comes to the same bits as the steps of the
+executor.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Layout(NamedTuple):
     ----------
     spans : (P, 2)
         Begin and end of each population in a row of neurons.
-    leaks, ends : (P, 2)
-        See `leak`.
+    leaks : (P, 2)
+        See `leak` and `relax`.
     levels, hard : (P, 3), (P,)
         See `fire`.
     wires : (Q, 7)
@@ -41,13 +42,13 @@ class Layout(NamedTuple):
     begins, runs : ndarray
         Where spikes arrive, see `passed_on`.
     gains : (Q, 2)
-        What sums are multiplied by, and how many bits they are then shifted to the right, rounded.
+        What sums are multiplied by, and how many bits they are then shifted to the right, rounded;
+        in floating point weights hold that.
     weights : ndarray
     """
 
     spans: np.ndarray
     leaks: np.ndarray
-    ends: np.ndarray
     levels: np.ndarray
     hard: np.ndarray
     wires: np.ndarray
@@ -234,6 +235,13 @@ def leak(
 
 
 @_compiled
+def relax(current: np.ndarray, drive: np.ndarray, part: float) -> None:
+    """``u + part (I - u)`` in floating point."""
+    for i in range(len(drive)):
+        current[i] += part * (drive[i] - current[i])
+
+
+@_compiled
 def step(
     drive: np.ndarray,
     current: np.ndarray,
@@ -255,6 +263,7 @@ def step(
 @_compiled
 def run_phase(
     layout: Layout,
+    ends: np.ndarray | None,
     state: State,
     output: int,
     nudges: np.ndarray,
@@ -270,6 +279,8 @@ def run_phase(
     Parameters
     ----------
     layout : Layout
+    ends : (P, 2) or None
+        See `leak`; None in floating point, of which other code is compiled.
     state : State
     output, nudges : int, (N, 2, outputs)
         The population that is nudged, and how much where it did not and where it did just spike.
@@ -294,39 +305,37 @@ def run_phase(
         for t in range(len(counting)):
             drive[:] = state.constant[n]
             for q in range(len(wires)):
-                pre, post, channels, places, ends, first, last = wires[q]
+                pre, post, channels, places, stop, first, last = wires[q]
                 if told[pre] == 0:
                     continue
-                (begin, end), (gain, bits) = spans[post], gains[q]
-                alone = gain != 1 or bits > 0
-                to = scratch if alone else drive
-                if alone:
-                    to[begin:end] = 0
-                passed_on(
-                    fired[spans[pre, 0] :],
-                    told[pre],
-                    channels,
-                    layout.begins[places:ends],
-                    layout.runs,
-                    layout.weights[first:last],
-                    to,
-                    begin,
-                )
-                if alone:
-                    gained(scratch[begin:end], gain, bits, drive[begin:end])
+                begin, end = spans[post]
+                own = layout.begins[places:stop]
+                weights, sent = layout.weights[first:last], fired[spans[pre, 0] :]
+                if ends is None:
+                    passed_on(sent, told[pre], channels, own, layout.runs, weights, drive, begin)
+                else:
+                    gain, bits = gains[q]
+                    alone = gain != 1 or bits > 0
+                    to = scratch if alone else drive
+                    if alone:
+                        to[begin:end] = 0
+                    passed_on(sent, told[pre], channels, own, layout.runs, weights, to, begin)
+                    if alone:
+                        gained(scratch[begin:end], gain, bits, drive[begin:end])
             begin, end = spans[output]
             for i in range(begin, end):
-                drive[i] += nudges[n, z[i], i - begin]
+                drive[i] += nudges[n, int(z[i]), i - begin]
             for p in range(len(spans)):
                 begin, end = spans[p]
-                own, current = v[begin:end], plain[begin:end]
-                saturations[p] += leak(
-                    u[begin:end], current, drive[begin:end], layout.leaks[p], layout.ends[p]
-                )
-                before = own.copy() if len(updates) and t else own
-                fire(own, current, z[begin:end], layout.levels[p], layout.hard[p])
+                membrane, current, part = v[begin:end], plain[begin:end], drive[begin:end]
+                if ends is None:
+                    relax(current, part, layout.leaks[p, 0])
+                else:
+                    saturations[p] += leak(u[begin:end], current, part, layout.leaks[p], ends[p])
+                before = membrane.copy() if len(updates) and t else membrane
+                fire(membrane, current, z[begin:end], layout.levels[p], layout.hard[p])
                 if len(updates) and t:
-                    updates[n, p] += np.count_nonzero(own != before)
+                    updates[n, p] += np.count_nonzero(membrane != before)
                 told[p] = listed(z, begin, end, fired)
                 count_fired(
                     fired[begin:],

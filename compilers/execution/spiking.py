@@ -1,7 +1,7 @@
-"""Whole phases of a graph of spiking neurons in integers, in one compiled loop.
+"""Whole phases of a graph of spiking neurons in one compiled loop, in integers and in float32.
 
-It comes to the same bits as the steps of the executor, which stay the way of all other graphs, and
-of phases in which somebody looks or learns between two steps.
+In integers it comes to the same bits as the steps of the executor, which stay the way of all other
+graphs, and of phases in which somebody looks or learns between two steps.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from compilers.execution.constants import WORD
 from compilers.execution.spike_kernel import MOST_BITS, Layout, State, run_phase, shortest
 from compilers.ir.graph import Phase
 
@@ -54,6 +55,8 @@ class SpikingLoop:
         ends = np.cumsum([p.size for p in self.populations])
         self._spans = np.stack([ends - [p.size for p in self.populations], ends], 1)
         self._places = {p.name: i for i, p in enumerate(self.populations)}
+        constants = [engine.numbers.constants(p) for p in self.populations]
+        self._ends = np.array([c.state.range for c in constants if c.state])
         self._layout, self._loaded = self._laid_out(), (-1, np.dtype(np.int64))
 
     def _laid_out(self) -> Layout:
@@ -71,8 +74,7 @@ class SpikingLoop:
         return Layout(
             spans=self._spans,
             leaks=np.array([(c.leak, c.fine) for c in constants]),
-            ends=np.array([c.state.range for c in constants if c.state]),
-            levels=np.array([(*c.levels, c.state.one) for c in constants if c.state]),
+            levels=np.array([(*c.levels, c.state.one if c.state else 1) for c in constants]),
             hard=np.array([c.hard for c in constants]),
             wires=np.array(wires, np.int64),
             begins=np.concatenate(begins),
@@ -90,17 +92,19 @@ class SpikingLoop:
         for q, p in enumerate(self.engine.recurrent):
             weight, factor = self.engine.maps[p.name].by_sender(), numbers.factor(p)
             assert factor is not None
+            if not numbers.integers:
+                rows.append(factor * weight.ravel())
+                continue
             gain, unit = Fraction(factor if weight.any() else 0.0).as_integer_ratio()
             gains[q] = gain, min(unit.bit_length() - 1, MOST_BITS)
             rows.append(weight.ravel())
         weights = np.concatenate(rows)
-        short = shortest(np.abs(weights).max(initial=0))
+        short = shortest(np.abs(weights).max(initial=0)) if kind == np.int32 else kind
         self._layout = layout._replace(
             leaks=layout.leaks.astype(kind),
-            ends=layout.ends.astype(kind),
             levels=layout.levels.astype(kind),
             gains=gains,
-            weights=weights.astype(short if kind == np.int32 else kind),
+            weights=weights.astype(short),
         )
         self._loaded = (self.engine.version, kind)
         return self._layout
@@ -125,7 +129,11 @@ class SpikingLoop:
         watched : bool
             Count the membranes that change.
         """
-        kind = np.dtype(np.int32 if batch.largest < 1 << 31 else np.int64)
+        kind: np.dtype[Any] = np.dtype(np.float32)
+        ends = None
+        if self.engine.numbers.integers:
+            kind = np.dtype(np.int32 if batch.largest < WORD else np.int64)
+            ends = self._ends.astype(kind)
         names, samples = [p.name for p in self.populations], batch.samples
         state = State(*(self._rows(batch, which).astype(kind) for which in State._fields))
         sums = np.zeros_like(state.z)
@@ -138,22 +146,22 @@ class SpikingLoop:
             saturated = np.zeros(len(names), np.int64)
             held, own = State(*(values[part] for values in state)), nudges[part]
             done = (sums[part], counts[part], updates[part], saturated)
-            run_phase(layout, held, output, own, weighed, each, *done)
+            run_phase(layout, ends, held, output, own, weighed, each, *done)
             return saturated
 
         # Samples know nothing of each other, and the loop lets other threads work.
         workers = max(1, min(torch.get_num_threads(), samples))
-        ends = [samples * i // workers for i in range(workers + 1)]
+        parts = [samples * i // workers for i in range(workers + 1)]
         with ThreadPoolExecutor(workers) as pool:
-            saturated = np.sum(list(pool.map(run, map(slice, ends, ends[1:]))), 0)
+            saturated = np.sum(list(pool.map(run, map(slice, parts, parts[1:]))), 0)
         batch.t += phase.steps
         self.engine.numbers.saturations.update(dict(zip(names, saturated.tolist(), strict=True)))
-        parts = dict(zip(names, (slice(*span) for span in self._spans), strict=True))
+        places = dict(zip(names, (slice(*span) for span in self._spans), strict=True))
         for which in State._fields[1:]:
-            for name, part in parts.items():
+            for name, part in places.items():
                 to = batch.view(which, name)
                 to.copy_(torch.from_numpy(getattr(state, which)[:, part]).view_as(to))
-        return Counted({name: sums[:, part] for name, part in parts.items()}, counts, updates)
+        return Counted({name: sums[:, part] for name, part in places.items()}, counts, updates)
 
     def _rows(self, batch: Batch, which: str) -> np.ndarray:
         """A variable of all populations, (N, neurons)."""

@@ -44,6 +44,9 @@ PR_SET_PDEATHSIG = 1
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Environment of a process whose libraries shall compute on one thread."""
 
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""Environment in which glibc does not give back the arrays of a step, only to ask for them again."""
+
 _BOOT = Path(__file__).with_name("boot.py")
 
 
@@ -155,7 +158,7 @@ class ForkServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **ONE_THREAD, "TMPDIR": scratch},
+            env={**os.environ, **ONE_THREAD, **KEPT_MEMORY, "TMPDIR": scratch},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
