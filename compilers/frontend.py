@@ -10,19 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compilers.ir.graph import (
-    INPUT_MEAN,
-    WHITENED,
-    Conv,
-    Coupling,
-    Dense,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Readout,
-    Source,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import apply
 from compilers.ir.weight_grid import single
 from ep_neuro.deployment.lowering import refuse_unlowerable
@@ -37,7 +25,7 @@ BETA = 0.2
 """Nudging factor by default."""
 
 
-def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Graph:
+def lower(network: Network, provenance: Mapping[str, str] | None = None) -> ir.Graph:
     """The graph of `network` in real units: couplings still symmetric, states graded.
 
     Normalisation ``(x - mean) / std`` moves into the weights and biases of the populations that
@@ -70,8 +58,8 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     nudgeable = spec.cost == SQUARED_ERROR
     notes |= {} if nudgeable else {"cost": spec.cost}
     # The bias now takes off what this would make of every drive.
-    notes |= {INPUT_MEAN: json.dumps(spec.input.mean)} if spec.input.mean else {}
-    notes |= {WHITENED: json.dumps(whitened)} if whitened else {}
+    notes |= {ir.INPUT_MEAN: json.dumps(spec.input.mean)} if spec.input.mean else {}
+    notes |= {ir.WHITENED: json.dumps(whitened)} if whitened else {}
     arrays: dict[str, np.ndarray] = {}
     for p in spec.populations:
         arrays[f"bias/{p.name}"] = _expand(biases[p.name], p.shape)
@@ -80,11 +68,11 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
             weights[c.name], shift = _fold_normalisation(spec, c, weights[c.name])
             arrays[f"bias/{c.post}"] = single(arrays[f"bias/{c.post}"] + shift)
         arrays[f"weight/{c.name}"] = weights[c.name]
-    return Graph(
+    return ir.Graph(
         name=spec.name,
         populations=_populations(spec),
         couplings=tuple(
-            Coupling(c.pre, c.post, _operator(c), f"weight/{c.name}") for c in spec.couplings
+            ir.Coupling(c.pre, c.post, _operator(c), f"weight/{c.name}") for c in spec.couplings
         ),
         phases=_phases(STEPS, STEPS // 2, BETA)[: None if nudgeable else 1],
         output=spec.output,
@@ -93,36 +81,37 @@ def lower(network: Network, provenance: Mapping[str, str] | None = None) -> Grap
     )
 
 
-def _populations(spec: NetworkSpec) -> tuple[Population, ...]:
+def _populations(spec: NetworkSpec) -> tuple[ir.Population, ...]:
     neurons = (
-        Population(p.name, p.shape, Graded(), p.bounds, f"bias/{p.name}") for p in spec.populations
+        ir.Population(p.name, p.shape, ir.Graded(), p.bounds, f"bias/{p.name}")
+        for p in spec.populations
     )
-    source = Population(INPUT, spec.input.shape, Source(), readout=input_units(spec.input))
+    source = ir.Population(INPUT, spec.input.shape, ir.Source(), readout=input_units(spec.input))
     return (source, *neurons)
 
 
-def input_units(spec: InputSpec) -> Readout:
+def input_units(spec: InputSpec) -> ir.Readout:
     """Real units of raw pixels: normalised by one mean and one power of two for all channels.
 
     Synapses that see centred inputs of unit size learn faster than those that see raw ones, whose
     mean drives all of them alike (LeCun et al. 1998, "Efficient BackProp", 4.3).
     """
     gain = 2.0 ** -round(np.log2(spec.std).mean()) if spec.std else 1.0
-    return Readout(-gain * float(np.mean(spec.mean or 0.0)), gain)
+    return ir.Readout(-gain * float(np.mean(spec.mean or 0.0)), gain)
 
 
-def _phases(steps: int, nudged_steps: int, beta: float) -> tuple[Phase, ...]:
+def _phases(steps: int, nudged_steps: int, beta: float) -> tuple[ir.Phase, ...]:
     return (
-        Phase("free", steps),
-        Phase("nudged+", nudged_steps, beta, "free", 1),
-        Phase("nudged-", nudged_steps, -beta, "free", -1),
+        ir.Phase("free", steps),
+        ir.Phase("nudged+", nudged_steps, beta, "free", 1),
+        ir.Phase("nudged-", nudged_steps, -beta, "free", -1),
     )
 
 
-def _operator(c: CouplingSpec) -> Dense | Conv:
+def _operator(c: CouplingSpec) -> ir.Dense | ir.Conv:
     if c.kind == "dense":
-        return Dense()
-    return Conv(c.stride * POOL if c.pool else c.stride, c.padding)
+        return ir.Dense()
+    return ir.Conv(c.stride * POOL if c.pool else c.stride, c.padding)
 
 
 def _kernel(c: CouplingSpec, weight: np.ndarray) -> np.ndarray:

@@ -13,31 +13,22 @@ import math
 import numpy as np
 
 from compilers.hardware.limits import HardwareLimits
-from compilers.ir.graph import (
-    Dense,
-    DenseTranspose,
-    FixedPoint,
-    Graph,
-    Population,
-    Projection,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import matrix, shift_channels
 
 
 def division(
-    graph: Graph, p: Projection, hardware: HardwareLimits
-) -> tuple[int, FixedPoint | None] | str:
+    graph: ir.Graph, p: ir.Projection, hardware: HardwareLimits
+) -> tuple[int, ir.FixedPoint | None] | str:
     """Neurons in a share of `p`, as many as may be, and the format of the sums; or why not.
 
     Sums are in units of ``w * q``, before the gain of the projection, so that they have no
     fractional bits; in floating point they have no format.
     """
     pre, limit = graph.population(p.pre), hardware.limit("axons_in_per_core")
-    if not isinstance(p.operator, Dense | DenseTranspose):
+    if not isinstance(p.operator, ir.Dense | ir.DenseTranspose):
         return f"only dense projections are split over cores, and '{p.name}' is none"
-    if isinstance(pre.dynamics, Source):
+    if isinstance(pre.dynamics, ir.Source):
         return f"what the host sends is not split over cores, as '{p.name}' would be"
     least = max(1, math.ceil(pre.size / limit))
     if least > limit:
@@ -51,12 +42,12 @@ def division(
         share = math.ceil(pre.size / shares)
         largest = int(np.add.reduceat(terms, range(0, pre.size, share), axis=1).max())
         if largest.bit_length() < bits:
-            return share, FixedPoint(largest.bit_length() + 1, 0)
+            return share, ir.FixedPoint(largest.bit_length() + 1, 0)
     word = f"messages of {message:g} bits" if message <= state else f"states of {state:g} bits"
     return f"{word} hold no partial sums of '{p.name}'"
 
 
-def _largest_terms(graph: Graph, p: Projection, pre: Population) -> np.ndarray:
+def _largest_terms(graph: ir.Graph, p: ir.Projection, pre: ir.Population) -> np.ndarray:
     """Largest size of each term of the sums, int64 (post neurons, pre neurons)."""
     exponent = None if p.exponent is None else graph.arrays[p.exponent]
     weight = np.abs(shift_channels(graph.arrays[p.weight], exponent))
@@ -64,6 +55,6 @@ def _largest_terms(graph: Graph, p: Projection, pre: Population) -> np.ndarray:
     largest = -pre.message.range[0]
     if pre.box is not None:
         largest = min(largest, max(abs(round(edge * pre.message.one)) for edge in pre.box))
-    if isinstance(pre.dynamics, Spiking):
+    if isinstance(pre.dynamics, ir.Spiking):
         largest = 1
     return matrix(p.operator, weight * largest, graph.population(p.post).size)

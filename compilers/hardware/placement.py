@@ -22,20 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compilers.hardware.limits import HardwareLimits
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Graded,
-    Graph,
-    Operator,
-    Partial,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Tile,
-    Total,
-)
+from compilers.ir import graph as ir
 
 FLOAT_BITS = 32
 """Bits of a weight or state that is not quantised."""
@@ -70,7 +57,7 @@ class CoreLoad:
     memory_bytes: int
 
 
-def volume(population: Population) -> tuple[int, int, int]:
+def volume(population: ir.Population) -> tuple[int, int, int]:
     """Shape as (channels, height, width); a flat population is channels only."""
     if len(population.shape) == 3:
         channels, height, width = population.shape
@@ -78,35 +65,35 @@ def volume(population: Population) -> tuple[int, int, int]:
     return population.size, 1, 1
 
 
-def reach(operator: Operator, kernel: int, post: Range, size: int) -> np.ndarray:
+def reach(operator: ir.Operator, kernel: int, post: Range, size: int) -> np.ndarray:
     """Which of `size` rows of the pre population send to the rows `post`, bool (size,).
 
     Columns work the same way.
     """
     rows, (low, high) = np.arange(size), post
-    if isinstance(operator, Conv):
+    if isinstance(operator, ir.Conv):
         # Row x meets output o where 0 <= x + padding - stride o < kernel.
         first = -((kernel - 1 - rows - operator.padding) // operator.stride)
         last = (rows + operator.padding) // operator.stride
         return np.maximum(first, low) <= np.minimum(last, high - 1)
-    if isinstance(operator, ConvTranspose):
+    if isinstance(operator, ir.ConvTranspose):
         start = operator.stride * rows - operator.padding
         return (start < high) & (start + kernel > low)
     return np.ones(size, bool)
 
 
-def is_convolution(operator: Operator) -> bool:
+def is_convolution(operator: ir.Operator) -> bool:
     """Whether kernels can be shared between positions."""
-    return isinstance(operator, Conv | ConvTranspose)
+    return isinstance(operator, ir.Conv | ir.ConvTranspose)
 
 
-def heard(operator: Partial, tile: Tile, size: int) -> Range:
+def heard(operator: ir.Partial, tile: ir.Tile, size: int) -> Range:
     """Which of `size` neurons, flattened, the partial sums of `tile` add up."""
     first, end = (min(size, row * operator.share) for row in tile.rows)
     return first, end
 
 
-def neurons_of(population: Population, tile: Tile) -> np.ndarray:
+def neurons_of(population: ir.Population, tile: ir.Tile) -> np.ndarray:
     """Index of each neuron of `tile` in the flattened population."""
     index = np.arange(population.size).reshape(volume(population))
     return index[slice(*tile.channels), slice(*tile.rows), slice(*tile.columns)].ravel()
@@ -115,17 +102,17 @@ def neurons_of(population: Population, tile: Tile) -> np.ndarray:
 # --- one tile ----------------------------------------------------------------------------------
 
 
-def weight_bits(graph: Graph) -> int:
+def weight_bits(graph: ir.Graph) -> int:
     """Bits of a weight."""
     return int(graph.provenance.get("bits", FLOAT_BITS))
 
 
-def state_bits(population: Population) -> int:
+def state_bits(population: ir.Population) -> int:
     """Bits of a state of `population`."""
     return population.state.bits if population.state else FLOAT_BITS
 
 
-def state_words(graph: Graph, population: Population) -> int:
+def state_words(graph: ir.Graph, population: ir.Population) -> int:
     """State variables a neuron: membrane, remainder, bias, and what its dynamics add.
 
     Sigma-delta neurons keep what they sent, and the sum of the changes that each projection
@@ -134,27 +121,27 @@ def state_words(graph: Graph, population: Population) -> int:
     sums = [
         p
         for p in graph.into(population.name)
-        if isinstance(graph.population(p.pre).dynamics, SigmaDelta | Source)
+        if isinstance(graph.population(p.pre).dynamics, ir.SigmaDelta | ir.Source)
     ]
     integer = population.state is not None
-    own = 1 if isinstance(population.dynamics, Graded) else 2
+    own = 1 if isinstance(population.dynamics, ir.Graded) else 2
     return own + integer + (population.bias is not None) + len(sums)
 
 
-def synapses_into(graph: Graph, p: Projection, tile: Tile, shared: bool) -> int:
+def synapses_into(graph: ir.Graph, p: ir.Projection, tile: ir.Tile, shared: bool) -> int:
     """Weights that `tile` stores for projection `p`, each kernel once where `shared`."""
     channels = tile.channels[1] - tile.channels[0]
     pre_channels, height, width = volume(graph.population(p.pre))
     if not is_convolution(p.operator):
         axons = axons_into(graph, p, tile)
-        return axons * {Partial: channels, Total: 1}.get(type(p.operator), tile.size)
+        return axons * {ir.Partial: channels, ir.Total: 1}.get(type(p.operator), tile.size)
     kernel = graph.arrays[p.weight].shape[2]
     if shared:
         return channels * pre_channels * kernel * graph.arrays[p.weight].shape[3]
     return channels * pre_channels * _taps(p, kernel, tile, (height, width))
 
 
-def _taps(p: Projection, kernel: int, tile: Tile, plane: tuple[int, int]) -> int:
+def _taps(p: ir.Projection, kernel: int, tile: ir.Tile, plane: tuple[int, int]) -> int:
     """(position, position) pairs that a kernel joins, from `plane` into `tile`."""
     per_axis = [
         sum(int(reach(p.operator, kernel, (i, i + 1), size).sum()) for i in range(*span))
@@ -163,13 +150,13 @@ def _taps(p: Projection, kernel: int, tile: Tile, plane: tuple[int, int]) -> int
     return math.prod(per_axis)
 
 
-def axons_into(graph: Graph, p: Projection, tile: Tile) -> int:
+def axons_into(graph: ir.Graph, p: ir.Projection, tile: ir.Tile) -> int:
     """Input axons that projection `p` takes on the core of `tile`."""
     pre = graph.population(p.pre)
-    if isinstance(p.operator, Partial):
+    if isinstance(p.operator, ir.Partial):
         first, end = heard(p.operator, tile, pre.size)
         return end - first
-    if isinstance(p.operator, Total):
+    if isinstance(p.operator, ir.Total):
         return tile.size * graph.arrays[p.weight].size
     if not is_convolution(p.operator):
         return pre.size
@@ -178,13 +165,13 @@ def axons_into(graph: Graph, p: Projection, tile: Tile) -> int:
     return int(rows * reach(p.operator, kernel, tile.columns, width).sum())
 
 
-def synaptic_bytes(graph: Graph, tile: Tile, shared: bool) -> int:
+def synaptic_bytes(graph: ir.Graph, tile: ir.Tile, shared: bool) -> int:
     """Bytes of all weights that `tile` stores."""
     count = sum(synapses_into(graph, p, tile, shared) for p in graph.into(tile.population))
     return -(-count * weight_bits(graph) // 8)
 
 
-def state_bytes(graph: Graph, tile: Tile) -> int:
+def state_bytes(graph: ir.Graph, tile: ir.Tile) -> int:
     """Bytes of all states that `tile` keeps."""
     population = graph.population(tile.population)
     return -(-tile.size * state_words(graph, population) * state_bits(population) // 8)
@@ -193,18 +180,18 @@ def state_bytes(graph: Graph, tile: Tile) -> int:
 # --- the whole placement -----------------------------------------------------------------------
 
 
-def routes(graph: Graph, p: Projection) -> tuple[list[Tile], list[Tile], np.ndarray]:
+def routes(graph: ir.Graph, p: ir.Projection) -> tuple[list[ir.Tile], list[ir.Tile], np.ndarray]:
     """Sending tiles, receiving tiles, and the positions of the one that reach the other.
 
     Of a dense projection, every neuron is a position.
     """
     pre = [t for t in graph.placement if t.population == p.pre]
     post = [t for t in graph.placement if t.population == p.post]
-    if isinstance(p.operator, Partial):
+    if isinstance(p.operator, ir.Partial):
         neurons = graph.population(p.pre)
         spans = [heard(p.operator, t, neurons.size) for t in post]
         return pre, post, _inside([neurons_of(neurons, t) for t in pre], spans)
-    if isinstance(p.operator, Total):
+    if isinstance(p.operator, ir.Total):
         neurons = graph.population(p.post)
         own = _inside([neurons_of(neurons, t) for t in post], [t.channels for t in pre])
         return pre, post, own.T * np.array([[t.positions] for t in pre], np.int64)
@@ -227,7 +214,7 @@ def _inside(indices: Sequence[np.ndarray], spans: Sequence[Range]) -> np.ndarray
 
 
 def _shares(
-    pre: Sequence[Range], post: Sequence[Range], operator: Operator, kernel: int, size: int
+    pre: Sequence[Range], post: Sequence[Range], operator: ir.Operator, kernel: int, size: int
 ) -> np.ndarray:
     """Rows of each `pre` range that reach each `post` range, (pre, post)."""
     index = np.arange(size)
@@ -236,7 +223,7 @@ def _shares(
     return inside.reshape(-1, size) @ reached.reshape(-1, size).T
 
 
-def messages(graph: Graph) -> np.ndarray:
+def messages(graph: ir.Graph) -> np.ndarray:
     """Messages from core to core if every neuron spoke once, int64 (`core_span`, `core_span`)."""
     total = np.zeros((core_span(graph),) * 2, np.int64)
     for p in graph.projections:
@@ -249,7 +236,7 @@ def messages(graph: Graph) -> np.ndarray:
     return total
 
 
-def between_chips(graph: Graph, sent: np.ndarray | None = None) -> np.ndarray:
+def between_chips(graph: ir.Graph, sent: np.ndarray | None = None) -> np.ndarray:
     """`messages` summed by chip, int64 (chips, chips)."""
     sent = messages(graph) if sent is None else sent
     chip_of = np.zeros(len(sent), np.int64)
@@ -260,22 +247,22 @@ def between_chips(graph: Graph, sent: np.ndarray | None = None) -> np.ndarray:
     return member.T @ sent @ member
 
 
-def core_span(graph: Graph) -> int:
+def core_span(graph: ir.Graph) -> int:
     """Number of cores up to the last one that holds a neuron, empty ones included."""
     return max((t.core for t in graph.placement), default=-1) + 1
 
 
-def cores_used(graph: Graph) -> int:
+def cores_used(graph: ir.Graph) -> int:
     """Number of cores that hold a neuron."""
     return len({t.core for t in graph.placement})
 
 
-def chips_used(graph: Graph) -> int:
+def chips_used(graph: ir.Graph) -> int:
     """Number of chips that hold a neuron."""
     return len({t.chip for t in graph.placement})
 
 
-def axons_out(graph: Graph, hardware: HardwareLimits) -> np.ndarray:
+def axons_out(graph: ir.Graph, hardware: HardwareLimits) -> np.ndarray:
     """Output axons of each core, int64 (cores,); none where routers copy messages on the way."""
     out = np.zeros(core_span(graph), np.int64)
     for p in graph.projections if hardware.parameter("multicast", 0) == 0 else ():
@@ -285,11 +272,11 @@ def axons_out(graph: Graph, hardware: HardwareLimits) -> np.ndarray:
     return out
 
 
-def loads(graph: Graph, hardware: HardwareLimits) -> tuple[CoreLoad, ...]:
+def loads(graph: ir.Graph, hardware: HardwareLimits) -> tuple[CoreLoad, ...]:
     """The load of every core that holds a neuron, by core."""
     shared = hardware.parameter("shared_kernels", 1) > 0
     out = axons_out(graph, hardware)
-    by_core: dict[int, list[Tile]] = {}
+    by_core: dict[int, list[ir.Tile]] = {}
     for t in graph.placement:
         by_core.setdefault(t.core, []).append(t)
     return tuple(
@@ -299,7 +286,7 @@ def loads(graph: Graph, hardware: HardwareLimits) -> tuple[CoreLoad, ...]:
 
 
 def _load(
-    graph: Graph, tiles: Sequence[Tile], axons_out: int, shared: bool, axon_bytes: float
+    graph: ir.Graph, tiles: Sequence[ir.Tile], axons_out: int, shared: bool, axon_bytes: float
 ) -> CoreLoad:
     synaptic = sum(synaptic_bytes(graph, t, shared) for t in tiles)
     state = sum(state_bytes(graph, t) for t in tiles)

@@ -9,30 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from compilers.ir import graph as ir
 from compilers.ir.dynamics import RESETS
-from compilers.ir.graph import (
-    ENCODINGS,
-    Conv,
-    Dense,
-    Dynamics,
-    Encoding,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
 from compilers.ir.operators import adjoint, apply
 from compilers.passes.thresholds import Edge, falls, usual_precision
 from ep_neuro.errors import GraphError, nearest
 
-DYNAMICS: dict[Encoding, type[Graded] | type[SigmaDelta] | type[Spiking]] = {
-    "graded": Graded,
-    "sigma-delta": SigmaDelta,
-    "spike": Spiking,
+DYNAMICS: dict[ir.Encoding, type[ir.Graded] | type[ir.SigmaDelta] | type[ir.Spiking]] = {
+    "graded": ir.Graded,
+    "sigma-delta": ir.SigmaDelta,
+    "spike": ir.Spiking,
 }
 """Dynamics of the neurons of each encoding."""
 
@@ -46,7 +32,7 @@ _FALL = ("start", "end", "decay")
 
 
 def encode(
-    graph: Graph,
+    graph: ir.Graph,
     code: str,
     *,
     steps: int | None = None,
@@ -54,7 +40,7 @@ def encode(
     beta: float | None = None,
     precision: float | Literal["auto"] | None = "auto",
     **parameters: Parameter,
-) -> Graph:
+) -> ir.Graph:
     """Give every neuron the dynamics of `code`; its leak stays unless `parameters` has one.
 
     Parameters
@@ -84,8 +70,8 @@ def encode(
         If the code or a parameter is unknown, a population is missing from a parameter or unknown
         in it, or a population cannot spike.
     """
-    if code not in ENCODINGS:
-        raise GraphError(f"encoding '{code}'", "does not exist", nearest(code, ENCODINGS))
+    if code not in ir.ENCODINGS:
+        raise GraphError(f"encoding '{code}'", "does not exist", nearest(code, ir.ENCODINGS))
     _refuse_unknown(code, parameters)
     if nudged_steps is None and steps is not None:
         nudged_steps = max(1, steps // 2)
@@ -102,27 +88,27 @@ def encode(
     return replace(graph, populations=populations)
 
 
-def _balanced(graph: Graph, precision: float) -> dict[str, Parameter]:
+def _balanced(graph: ir.Graph, precision: float) -> dict[str, Parameter]:
     """Parameters of the thresholds by population, from the weights and the free phase."""
     neurons = {p.name: p.shape for p in graph.neurons}
     ways = [
         Edge(p.pre, p.post, _back(graph, p))
         for p in graph.projections
-        if p.pre in neurons and isinstance(p.operator, Conv | Dense)
+        if p.pre in neurons and isinstance(p.operator, ir.Conv | ir.Dense)
     ]
     steps = graph.phases[0].steps if graph.phases else 1
-    leaks = {p.dynamics.leak for p in graph.neurons if not isinstance(p.dynamics, Source)}
+    leaks = {p.dynamics.leak for p in graph.neurons if not isinstance(p.dynamics, ir.Source)}
     found = falls(neurons, graph.output, ways, steps, precision, whole=leaks == {1})
     return {name: {p: getattr(fall, name) for p, fall in found.items()} for name in _FALL}
 
 
-def _back(graph: Graph, p: Projection) -> Callable[[np.ndarray], np.ndarray]:
+def _back(graph: ir.Graph, p: ir.Projection) -> Callable[[np.ndarray], np.ndarray]:
     weight = graph.arrays[p.weight].astype(np.float64)
     shape, operator = graph.population(p.pre).shape, adjoint(p.operator)
     return lambda z: p.scale * apply(operator, weight, z, shape)
 
 
-def _by_population(graph: Graph, name: str, value: Parameter) -> Mapping[str, Any]:
+def _by_population(graph: ir.Graph, name: str, value: Parameter) -> Mapping[str, Any]:
     neurons = [p.name for p in graph.neurons]
     if not isinstance(value, Mapping):
         return dict.fromkeys(neurons, value)
@@ -133,7 +119,7 @@ def _by_population(graph: Graph, name: str, value: Parameter) -> Mapping[str, An
     return value
 
 
-def _refuse_unknown(code: Encoding, parameters: Mapping[str, Parameter]) -> None:
+def _refuse_unknown(code: ir.Encoding, parameters: Mapping[str, Parameter]) -> None:
     known = [f.name for f in dataclasses.fields(DYNAMICS[code])]
     for name in parameters:
         if name not in known:
@@ -142,9 +128,9 @@ def _refuse_unknown(code: Encoding, parameters: Mapping[str, Parameter]) -> None
 
 
 def _encoded(
-    p: Population, code: Encoding, parameters: Mapping[str, Mapping[str, Any]]
-) -> Population:
-    if isinstance(p.dynamics, Source):
+    p: ir.Population, code: ir.Encoding, parameters: Mapping[str, Mapping[str, Any]]
+) -> ir.Population:
+    if isinstance(p.dynamics, ir.Source):
         return p
     if code == "spike" and p.box != (0.0, 1.0):
         unbounded = p.box is None
@@ -163,20 +149,24 @@ def _encoded(
         # A target whose neurons have one reset sets it after this.
         problem = f"{reset} is not {' or '.join(RESETS)}"
         raise GraphError("parameter 'reset'", problem, f"choose from {', '.join(RESETS)}")
-    dynamics: Dynamics = DYNAMICS[code](**values)
+    dynamics: ir.Dynamics = DYNAMICS[code](**values)
     return replace(p, dynamics=dynamics)
 
 
-def _timed(p: Phase, steps: int | None, nudged_steps: int | None, beta: float | None) -> Phase:
+def _timed(
+    p: ir.Phase, steps: int | None, nudged_steps: int | None, beta: float | None
+) -> ir.Phase:
     length = steps if p.nudge == 0 else nudged_steps
     nudge = p.nudge if beta is None or p.nudge == 0 else abs(beta) * (1 if p.nudge > 0 else -1)
     return replace(p, steps=p.steps if length is None else length, nudge=nudge)
 
 
-def with_spiking(graph: Graph, **fields: Any) -> Graph:
+def with_spiking(graph: ir.Graph, **fields: Any) -> ir.Graph:
     """`graph` whose spiking neurons have these fields of `Spiking`; others stay as they are."""
     populations = (
-        replace(p, dynamics=replace(p.dynamics, **fields)) if isinstance(p.dynamics, Spiking) else p
+        replace(p, dynamics=replace(p.dynamics, **fields))
+        if isinstance(p.dynamics, ir.Spiking)
+        else p
         for p in graph.populations
     )
     return replace(graph, populations=tuple(populations))

@@ -6,16 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compilers.ir.graph import (
-    LEAK_BITS,
-    FixedPoint,
-    Graph,
-    Population,
-    Projection,
-    Rescale,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from compilers.ir.weight_grid import integer_gain, to_grid
 from ep_neuro.errors import GraphError
 
@@ -36,13 +27,13 @@ Trained gains and whitening kernels reach it: their small channels would be left
 
 
 def quantize(
-    graph: Graph,
+    graph: ir.Graph,
     bits: int = 8,
-    state: FixedPoint = FixedPoint(24, 16),  # noqa: B008 - frozen
+    state: ir.FixedPoint = ir.FixedPoint(24, 16),  # noqa: B008 - frozen
     message_frac: int = MESSAGE_FRAC,
     per_channel: bool | None = None,
     headroom: int = 0,
-) -> Graph:
+) -> ir.Graph:
     """Replace every number of `graph` by an integer; `compilers.ir.graph` says how they compute.
 
     Parameters
@@ -110,7 +101,7 @@ def quantize(
     )
 
 
-def _refuse_formats(bits: int, state: FixedPoint, message_frac: int, headroom: int) -> None:
+def _refuse_formats(bits: int, state: ir.FixedPoint, message_frac: int, headroom: int) -> None:
     if not 2 <= bits <= 16:
         raise GraphError("weight bits", f"{bits} is not in 2 to 16", "give 8, for instance")
     if not 0 <= headroom <= bits - 2:
@@ -125,20 +116,20 @@ def _refuse_formats(bits: int, state: FixedPoint, message_frac: int, headroom: i
 
 
 def _quantized(
-    p: Population, state: FixedPoint, message_frac: int, arrays: dict[str, np.ndarray]
-) -> Population:
-    graded = FixedPoint(state.bits - state.frac + message_frac, message_frac)
-    if isinstance(p.dynamics, Source):
+    p: ir.Population, state: ir.FixedPoint, message_frac: int, arrays: dict[str, np.ndarray]
+) -> ir.Population:
+    graded = ir.FixedPoint(state.bits - state.frac + message_frac, message_frac)
+    if isinstance(p.dynamics, ir.Source):
         return replace(p, message=graded)
     if p.bias is not None:
         arrays[p.bias] = _quantized_bias(p, arrays[p.bias], state)
-    leak = max(1, round(p.dynamics.leak * (1 << LEAK_BITS))) / (1 << LEAK_BITS)
-    message = FixedPoint(2, 0) if isinstance(p.dynamics, Spiking) else graded
+    leak = max(1, round(p.dynamics.leak * (1 << ir.LEAK_BITS))) / (1 << ir.LEAK_BITS)
+    message = ir.FixedPoint(2, 0) if isinstance(p.dynamics, ir.Spiking) else graded
     dynamics = replace(p.dynamics, leak=leak)
     return replace(p, dynamics=dynamics, state=state, message=message)
 
 
-def _quantized_bias(p: Population, bias: np.ndarray, state: FixedPoint) -> np.ndarray:
+def _quantized_bias(p: ir.Population, bias: np.ndarray, state: ir.FixedPoint) -> np.ndarray:
     values = np.rint(bias.astype(np.float64) * state.one)
     low, high = state.range
     if values.size and not (low <= values.min() and values.max() <= high):
@@ -152,21 +143,21 @@ def _quantized_bias(p: Population, bias: np.ndarray, state: FixedPoint) -> np.nd
 
 
 def _rescaled(
-    p: Projection,
+    p: ir.Projection,
     exponent: int,
-    message: FixedPoint | None,
-    state: FixedPoint,
+    message: ir.FixedPoint | None,
+    state: ir.FixedPoint,
     arrays: dict[str, np.ndarray],
-) -> Projection:
+) -> ir.Projection:
     assert message is not None
     gain = p.scale * 2.0 ** (exponent - message.frac + state.frac)
     shifts = f"exponent/{p.weight}"
     return replace(p, rescale=rescale_of(gain), exponent=shifts if shifts in arrays else None)
 
 
-def rescale_of(gain: float) -> Rescale:
+def rescale_of(gain: float) -> ir.Rescale:
     """The integer gain nearest to `gain`; its multiplier is 1 for a power of two."""
-    return Rescale(*integer_gain(gain))
+    return ir.Rescale(*integer_gain(gain))
 
 
 def quantize_weight(

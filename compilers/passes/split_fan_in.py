@@ -17,24 +17,15 @@ import numpy as np
 from compilers.hardware.limits import HardwareLimits
 from compilers.hardware.partial_sums import division
 from compilers.hardware.resources import partial_sums
-from compilers.ir.graph import (
-    FixedPoint,
-    Graph,
-    Partial,
-    Population,
-    Projection,
-    Rescale,
-    SigmaDelta,
-    Total,
-)
+from compilers.ir import graph as ir
 from compilers.passes.choose_leak import LeakWarning
 from compilers.passes.map_to_cores import input_axons
 
-_RELAY = SigmaDelta(leak=1.0, start=0.0, end=0.0, decay=1.0)
+_RELAY = ir.SigmaDelta(leak=1.0, start=0.0, end=0.0, decay=1.0)
 """Shows its drive at once, and sends each change of it."""
 
 
-def split_fan_in(graph: Graph, hardware: HardwareLimits) -> Graph:
+def split_fan_in(graph: ir.Graph, hardware: HardwareLimits) -> ir.Graph:
     """Split the widest dense projections into each population until its neurons fit on cores.
 
     Parameters
@@ -56,7 +47,7 @@ def split_fan_in(graph: Graph, hardware: HardwareLimits) -> Graph:
     return found
 
 
-def _warn_unsettled(graph: Graph) -> None:
+def _warn_unsettled(graph: ir.Graph) -> None:
     # Steps that contract do so with a step more: it turns the drive, and makes none larger.
     lowest = float(graph.provenance.get("spectrum.lowest", 0))
     if graph.split and lowest <= -1:
@@ -70,7 +61,7 @@ def _warn_unsettled(graph: Graph) -> None:
         )
 
 
-def _relieved(graph: Graph, post: Population, hardware: HardwareLimits) -> Graph:
+def _relieved(graph: ir.Graph, post: ir.Population, hardware: HardwareLimits) -> ir.Graph:
     limit, found = hardware.limit("axons_in_per_core"), graph
     for p in sorted(graph.into(post.name), key=lambda p: -graph.population(p.pre).size):
         if sum(input_axons(found, post)) <= limit:
@@ -81,29 +72,29 @@ def _relieved(graph: Graph, post: Population, hardware: HardwareLimits) -> Graph
     return found if sum(input_axons(found, post)) <= limit else graph
 
 
-def _split(graph: Graph, p: Projection, share: int, sums: FixedPoint | None) -> Graph:
+def _split(graph: ir.Graph, p: ir.Projection, share: int, sums: ir.FixedPoint | None) -> ir.Graph:
     pre, post = graph.population(p.pre), graph.population(p.post)
     taken = {q.name for q in graph.populations}
     name = f"{p.pre}_to_{p.post}"
     while name in taken:
         name += "_"
     shares = math.ceil(pre.size / share)
-    relay = Population(
+    relay = ir.Population(
         name,
         (post.size, shares, 1),
         _RELAY,
         state=sums,
-        message=None if sums is None else FixedPoint(sums.bits + 1, 0),
+        message=None if sums is None else ir.FixedPoint(sums.bits + 1, 0),
     )
     ones = f"shares/{p.name}"
     first = replace(
         p,
         post=name,
-        operator=Partial(p.operator, share),  # type: ignore[arg-type]  # only those are divided
+        operator=ir.Partial(p.operator, share),  # type: ignore[arg-type]  # only those are divided
         scale=1.0,
-        rescale=None if p.rescale is None else Rescale(1, 0),
+        rescale=None if p.rescale is None else ir.Rescale(1, 0),
     )
-    second = replace(p, pre=name, operator=Total(), weight=ones, delay=1, exponent=None)
+    second = replace(p, pre=name, operator=ir.Total(), weight=ones, delay=1, exponent=None)
     kind = graph.arrays[p.weight].dtype
     at, before = graph.populations.index(post), graph.projections.index(p)
     return graph.with_arrays(

@@ -19,7 +19,7 @@ from ep_neuro.cli.console import (
     progress,
     records,
 )
-from ep_neuro.cli.options import Data, Json, Limit, Root, data_name, dataset_of
+from ep_neuro.cli.options import Data, Json, Limit, Root, data_name, dataset_of, opt
 from ep_neuro.cli.program import asks_for_a_file
 from ep_neuro.errors import CheckFailed, ConfigError
 
@@ -30,56 +30,48 @@ def learn(
     data: Data = None,
     count: Annotated[
         int,
-        typer.Option(
+        opt(
+            "N",
+            "Samples to learn; the training split, shuffled, as often as they need.",
             "--samples",
             min=1,
-            metavar="N",
-            help="Samples to learn; the training split, shuffled, as often as they need.",
         ),
     ] = 1000,
-    batch: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Samples between changes of the weights."),
-    ] = 1,
+    batch: Annotated[int, opt("N", "Samples between changes of the weights.", min=1)] = 1,
     rule: Annotated[
         str | None,
-        typer.Option(
-            metavar="RULE",
-            help="contrastive, difference, spike-average, continual or one-sided; the program's "
-            "own, or the one of its encoding.",
+        opt(
+            "RULE",
+            "contrastive, difference, spike-average, continual or one-sided; the program's own, or "
+            "the one of its encoding.",
         ),
     ] = None,
-    rate: Annotated[
-        float | None, typer.Option(metavar="R", help="Learning rate; the program's own by default.")
-    ] = None,
+    rate: Annotated[float | None, opt("R", "Learning rate; the program's own by default.")] = None,
     output_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="R", help="Learning rate of what comes into the output; --rate by default."
-        ),
+        float | None, opt("R", "Learning rate of what comes into the output; --rate by default.")
     ] = None,
     anneal: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Let the rate fall to this share of itself by the end; 1 keeps it. By default it "
-            "is halved after 1,000, 3,000, 7,000 samples and so on.",
+        opt(
+            "SHARE",
+            "Let the rate fall to this share of itself by the end; 1 keeps it. By default it is "
+            "halved after 1,000, 3,000, 7,000 samples and so on.",
         ),
     ] = None,
     augment: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="STEP",
-            help="Step that each image goes through first: flip, or '{kind: crop, padding: 1}'; "
-            "any that a configuration takes, repeatable.",
+        opt(
+            "STEP",
+            "Step that each image goes through first: flip, or '{kind: crop, padding: 1}'; any "
+            "that a configuration takes, repeatable.",
         ),
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(
-            metavar="M",
-            help="Learn only what is not answered right by so much: what is has hardly an error, "
-            "and its spikes would write noise. All is learnt by default.",
+        opt(
+            "M",
+            "Learn only what is not answered right by so much: what is has hardly an error, and "
+            "its spikes would write noise. All is learnt by default.",
         ),
     ] = None,
     keep: Annotated[
@@ -92,18 +84,14 @@ def learn(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order of the samples.")] = 0,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="The learnt program; PROGRAM-learnt by default, its run beside it."
-        ),
+        Path | None, opt("DIR", "The learnt program; PROGRAM-learnt by default, its run beside it.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace what is at --out or --model.")
     ] = False,
     model: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also bring the weights back into a model there."),
+        Path | None, opt("DIR", "Also bring the weights back into a model there.")
     ] = None,
     limit: Limit = None,
     data_root: Root = None,

@@ -29,15 +29,13 @@ from ep_neuro.cli.options import (
     Root,
     Seed,
     data_name,
+    opt,
     samples,
 )
 from ep_neuro.errors import CheckFailed, ConfigError
 
 Slope = Annotated[
-    float | None,
-    typer.Option(
-        metavar="S", help="Slope of the activation in that code, 1 by default (my_hard_sig: 0.5)."
-    ),
+    float | None, opt("S", "Slope of the activation in that code, 1 by default (my_hard_sig: 0.5).")
 ]
 
 if TYPE_CHECKING:
@@ -46,9 +44,7 @@ if TYPE_CHECKING:
 
 @command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results go.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[Path, opt("DIR", "Where results go.", "--out")] = Path("runs/demo"),
     json_: Json = False,
 ) -> None:
     """Train on digits, compile, run on Lava, compare, learn on a damaged array, report."""
@@ -66,16 +62,10 @@ def train(
         str,
         typer.Argument(metavar="CONFIG", help="YAML file, or zoo:NAME for a bundled recipe."),
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=V", help="Override a key; repeatable."),
-    ] = None,
+    set_: Annotated[list[str] | None, opt("A.B=V", "Override a key; repeatable.", "--set")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Run directory; runs/NETWORK-SEED by default, numbered if it is taken.",
-        ),
+        opt("DIR", "Run directory; runs/NETWORK-SEED by default, numbered if it is taken."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/last.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in OUT.")] = False,
@@ -162,20 +152,17 @@ def check(
     ],
     batch: Annotated[
         int | None,
-        typer.Option(
+        opt(
+            "N",
+            "Samples: 2 random ones for a model, 32 to learn from for a program.",
             "--batch",
             "--samples",
             min=1,
-            metavar="N",
-            help="Samples: 2 random ones for a model, 32 to learn from for a program.",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATA[:SPLIT]",
-            help="Of a program: as for `learn`; the training split by default.",
-        ),
+        opt("DATA[:SPLIT]", "Of a program: as for `learn`; the training split by default."),
     ] = None,
     data_root: Root = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples, and of fresh weights.")] = 0,
@@ -248,13 +235,13 @@ def import_(
     ],
     like: Annotated[
         str,
-        typer.Option(
-            metavar="NETWORK",
-            help="The network that was saved: a name of the zoo, a spec or configuration in YAML, "
-            "or a model.",
+        opt(
+            "NETWORK",
+            "The network that was saved: a name of the zoo, a spec or configuration in YAML, or a "
+            "model.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The model.")],
+    out: Annotated[Path, opt("DIR", "The model.")],
     average_biases: Annotated[
         bool,
         typer.Option("--average-biases", help="Average biases that differ within a channel."),
@@ -281,14 +268,9 @@ def import_(
 @command()
 def export(
     model: ModelName,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The file of torch.save.")],
+    out: Annotated[Path, opt("FILE", "The file of torch.save.")],
     layout: Annotated[
-        str,
-        typer.Option(
-            "--as",
-            metavar="published|laborieux",
-            help="A list of tensors, biases first, or a state dict.",
-        ),
+        str, opt("published|laborieux", "A list of tensors, biases first, or a state dict.", "--as")
     ] = "published",
     slope: Slope = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file OUT.")] = False,

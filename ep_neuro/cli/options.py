@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from ep_neuro.data.datasets import Dataset, Split, SplitName
     from ep_neuro.energy.spec import NetworkSpec
 
+
+def opt(metavar: str, help: str, *names: str, **limits: Any) -> Any:
+    """An option of a command, called as its parameter is or by `names`."""
+    return typer.Option(*names, metavar=metavar, help=help, **limits)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Seed = Annotated[int, typer.Option(help="Seed of fresh weights (spec or zoo).")]
 Data = Annotated[
     str | None,
-    typer.Option(
-        "--data",
-        metavar="DATA[:SPLIT]",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, npz:PATH, "
-        "events-count:PATH or events-peak:PATH (recordings summed into frames), with "
-        ":train, :val or :test; the test split of what the model was trained on by default, "
-        "else digits.",
+    opt(
+        "DATA[:SPLIT]",
+        "digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, npz:PATH, events-count:PATH "
+        "or events-peak:PATH (recordings summed into frames), with :train, :val or :test; the test "
+        "split of what the model was trained on by default, else digits.",
     ),
 ]
-Root = Annotated[
-    Path | None, typer.Option("--data-root", metavar="DIR", help="Where data files lie.")
-]
-Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Use the first N samples only.")
-]
+Root = Annotated[Path | None, opt("DIR", "Where data files lie.")]
+Limit = Annotated[int | None, opt("N", "Use the first N samples only.", min=1)]
 Steps = Annotated[
     int | None,
-    typer.Option(
+    opt(
+        "T",
+        "Length of the free phase in steps; of a program its own, of a model as it was fine-tuned, "
+        "else 64.",
         min=1,
         max=1_000_000,
-        metavar="T",
-        help="Length of the free phase in steps; of a program its own, of a model as it was "
-        "fine-tuned, else 64.",
     ),
 ]
 ModelName = Annotated[
@@ -50,81 +50,59 @@ ModelName = Annotated[
         "two: fresh weights), or a NIR file of another tool.",
     ),
 ]
-Target = Annotated[
-    str, typer.Option(metavar="T", help="Target (`ep-neuro targets`), or the YAML of a chip.")
-]
+Target = Annotated[str, opt("T", "Target (`ep-neuro targets`), or the YAML of a chip.")]
 Code = Annotated[
     str | None,
-    typer.Option(
-        metavar="graded|sigma-delta|spike",
-        help="What neurons send; as the model was fine-tuned, else graded.",
-    ),
+    opt("graded|sigma-delta|spike", "What neurons send; as the model was fine-tuned, else graded."),
 ]
 Bits = Annotated[
-    int | None,
-    typer.Option(
-        metavar="B", help="Bits of a weight; as the model was fine-tuned, else floating point."
-    ),
+    int | None, opt("B", "Bits of a weight; as the model was fine-tuned, else floating point.")
 ]
 NudgedSteps = Annotated[
     int | None,
-    typer.Option(
-        "--nudged-steps",
+    opt(
+        "T",
+        "Length of a nudged phase in steps; half of the free one by default.",
         min=1,
         max=1_000_000,
-        metavar="T",
-        help="Length of a nudged phase in steps; half of the free one by default.",
     ),
 ]
 Beta = Annotated[
     float | None,
-    typer.Option(
-        metavar="B",
-        help="Nudging factor of the phases that teach; 0.2 by default, 0.5 of spikes that learn.",
-    ),
+    opt("B", "Nudging factor of the phases that teach; 0.2 by default, 0.5 of spikes that learn."),
 ]
 MessageFrac = Annotated[
     int | None,
-    typer.Option(
-        "--message-frac",
-        metavar="F",
-        help="Fractional bits of a graded message (with --bits), 8 by default, and as many more in "
-        "a program that learns as the response to a nudge grows fainter.",
+    opt(
+        "F",
+        "Fractional bits of a graded message (with --bits), 8 by default, and as many more in a "
+        "program that learns as the response to a nudge grows fainter.",
     ),
 ]
 StateFrac = Annotated[
     int | None,
-    typer.Option(
-        "--state-frac",
-        metavar="F",
-        help="Fractional bits of a 24-bit membrane (with --bits), 16 by default; with 20 most "
+    opt(
+        "F",
+        "Fractional bits of a 24-bit membrane (with --bits), 16 by default; with 20 most "
         "projections are stock processes of Lava.",
     ),
 ]
 Precision = Annotated[
     float | None,
-    typer.Option(
-        metavar="E",
-        min=1e-6,
-        help="Error of an output, in heights of its box, that the last thresholds of sigma-delta "
+    opt(
+        "E",
+        "Error of an output, in heights of its box, that the last thresholds of sigma-delta "
         "messages may cause: larger sends fewer. 0.02 by default where a softmax is taken of the "
         "output, 0.004 elsewhere.",
+        min=1e-6,
     ),
 ]
 Leak = Annotated[
-    float | None,
-    typer.Option(
-        metavar="A",
-        help="Largest leak, 0.8 (spikes: 0.5) by default; stability may need less.",
-    ),
+    float | None, opt("A", "Largest leak, 0.8 (spikes: 0.5) by default; stability may need less.")
 ]
 Sweep = Annotated[
     list[str] | None,
-    typer.Option(
-        "--sweep",
-        metavar="AXIS=A,B,..",
-        help="Run everything at each of steps=8,16,32 or bits=8,6,4,float; one of each.",
-    ),
+    opt("AXIS=A,B,..", "Run everything at each of steps=8,16,32 or bits=8,6,4,float; one of each."),
 ]
 Layerwise = Annotated[
     bool,
@@ -132,35 +110,23 @@ Layerwise = Annotated[
 ]
 Option = Annotated[
     list[str] | None,
-    typer.Option(
-        "--option",
-        metavar="KEY=VALUE",
-        help="Option of the target, lowering=faithful for instance; repeatable.",
-    ),
+    opt("KEY=VALUE", "Option of the target, lowering=faithful for instance; repeatable."),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        help="Run so many jobs at a time, above 1 each in a process and on a thread of its own; "
-        "1 by default.",
+    opt(
+        "N",
+        "Run so many jobs at a time, above 1 each in a process and on a thread of its own; 1 by "
+        "default.",
     ),
 ]
-Dask = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Run the jobs on the Dask cluster of this scheduler."),
-]
+Dask = Annotated[str | None, opt("ADDRESS", "Run the jobs on the Dask cluster of this scheduler.")]
 Keep = Annotated[
     Path | None,
-    typer.Option(
-        "--keep",
-        metavar="DIR",
-        help="Keep the result of each job there; what is there already does not run again.",
-    ),
+    opt("DIR", "Keep the result of each job there; what is there already does not run again."),
 ]
 PrintAfter = Annotated[
-    str | None,
-    typer.Option(metavar="PASS", help="Print the graph after a pass, or 'all', on stderr."),
+    str | None, opt("PASS", "Print the graph after a pass, or 'all', on stderr.")
 ]
 
 

@@ -37,6 +37,7 @@ from ep_neuro.cli.options import (
     Target,
     data_name,
     noted_data,
+    opt,
     precision_of,
     samples,
 )
@@ -60,9 +61,9 @@ def compile(
     nudged_steps: NudgedSteps = None,
     reset: Annotated[
         str | None,
-        typer.Option(
-            metavar="soft|hard",
-            help="What a spike takes off the membrane, 1 or all; as the model was fine-tuned, "
+        opt(
+            "soft|hard",
+            "What a spike takes off the membrane, 1 or all; as the model was fine-tuned, "
             "else soft.",
         ),
     ] = None,
@@ -70,19 +71,19 @@ def compile(
     option: Option = None,
     learn: Annotated[
         str | None,
-        typer.Option(
+        opt(
+            "RULE",
+            "Let it learn on the target: contrastive, difference (nudged phases send what differs, "
+            "in scales of their own), spike-average, continual or one-sided.",
             "--learn",
-            metavar="RULE",
-            help="Let it learn on the target: contrastive, difference (nudged phases send what "
-            "differs, in scales of their own), spike-average, continual or one-sided.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Program; runs/programs/NETWORK-TARGET-CODE by default. "
-            "A name that ends in .nir (nir) or .py (brian2, pynn) makes a file for other tools.",
+        opt(
+            "DIR",
+            "Program; runs/programs/NETWORK-TARGET-CODE by default. A name that ends in .nir (nir) "
+            "or .py (brian2, pynn) makes a file for other tools.",
         ),
     ] = None,
     print_after: PrintAfter = None,
@@ -173,8 +174,7 @@ def run(
     limit: Limit = None,
     steps: Steps = None,
     trace: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write events and states by step to this .npz file."),
+        Path | None, opt("FILE", "Write events and states by step to this .npz file.")
     ] = None,
     data_root: Root = None,
     json_: Json = False,

@@ -40,6 +40,7 @@ from ep_neuro.cli.options import (
     Steps,
     Sweep,
     data_name,
+    opt,
     precision_of,
     samples,
 )
@@ -104,8 +105,7 @@ def side_by_side(ours: list[dict[str, Any]], harness: list[dict[str, Any]]) -> "
 def compare(
     model: ModelName,
     with_: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="TARGET[:CODE[:BITS]]", help="What to run; repeatable."),
+        list[str] | None, opt("TARGET[:CODE[:BITS]]", "What to run; repeatable.", "--with")
     ] = None,
     data: Data = None,
     limit: Limit = None,
@@ -118,9 +118,7 @@ def compare(
         bool,
         typer.Option("--neurobench", help="Also NeuroBench's figures, and those of its harness."),
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report.html and figures there.")
-    ] = None,
+    out: Annotated[Path | None, opt("DIR", "Write report.html and figures there.")] = None,
     data_root: Root = None,
     seed: Seed = 0,
     jobs: Jobs = None,

@@ -19,6 +19,7 @@ from ep_neuro.cli.options import (
     Steps,
     data_name,
     noted_data,
+    opt,
     samples,
 )
 from ep_neuro.errors import ConfigError
@@ -39,14 +40,11 @@ def view(
         ),
     ],
     data: Data = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Images to choose from, the first N.")
-    ] = 8,
+    limit: Annotated[int, opt("N", "Images to choose from, the first N.", min=1, max=64)] = 8,
     steps: Steps = None,
     code: Code = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The page; runs/view/NETWORK-CODE.html by default."),
+        Path | None, opt("FILE", "The page; runs/view/NETWORK-CODE.html by default.")
     ] = None,
     data_root: Root = None,
     seed: Seed = 0,

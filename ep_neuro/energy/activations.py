@@ -45,14 +45,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Sigmoid:
-    """The smooth twin of the box ``[lo, hi]``: same ends, and slope 1 at its middle.
-
-    ``z = lo + h sigma(4 (I - m) / h)`` with height ``h`` and middle ``m``; for ``[0, 1]`` that is
-    ``1 / (1 + exp(2 - 4 I))``, the activation of Laborieux & Zenke (2022). It is the minimum of
-    ``Phi(z) - I z`` with ``Phi'(z) = m + h/4 logit((z - lo) / h)``. Since ``Phi'' >= 1``, what
-    settles with a box settles with this, too. `__call__` takes complex drives.
-    """
+class _Curved:
+    """What has a curved potential over the box ``[lo, hi]``."""
 
     box: tuple[float, float]
 
@@ -60,6 +54,28 @@ class Sigmoid:
     def height(self) -> float:
         """``hi - lo``."""
         return self.box[1] - self.box[0]
+
+    def __call__(self, drive: Tensor) -> Tensor:
+        """State at rest under `drive`, same shape."""
+        raise NotImplementedError
+
+    def share(self, z: Tensor) -> Tensor:
+        """``u = (z - lo) / h``."""
+        return (z - self.box[0]) / self.height
+
+    def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
+        """`z` moved towards rest; beyond a full step the energy of a curved potential may rise."""
+        return torch.lerp(z, self(drive), min(step, 1.0))
+
+
+class Sigmoid(_Curved):
+    """The smooth twin of the box ``[lo, hi]``: same ends, and slope 1 at its middle.
+
+    ``z = lo + h sigma(4 (I - m) / h)`` with height ``h`` and middle ``m``; for ``[0, 1]`` that is
+    ``1 / (1 + exp(2 - 4 I))``, the activation of Laborieux & Zenke (2022). It is the minimum of
+    ``Phi(z) - I z`` with ``Phi'(z) = m + h/4 logit((z - lo) / h)``. Since ``Phi'' >= 1``, what
+    settles with a box settles with this, too. `__call__` takes complex drives.
+    """
 
     @property
     def middle(self) -> float:
@@ -70,24 +86,19 @@ class Sigmoid:
         """State at rest under `drive`, same shape."""
         return self.box[0] + self.height * torch.sigmoid(4 / self.height * (drive - self.middle))
 
-    def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
-        """`z` moved towards rest; beyond a full step the energy of a curved potential may rise."""
-        return torch.lerp(z, self(drive), min(step, 1.0))
-
     def potential(self, z: Tensor) -> Tensor:
         """``Phi(z)``, elementwise: ``m z + h^2/4 (u log u + (1 - u) log(1 - u))``."""
-        u = (z - self.box[0]) / self.height
+        u = self.share(z)
         entropy = torch.xlogy(u, u) + torch.xlogy(1 - u, 1 - u)
         return self.middle * z + self.height**2 / 4 * entropy
 
     def slope(self, z: Tensor) -> Tensor:
         """``dz/dI`` at rest: ``4 u (1 - u)``."""
-        u = (z - self.box[0]) / self.height
+        u = self.share(z)
         return 4 * u * (1 - u)
 
 
-@dataclass(frozen=True)
-class HardReset:
+class HardReset(_Curved):
     """The mean rate of spiking neurons with a hard reset, in the box ``[lo, hi]`` of height ``h``.
 
     Under a drive of ``i = (I - lo) / h`` a step a membrane that starts at 0 crosses 1 after
@@ -97,30 +108,19 @@ class HardReset:
     ``Phi'(z) = lo + h 2 u / (2 - u)``, ``u = (z - lo) / h``; ``Phi'' >= 1``, as of `Sigmoid`.
     """
 
-    box: tuple[float, float]
-
-    @property
-    def height(self) -> float:
-        """``hi - lo``."""
-        return self.box[1] - self.box[0]
-
     def __call__(self, drive: Tensor) -> Tensor:
         """State at rest under `drive`, same shape."""
         i = ((drive - self.box[0]) / self.height).clamp(0, 2)
         return self.box[0] + self.height * (2 * i / (2 + i))
 
-    def relax(self, z: Tensor, drive: Tensor, step: float) -> Tensor:
-        """`z` moved towards rest; beyond a full step the energy of a curved potential may rise."""
-        return torch.lerp(z, self(drive), min(step, 1.0))
-
     def potential(self, z: Tensor) -> Tensor:
         """``Phi(z)``, elementwise: ``lo z - 2 h^2 (u + 2 log(1 - u / 2))``."""
-        u = (z - self.box[0]) / self.height
+        u = self.share(z)
         return self.box[0] * z - 2 * self.height**2 * (u + 2 * torch.log1p(-u / 2))
 
     def slope(self, z: Tensor) -> Tensor:
         """``dz/dI`` at rest: ``(1 - u / 2)^2`` inside the box, 0 at its ends."""
-        u = (z - self.box[0]) / self.height
+        u = self.share(z)
         return (1 - u / 2).square() * ((u > 0) & (u < 1))
 
 

@@ -68,7 +68,6 @@ def digits_residual() -> NetworkSpec:
         "digits_residual",
         image=(1, 8, 8),
         channels=(16, 32, 32, 64),
-        classes=10,
         heights=(32.0, 16.0, 4.0, 2.0),
         output_box=OUTPUT_BOX,
         gain=0.3,
@@ -86,8 +85,7 @@ def digits_resnet() -> NetworkSpec:
         "digits_resnet",
         image=(1, 8, 8),
         channels=(16, 32, 32, 64),
-        classes=10,
-        heights=(4.0,) * 4,
+        heights=4.0,
         output_box=OUTPUT_BOX,
         gain=1.2,
         input_gain=1.0,
@@ -121,9 +119,6 @@ def hopfield_resnet13() -> NetworkSpec:
         "hopfield_resnet13",
         image=(3, 32, 32),
         channels=(128, 128, 256, 256, 512, 512, 512, 512),
-        classes=10,
-        heights=(6.0,) * 8,
-        output_box=None,
         gain=0.6 * TORCH_GAIN,
         skip_gain=0.7 * TORCH_GAIN,
         head_gain=0.8 * TORCH_GAIN,
@@ -226,10 +221,10 @@ def hopfield_resnet(
     *,
     image: tuple[int, int, int],
     channels: tuple[int, ...],
-    classes: int,
-    heights: tuple[float, ...],
-    output_box: tuple[float, float] | None,
     gain: float,
+    classes: int = 10,
+    heights: float | tuple[float, ...] = 6.0,
+    output_box: tuple[float, float] | None = None,
     input_gain: float | None = None,
     skip_gain: float | None = None,
     head_gain: float | None = None,
@@ -243,14 +238,14 @@ def hopfield_resnet(
         Input shape; each block halves height and width, rounding up.
     channels : tuple of int
         Channels of every hidden population, two a block.
+    gain : float
+        Gain of the initial weights.
     classes : int
         Size of the output.
-    heights : tuple of float
+    heights : float or tuple of float
         Height of the clipped ReLU of every hidden population.
     output_box : (lo, hi) or None
         Box of the output.
-    gain : float
-        Gain of the initial weights.
     input_gain, skip_gain, head_gain : float, optional
         Other gains for the couplings from the input, the 1x1 skips, and the dense head.
     shrink : float, optional
@@ -259,6 +254,8 @@ def hopfield_resnet(
         feedback is weaker by ``shrink ** 2``, over the skips by ``shrink ** 4``, and a few sweeps
         settle. None leaves every unit at 1.
     """
+    if not isinstance(heights, tuple):
+        heights = (heights,) * len(channels)
     if len(channels) % 2 or len(heights) != len(channels):
         raise ConfigError(
             f"network '{name}'",
@@ -314,8 +311,6 @@ def resnet_in_units(
     classes: int = 10,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    output_box: tuple[float, float] = LOGIT_BOX,
-    cost: Literal["squared-error", "cross-entropy"] = "cross-entropy",
 ) -> NetworkSpec:
     """A Hopfield-ResNet that settles in two or three sweeps: each unit is `shrink` times the next.
 
@@ -334,8 +329,6 @@ def resnet_in_units(
         Initial gains, in units, of the 3x3 couplings and of the 1x1 skips.
     mean, std : tuple of float, optional
         Of the input, by channel.
-    output_box : (lo, hi)
-        Box of the output.
     """
     size, units = image[1:], [shrink ** (len(channels) - i) for i in range(len(channels))]
     populations: list[PopulationSpec] = []
@@ -354,14 +347,14 @@ def resnet_in_units(
             conv["stride"] = stride * strides[i - 1]
             skip: dict[str, Any] = dict(kernel=1, standardise=True, gain=skip_gain)
             couplings.append(CouplingSpec(pre=f"h{i - 1}", **conv, **skip))
-    populations.append(PopulationSpec(name="output", shape=(classes,), box=output_box))
+    populations.append(PopulationSpec(name="output", shape=(classes,), box=LOGIT_BOX))
     couplings.append(CouplingSpec(pre=f"h{len(channels)}", post="output", gain=0.3))
     return NetworkSpec(
         name=name,
         input=InputSpec(shape=image, mean=mean, std=std),
         populations=tuple(populations),
         couplings=tuple(couplings),
-        cost=cost,
+        cost="cross-entropy",
     )
 
 

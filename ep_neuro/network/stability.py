@@ -105,6 +105,7 @@ def _loop_gain(operators: Operators, c: CouplingSpec, like: Tensor, iterations: 
     return float(v.norm())
 
 
+@torch.no_grad()
 def spectral_radius(
     network: Network, x: Tensor, schedule: Schedule, *, iterations: int = 30
 ) -> float:
@@ -124,24 +125,29 @@ def spectral_radius(
     iterations : int
         Products with the Jacobian.
     """
-    with torch.no_grad():
-        landscape = Landscape(network, x)
-        z = settle(landscape, schedule).state
-        landscape = landscape.pinned(z)
-        slope = {p: landscape.activations[p].slope(value) for p, value in z.items()}
-        generator = torch.Generator().manual_seed(0)
-        v = {p: torch.randn(s.shape, generator=generator).to(s) for p, s in z.items()}
-        radius = torch.zeros(len(x))
-        for _ in range(iterations):
-            length = _norm(v)
-            v = {
-                p: s / length.clamp_min(1e-30).view(-1, *[1] * (s.dim() - 1)) for p, s in v.items()
-            }
-            v = {p: slope[p] * landscape.linear_drive(v, p) for p in v}
-            radius = _norm(v)
+    landscape, slope = _settled(network, x, schedule)
+    v, radius = _random(slope), torch.zeros(len(x))
+    for _ in range(iterations):
+        v = _times(v, 1 / _norm(v).clamp_min(1e-30))
+        v = {p: slope[p] * landscape.linear_drive(v, p) for p in v}
+        radius = _norm(v)
     return float(radius.max())
 
 
+def _settled(network: Network, x: Tensor, schedule: Schedule) -> tuple[Landscape, State]:
+    """The landscape about the free equilibria of `x`, and the slopes of the activations there."""
+    landscape = Landscape(network, x)
+    z = settle(landscape, schedule).state
+    landscape = landscape.pinned(z)
+    return landscape, {p: landscape.activations[p].slope(value) for p, value in z.items()}
+
+
+def _random(like: State) -> State:
+    generator = torch.Generator().manual_seed(0)
+    return {p: torch.randn(s.shape, generator=generator).to(s) for p, s in like.items()}
+
+
+@torch.no_grad()
 def eigenvalues_at_rest(network: Network, x: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """Smallest and largest eigenvalue of the recurrent drive at each free equilibrium, both (N,).
 
@@ -160,33 +166,29 @@ def eigenvalues_at_rest(network: Network, x: Tensor, schedule: Schedule) -> tupl
     schedule : Schedule
         Of the free phase.
     """
-    with torch.no_grad():
-        landscape = Landscape(network, x)
-        z = settle(landscape, schedule).state
-        landscape = landscape.pinned(z)
-        # A symmetric matrix with the spectrum of the Jacobian, for smooth activations, too.
-        root = {p: landscape.activations[p].slope(value).sqrt() for p, value in z.items()}
-        generator = torch.Generator().manual_seed(0)
-        v = {p: r * torch.randn(r.shape, generator=generator).to(r) for p, r in root.items()}
-        v = _times(v, 1 / _norm(v).clamp_min(TINY))
-        before, length = _times(v, 0), torch.zeros(len(x), device=x.device)
-        diagonal, beside = [], []
-        for _ in range(LANCZOS):
-            heard = {p: root[p] * value for p, value in v.items()}
-            image = {p: r * landscape.linear_drive(heard, p) for p, r in root.items()}
-            diagonal.append(inner(image, v))
-            pairs = (_times(v, diagonal[-1]), _times(before, length))
-            image = {p: value - pairs[0][p] - pairs[1][p] for p, value in image.items()}
-            length = _norm(image)
-            # Nothing is left of a space that is used up, but noise that must not be scaled up.
-            length = length * (length > TINY)
-            beside.append(length)
-            before, v = v, _times(image, (length > 0) / length.clamp_min(TINY))
-        matrix = torch.diag_embed(torch.stack(diagonal, 1))
-        for offset in (-1, 1):
-            matrix = matrix + torch.diag_embed(torch.stack(beside[:-1], 1), offset)
-        values = torch.linalg.eigvalsh(matrix)
-        return values[:, 0], values[:, -1]
+    landscape, slope = _settled(network, x, schedule)
+    # A symmetric matrix with the spectrum of the Jacobian, for smooth activations, too.
+    root = {p: s.sqrt() for p, s in slope.items()}
+    v = {p: root[p] * value for p, value in _random(root).items()}
+    v = _times(v, 1 / _norm(v).clamp_min(TINY))
+    before, length = _times(v, 0), torch.zeros(len(x), device=x.device)
+    diagonal, beside = [], []
+    for _ in range(LANCZOS):
+        heard = {p: root[p] * value for p, value in v.items()}
+        image = {p: r * landscape.linear_drive(heard, p) for p, r in root.items()}
+        diagonal.append(inner(image, v))
+        pairs = (_times(v, diagonal[-1]), _times(before, length))
+        image = {p: value - pairs[0][p] - pairs[1][p] for p, value in image.items()}
+        length = _norm(image)
+        # Nothing is left of a space that is used up, but noise that must not be scaled up.
+        length = length * (length > TINY)
+        beside.append(length)
+        before, v = v, _times(image, (length > 0) / length.clamp_min(TINY))
+    matrix = torch.diag_embed(torch.stack(diagonal, 1))
+    for offset in (-1, 1):
+        matrix = matrix + torch.diag_embed(torch.stack(beside[:-1], 1), offset)
+    values = torch.linalg.eigvalsh(matrix)
+    return values[:, 0], values[:, -1]
 
 
 def near_bifurcation(

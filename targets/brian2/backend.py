@@ -6,13 +6,13 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 
-from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.hardware.limits import Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.program import Program
 from targets.brian2.codegen.equations import synapses_per_sample
 from targets.brian2.codegen.script import SCRIPT, script, weights_file
 from targets.brian2.session import ALLOWED, OPTIONS, Brian2Session, missing_tools
-from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.protocols import Availability, Feature
 from targets.interface.refusals import (
     forbidden,
     refuse_unready,
@@ -21,9 +21,6 @@ from targets.interface.refusals import (
     unusual,
 )
 from targets.interface.script_backend import ScriptBackend
-
-LARGEST = 1 << 26
-"""Most synapses of one sample: listing them takes 48 bytes each, running them 24."""
 
 
 class Brian2Backend(ScriptBackend):
@@ -38,6 +35,10 @@ class Brian2Backend(ScriptBackend):
     tolerance = 1e-9
     suffix, marker = ".py", b"Written by ep-neuro"
     array_marker, script_name = b"weight/", SCRIPT
+    # Brian2 has no convolution: listing a synapse takes 48 bytes, running it 24.
+    bounds: Mapping[str, Quantity] = {
+        "synapses": Quantity(1 << 26, "synapses", "assumed: 72 bytes each in the memory of a host")
+    }
     options, allowed = OPTIONS, ALLOWED
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "its equations hold real numbers, and know no shifts",
@@ -51,11 +52,6 @@ class Brian2Backend(ScriptBackend):
             return Availability(False, f"Brian2 is not installed; `pip install {wanted}`")
         missing = missing_tools()
         return Availability(True, f"in NumPy, slowly: {missing}" if missing else "")
-
-    def limits(self, options: Options) -> HardwareLimits:
-        """The synapses that a host can list: Brian2 has no convolution."""
-        source = "assumed: 72 bytes each in the memory of a host"
-        return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """What a script cannot say, and more synapses than a host can list."""

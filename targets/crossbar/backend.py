@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from ep_neuro.errors import TargetError
 from targets.crossbar.arrays.mapping import array_mappings, map_to_tiles, noted, tile_list
 from targets.crossbar.arrays.options import OPTIONS, read_options
 from targets.crossbar.cost import estimate, hardware
-from targets.interface.protocols import Availability, CostEstimate, Feature, Options, RunResult
+from targets.interface.protocols import CostEstimate, Feature, Options, RunResult
 from targets.interface.refusals import refuse_integers, refuse_unready, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 
@@ -37,18 +36,16 @@ class CrossbarBackend(SimulatedBackend):
     name = "crossbar"
     summary = "memristor arrays read in both directions, with device errors (aihwkit)"
     tolerance = 1e-4
+    package = "aihwkit"
+    how_to_get = (
+        "aihwkit is not installed; `pip install 'ep-neuro[crossbar]'`, or "
+        "`pip install aihwkit==1.2.0`"
+    )
     options: Mapping[str, Any] = OPTIONS
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "conductances are real numbers; its options dac_bits and adc_bits "
         "round what goes in and out",
     }
-
-    def available(self) -> Availability:
-        """Whether aihwkit is installed."""
-        if importlib.util.find_spec("aihwkit") is None:
-            how = "`pip install 'ep-neuro[crossbar]'`, or `pip install aihwkit==1.2.0`"
-            return Availability(False, f"aihwkit is not installed; {how}")
-        return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:
         """Cells that the simulation holds, and constants of energy, each with its source."""

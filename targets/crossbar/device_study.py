@@ -11,11 +11,9 @@ ratio. Each row is a job, kept in ``jobs`` there: a second call runs what is mis
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,15 +35,7 @@ from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, METHODS, ONE_WAY, TRANSFERS
 from targets.crossbar.backend import BACKEND
 from targets.crossbar.study import program_for
-from targets.experiments.studies.jobs import (
-    JOBS,
-    NUMBERS,
-    Job,
-    Kept,
-    Workers,
-    check_study,
-    run_shown,
-)
+from targets.experiments.studies.jobs import JOBS, Job, Kept, read_words, run_shown, write_numbers
 
 TABLE = "table.md"
 """File of the table by device and method."""
@@ -158,48 +148,6 @@ def _plastic(graph: Graph, rate: float, output_rate: float) -> Graph:
 # --- the plan ----------------------------------------------------------------------------------
 
 
-def _methods() -> Iterator[Row]:
-    for device in DEVICES:
-        for method in METHODS[1:]:
-            if not (device in ONE_WAY and method in TRANSFERS):
-                yield Row("methods", method, device, {"device": device, "learning": method})
-
-
-def _sweep(
-    figure: str,
-    key: str,
-    values: Sequence[float],
-    series: Mapping[str, Mapping[str, Any]],
-) -> Callable[[], Iterator[Row]]:
-    def rows() -> Iterator[Row]:
-        for value in values:
-            for title, options in series.items():
-                yield Row(figure, title, value, {**options, key: value})
-
-    return rows
-
-
-def _day() -> Iterator[Row]:
-    for device in ("pcm", "reram"):
-        options = {"device": device, "learning": "mixed-precision"}
-        yield Row("day", f"{device}, mixed precision", "", options, wait=DAY)
-
-
-def _longer() -> Iterator[Row]:
-    for times in (1, 4, 10):
-        for title, options in (
-            ("ReRAM, mixed precision", {"device": "reram"}),
-            ("ReRAM, 16 cells a weight, mixed precision", {"device": "reram", "copies": 16}),
-            ("PCM, mixed precision", {"device": "pcm"}),
-        ):
-            yield Row("longer", title, times, {**options, **MIXED}, samples=times)
-
-
-ECRAM, IDEALIZED = {"device": "ecram"}, {"device": "idealized"}
-PLAIN, TRANSFER = {"learning": "plain"}, {"learning": "tiki-taka-v2"}
-MIXED, DYNAMIC = {"learning": "mixed-precision"}, {"learning": "agad"}
-
-
 @dataclass(frozen=True)
 class Plan:
     """A figure: its rows, and what its x axis counts."""
@@ -209,71 +157,88 @@ class Plan:
     logarithmic: bool = False
 
 
+NAMES = {"idealized": "idealized", "ecram": "ECRAM", "reram": "ReRAM", "pcm": "PCM"}
+LEARNING = {
+    "plain": "plain pulses",
+    "tiki-taka-v2": "Tiki-Taka v2",
+    "agad": "AGAD",
+    "mixed-precision": "mixed precision",
+}
+"""What legends call devices and methods."""
+
+
+def _methods() -> Iterator[Row]:
+    for device in DEVICES:
+        for method in METHODS[1:]:
+            if not (device in ONE_WAY and method in TRANSFERS):
+                yield Row("methods", method, device, {"device": device, "learning": method})
+
+
+def _sweep(
+    option: str, values: Sequence[float], series: Sequence[str], label: str, *, log: bool = False
+) -> Plan:
+    """Accuracy by the values of `option`; each of `series` is a device and a method."""
+
+    def rows() -> Iterator[Row]:
+        for value in values:
+            for device, method in map(str.split, series):
+                options = {"device": device, "learning": method, option: value}
+                yield Row(option, f"{NAMES[device]}, {LEARNING[method]}", value, options)
+
+    return Plan(rows, label, log)
+
+
+def _day() -> Iterator[Row]:
+    for device in ("pcm", "reram"):
+        options = {"device": device, "learning": "mixed-precision"}
+        yield Row("day", f"{device}, mixed precision", "", options, wait=DAY)
+
+
+def _longer() -> Iterator[Row]:
+    mixed = {"learning": "mixed-precision"}
+    for times in (1, 4, 10):
+        for title, options in (
+            ("ReRAM, mixed precision", {"device": "reram"}),
+            ("ReRAM, 16 cells a weight, mixed precision", {"device": "reram", "copies": 16}),
+            ("PCM, mixed precision", {"device": "pcm"}),
+        ):
+            yield Row("longer", title, times, {**options, **mixed}, samples=times)
+
+
 PLANS: Mapping[str, Plan] = {
     "methods": Plan(_methods, "device, by aihwkit's presets"),
-    "on_off": Plan(
-        _sweep(
-            "on_off",
-            "on_off",
-            (2.0, 5.0, 10.0, 30.0, 100.0, 1000.0),
-            {"idealized, plain pulses": {**IDEALIZED, **PLAIN}},
-        ),
+    "on_off": _sweep(
+        "on_off",
+        (2.0, 5.0, 10.0, 30.0, 100.0, 1000.0),
+        ["idealized plain"],
         "largest over smallest conductance of a device",
-        logarithmic=True,
+        log=True,
     ),
-    "asymmetry": Plan(
-        _sweep(
-            "asymmetry",
-            "asymmetry",
-            (0.0, 0.2, 0.4, 0.8),
-            {
-                "ECRAM, plain pulses": {**ECRAM, **PLAIN},
-                "ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER},
-                "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
-                "ECRAM, mixed precision": {**ECRAM, **MIXED},
-            },
-        ),
+    "asymmetry": _sweep(
+        "asymmetry",
+        (0.0, 0.2, 0.4, 0.8),
+        ["ecram plain", "ecram tiki-taka-v2", "ecram agad", "ecram mixed-precision"],
         "steps up and down relative to their mean: 1 + and 1 - this",
     ),
-    "states": Plan(
-        _sweep(
-            "states",
-            "states",
-            (10, 30, 100, 1000, 10_000),
-            {
-                "idealized, plain pulses": {**IDEALIZED, **PLAIN},
-                "ReRAM, mixed precision": {"device": "reram", **MIXED},
-                "PCM, mixed precision": {"device": "pcm", **MIXED},
-            },
-        ),
+    "states": _sweep(
+        "states",
+        (10, 30, 100, 1000, 10_000),
+        ["idealized plain", "reram mixed-precision", "pcm mixed-precision"],
         "states of a device",
-        logarithmic=True,
+        log=True,
     ),
-    "dead": Plan(
-        _sweep(
-            "dead",
-            "dead",
-            (0.0, 0.05, 0.1, 0.2),
-            {
-                "ECRAM, plain pulses": {**ECRAM, **PLAIN},
-                "ECRAM, Tiki-Taka v2": {**ECRAM, **TRANSFER},
-                "ECRAM, AGAD": {**ECRAM, **DYNAMIC},
-            },
-        ),
+    "dead": _sweep(
+        "dead",
+        (0.0, 0.05, 0.1, 0.2),
+        ["ecram plain", "ecram tiki-taka-v2", "ecram agad"],
         "share of devices stuck at a random value",
     ),
-    "copies": Plan(
-        _sweep(
-            "copies",
-            "copies",
-            (1, 4, 16, 36),
-            {
-                "ReRAM, mixed precision": {"device": "reram", **MIXED},
-                "ReRAM, Tiki-Taka v2": {"device": "reram", **TRANSFER},
-            },
-        ),
+    "copies": _sweep(
+        "copies",
+        (1, 4, 16, 36),
+        ["reram mixed-precision", "reram tiki-taka-v2"],
         "cells a weight",
-        logarithmic=True,
+        log=True,
     ),
     "longer": Plan(_longer, "samples learnt, in those of every other figure", logarithmic=True),
     "day": Plan(_day, "a day passes between two sessions"),
@@ -349,27 +314,11 @@ def draw(rows: Rows, name: str) -> Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is missing, then write the table and the figures; see the module's docstring.
-
-    Raises
-    ------
-    ConfigError
-        If the directory holds something else, or the disk refuses.
-    RunError
-        If a job kills its workers; the others are kept.
-    """
+    """Measure what is missing, then write the table and the figures; see the module's docstring."""
     parser = argparse.ArgumentParser(description="digits learnt on devices as they are")
-    parser.add_argument("directory", type=Path, help="where figures and numbers go")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=SAMPLES, help="that each row learns")
     parser.add_argument("--only", action="append", choices=list(PLANS), help="of the figures")
-    Workers.add_options(parser)
-    given = parser.parse_args(arguments)
-    for name in ("seeds", "samples"):
-        if (value := getattr(given, name)) < 1:
-            parser.error(f"--{name} {value}: give at least 1")
-    workers = Workers(given.jobs, given.dask)
-    check_study(given.directory)
+    given, workers = read_words(parser, arguments)
     digits = datasets.load("digits")
     kept = Kept(given.directory / JOBS, "device study", {"data": digits.digest})
     jobs = [row.job for row in planned(given.only or list(PLANS), given.seeds, given.samples)]
@@ -381,8 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # With what earlier calls kept of the other figures.
     every = [row.job for row in planned(list(PLANS), given.seeds, given.samples)]
     rows = [row for found in kept.known(every).values() for row in found]
-    text = json.dumps({"rows": rows}, indent=1)
-    write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"rows"')
+    write_numbers(given.directory, {"rows": rows}, "rows")
     for name in PLANS:
         if shown(rows, name):
             save_figure(draw(rows, name), given.directory / f"{name}.svg")

@@ -11,7 +11,6 @@ kept in ``jobs`` there: a second call runs what is missing.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,24 +29,15 @@ from compilers.passes.make_plastic import make_plastic
 from compilers.program import Program
 from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset, Split
-from ep_neuro.errors import ConfigError
 from ep_neuro.network.checkpoint import load_model
 from ep_neuro.network.network import Network
 from ep_neuro.report import save_figure
 from ep_neuro.report.plots.axes import draw_seeds, finish, panel, styled
 from ep_neuro.report.plots.palette import series_style
-from ep_neuro.storage.atomic import write_file
 from targets.crossbar.arrays.options import DAY, YEAR
 from targets.crossbar.backend import BACKEND
-from targets.experiments.studies.jobs import (
-    JOBS,
-    NUMBERS,
-    Job,
-    Kept,
-    Workers,
-    check_study,
-    run_shown,
-)
+from targets.experiments.studies.jobs import JOBS, Job, Kept, read_words, run_shown, write_numbers
+from targets.experiments.studies.workers import Workers
 from targets.interface.session import Session
 
 
@@ -232,25 +222,10 @@ def compute(shared: tuple[Network, Dataset], job: Job, tell: Callable[[Any], Non
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the whole study on digits; see the module's docstring.
-
-    Raises
-    ------
-    ConfigError
-        If the directory holds something else or a study of another model, or the disk refuses.
-    RunError
-        If a job kills its workers; the others are kept.
-    """
+    """Run the whole study on digits; see the module's docstring."""
     parser = argparse.ArgumentParser(description="accuracy of a digits network on crossbars")
     parser.add_argument("model", type=Path, help="a model directory")
-    parser.add_argument("directory", type=Path, help="where figures and numbers go")
-    parser.add_argument("--seeds", type=int, default=3)
-    Workers.add_options(parser)
-    given = parser.parse_args(arguments)
-    if given.seeds < 1:
-        parser.error(f"--seeds {given.seeds}: give at least 1")
-    workers = Workers(given.jobs, given.dask)
-    check_study(given.directory)
+    given, workers = read_words(parser, arguments)
     model, dataset = load_model(given.model), datasets.load("digits")
     inputs = {"model": model.digest, "data": dataset.digest}
     kept = Kept(given.directory / JOBS, "crossbar study", inputs)
@@ -265,8 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     figures = {f"{result.name}.svg": draw(result) for result in sweeps}
     found = {**{result.name: asdict(result) for result in sweeps}, "recovery": asdict(recovery)}
-    text = json.dumps(found, indent=1)
-    write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"recovery"')
+    write_numbers(given.directory, found, "recovery")
     for name, figure in figures.items():
         save_figure(figure, given.directory / name)
 

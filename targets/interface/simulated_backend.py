@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.hardware.limits import HardwareLimits, Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program, versions
@@ -22,22 +23,26 @@ class SimulatedBackend(Backend):
     """A graph runs as it is, on a `Simulator`; see `targets.interface.protocols.Backend`.
 
     A subclass has a `name`, a `summary` and a `simulator`, and overrides what is otherwise: what it
-    lacks, what has to be installed, which limits there are, which `options` it takes (with their
-    defaults) and what of them is `allowed`.
+    lacks, which `package` has to be installed and `how_to_get` it, which `bounds` there are, which
+    `options` it takes (with their defaults) and what of them is `allowed`.
     """
 
     tolerance = 0.0
+    package, how_to_get = "", ""
+    bounds: Mapping[str, Quantity] = {}
     options: Mapping[str, Any] = {}
     allowed: Mapping[str, Values] = {}
     unsupported: Mapping[Feature, str] = {}
 
     def available(self) -> Availability:
-        """Always."""
+        """Whether `package` is installed."""
+        if self.package and importlib.util.find_spec(self.package) is None:
+            return Availability(False, self.how_to_get)
         return Availability(True)
 
     def limits(self, options: Options) -> HardwareLimits:
-        """None."""
-        return HardwareLimits(self.name)
+        """`bounds`."""
+        return HardwareLimits(self.name, self.bounds)
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """None: a graph runs as it is. `ConfigError` if an option is out of range."""

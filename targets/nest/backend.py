@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.hardware.limits import Quantity, Violation
 from compilers.ir.graph import Graph, Spiking
 from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.pipeline import Pass
 from compilers.program import Program
 from targets.interface.fanout import synapses_of
 from targets.interface.options import SECONDS, Values
-from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.protocols import Feature, Options
 from targets.interface.refusals import (
     forbidden,
     refuse_integers,
@@ -25,9 +24,6 @@ from targets.interface.simulated_backend import SimulatedBackend
 
 if TYPE_CHECKING:
     from targets.nest.simulator import NestSimulator
-
-LARGEST = 1 << 28
-"""Most synapses: listing and running them takes 60 bytes each."""
 
 
 class NestBackend(SimulatedBackend):
@@ -43,6 +39,10 @@ class NestBackend(SimulatedBackend):
     name = "nest"
     summary = "NEST, the simulator: built-in rate and soft-reset neurons, an independent check"
     tolerance = 1e-12
+    package, how_to_get = "nest", "NEST is not installed; `pip install 'ep-neuro[nest]'`"
+    bounds: Mapping[str, Quantity] = {
+        "synapses": Quantity(1 << 28, "synapses", "assumed: 60 bytes each in the memory of a host")
+    }
     options: Mapping[str, Any] = {"threads": 1, "time_limit": None}
     allowed: Mapping[str, Values] = {"threads": range(1, 1025), "time_limit": SECONDS}
     unsupported: Mapping[Feature, str] = {
@@ -50,17 +50,6 @@ class NestBackend(SimulatedBackend):
         Feature.FIXED_POINT: "its neurons hold real numbers, and know no shifts",
         Feature.LEARNING: "a weight is many synapses there, which would learn apart",
     }
-
-    def available(self) -> Availability:
-        """Whether NEST is installed."""
-        if importlib.util.find_spec("nest") is None:
-            return Availability(False, "NEST is not installed; `pip install 'ep-neuro[nest]'`")
-        return Availability(True)
-
-    def limits(self, options: Options) -> HardwareLimits:
-        """The synapses that a host can hold."""
-        source = "assumed: 60 bytes each in the memory of a host"
-        return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """Spikes lose their filter and their bound; `ConfigError` if an option is out of range."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.hardware.limits import Quantity, Violation
 from compilers.ir.graph import Graph
 from compilers.pipeline import Pass
 from compilers.program import Program
 from ep_neuro.errors import ProgramError
 from ep_neuro.storage.atomic import refuse_foreign
 from targets.interface.options import Values
-from targets.interface.protocols import Availability, Feature, Options
+from targets.interface.protocols import Feature, Options
 from targets.interface.refusals import refuse_absent, refuse_first, unreached, unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 from targets.nir.kernel_shapes import MATRIX_BYTES, keeps_planes, weight_bytes
@@ -34,25 +33,20 @@ class NirBackend(SimulatedBackend):
     name = "nir"
     summary = "NIR exchange files (.nir), with an interpreter of the nodes as they were written"
     tolerance = 1e-5
+    package, how_to_get = "nir", "NIR is not installed; `pip install 'nir>=1.0.8'`"
     suffix = ".nir"
     signature, marker = b"\x89HDF", b"ep-neuro graph"
+    bounds: Mapping[str, Quantity] = {
+        "matrix_bytes": Quantity(
+            MATRIX_BYTES, "bytes", "assumed: a file that readers hold in memory at once"
+        )
+    }
     options: Mapping[str, Any] = {"reader": None, "samples": 0}
     allowed: Mapping[str, Values] = {"samples": range(1_000_001)}
     unsupported: Mapping[Feature, str] = {
         Feature.FIXED_POINT: "nodes hold real numbers; formats travel in the metadata, unexecuted",
         Feature.LEARNING: "NIR has no learning rule; signs of phases travel in the metadata",
     }
-
-    def available(self) -> Availability:
-        """Whether the package nir is installed."""
-        if importlib.util.find_spec("nir") is None:
-            return Availability(False, "NIR is not installed; `pip install 'nir>=1.0.8'`")
-        return Availability(True)
-
-    def limits(self, options: Options) -> HardwareLimits:
-        """What the kernels and matrices of one file may take."""
-        source = "assumed: a file that readers hold in memory at once"
-        return HardwareLimits(self.name, {"matrix_bytes": Quantity(MATRIX_BYTES, "bytes", source)})
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """One that warns of what the reader loses, if the file is for one."""

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import math
 
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    Graph,
-    Projection,
-    Shape,
-    Source,
-)
+from compilers.ir import graph as ir
 
 MATRIX_BYTES = 1 << 30
 """Most bytes that the kernels and matrices of one file may take."""
@@ -25,49 +16,51 @@ PIXEL = (1, 1)
 """Sides of a plane of one neuron."""
 
 
-def plane(shape: Shape) -> Shape:
+def plane(shape: ir.Shape) -> ir.Shape:
     """(channels, rows, columns): neurons that lie on no plane are channels of one pixel."""
     return shape if len(shape) == 3 else (math.prod(shape), *PIXEL)
 
 
-def keeps_planes(graph: Graph) -> bool:
+def keeps_planes(graph: ir.Graph) -> bool:
     """Whether all populations are written as planes, joined by ``Conv2d`` alone.
 
     All or none, as NIR can flatten but not fold back. A graph without feedback by convolution stays
     flat: more tools read ``Affine``.
     """
-    feedback = any(isinstance(p.operator, ConvTranspose) for p in graph.projections)
+    feedback = any(isinstance(p.operator, ir.ConvTranspose) for p in graph.projections)
     return feedback and all(_by_convolutions(graph, p) for p in graph.projections)
 
 
-def _by_convolutions(graph: Graph, p: Projection) -> bool:
+def _by_convolutions(graph: ir.Graph, p: ir.Projection) -> bool:
     """Whether `targets.nir.convolutions` can write `p`; NIR's type inference knows square kernels
     only.
     """
     pre, post = (plane(graph.population(name).shape)[1:] for name in (p.pre, p.post))
     square = len(set(pre)) == len(set(post)) == 1
     match p.operator:
-        case Conv() | ConvTranspose(stride=1):
+        case ir.Conv() | ir.ConvTranspose(stride=1):
             return len(set(graph.arrays[p.weight].shape[2:])) == 1
-        case ConvTranspose():
+        case ir.ConvTranspose():
             return square and len(set(graph.arrays[p.weight].shape[2:])) == 1
-        case Dense() | DenseTranspose():
+        case ir.Dense() | ir.DenseTranspose():
             return square and PIXEL in (pre, post)
     return False
 
 
-def stays_convolution(graph: Graph, p: Projection) -> bool:
+def stays_convolution(graph: ir.Graph, p: ir.Projection) -> bool:
     """Whether `p` becomes a ``Conv2d`` in a graph of flat populations; all others become matrices.
 
     What feedback, a matrix, reaches is one-dimensional, so only the input keeps its plane.
     """
     pre, kernel = graph.population(p.pre), graph.arrays[p.weight].shape[2:]
     return (
-        isinstance(p.operator, Conv) and isinstance(pre.dynamics, Source) and len(set(kernel)) == 1
+        isinstance(p.operator, ir.Conv)
+        and isinstance(pre.dynamics, ir.Source)
+        and len(set(kernel)) == 1
     )
 
 
-def margins(operator: ConvTranspose, kernel: int, side: int) -> tuple[int, int, int]:
+def margins(operator: ir.ConvTranspose, kernel: int, side: int) -> tuple[int, int, int]:
     """Zeros before and behind the turned kernel, and its padding, for `side` pixels to reach.
 
     Rows that the stride of the forward kernel leaves unused take zeros behind; a padding beyond the
@@ -79,12 +72,12 @@ def margins(operator: ConvTranspose, kernel: int, side: int) -> tuple[int, int, 
     return before, before + operator.stride - 1 - unused, padding + before
 
 
-def weight_bytes(graph: Graph, p: Projection, planes: bool) -> int:
+def weight_bytes(graph: ir.Graph, p: ir.Projection, planes: bool) -> int:
     """Bytes of the kernels, or of the matrix, that `p` becomes."""
     pre, post, weight = graph.population(p.pre), graph.population(p.post), graph.arrays[p.weight]
     if not planes:
         return 0 if stays_convolution(graph, p) else BYTES * pre.size * post.size
-    if not isinstance(p.operator, ConvTranspose):
+    if not isinstance(p.operator, ir.ConvTranspose):
         return BYTES * weight.size
     before, behind, _ = margins(p.operator, weight.shape[2], post.shape[1])
     entries = math.prod(weight.shape[:2]) * (weight.shape[2] + before + behind) ** 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compilers.hardware.limits import HardwareLimits, Quantity, Violation
+from compilers.hardware.limits import Quantity, Violation
 from compilers.ir.graph import Graph, Spiking
 from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.pipeline import Pass
@@ -18,9 +18,6 @@ from targets.pynn.script import SCRIPT, network_file, script
 
 if TYPE_CHECKING:
     from targets.interface.simulator import Simulator
-
-LARGEST = 1 << 22
-"""Most synapses of a sample: PyNN makes each from a line of a list."""
 
 PLAIN: Mapping[str, Any] = {"leak": 1.0, "bound": UNBOUNDED, "reset": "hard"}
 """A spiking neuron as `IF_curr_delta` has it."""
@@ -40,17 +37,17 @@ class PynnBackend(ScriptBackend):
     summary = "PyNN script (.py) for SpiNNaker and NEST: hard reset, approximate; an executor of it"
     suffix, marker = ".py", b"in PyNN. Written by ep-neuro"
     array_marker, script_name = b"synapses/", SCRIPT
+    bounds: Mapping[str, Quantity] = {
+        "synapses": Quantity(
+            1 << 22, "synapses", "assumed: lines of a list, which PyNN goes through in minutes"
+        )
+    }
     unsupported: Mapping[Feature, str] = {
         Feature.GRADED: _NO_VALUE,
         Feature.SIGMA_DELTA: _NO_VALUE,
         Feature.FIXED_POINT: "a script holds real numbers, which SpiNNaker rounds by itself",
         Feature.LEARNING: "PyNN's plasticity pairs spikes, and has no phases",
     }
-
-    def limits(self, options: Options) -> HardwareLimits:
-        """The synapses that PyNN can list."""
-        source = "assumed: lines of a list, which PyNN goes through in minutes"
-        return HardwareLimits(self.name, {"synapses": Quantity(LARGEST, "synapses", source)})
 
     def passes(self, options: Options) -> Sequence[Pass]:
         """Spiking neurons become those of PyNN."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compilers.hardware.limits import HardwareLimits, Violation
+from compilers.hardware.limits import Violation
 from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
 from compilers.program import Program
 from ep_neuro.errors import TargetError
 from targets.interface.options import Values
-from targets.interface.protocols import Options
 from targets.interface.refusals import unrunnable
 from targets.interface.simulated_backend import SimulatedBackend
 
@@ -30,13 +29,9 @@ class ReferenceBackend(SimulatedBackend):
     name = "reference"
     differs = True
     summary = "exact execution of a graph in float64 or integers: the oracle"
-
+    bounds = HOST_WORDS
     options: Mapping[str, Any] = {"precision": "float64", "device": "cpu"}
     allowed: Mapping[str, Values] = {"precision": ("float64", "float32"), "device": ("cpu", "cuda")}
-
-    def limits(self, options: Options) -> HardwareLimits:
-        """The word lengths within which integer arithmetic is exact."""
-        return HardwareLimits(self.name, HOST_WORDS)
 
     def check(self, graph: Graph) -> Sequence[Violation]:
         """What cannot be stepped through, and integer sums that could leave the exact range."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from _pytest.mark import ParameterSet
 
 import targets
@@ -17,10 +16,10 @@ from compilers import Program, compile_network
 from compilers.ir.graph import Encoding, Graph
 from compilers.passes.choose_leak import LeakWarning
 from ep_neuro.energy.spec import NetworkSpec
-from ep_neuro.network.network import Network
 from targets.interface.protocols import Backend, Feature, RunResult
 from targets.interface.request import variables
 from tests.helpers import toy_target
+from tests.helpers.problems import random_network
 
 FEATURES: dict[Encoding, Feature] = {
     "graded": Feature.GRADED,
@@ -79,16 +78,11 @@ class Case:
 
     def compile(self, spec: NetworkSpec, steps: int = 16, seed: int = 0) -> Program:
         """A program of `spec` with random weights and biases, nudged by 0.5."""
-        network = Network(spec, seed)
-        generator = torch.Generator().manual_seed(seed + 1)
-        with torch.no_grad():
-            for bias in network.biases.values():
-                bias.copy_(0.1 + 0.2 * torch.randn(bias.shape, generator=generator))
         with warnings.catch_warnings():
             # Random networks need not settle to one point; targets have to agree all the same.
             warnings.simplefilter("ignore", LeakWarning)
             return compile_network(
-                network,
+                random_network(spec, seed),
                 self.backend,
                 code=self.code,
                 bits=self.bits,

@@ -98,29 +98,6 @@ def execute(line: str, call: Cli, scratch: Path, monkeypatch: pytest.MonkeyPatch
     return f"{line}: {script.err}" if script.code else None
 
 
-def execute_page(
-    page: Path, call: Cli, scratch: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool
-) -> None:
-    names: dict[str, Any] = {}
-    wrong, passed_over = [], []
-    for language, text in dict.fromkeys(told(page)):
-        if language == "python" and not elsewhere(text):
-            for said, smaller in INSTEAD.items():
-                text = text.replace(said, smaller)
-            exec(compile(text, str(page), "exec"), names)
-        elif language == "yaml":
-            (scratch / "block.yaml").write_text(text)
-            wrong.append(execute("ep-neuro inspect block.yaml", call, scratch, monkeypatch))
-        elif language == "sh" and not elsewhere(text) and (slow or not text.startswith(SLOW)):
-            if reason := lacking(text):
-                passed_over.append(f"{text}: {reason}")
-            else:
-                wrong.append(execute(text, call, scratch, monkeypatch))
-    assert not list(filter(None, wrong))
-    if passed_over:
-        pytest.skip(f"executed but for {'; '.join(passed_over)}")
-
-
 def test_a_command_that_does_not_work_is_found(
     cli: Cli,  # noqa: F811
     scratch: Path,
@@ -136,26 +113,41 @@ def has_slow(page: Path) -> bool:
     return any(line.startswith(SLOW) for line in shell(page) if not elsewhere(line))
 
 
-@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.stem)
+LONG = (pytest.mark.slow, pytest.mark.timeout(900))
+
+
+@pytest.mark.parametrize(
+    ("page", "slow"),
+    [
+        *(pytest.param(page, False, id=page.stem) for page in TYPED),
+        *(pytest.param(p, True, id=f"{p.stem}-slow", marks=LONG) for p in TYPED if has_slow(p)),
+    ],
+)
 def test_the_blocks_and_commands_of_a_page_work_one_after_the_other(
     page: Path,
+    slow: bool,
     cli: Cli,  # noqa: F811
     scratch: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    execute_page(page, cli, scratch, monkeypatch, slow=False)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [*filter(has_slow, TYPED)], ids=lambda page: page.stem)
-def test_and_so_do_those_that_take_long(
-    page: Path,
-    cli: Cli,  # noqa: F811
-    scratch: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    execute_page(page, cli, scratch, monkeypatch, slow=True)
+    names: dict[str, Any] = {}
+    wrong, passed_over = [], []
+    for language, text in dict.fromkeys(told(page)):
+        if language == "python" and not elsewhere(text):
+            for said, smaller in INSTEAD.items():
+                text = text.replace(said, smaller)
+            exec(compile(text, str(page), "exec"), names)
+        elif language == "yaml":
+            (scratch / "block.yaml").write_text(text)
+            wrong.append(execute("ep-neuro inspect block.yaml", cli, scratch, monkeypatch))
+        elif language == "sh" and not elsewhere(text) and (slow or not text.startswith(SLOW)):
+            if reason := lacking(text):
+                passed_over.append(f"{text}: {reason}")
+            else:
+                wrong.append(execute(text, cli, scratch, monkeypatch))
+    assert not list(filter(None, wrong))
+    if passed_over:
+        pytest.skip(f"executed but for {'; '.join(passed_over)}")
 
 
 def test_what_is_not_executed_stands_in_a_page_and_is_what_it_says() -> None:

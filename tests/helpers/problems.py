@@ -22,6 +22,16 @@ TIGHT = Schedule(sweeps=3000, relaxation=1.3, tolerance=1e-12)
 WIDE = (-9.0, 9.0)
 
 
+def random_network(spec: NetworkSpec, seed: int) -> Network:
+    """`spec` with random weights and biases."""
+    network = Network(spec, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for bias in network.biases.values():
+            bias.copy_(0.1 + 0.2 * torch.randn(bias.shape, generator=generator))
+    return network
+
+
 def problem(seed: int, spec: NetworkSpec | None = None, samples: int = 4) -> Problem:
     """A network with positive biases, so that most neurons are inside their box."""
     spec = spec or random_residual_spec(seed)
@@ -128,3 +138,35 @@ def difference(a: Gradient, b: Gradient) -> float:
     assert a.keys() == b.keys()
     scale = max(float(v.abs().max()) for v in b.values())
     return max(float((a[k] - b[k]).abs().max()) for k in b) / scale
+
+
+def residual() -> NetworkSpec:
+    """A convolution, a skip around it, and a head whose box is not [0, 1]."""
+    conv = {"kind": "conv", "kernel": 3, "stride": 2, "padding": 1, "gain": 0.4}
+    return NetworkSpec.from_dict(
+        {
+            "name": "small",
+            "input": {"shape": [1, 6, 6]},
+            "populations": [
+                {"name": "a", "shape": [3, 3, 3]},
+                {"name": "b", "shape": [4, 2, 2]},
+                {"name": "out", "shape": [4], "box": [-0.5, 1.5]},
+            ],
+            "couplings": [
+                {"pre": "input", "post": "a", **conv},
+                {"pre": "a", "post": "b", **conv},
+                {"pre": "input", "post": "b", "gain": 0.4},
+                {"pre": "b", "post": "out", "gain": 0.5},
+            ],
+        }
+    )
+
+
+def interrupt_at(step: int) -> Callable[[int, int, Any], None]:
+    """What stops a run, as Ctrl-C does, when so much is done."""
+
+    def monitor(done: int, total: int, latest: Any) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return monitor

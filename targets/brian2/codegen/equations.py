@@ -6,19 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from textwrap import indent
 
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    Graded,
-    Graph,
-    Population,
-    Projection,
-    SigmaDelta,
-    Spiking,
-    Tie,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import fanout
 from ep_neuro.errors import GraphError
 from targets.brian2.codegen.plasticity import (
@@ -31,11 +19,11 @@ from targets.brian2.codegen.plasticity import (
     trace_equations,
 )
 
-MESSAGE = {Graded: "z", SigmaDelta: "d", Spiking: ""}
+MESSAGE = {ir.Graded: "z", ir.SigmaDelta: "d", ir.Spiking: ""}
 """What a message of each dynamics is worth; a spike is worth 1."""
 
 
-def synapses_per_sample(graph: Graph) -> int:
+def synapses_per_sample(graph: ir.Graph) -> int:
     """Synapses of one sample, those of both directions of a weight counted once."""
     count = 0
     for tie in graph.tied(recurrent=True):
@@ -53,7 +41,7 @@ def plain(given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def names(graph: Graph) -> dict[str, str]:
+def names(graph: ir.Graph) -> dict[str, str]:
     """What code calls the populations of `graph`."""
     return plain(p.name for p in graph.populations)
 
@@ -61,19 +49,19 @@ def names(graph: Graph) -> dict[str, str]:
 # --- phases ------------------------------------------------------------------------------------
 
 
-def rest(graph: Graph, population: Population) -> dict[str, float]:
+def rest(graph: ir.Graph, population: ir.Population) -> dict[str, float]:
     """State of `population` before the first step: all that a later phase has to take over."""
     match population.dynamics:
-        case Graded():
+        case ir.Graded():
             return {"v": 0.0}
-        case SigmaDelta():
+        case ir.SigmaDelta():
             return {"v": 0.0, "sent": 0.0, "J": 0.0}
         case _:
             shown = {"s": 0.0} if population.name == graph.output else {}
             return {"u": 0.0, "v": 0.5, "J": 0.0, **shown}
 
 
-def kept(graph: Graph) -> dict[int, str]:
+def kept(graph: ir.Graph) -> dict[int, str]:
     """Phases, by number, whose end another than the next one starts from; with short names."""
     called = plain(p.name for p in graph.phases)
     return {
@@ -83,13 +71,13 @@ def kept(graph: Graph) -> dict[int, str]:
     }
 
 
-def restarts(graph: Graph) -> dict[int, str | None]:
+def restarts(graph: ir.Graph) -> dict[int, str | None]:
     """Phases, by number, that do not go on from the one before; with the phase they start from."""
     pairs = enumerate(zip(graph.phases, graph.phases[1:], strict=False), start=1)
     return {i: late.start for i, (early, late) in pairs if late.start != early.name}
 
 
-def _switches(graph: Graph, population: Population) -> list[str]:
+def _switches(graph: ir.Graph, population: ir.Population) -> list[str]:
     """Code at the start of a step that keeps the end of a phase, and goes back to it.
 
     A sum with one zero factor is exact, and Brian2 knows no conditional assignment.
@@ -111,7 +99,7 @@ def _switch(variable: str, value: str, phase: int) -> str:
     return f"{variable} = int(k == {begin}) * {value} + int(k != {begin}) * {variable}"
 
 
-def _nudge(graph: Graph) -> str:
+def _nudge(graph: ir.Graph) -> str:
     """The nudging factor as an expression of the step."""
     terms = [
         f"{phase.nudge!r} * int(k >= begin_{i} and k < end_{i})"
@@ -121,7 +109,7 @@ def _nudge(graph: Graph) -> str:
     return " + ".join(terms) or "0.0"
 
 
-def _begins(graph: Graph, population: Population, called: Mapping[str, str]) -> list[str]:
+def _begins(graph: ir.Graph, population: ir.Population, called: Mapping[str, str]) -> list[str]:
     """Code at the first step of a batch: neurons go to rest, and get the drive of their sample."""
     name = called[population.name]
     states = [f"{variable} = {value!r}" for variable, value in rest(graph, population).items()]
@@ -135,7 +123,7 @@ _EACH_BATCH = 'dt=period * DT, when="start", order=-1'
 """When a batch begins; before anything else in that step."""
 
 
-def neurons(graph: Graph, population: Population, called: Mapping[str, str]) -> str:
+def neurons(graph: ir.Graph, population: ir.Population, called: Mapping[str, str]) -> str:
     """Statements that make the NeuronGroup of `population`."""
     name, plastic = f"p_{called[population.name]}", bool(graph.plasticity)
     equations = indent("\n".join(_equations(graph, population, called)), " " * 8)
@@ -164,16 +152,16 @@ def neurons(graph: Graph, population: Population, called: Mapping[str, str]) -> 
     return "\n".join(lines)
 
 
-def _equations(graph: Graph, population: Population, called: Mapping[str, str]) -> list[str]:
+def _equations(graph: ir.Graph, population: ir.Population, called: Mapping[str, str]) -> list[str]:
     dynamics, output = population.dynamics, population.name == graph.output
-    spiking = isinstance(dynamics, Spiking)
+    spiking = isinstance(dynamics, ir.Spiking)
     currents, leaking = _currents(graph, population, called), "u" if spiking else "v"
     nudge = [f"nudge * (y - {'s' if spiking else 'z'})"] if output else []
     lines = [
         f"d{leaking}/dt = (I - {leaking}) / tau : 1",
         f"I = {' + '.join(['b', *currents, *nudge])} : 1",
         "v : 1" if spiking else f"z = {_clip('v', population.box)} : 1",
-        *(_changes(graph, dynamics) if isinstance(dynamics, SigmaDelta) else []),
+        *(_changes(graph, dynamics) if isinstance(dynamics, ir.SigmaDelta) else []),
         *(f"{current} : 1" for current in currents),
         "b : 1",
         "k = t_in_timesteps % period : integer (shared)",
@@ -187,7 +175,7 @@ def _equations(graph: Graph, population: Population, called: Mapping[str, str]) 
     return [*lines, *(f"{v}_{name} : 1" for v in rest(graph, population) for name in short)]
 
 
-def _changes(graph: Graph, dynamics: SigmaDelta) -> list[str]:
+def _changes(graph: ir.Graph, dynamics: ir.SigmaDelta) -> list[str]:
     """Equations of a message that is a change, and of the threshold that falls with each step."""
     start, end, decay = (float(v) for v in (dynamics.start, dynamics.end, dynamics.decay))
     skips = "".join(f" - int(k >= begin_{i}) * skip_{i}" for i in restarts(graph))
@@ -199,12 +187,12 @@ def _changes(graph: Graph, dynamics: SigmaDelta) -> list[str]:
     ]
 
 
-def _currents(graph: Graph, population: Population, called: Mapping[str, str]) -> list[str]:
+def _currents(graph: ir.Graph, population: ir.Population, called: Mapping[str, str]) -> list[str]:
     """Variables that recurrent input arrives in.
 
     States are summed anew at every step, each sender's by itself; events add to one variable.
     """
-    if not isinstance(population.dynamics, Graded):
+    if not isinstance(population.dynamics, ir.Graded):
         return ["J"]
     sources = {p.name for p in graph.sources}
     return [f"I_{called[p.pre]}" for p in graph.into(population.name) if p.pre not in sources]
@@ -214,28 +202,28 @@ def _clip(value: str, box: tuple[float, float] | None) -> str:
     return value if box is None else f"clip({value}, {float(box[0])!r}, {float(box[1])!r})"
 
 
-def _events(graph: Graph, population: Population) -> list[str]:
+def _events(graph: ir.Graph, population: ir.Population) -> list[str]:
     learn = f', "{LEARN}": "{TEACHES}"' if graph.plasticity else ""
     match population.dynamics:
-        case Graded():
+        case ir.Graded():
             return [f'events={{"send": "z != 0"{learn}}}']
-        case SigmaDelta():
+        case ir.SigmaDelta():
             return [f'events={{"send": "abs(d) >= theta and d != 0"{learn}}}']
         case dynamics:
             mark = "; s = 1" if population.name == graph.output else ""
             mark += "; n += weight" if learn else ""
             events = [f"events={{{learn[2:]}}}"] if learn else []
-            hard = isinstance(dynamics, Spiking) and dynamics.reset == "hard"
+            hard = isinstance(dynamics, ir.Spiking) and dynamics.reset == "hard"
             reset = "v = 0" if hard else "v -= 1"
             return ['threshold="v >= 1"', f'reset="{reset}{mark}"', *events]
 
 
-def _after(graph: Graph, population: Population, name: str) -> list[str]:
+def _after(graph: ir.Graph, population: ir.Population, name: str) -> list[str]:
     """Statements about what a neuron does besides leaking."""
     match population.dynamics:
-        case SigmaDelta():
+        case ir.SigmaDelta():
             return [f'{name}.run_on_event("send", "sent += d", when="resets")']
-        case Spiking(bound=bound):
+        case ir.Spiking(bound=bound):
             low, high = -float(bound), 1.0 + float(bound)
             forget = "; s = 0" if population.name == graph.output else ""
             code = f"v = clip(v + u, {low!r}, {high!r}); J = 0{forget}"
@@ -247,13 +235,13 @@ def _after(graph: Graph, population: Population, name: str) -> list[str]:
 # --- synapses ----------------------------------------------------------------------------------
 
 
-def synapses_name(tie: Tie, called: Mapping[str, str]) -> str:
+def synapses_name(tie: ir.Tie, called: Mapping[str, str]) -> str:
     """Name of the Synapses of `tie`; untied feedback is another object than its forward weight."""
     back = "_back" if tie.forward is None else ""
     return f"w_{called[tie.pre]}_{called[tie.post]}{back}"
 
 
-def synapses(graph: Graph, tie: Tie, called: Mapping[str, str]) -> str:
+def synapses(graph: ir.Graph, tie: ir.Tie, called: Mapping[str, str]) -> str:
     """Statements that make the Synapses of `tie`."""
     pre, post = (f"p_{called[name]}" for name in (tie.pre, tie.post))
     name = synapses_name(tie, called)
@@ -279,7 +267,9 @@ def synapses(graph: Graph, tie: Tie, called: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _transmission(graph: Graph, tie: Tie, called: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def _transmission(
+    graph: ir.Graph, tie: ir.Tie, called: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
     """Model equations of a tie, and the arguments that say what its events do."""
     plastic = tie.weight in {record.weight for record in graph.plasticity}
     model = ["w : 1", "site : integer (constant)"] if plastic else ["w : 1 (constant)"]
@@ -291,11 +281,11 @@ def _transmission(graph: Graph, tie: Tie, called: Mapping[str, str]) -> tuple[li
         dynamics = graph.population(p.pre).dynamics
         worth = MESSAGE[type(dynamics)]
         product = f"{p.scale!r} * w" + (f" * {worth}_{at}" if worth else "")
-        if isinstance(dynamics, Graded):
+        if isinstance(dynamics, ir.Graded):
             model.append(f"I_{called[p.pre]}_{to} = {product} : 1 (summed)")
         else:
             code[at][at] = f"J_{to} += {product}"
-            events[at] = "spike" if isinstance(dynamics, Spiking) else "send"
+            events[at] = "spike" if isinstance(dynamics, ir.Spiking) else "send"
     record = record_of(graph, tie.weight, tie.pre, tie.post)
     if record is not None:
         model.append("tag : 1")
@@ -314,18 +304,18 @@ def _quoted(texts: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'"{key}": "{text}"' for key, text in texts.items()) + "}"
 
 
-def sites(graph: Graph, edge: Tie | Projection) -> str:
+def sites(graph: ir.Graph, edge: ir.Tie | ir.Projection) -> str:
     """The call that lists the synapses of `edge`."""
     pre, post = (graph.population(name).shape for name in (edge.pre, edge.post))
     shape = graph.arrays[edge.weight].shape
     match edge.operator:
-        case Dense():
+        case ir.Dense():
             return f"dense({pre}, {post})"
-        case DenseTranspose():
+        case ir.DenseTranspose():
             return f"turned(dense({post}, {pre}))"
-        case Conv(stride, padding):
+        case ir.Conv(stride, padding):
             return f"conv({shape}, {pre}, {post}, {stride}, {padding})"
-        case ConvTranspose(stride, padding):
+        case ir.ConvTranspose(stride, padding):
             return f"turned(conv({shape}, {post}, {pre}, {stride}, {padding}))"
         case _:
             problem = "is split over the cores of another machine"

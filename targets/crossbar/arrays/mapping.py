@@ -12,17 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from compilers.hardware.resources import CROSSBAR
-from compilers.ir.graph import (
-    INPUT_MEAN,
-    WHITENED,
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    Graph,
-    Projection,
-    Shape,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import adjoint
 from ep_neuro.errors import GraphError
 from targets.crossbar.arrays.options import Options
@@ -50,23 +40,23 @@ class ArrayMapping:
     """
 
     weight: str
-    operator: Dense | Conv
-    pre: Shape
-    post: Shape
-    kernel: Shape
+    operator: ir.Dense | ir.Conv
+    pre: ir.Shape
+    post: ir.Shape
+    kernel: ir.Shape
     conv: str = "shared"
 
     @property
     def lines(self) -> tuple[int, int]:
         """Output and input lines of the matrix."""
-        if isinstance(self.operator, Conv) and self.conv == "shared":
+        if isinstance(self.operator, ir.Conv) and self.conv == "shared":
             return self.kernel[0], math.prod(self.kernel[1:])
         return math.prod(self.post), math.prod(self.pre)
 
     @property
     def reads(self) -> int:
         """Reads that one step of one direction takes, one after the other."""
-        shared = isinstance(self.operator, Conv) and self.conv == "shared"
+        shared = isinstance(self.operator, ir.Conv) and self.conv == "shared"
         return math.prod(self.post[1:]) if shared else 1
 
     def grid(self, tile: int) -> tuple[int, int]:
@@ -80,17 +70,17 @@ class ArrayMapping:
         return math.prod(self.lines)
 
 
-def is_forward(projection: Projection) -> bool:
+def is_forward(projection: ir.Projection) -> bool:
     """Whether it is read from the front; the others are transposed reads."""
-    return isinstance(projection.operator, Dense | Conv)
+    return isinstance(projection.operator, ir.Dense | ir.Conv)
 
 
-def digital_projections(graph: Graph, options: Options) -> list[Projection]:
+def digital_projections(graph: ir.Graph, options: Options) -> list[ir.Projection]:
     """The projections of the input that are computed before the converters, by no array."""
     if graph.plasticity or options.digital == "none":
         return []
-    with _reading(graph, WHITENED):
-        whitened = set(json.loads(graph.provenance.get(WHITENED, "[]")))
+    with _reading(graph, ir.WHITENED):
+        whitened = set(json.loads(graph.provenance.get(ir.WHITENED, "[]")))
     sources = {p.name for p in graph.sources}
     return [
         p
@@ -99,29 +89,29 @@ def digital_projections(graph: Graph, options: Options) -> list[Projection]:
     ]
 
 
-def array_mappings(graph: Graph, options: Options) -> dict[ArrayMapping, list[Projection]]:
+def array_mappings(graph: ir.Graph, options: Options) -> dict[ArrayMapping, list[ir.Projection]]:
     """Every array of `graph` with the projections that read it, in order of appearance."""
-    found: dict[ArrayMapping, list[Projection]] = {}
+    found: dict[ArrayMapping, list[ir.Projection]] = {}
     digital = digital_projections(graph, options)
     for p in graph.projections:
         if p in digital:
             continue
         pre, post = (graph.population(name).shape for name in (p.pre, p.post))
         operator = p.operator
-        if isinstance(operator, DenseTranspose | ConvTranspose):
+        if isinstance(operator, ir.DenseTranspose | ir.ConvTranspose):
             # A transposed read of the array of the coupling's other direction.
             pre, post, operator = post, pre, adjoint(operator)
-        if not isinstance(operator, Dense | Conv):
+        if not isinstance(operator, ir.Dense | ir.Conv):
             problem = "is split over the cores of another machine"
             raise GraphError(f"'{p.name}'", problem, "compile it for the crossbar")
-        lies = "shared" if isinstance(operator, Dense) else options.conv
+        lies = "shared" if isinstance(operator, ir.Dense) else options.conv
         kernel = tuple(graph.arrays[p.weight].shape)
         mapping = ArrayMapping(p.weight, operator, pre, post, kernel, lies)
         found.setdefault(mapping, []).append(p)
     return found
 
 
-def map_to_tiles(graph: Graph, options: Options) -> Graph:
+def map_to_tiles(graph: ir.Graph, options: Options) -> ir.Graph:
     """Note in the provenance how many tiles and cells `graph` takes, and by which options."""
     arrays = array_mappings(graph, options)
     notes = {
@@ -134,7 +124,7 @@ def map_to_tiles(graph: Graph, options: Options) -> Graph:
     return replace(graph, provenance={**graph.provenance, **notes})
 
 
-def noted(graph: Graph) -> Options:
+def noted(graph: ir.Graph) -> Options:
     """The options by which `graph` was mapped; the defaults where it was not."""
     notes = {f"crossbar.{key}": key for key in ("tile", "conv", "digital")}
     found = {key: graph.provenance[note] for note, key in notes.items() if note in graph.provenance}
@@ -142,18 +132,18 @@ def noted(graph: Graph) -> Options:
         return Options.model_validate_strings(found)
 
 
-def input_mean(graph: Graph) -> np.ndarray:
+def input_mean(graph: ir.Graph) -> np.ndarray:
     """The mean by which the network normalises its raw input, of that shape; 0 if it has none."""
     (source,) = graph.sources
-    with _reading(graph, INPUT_MEAN):
-        mean = np.asarray(json.loads(graph.provenance.get(INPUT_MEAN, "0.0")), np.float64)
+    with _reading(graph, ir.INPUT_MEAN):
+        mean = np.asarray(json.loads(graph.provenance.get(ir.INPUT_MEAN, "0.0")), np.float64)
         if not np.isfinite(mean).all():
             raise ValueError(mean)
         return np.broadcast_to(mean.reshape(-1, *[1] * (len(source.shape) - 1)), source.shape)
 
 
 @contextlib.contextmanager
-def _reading(graph: Graph, note: str) -> Iterator[None]:
+def _reading(graph: ir.Graph, note: str) -> Iterator[None]:
     """Say in one line that `note`, which came with a file, is damaged."""
     try:
         yield
@@ -162,7 +152,7 @@ def _reading(graph: Graph, note: str) -> Iterator[None]:
         raise GraphError(f"graph '{graph.name}'", problem, "compile the model again") from None
 
 
-def tile_list(graph: Graph) -> str:
+def tile_list(graph: ir.Graph) -> str:
     """A line an array: lines, tiles, cells, reads a step, and what reads it in which direction."""
     options = noted(graph)
     lines = []

@@ -192,10 +192,8 @@ def check_learning(
 
     Raises
     ------
-    TargetError
-        If its target cannot run here or cannot learn.
-    GraphError
-        If nothing in the program learns.
+    TargetError, GraphError
+        As `targets.learner`.
     CheckFailed
         If there is no gradient to compare with.
     """

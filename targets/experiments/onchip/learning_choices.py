@@ -12,13 +12,11 @@ updates to the exact gradient, and processor time. Each row is a job, whose resu
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,15 +33,7 @@ from ep_neuro.storage.atomic import write_file
 from targets.experiments.onchip.learning import learn
 from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.schedule import Plan
-from targets.experiments.studies.jobs import (
-    JOBS,
-    NUMBERS,
-    Job,
-    Kept,
-    Workers,
-    check_study,
-    run_shown,
-)
+from targets.experiments.studies.jobs import JOBS, Job, Kept, read_words, run_shown, write_numbers
 
 TABLE = "table.md"
 """File of what `table` says."""
@@ -147,36 +137,19 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study; see the module's docstring.
-
-    Raises
-    ------
-    ConfigError
-        If the directory holds something else or a study of another network, or the disk refuses.
-    RunError
-        If a job kills its workers; the others are kept.
-    """
+    """Run the study; see the module's docstring."""
     parser = argparse.ArgumentParser(description="which choices matter to spikes that learn")
-    parser.add_argument("directory", type=Path, help="where the numbers go")
     parser.add_argument("--network", default="zoo:digits_dense", help="spec in YAML, or zoo:NAME")
     parser.add_argument("--only", action="append", default=[], choices=list(CHOICES))
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=SAMPLES)
-    Workers.add_options(parser)
-    given = parser.parse_args(arguments)
-    for name in ("seeds", "samples"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name} {getattr(given, name)}: give at least 1")
-    workers = Workers(given.jobs, given.dask)
-    check_study(given.directory)
+    given, workers = read_words(parser, arguments)
     spec, data = open_model(given.network).network.spec, datasets.load("digits")
     inputs = {"network": spec.to_yaml(), "data": data.digest}
     kept = Kept(given.directory / JOBS, "learning choices", inputs)
     todo = jobs(given.seeds, given.samples, given.only)
     found = run_shown("learning", compute, (spec, data), todo, workers=workers, kept=kept)
     rows = [row for some in found for row in some or ()]
-    text = json.dumps({"samples": given.samples, "rows": rows}, indent=1)
-    write_file(given.directory / NUMBERS, text.encode(), ConfigError, marker=b'"rows"')
+    write_numbers(given.directory, {"samples": given.samples, "rows": rows}, "rows")
     write_file(given.directory / TABLE, table(rows).encode(), ConfigError, marker=b"| choice |")
     print(table(rows), end="")
 

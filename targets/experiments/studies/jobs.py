@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -134,6 +135,36 @@ def check_study(directory: Path) -> None:
 
     begun = f"{JOBS}/{MANIFEST}"
     check_place(directory, marker=begun if (directory / begun).is_file() else NUMBERS)
+
+
+def read_words(
+    parser: argparse.ArgumentParser, words: Sequence[str] | None
+) -> tuple[argparse.Namespace, Workers]:
+    """What a study's script is told: its directory, --seeds, and who does the jobs.
+
+    `parser` knows what else it takes, --samples for instance. ``SystemExit`` if a count is below 1.
+
+    Raises
+    ------
+    ConfigError
+        If the directory holds something else, or as `Workers`.
+    """
+    parser.add_argument("directory", type=Path, help="where figures and numbers go")
+    parser.add_argument("--seeds", type=int, default=3)
+    Workers.add_options(parser)
+    given = parser.parse_args(words)
+    for name in ("seeds", "samples"):
+        if (value := getattr(given, name, 1)) < 1:
+            parser.error(f"--{name} {value}: give at least 1")
+    workers = Workers(given.jobs, given.dask)
+    check_study(given.directory)
+    return given, workers
+
+
+def write_numbers(directory: Path, found: Mapping[str, Any], marker: str) -> None:
+    """Write `NUMBERS`, known by its field `marker`; `ConfigError` if another file stands there."""
+    text = json.dumps(found, indent=1).encode()
+    write_file(directory / NUMBERS, text, ConfigError, marker=f'"{marker}"'.encode())
 
 
 def run(

@@ -16,17 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compilers.ir.graph import (
-    ENCODINGS,
-    Conv,
-    Coupling,
-    Dense,
-    Encoding,
-    Graph,
-    Population,
-    Source,
-    Spiking,
-)
+from compilers.hardware.limits import Quantity
+from compilers.ir import graph as ir
 from compilers.ir.operators import apply
 from compilers.passes.make_plastic import make_plastic
 from compilers.program import Program
@@ -67,10 +58,10 @@ def helpers(text: str) -> dict[str, Any]:
 # --- the text ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ENCODINGS)
+@pytest.mark.parametrize("code", ir.ENCODINGS)
 @pytest.mark.parametrize("seed", range(4))
 def test_each_tied_weight_is_one_synapses_object_for_both_directions(
-    code: Encoding, seed: int
+    code: ir.Encoding, seed: int
 ) -> None:
     graph = graph_of(random_residual_spec(seed), code)
     text, recurrent = script(graph), {p.weight for p in graph.projections if p.pre != "input"}
@@ -85,7 +76,7 @@ def test_each_tied_weight_is_one_synapses_object_for_both_directions(
 
 
 def test_equations_name_the_unit_of_every_variable() -> None:
-    for code in ENCODINGS:
+    for code in ir.ENCODINGS:
         for block in re.findall(
             r'NeuronGroup\(\n.*?"""\n(.*?)\n\s+"""',
             script(graph_of(digits_like_dense(), code)),
@@ -94,8 +85,8 @@ def test_equations_name_the_unit_of_every_variable() -> None:
             assert all(re.search(r" : (1|integer)( \(.*\))?$", line) for line in block.split("\n"))
 
 
-@pytest.mark.parametrize("code", ENCODINGS)
-def test_what_learns_has_its_rule_in_its_synapses(code: Encoding) -> None:
+@pytest.mark.parametrize("code", ir.ENCODINGS)
+def test_what_learns_has_its_rule_in_its_synapses(code: ir.Encoding) -> None:
     graph = make_plastic(graph_of(random_residual_spec(1), code))
     joined = calls(script(graph), "Synapses")
     recurrent = {p.weight for p in graph.projections if p.pre != "input"}
@@ -166,12 +157,12 @@ def test_the_listed_synapses_are_those_of_the_operator_and_of_its_adjoint(
     there = parts["through"](x, weight, sites, math.prod(post))
     back = parts["through"](y, weight, parts["turned"](sites), math.prod(pre))
     np.testing.assert_allclose(
-        there, apply(Conv(stride, padding), weight, x, post).reshape(2, -1), atol=1e-12
+        there, apply(ir.Conv(stride, padding), weight, x, post).reshape(2, -1), atol=1e-12
     )
     np.testing.assert_allclose((there * y.reshape(2, -1)).sum(), (back * x.reshape(2, -1)).sum())
     flat = rng.normal(size=(math.prod(post), math.prod(pre)))
     dense = parts["through"](x, flat, parts["dense"](pre, post), math.prod(post))
-    np.testing.assert_allclose(dense, apply(Dense(), flat, x, post).reshape(2, -1), atol=1e-12)
+    np.testing.assert_allclose(dense, apply(ir.Dense(), flat, x, post).reshape(2, -1), atol=1e-12)
 
 
 def test_phases_stand_one_after_another_and_age_counts_from_rest() -> None:
@@ -210,17 +201,19 @@ def test_spikes_and_changes_become_a_raster() -> None:
 # --- what it refuses ---------------------------------------------------------------------------
 
 
-def broken(what: str) -> Graph:
+def broken(what: str) -> ir.Graph:
     """A graph with one thing that a script cannot say."""
     graph = graph_of(digits_like_dense(), "graded")
     h1 = graph.population("h1")
     others = tuple(p for p in graph.populations if p is not h1)
     if what == "undirected couplings":
-        return replace(graph, couplings=(Coupling("h1", "out", Dense(), "weight/h1->out"),))
+        return replace(graph, couplings=(ir.Coupling("h1", "out", ir.Dense(), "weight/h1->out"),))
     if what == "inputs besides one":
-        return replace(graph, populations=(*graph.populations, Population("x", (1,), Source())))
+        return replace(
+            graph, populations=(*graph.populations, ir.Population("x", (1,), ir.Source()))
+        )
     if what == "further encodings":
-        return replace(graph, populations=(*others, replace(h1, dynamics=Spiking())))
+        return replace(graph, populations=(*others, replace(h1, dynamics=ir.Spiking())))
     if what == "delays of other than 1 step":
         late = tuple(replace(p, delay=2) for p in graph.projections)
         return replace(graph, projections=late)
@@ -247,7 +240,8 @@ def test_what_a_script_cannot_say_is_a_violation_and_is_refused(what: str) -> No
 def test_more_synapses_than_a_host_can_list_are_a_violation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("targets.brian2.backend.LARGEST", 1279)
+    few = {"synapses": Quantity(1279, "synapses", "")}
+    monkeypatch.setattr(BACKEND, "bounds", few)
     (violation,) = BACKEND.check(graph_of(digits_like_dense()))
     assert (violation.value, violation.limit) == (128 * 10, 1279)
 

@@ -190,12 +190,19 @@ def test_given_maps_stand_in_for_the_operators(code: Encoding) -> None:
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-9)
 
 
-@pytest.mark.parametrize("code", DYNAMICS)
-def test_numbers_as_on_a_gpu_change_no_bit(code: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing in float32 and no sample left out."""
+Case = tuple[Graph, np.ndarray, np.ndarray]
+
+
+@pytest.fixture(params=DYNAMICS)
+def integers(request: pytest.FixtureRequest) -> Case:
+    """A graph of 8 bits, with images and labels."""
     spec = random_residual_spec(5)
-    graph = graph_of(spec, code, bits=8)
-    x, y = samples(spec, 3)
+    return graph_of(spec, request.param, bits=8), *samples(spec, 3)
+
+
+def test_numbers_as_on_a_gpu_change_no_bit(integers: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in float32 and no sample left out."""
+    graph, x, y = integers
     wanted = run(graph, x, y)
     monkeypatch.setattr(arithmetic, "SINGLE_BITS", 0)
     monkeypatch.setattr(maps, "SINGLE", 0.0)
@@ -204,11 +211,8 @@ def test_numbers_as_on_a_gpu_change_no_bit(code: Encoding, monkeypatch: pytest.M
     assert_same(wanted, run(graph, x, y))
 
 
-@pytest.mark.parametrize("code", DYNAMICS)
-def test_sums_in_parts_change_no_bit(code: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = random_residual_spec(5)
-    graph = graph_of(spec, code, bits=8)
-    x, y = samples(spec, 3)
+def test_sums_in_parts_change_no_bit(integers: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, x, y = integers
     wanted = run(graph, x, y)
     made: list[object] = []
     split_of = exact_parts.exact_parts
@@ -224,11 +228,8 @@ def test_sums_in_parts_change_no_bit(code: Encoding, monkeypatch: pytest.MonkeyP
 
 
 @needs_cuda
-@pytest.mark.parametrize("code", DYNAMICS)
-def test_a_gpu_settles_to_the_same_bits(code: Encoding) -> None:
-    spec = random_residual_spec(5)
-    graph = graph_of(spec, code, bits=8)
-    x, _ = samples(spec, 3)
+def test_a_gpu_settles_to_the_same_bits(integers: Case) -> None:
+    graph, x, _ = integers
     there, here = (outputs(Engine(graph, device=device), x) for device in ("cuda", "cpu"))
     for name in here:
         np.testing.assert_array_equal(there[name], here[name])

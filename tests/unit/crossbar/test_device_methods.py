@@ -28,19 +28,27 @@ from targets.crossbar.device_study import Row
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
 
 
-def taught(updates: int = 150, size: int = 16, **options: Any) -> tuple[float, float]:
+def taught(
+    draws: int = 1, updates: int = 150, size: int = 16, **options: Any
+) -> tuple[float, float]:
     """Mean error of devices before and after they were taught random weights by rank-one pulses.
 
-    Pulses have no seed, so bounds leave room for some spread.
+    aihwkit takes a seed for devices and none for pulses. So the mean is over as many `draws` as it
+    takes for a bound to be 8 standard deviations of it away or more; each has devices and weights
+    of its own.
     """
-    rng = torch.Generator().manual_seed(0)
-    first, wanted = (0.2 * torch.randn(size, size, generator=rng).double() for _ in range(2))
-    devices = PulsedDevices(first, read_options(options), seed=0)
-    before = float((devices.weights() - wanted).abs().mean())
-    for _ in range(updates):
-        x = torch.randn(10, size, generator=rng).double()
-        devices.pulse(x, x @ (wanted - devices.weights()).T, 0.004)
-    return before, float((devices.weights() - wanted).abs().mean())
+    errors = np.zeros(2)
+    for seed in range(draws):
+        rng = torch.Generator().manual_seed(seed)
+        first, wanted = (0.2 * torch.randn(size, size, generator=rng).double() for _ in range(2))
+        devices = PulsedDevices(first, read_options(options), seed=seed)
+        before = (devices.weights() - wanted).abs().mean()
+        for _ in range(updates):
+            x = torch.randn(10, size, generator=rng).double()
+            devices.pulse(x, x @ (wanted - devices.weights()).T, 0.004)
+        errors += [before, (devices.weights() - wanted).abs().mean()]
+    before, after = errors / draws
+    return float(before), float(after)
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
@@ -50,17 +58,18 @@ def test_every_method_teaches_reram_of_four_cells_a_weight(method: str) -> None:
 
 
 def test_mixed_precision_teaches_pcm_where_plain_pulses_lose_the_weights() -> None:
-    before, plain = taught(device="pcm", learning="plain")
-    _, mixed = taught(device="pcm", learning="mixed-precision")
+    before, plain = taught(20, device="pcm", learning="plain")
+    _, mixed = taught(20, device="pcm", learning="mixed-precision")
     assert mixed < 0.95 * before < 1.3 * before < plain
 
 
 def test_transfer_methods_learn_on_an_array_of_reram_where_plain_pulses_hardly_do() -> None:
     device = {"device": "reram-om", "updates": 400}
-    before, plain = taught(**device, learning="plain")
+    before, plain = taught(20, **device, learning="plain")
     assert plain > 0.75 * before
     for method in ("chopped", "mixed-precision"):
-        assert taught(**device, learning=method)[1] < 0.75 * before
+        before, after = taught(4, **device, learning=method)
+        assert after < 0.75 * before
 
 
 def test_where_steps_are_asymmetric_plain_pulses_diverge_and_mixed_precision_learns() -> None:

@@ -24,20 +24,10 @@ from ep_neuro.errors import ConfigError, DataError, GraphError
 from ep_neuro.network.network import Network
 from targets.interface.protocols import PhaseResult
 from tests.helpers.graphs import random_residual_spec, samples
-from tests.helpers.problems import chain, pooled, smooth_chain
+from tests.helpers.problems import chain, pooled, random_network, smooth_chain
 
 CODES = ["graded", "sigma-delta", "spike"]
 BETA, STEPS = 0.3, 14
-
-
-def random_network(spec: NetworkSpec, seed: int) -> Network:
-    """`spec` with random weights and biases."""
-    network = Network(spec, seed)
-    generator = torch.Generator().manual_seed(seed + 1)
-    with torch.no_grad():
-        for bias in network.biases.values():
-            bias.copy_(0.1 + 0.2 * torch.randn(bias.shape, generator=generator))
-    return network
 
 
 def compiled_phases(

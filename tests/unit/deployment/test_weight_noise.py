@@ -19,7 +19,8 @@ from ep_neuro.training.distributed import Ranks
 from ep_neuro.training.gradient_monitor import TruthControl
 from ep_neuro.training.loop import train
 from ep_neuro.training.train_step import Stepper, disturbed
-from tests.unit.training.test_loop import clusters, config, interrupt_at, same
+from tests.helpers.problems import interrupt_at
+from tests.unit.training.test_loop import clusters, config, same
 
 SPEC: dict[str, Any] = {
     "name": "standardised",

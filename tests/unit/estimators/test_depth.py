@@ -57,13 +57,10 @@ def in_units(populations: int, width: int = 8) -> NetworkSpec:
 
 def test_at_seventeen_populations_the_frozen_mean_is_true_where_two_phases_are_not() -> None:
     x, y = images(16)
-    channels = (8,) * (POPULATIONS - 1)
     spec = hopfield_resnet(
         "deep",
         image=(1, 8, 8),
-        channels=channels,
-        classes=10,
-        heights=(6.0,) * len(channels),
+        channels=(8,) * (POPULATIONS - 1),
         output_box=OUTPUT_BOX,
         gain=0.3,
         input_gain=1.0,

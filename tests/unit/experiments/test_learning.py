@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 import compilers
 import targets
 from compilers.program import Program, load_program
-from ep_neuro.data import datasets
 from ep_neuro.data.augmentation import Crop
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.energy.spec import NetworkSpec
@@ -37,13 +37,7 @@ from targets.experiments.onchip.learning import learn
 from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.run_state import FIGURES, LAST, load_state
 from targets.experiments.onchip.schedule import HALVED, Plan
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    """Few digits to validate and test on."""
-    found = datasets.load("digits")
-    return replace(found, val=found.val.head(40), test=found.test.head(60))
+from tests.helpers.problems import interrupt_at
 
 
 def program(code: str = "graded", bits: int | None = None, rate: float = 1.0) -> Program:
@@ -284,6 +278,17 @@ def test_the_learnt_program_gives_the_accuracy_that_was_reported(
     assert right.mean() == learnt.accuracy_after
 
 
+def facts_of_stopped(
+    at: int, made: Program, digits: Dataset, plan: Plan, out: Path
+) -> dict[str, Any]:
+    """What is kept in `out` of a run that was interrupted when it had learnt `at` samples."""
+    with pytest.raises(KeyboardInterrupt):
+        learn(made, digits, plan, out=out, monitor=interrupt_at(at))
+    saved = load_state(out / LAST)
+    assert saved is not None
+    return saved.facts
+
+
 @pytest.mark.parametrize(
     ("code", "bits", "augment"), [("graded", None, ()), ("spike", 8, (Crop(padding=1),))]
 )
@@ -294,15 +299,8 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
     made = program(code, bits)
     whole = learn(made, digits, plan)
 
-    def stop(done: int, total: int, note: str) -> None:
-        if done == 35:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        learn(made, digits, plan, out=tmp_path, monitor=stop)
-    saved = load_state(tmp_path / LAST)
-    assert saved is not None
-    assert saved.facts["history"][-1]["samples"] == 30
+    facts = facts_of_stopped(35, made, digits, plan, tmp_path)
+    assert facts["history"][-1]["samples"] == 30
     done: list[int] = []
     again = learn(
         made, digits, plan, out=tmp_path, resume=True, monitor=lambda n, *_: done.append(n)

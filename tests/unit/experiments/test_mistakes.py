@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.errors import ConfigError
 from targets.experiments.onchip.learning import learn
 from targets.experiments.onchip.mistakes import is_behind
-from targets.experiments.onchip.run_state import LAST, load_state
 from targets.experiments.onchip.schedule import Plan
-from tests.unit.experiments.test_learning import program
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    """Few digits to validate and test on."""
-    found = datasets.load("digits")
-    return replace(found, val=found.val.head(40), test=found.test.head(60))
+from tests.unit.experiments.test_learning import facts_of_stopped, program
 
 
 @given(seed=st.integers(0, 99), margin=st.floats(0, 2))
@@ -53,15 +43,7 @@ def test_mistakes_that_waited_for_a_batch_go_on_to_the_same_weights(
     plan, made = Plan(samples=90, batch=15, points=3, margin=0.1), program("spike", 8)
     whole = learn(made, digits, plan)
 
-    def stop(done: int, total: int, note: str) -> None:
-        if done == 90:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        learn(made, digits, plan, out=tmp_path, monitor=stop)
-    saved = load_state(tmp_path / LAST)
-    assert saved is not None
-    assert saved.facts["waiting"]
+    assert facts_of_stopped(90, made, digits, plan, tmp_path)["waiting"]
     again = learn(made, digits, plan, out=tmp_path, resume=True)
     assert again.program.digest() == whole.program.digest()
     assert again.fields()["taught"] == whole.fields()["taught"]

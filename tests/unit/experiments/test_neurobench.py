@@ -22,7 +22,8 @@ from targets.experiments.comparison.neurobench import neurobench, whole_bytes
 from targets.interface.protocols import Backend
 from tests.helpers import toy_target
 from tests.helpers.graphs import digits_like_dense, graph_of, random_residual_spec, samples
-from tests.unit.experiments.test_compare import CODES, residual
+from tests.helpers.problems import residual
+from tests.unit.experiments.test_compare import CODES
 
 
 def by_hand(dynamics: ir.Dynamics) -> ir.Graph:

@@ -23,20 +23,9 @@ from targets.interface.protocols import Feature
 from tests.helpers.problems import chain
 from tests.helpers.settling_example import unpacked
 from tests.helpers.toy_target import ToyBackend
-from tests.unit.experiments.test_compare import CODES, residual
+from tests.unit.experiments.test_compare import CODES
 
 STEPS = 40
-
-
-@pytest.fixture(scope="module")
-def network() -> Network:
-    return Network(residual(), 1)
-
-
-@pytest.fixture(scope="module")
-def split() -> Split:
-    rng = np.random.default_rng(0)
-    return Split(rng.random((3, 1, 6, 6), np.float32), rng.integers(0, 4, 3))
 
 
 def seen(program: Program, split: Split, **options: int) -> SettlingView:

@@ -13,7 +13,6 @@ import torch
 
 import compilers
 import ep_neuro as ep
-from ep_neuro.data import datasets
 from ep_neuro.data.datasets import Dataset
 from ep_neuro.deployment.nudgeable import with_squared_error
 from ep_neuro.errors import ConfigError, DataError, ModelError
@@ -26,11 +25,6 @@ from targets.experiments.onchip.schedule import Plan
 from targets.experiments.onchip.stories import Told
 
 SHORT = Plan(20, batch=10, points=1)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return datasets.load("digits")
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilers.ir.graph import (
-    Conv,
-    ConvTranspose,
-    Dense,
-    DenseTranspose,
-    Operator,
-    Partial,
-    Total,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import adjoint, apply, fanout, misfit, shift_channels
 
-Case = tuple[Operator, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+Case = tuple[ir.Operator, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 @st.composite
@@ -31,10 +23,10 @@ def convolutions(draw: st.DrawFn) -> Case:
     h, w = (draw(st.integers(shortest, shortest + 6)) for _ in range(2))
     c, o = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     sides = [(n + 2 * padding - kernel) // stride + 1 for n in (h, w)]
-    return Conv(stride, padding), (o, c, kernel, kernel), (c, h, w), (o, *sides)
+    return ir.Conv(stride, padding), (o, c, kernel, kernel), (c, h, w), (o, *sides)
 
 
-DENSE: Case = (Dense(), (4, 12), (3, 2, 2), (4,))
+DENSE: Case = (ir.Dense(), (4, 12), (3, 2, 2), (4,))
 cases = st.one_of(convolutions(), st.just(DENSE))
 
 
@@ -61,7 +53,7 @@ def test_every_operator_is_the_exact_adjoint_of_its_partner(case: Case, seed: in
 @given(convolutions())
 def test_convolution_agrees_with_torch(case: Case) -> None:
     operator, weight_shape, pre, post = case
-    assert isinstance(operator, Conv)
+    assert isinstance(operator, ir.Conv)
     rng = np.random.default_rng(0)
     w, x = rng.normal(size=weight_shape), rng.normal(size=(3, *pre))
     expected = torch.nn.functional.conv2d(
@@ -92,14 +84,14 @@ def test_misfit_passes_what_fits_and_names_what_does_not(case: Case) -> None:
 
 
 def test_misfit_tells_partial_sums_and_totals_that_do_not_fit() -> None:
-    for of, weight in ((Dense(), (4, 12)), (DenseTranspose(), (12, 4))):
-        assert misfit(Partial(of, 5), weight, (3, 2, 2), (4, 3, 1)) is None
-        assert misfit(Partial(of, 5), weight[::-1], (3, 2, 2), (4, 3, 1))
-        assert misfit(Partial(of, 6), weight, (3, 2, 2), (4, 3, 1))
-        assert misfit(Partial(of, 0), weight, (3, 2, 2), (4, 3, 1))
-    assert misfit(Total(), (1, 3), (4, 3, 1), (2, 2)) is None
+    for of, weight in ((ir.Dense(), (4, 12)), (ir.DenseTranspose(), (12, 4))):
+        assert misfit(ir.Partial(of, 5), weight, (3, 2, 2), (4, 3, 1)) is None
+        assert misfit(ir.Partial(of, 5), weight[::-1], (3, 2, 2), (4, 3, 1))
+        assert misfit(ir.Partial(of, 6), weight, (3, 2, 2), (4, 3, 1))
+        assert misfit(ir.Partial(of, 0), weight, (3, 2, 2), (4, 3, 1))
+    assert misfit(ir.Total(), (1, 3), (4, 3, 1), (2, 2)) is None
     for weight, post in (((1, 2), (4,)), ((1, 3), (3,)), ((3,), (4,))):
-        assert misfit(Total(), weight, (4, 3, 1), post)
+        assert misfit(ir.Total(), weight, (4, 3, 1), post)
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
@@ -108,9 +100,9 @@ def test_totals_of_partial_sums_are_the_whole_sums(
 ) -> None:
     w, x = (np.random.default_rng(seed).integers(-9, 10, s) for s in ((posts, pres), (2, pres)))
     shares = -(-pres // share)
-    parts = apply(Partial(Dense(), share), w, x, (posts, shares, 1))
-    total = apply(Total(), np.ones((1, shares), int), parts, (posts,))
-    np.testing.assert_array_equal(total, apply(Dense(), w, x, (posts,)))
+    parts = apply(ir.Partial(ir.Dense(), share), w, x, (posts, shares, 1))
+    total = apply(ir.Total(), np.ones((1, shares), int), parts, (posts,))
+    np.testing.assert_array_equal(total, apply(ir.Dense(), w, x, (posts,)))
 
 
 @given(cases)
@@ -119,12 +111,14 @@ def test_adjoint_is_its_own_inverse(case: Case) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("operator", [Conv(2, 1), ConvTranspose(2, 1), Dense(), DenseTranspose()])
-def test_results_keep_the_dtype_of_the_messages(operator: Operator, dtype: type) -> None:
-    dense = isinstance(operator, Dense | DenseTranspose)
+@pytest.mark.parametrize(
+    "operator", [ir.Conv(2, 1), ir.ConvTranspose(2, 1), ir.Dense(), ir.DenseTranspose()]
+)
+def test_results_keep_the_dtype_of_the_messages(operator: ir.Operator, dtype: type) -> None:
+    dense = isinstance(operator, ir.Dense | ir.DenseTranspose)
     weight = np.ones((4, 4) if dense else (1, 1, 3, 3), np.float32)
     pre, post = ((4,), (4,)) if dense else ((1, 4, 4), (1, 2, 2))
-    if isinstance(operator, ConvTranspose):
+    if isinstance(operator, ir.ConvTranspose):
         pre, post = post, pre
     assert apply(operator, weight, np.ones((2, *pre), dtype), post).dtype == dtype
 

@@ -11,6 +11,7 @@ import pytest
 
 import compilers
 import targets
+from compilers.hardware.limits import Quantity
 from compilers.ir import graph as ir
 from compilers.passes.encode import UNBOUNDED, with_spiking
 from compilers.passes.make_plastic import make_plastic
@@ -159,7 +160,8 @@ def test_what_its_neurons_cannot_do_is_refused_in_one_line(what: str) -> None:
 
 
 def test_more_synapses_than_a_host_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("targets.nest.backend.LARGEST", 10)
+    few = {"synapses": Quantity(10, "synapses", "")}
+    monkeypatch.setattr(BACKEND, "bounds", few)
     (found,) = BACKEND.check(graph_of(SPEC))
     assert found.limit == 10
     assert "narrow the feature maps" in found.remedy

@@ -100,9 +100,7 @@ def test_a_hopfield_resnet_takes_images_of_any_size(
         channels=(2, 3) * blocks,
         classes=4,
         heights=(6.0, 2.0) * blocks,
-        output_box=None,
         gain=0.5,
-        input_gain=0.5,
     )
     assert len(spec.couplings) == 3 * blocks + 1
     assert len(without_skips(spec, "plain").couplings) == 2 * blocks + 1
@@ -110,14 +108,7 @@ def test_a_hopfield_resnet_takes_images_of_any_size(
 
 
 def test_units_shrink_towards_the_output_where_asked() -> None:
-    fields: dict[str, Any] = {
-        "image": (1, 8, 8),
-        "channels": (2, 3, 4, 5),
-        "classes": 4,
-        "heights": (2.0,) * 4,
-        "output_box": None,
-        "gain": 1.0,
-    }
+    fields: dict[str, Any] = dict(image=(1, 8, 8), channels=(2, 3, 4, 5), heights=2.0, gain=1.0)
     spec = hopfield_resnet("net", shrink=4.0, **fields)
     assert [p.unit for p in spec.populations] == [256.0, 64.0, 16.0, 4.0, 1.0]
     assert [p.box for p in spec.populations[:-1]] == [(0.0, 2.0)] * 4
@@ -128,16 +119,7 @@ def test_units_shrink_towards_the_output_where_asked() -> None:
 
 def test_half_a_block_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 channels and 3 heights make no blocks of two"):
-        hopfield_resnet(
-            "net",
-            image=(1, 8, 8),
-            channels=(2, 3, 4),
-            classes=4,
-            heights=(1.0,) * 3,
-            output_box=None,
-            gain=0.5,
-            input_gain=0.5,
-        )
+        hopfield_resnet("net", image=(1, 8, 8), channels=(2, 3, 4), gain=0.5)
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,8 @@ DEPTHS = (5, 9, 13, 17)
 
 def network_of(depth: int, gain: float = 0.3) -> NetworkSpec:
     """A Hopfield-ResNet of `depth` populations of 8 channels, for 8x8 images."""
-    hidden = depth - 1
-    return hopfield_resnet(
-        "deep",
-        image=(1, 8, 8),
-        channels=(8,) * hidden,
-        classes=10,
-        heights=(6.0,) * hidden,
-        output_box=None,
-        gain=gain,
-        input_gain=gain,
-    )
+    channels = (8,) * (depth - 1)
+    return hopfield_resnet("deep", image=(1, 8, 8), channels=channels, gain=gain)
 
 
 def images(samples: int = 8) -> torch.Tensor:

@@ -37,15 +37,8 @@ def published_figures() -> dict[str, Tensor]:
 
 def narrow() -> NetworkSpec:
     """The network that the figures belong to."""
-    return hopfield_resnet(
-        "narrow",
-        image=(3, 32, 32),
-        channels=(4, 4, 6, 6, 8, 8, 8, 8),
-        classes=10,
-        heights=(6.0,) * 8,
-        output_box=None,
-        gain=1.0,
-    )
+    channels = (4, 4, 6, 6, 8, 8, 8, 8)
+    return hopfield_resnet("narrow", image=(3, 32, 32), channels=channels, gain=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compilers.ir.graph import (
-    Conv,
-    Coupling,
-    Dense,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Readout,
-    Source,
-)
+from compilers.ir import graph as ir
 from compilers.ir.operators import adjoint, apply
 from compilers.passes.expand_couplings import expand_couplings
 from compilers.passes.fold_boxes import fold_boxes
@@ -30,41 +20,41 @@ boxes = st.none() | st.tuples(
 ).map(lambda b: (b[0], b[0] + b[1]))
 
 
-def coupled(boxes: tuple[tuple[float, float] | None, ...], biased: bool = True) -> Graph:
+def coupled(boxes: tuple[tuple[float, float] | None, ...], biased: bool = True) -> ir.Graph:
     """input -> a -> b -> out with a skip input -> b, odd sizes and a strided convolution."""
     rng = np.random.default_rng(1)
     shapes = {"input": (1, 5, 6), "a": (2, 5, 6), "b": (3, 2, 3), "out": (4,)}
     couplings = (
-        Coupling("input", "a", Conv(1, 1), "w1"),
-        Coupling("a", "b", Conv(2, 0), "w2"),
-        Coupling("input", "b", Conv(2, 0), "w3"),
-        Coupling("b", "out", Dense(), "w4"),
+        ir.Coupling("input", "a", ir.Conv(1, 1), "w1"),
+        ir.Coupling("a", "b", ir.Conv(2, 0), "w2"),
+        ir.Coupling("input", "b", ir.Conv(2, 0), "w3"),
+        ir.Coupling("b", "out", ir.Dense(), "w4"),
     )
     sizes = {"w1": (2, 1, 3, 3), "w2": (3, 2, 3, 2), "w3": (3, 1, 3, 2), "w4": (4, 18)}
     arrays = {k: rng.normal(size=s).astype(np.float32) for k, s in sizes.items()}
     arrays |= {f"bias/{k}": rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
     neurons = tuple(
-        Population(k, shapes[k], Graded(0.5), box, f"bias/{k}" if biased else None)
+        ir.Population(k, shapes[k], ir.Graded(0.5), box, f"bias/{k}" if biased else None)
         for k, box in zip(("a", "b", "out"), boxes, strict=True)
     )
-    graph = Graph(
+    graph = ir.Graph(
         name="g",
-        populations=(Population("input", shapes["input"], Source()), *neurons),
+        populations=(ir.Population("input", shapes["input"], ir.Source()), *neurons),
         couplings=couplings,
-        phases=(Phase("free", 4),),
+        phases=(ir.Phase("free", 4),),
         output="out",
         arrays=arrays,
     )
     return validate(graph.with_arrays())
 
 
-def step(graph: Graph, v: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
+def step(graph: ir.Graph, v: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
     """One synchronous step of graded neurons, as `compilers.ir.graph` writes it."""
     z = {"input": x}
     z |= {p.name: v[p.name] if p.box is None else v[p.name].clip(*p.box) for p in graph.neurons}
     after = {}
     for post in graph.neurons:
-        assert isinstance(post.dynamics, Graded)
+        assert isinstance(post.dynamics, ir.Graded)
         total = np.zeros(post.shape) if post.bias is None else graph.arrays[post.bias]
         for p in graph.into(post.name):
             weight = graph.arrays[p.weight]
@@ -98,7 +88,7 @@ def test_folding_bounds_every_box_by_0_and_1_and_happens_once(
     for before, p in zip(sides, folded.neurons, strict=True):
         assert p.box == (None if before is None else (0.0, 1.0))
         if before is None:
-            assert p.readout == Readout()
+            assert p.readout == ir.Readout()
     assert fold_boxes(folded).digest() == folded.digest()
 
 
@@ -114,9 +104,9 @@ def test_folding_keeps_ties_and_weights() -> None:
 
 def test_folding_composes_with_a_readout_that_is_there_already() -> None:
     graph = expand_couplings(coupled((None, None, (1.0, 3.0))))
-    out = replace(graph.population("out"), readout=Readout(-1.0, 10.0))
+    out = replace(graph.population("out"), readout=ir.Readout(-1.0, 10.0))
     folded = fold_boxes(replace(graph, populations=(*graph.populations[:-1], out)))
-    assert folded.population("out").readout == Readout(9.0, 20.0)
+    assert folded.population("out").readout == ir.Readout(9.0, 20.0)
 
 
 def test_each_coupling_becomes_two_tied_projections_and_a_clamped_one_becomes_one() -> None:

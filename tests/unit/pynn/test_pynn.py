@@ -15,6 +15,7 @@ import pytest
 import compilers
 import ep_neuro as ep
 import targets
+from compilers.hardware.limits import Quantity
 from compilers.ir import graph as ir
 from compilers.passes.encode import with_spiking
 from compilers.passes.make_plastic import make_plastic
@@ -136,7 +137,8 @@ def test_what_the_script_cannot_say_is_refused_in_one_line(what: str, tmp_path: 
 
 
 def test_more_synapses_than_pynn_lists_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("targets.pynn.backend.LARGEST", 10)
+    few = {"synapses": Quantity(10, "synapses", "")}
+    monkeypatch.setattr(BACKEND, "bounds", few)
     (found,) = BACKEND.check(plain())
     assert found.limit == 10
 

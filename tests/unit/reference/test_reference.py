@@ -14,23 +14,8 @@ from hypothesis import strategies as st
 import targets
 from compilers import compile_network
 from compilers.hardware.resources import bytes_per_sample
+from compilers.ir import graph as ir
 from compilers.ir.dynamics import RESETS, Reset
-from compilers.ir.graph import (
-    Coupling,
-    Dense,
-    Dynamics,
-    Encoding,
-    FixedPoint,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Projection,
-    Rescale,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
 from compilers.ir.integers import nearest, shift
 from compilers.passes.encode import with_spiking
 from ep_neuro.errors import GraphError, RunError, TargetError
@@ -47,40 +32,40 @@ from tests.helpers.graphs import (
 from tests.helpers.oracle import Sample
 
 REFERENCE = targets.get("reference")
-STATE, MESSAGE = FixedPoint(24, 16), FixedPoint(16, 8)
+STATE, MESSAGE = ir.FixedPoint(24, 16), ir.FixedPoint(16, 8)
 
 
-def run(graph: Graph, x: np.ndarray, y: np.ndarray | None = None, **how: Any) -> RunResult:
+def run(graph: ir.Graph, x: np.ndarray, y: np.ndarray | None = None, **how: Any) -> RunResult:
     with REFERENCE.open(REFERENCE.emit(graph)) as session:
         return session.settle(x, y, **how)
 
 
 def one_neuron(
-    dynamics: Dynamics,
+    dynamics: ir.Dynamics,
     *,
     steps: int,
     box: tuple[float, float] | None = (0.0, 1.0),
     integer: bool = False,
     bias: int | None = None,
-) -> Graph:
+) -> ir.Graph:
     """A neuron that is driven by its input with gain 1."""
     state, message = (STATE, MESSAGE) if integer else (None, None)
-    sent = FixedPoint(2, 0) if integer and isinstance(dynamics, Spiking) else message
+    sent = ir.FixedPoint(2, 0) if integer and isinstance(dynamics, ir.Spiking) else message
     arrays = {"w": np.ones((1, 1), np.int32 if integer else np.float32)}
     if bias is not None:
         arrays["b"] = np.array([bias])
-    unit = Rescale(1, STATE.frac - MESSAGE.frac) if integer else None
-    return Graph(
+    unit = ir.Rescale(1, STATE.frac - MESSAGE.frac) if integer else None
+    return ir.Graph(
         name="one",
         populations=(
-            Population("input", (1,), Source(), message=message),
-            Population(
+            ir.Population("input", (1,), ir.Source(), message=message),
+            ir.Population(
                 "out", (1,), dynamics, box, "b" if bias is not None else None,
                 state=state, message=sent,
             ),
         ),
-        projections=(Projection("input", "out", Dense(), "w", rescale=unit),),
-        phases=(Phase("free", steps),),
+        projections=(ir.Projection("input", "out", ir.Dense(), "w", rescale=unit),),
+        phases=(ir.Phase("free", steps),),
         output="out",
         arrays=arrays,
     )  # fmt: skip
@@ -91,7 +76,7 @@ def one_neuron(
 
 def test_a_leaky_integrator_approaches_its_drive_exponentially() -> None:
     x = np.array([[0.8], [-0.5], [3.0]])
-    result = run(one_neuron(Graded(leak=0.25), steps=20), x, probes=["out.v", "out.z"])
+    result = run(one_neuron(ir.Graded(leak=0.25), steps=20), x, probes=["out.v", "out.z"])
     t = np.arange(1, 21).reshape(-1, 1, 1)
     expected = x * (1 - 0.75**t)
     np.testing.assert_allclose(result.free.probes["out.v"], expected, atol=1e-12)
@@ -123,7 +108,7 @@ def test_a_settled_graph_is_at_the_fixed_point_of_the_energy() -> None:
 @settings(max_examples=25, deadline=None)
 def test_soft_reset_makes_the_rate_the_clipped_drive(drive: float, leak: float) -> None:
     """The membrane stays in [-1, 2], so the mean of T/2 steps is at most 3 / (T/2) away."""
-    result = run(one_neuron(Spiking(leak=leak), steps=512), np.array([[drive]]))
+    result = run(one_neuron(ir.Spiking(leak=leak), steps=512), np.array([[drive]]))
     assert abs(result.free.outputs.item() - np.clip(drive, 0, 1)) <= 3 / 256
 
 
@@ -132,7 +117,7 @@ def test_soft_reset_makes_the_rate_the_clipped_drive(drive: float, leak: float) 
 def test_hard_reset_forgets_what_a_spike_was_too_large_by(drive: float, integer: bool) -> None:
     """The membrane begins each interval at 0, so that it takes ``ceil(1 / I)`` steps."""
     drive = round(drive * MESSAGE.one) / MESSAGE.one
-    graph = one_neuron(Spiking(leak=1.0, reset="hard"), steps=512, integer=integer)
+    graph = one_neuron(ir.Spiking(leak=1.0, reset="hard"), steps=512, integer=integer)
     rate = run(graph, np.array([[drive]])).free.outputs.item()
     assert abs(rate - 1 / np.ceil(1 / drive)) <= 1 / 256
 
@@ -146,7 +131,7 @@ def test_sigma_delta_sends_nothing_once_settled() -> None:
 
 
 def test_sigma_delta_ends_within_its_threshold_of_what_it_was_told() -> None:
-    dynamics = SigmaDelta(leak=0.5, start=0.5, end=0.02, decay=0.9)
+    dynamics = ir.SigmaDelta(leak=0.5, start=0.5, end=0.02, decay=0.9)
     x = np.linspace(0, 1, 21).reshape(-1, 1)
     result = run(one_neuron(dynamics, steps=100), x, probes=["out.message", "out.z"])
     told = result.free.probes["out.message"].sum(0)
@@ -164,7 +149,7 @@ def test_sigma_delta_ends_within_its_threshold_of_what_it_was_told() -> None:
 )
 @settings(max_examples=12, deadline=None)
 def test_delays_of_several_steps_are_those_of_the_definition(
-    seed: int, code: Encoding, bits: int | None, reset: Reset
+    seed: int, code: ir.Encoding, bits: int | None, reset: Reset
 ) -> None:
     """Of both resets, too."""
     spec = random_residual_spec(seed)
@@ -191,7 +176,7 @@ def test_the_carried_remainder_takes_the_membrane_all_the_way_to_its_drive(
 ) -> None:
     """Without it, a leak of A / 4096 would stop up to 4096 / A units of 2**-16 short."""
     steps = 16 * 4096 // leak + 16
-    graph = one_neuron(Graded(leak=leak / 4096), steps=steps, box=None, integer=True)
+    graph = one_neuron(ir.Graded(leak=leak / 4096), steps=steps, box=None, integer=True)
     v = run(graph, np.array([[drive / MESSAGE.one]]), probes=["out.v"]).free.probes["out.v"]
     distance = np.abs(v.ravel() - (drive << (STATE.frac - MESSAGE.frac)))
     assert (np.diff(distance) <= 0).all()
@@ -199,7 +184,7 @@ def test_the_carried_remainder_takes_the_membrane_all_the_way_to_its_drive(
 
 
 @pytest.mark.parametrize("code", DYNAMICS)
-def test_eight_bits_stay_near_floating_point(code: Encoding) -> None:
+def test_eight_bits_stay_near_floating_point(code: ir.Encoding) -> None:
     network = Network(digits_residual())
     x, _ = samples(network.spec, 4)
     real, integer = (
@@ -212,7 +197,7 @@ def test_eight_bits_stay_near_floating_point(code: Encoding) -> None:
 
 
 def test_values_that_meet_the_end_of_their_format_are_counted() -> None:
-    graph = one_neuron(Graded(), steps=5, box=None, integer=True, bias=STATE.range[1] + 1)
+    graph = one_neuron(ir.Graded(), steps=5, box=None, integer=True, bias=STATE.range[1] + 1)
     result = run(graph, np.array([[0.0], [200.0]]), probes=["out.v", "out.z"])
     assert (result.free.probes["out.v"] == STATE.range[1]).all()
     # 128 does not fit 16 bits with 8 behind the point, so each step saturates membrane and
@@ -222,8 +207,8 @@ def test_values_that_meet_the_end_of_their_format_are_counted() -> None:
 
 
 def test_saturations_are_those_of_one_phase_of_one_run() -> None:
-    graph = one_neuron(Graded(), steps=5, box=None, integer=True, bias=STATE.range[1] + 1)
-    graph = replace(graph, phases=(Phase("free", 5), Phase("more", 5, start="free")))
+    graph = one_neuron(ir.Graded(), steps=5, box=None, integer=True, bias=STATE.range[1] + 1)
+    graph = replace(graph, phases=(ir.Phase("free", 5), ir.Phase("more", 5, start="free")))
     x, y = np.array([[200.0]]), np.zeros((1, 1))
     with REFERENCE.open(REFERENCE.emit(graph)) as session:
         for _ in range(2):
@@ -257,7 +242,7 @@ def test_halves_round_up_in_both_roundings(n: int) -> None:
 def test_every_projection_that_could_overflow_is_a_violation() -> None:
     graph = graph_of(digits_dense(), bits=8)
     assert REFERENCE.check(graph) == ()
-    wide = FixedPoint(56, 8)
+    wide = ir.FixedPoint(56, 8)
     populations = tuple(replace(p, message=wide) for p in graph.populations)
     graph = replace(graph, populations=populations)
     violations = REFERENCE.check(graph)
@@ -269,14 +254,16 @@ def test_every_projection_that_could_overflow_is_a_violation() -> None:
 
 
 def test_undirected_couplings_are_refused() -> None:
-    graph = one_neuron(Graded(), steps=1)
-    graph = replace(graph, couplings=(Coupling("input", "out", Dense(), "w"),), projections=())
+    graph = one_neuron(ir.Graded(), steps=1)
+    graph = replace(
+        graph, couplings=(ir.Coupling("input", "out", ir.Dense(), "w"),), projections=()
+    )
     with pytest.raises(TargetError, match="expand_couplings"):
         REFERENCE.open(REFERENCE.emit(graph))
 
 
 def test_integers_without_a_format_are_refused() -> None:
-    graph = one_neuron(Graded(), steps=1, integer=True)
+    graph = one_neuron(ir.Graded(), steps=1, integer=True)
     source, out = graph.populations
     broken = replace(graph, populations=(replace(source, message=None), out))
     with pytest.raises(TargetError, match="quantize"):
@@ -287,32 +274,34 @@ def test_integers_without_a_format_are_refused() -> None:
     ("phases", "problem"),
     [
         ((), "it has no phase"),
-        ((Phase("a", 2, start="b"), Phase("b", 2)), "does not precede"),
-        ((Phase("a", 2), Phase("b", 2, start="c")), "does not precede"),
+        ((ir.Phase("a", 2, start="b"), ir.Phase("b", 2)), "does not precede"),
+        ((ir.Phase("a", 2), ir.Phase("b", 2, start="c")), "does not precede"),
     ],
 )
-def test_phases_out_of_order_are_refused(phases: tuple[Phase, ...], problem: str) -> None:
-    graph = replace(one_neuron(Graded(), steps=1), phases=phases)
+def test_phases_out_of_order_are_refused(phases: tuple[ir.Phase, ...], problem: str) -> None:
+    graph = replace(one_neuron(ir.Graded(), steps=1), phases=phases)
     with pytest.raises(GraphError, match=problem):
         run(graph, np.zeros((1, 1)), np.zeros((1, 1)))
 
 
 def test_two_inputs_are_refused() -> None:
-    graph = one_neuron(Graded(), steps=1)
-    graph = replace(graph, populations=(*graph.populations, Population("in2", (1,), Source())))
+    graph = one_neuron(ir.Graded(), steps=1)
+    graph = replace(
+        graph, populations=(*graph.populations, ir.Population("in2", (1,), ir.Source()))
+    )
     with pytest.raises(GraphError, match="2 input populations"):
         run(graph, np.zeros((1, 1)))
 
 
 def test_a_network_that_diverges_is_an_error_and_not_an_answer() -> None:
-    graph = one_neuron(Graded(), steps=80, box=None)
+    graph = one_neuron(ir.Graded(), steps=80, box=None)
     loop = (
-        Projection("out", "b", Dense(), "big"),
-        Projection("b", "out", Dense(), "big"),
+        ir.Projection("out", "b", ir.Dense(), "big"),
+        ir.Projection("b", "out", ir.Dense(), "big"),
     )
     graph = replace(
         graph,
-        populations=(*graph.populations, Population("b", (1,), Graded())),
+        populations=(*graph.populations, ir.Population("b", (1,), ir.Graded())),
         projections=(*graph.projections, *loop),
         arrays={**graph.arrays, "big": np.full((1, 1), 1e6, np.float32)},
     )
@@ -324,7 +313,9 @@ def test_a_network_that_diverges_is_an_error_and_not_an_answer() -> None:
 
 
 @pytest.mark.parametrize("code", DYNAMICS)
-def test_chunks_do_not_change_the_answer(code: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_answer(
+    code: ir.Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = random_residual_spec(5)
     graph = graph_of(spec, code, bits=8)
     x, y = samples(spec, 7)

@@ -10,19 +10,7 @@ import numpy as np
 import pytest
 
 import targets
-from compilers.ir.graph import (
-    Dense,
-    Dynamics,
-    Encoding,
-    Graded,
-    Graph,
-    Phase,
-    Population,
-    Projection,
-    SigmaDelta,
-    Source,
-    Spiking,
-)
+from compilers.ir import graph as ir
 from targets.interface import graph_simulator
 from targets.interface.protocols import PhaseResult, RunResult
 from tests.helpers.graphs import graph_of, random_residual_spec, samples
@@ -33,18 +21,18 @@ STEP = 2.0**-8
 """A message step, in heights of the box."""
 
 
-def run(graph: Graph, x: np.ndarray, **how: Any) -> RunResult:
+def run(graph: ir.Graph, x: np.ndarray, **how: Any) -> RunResult:
     with REFERENCE.open(REFERENCE.emit(graph)) as session:
         return session.settle(x, **how)
 
 
-def told(graph: Graph, x: np.ndarray) -> list[bool]:
+def told(graph: ir.Graph, x: np.ndarray) -> list[bool]:
     found = run(graph, x).free.unsettled
     assert found is not None
     return [bool(one) for one in found]
 
 
-def at_rest(graph: Graph, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def at_rest(graph: ir.Graph, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """By the membranes and states of one sample after the last two steps."""
     for p in graph.neurons:
         fine, coarse = (1 if f is None else f.one for f in (p.state, p.message))
@@ -60,7 +48,7 @@ def at_rest(graph: Graph, then: Mapping[str, Any], now: Mapping[str, Any]) -> bo
 @pytest.mark.parametrize("bits", [None, 8])
 @pytest.mark.parametrize("encoding", ["graded", "sigma-delta"])
 def test_the_samples_that_still_move_are_those_of_the_plain_oracle(
-    encoding: Encoding, bits: int | None, monkeypatch: pytest.MonkeyPatch
+    encoding: ir.Encoding, bits: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where they are not settled as one batch."""
     monkeypatch.setattr(graph_simulator, "CHUNK_BYTES", 1)
@@ -75,19 +63,19 @@ def test_the_samples_that_still_move_are_those_of_the_plain_oracle(
     assert seen == {True, False}
 
 
-def one_neuron(dynamics: Dynamics, steps: int = 40, back: float = -1.0) -> Graph:
+def one_neuron(dynamics: ir.Dynamics, steps: int = 40, back: float = -1.0) -> ir.Graph:
     """``z = clip(0.8 - z)``: at rest at 0.4, and from 0 by whole steps 0.8, 0, 0.8, ..."""
-    return Graph(
+    return ir.Graph(
         "one",
         (
-            Population("input", (1,), Source()),
-            Population("n", (1,), dynamics, (0.0, 1.0)),
+            ir.Population("input", (1,), ir.Source()),
+            ir.Population("n", (1,), dynamics, (0.0, 1.0)),
         ),
         projections=(
-            Projection("input", "n", Dense(), "in"),
-            Projection("n", "n", Dense(), "back"),
+            ir.Projection("input", "n", ir.Dense(), "in"),
+            ir.Projection("n", "n", ir.Dense(), "back"),
         ),
-        phases=(Phase("free", steps),),
+        phases=(ir.Phase("free", steps),),
         output="n",
         encoding="graded",
         arrays={"in": np.ones((1, 1), np.float32), "back": np.full((1, 1), back, np.float32)},
@@ -100,22 +88,24 @@ X = np.full((1, 1), 0.8)
 @pytest.mark.parametrize(
     ("dynamics", "steps", "expected"),
     [
-        (Graded(0.5), 40, False),
-        (Graded(0.5), 1, True),
-        pytest.param(Graded(1.0), 40, True, id="it swings, always where its last drive pulls it"),
-        pytest.param(Graded(0.001), 40, True, id="it creeps, by less than a message step each"),
-        (SigmaDelta(0.5, start=0.0, end=0.0), 40, False),
-        (SigmaDelta(1.0, start=0.0, end=0.0), 40, True),
+        (ir.Graded(0.5), 40, False),
+        (ir.Graded(0.5), 1, True),
+        pytest.param(
+            ir.Graded(1.0), 40, True, id="it swings, always where its last drive pulls it"
+        ),
+        pytest.param(ir.Graded(0.001), 40, True, id="it creeps, by less than a message step each"),
+        (ir.SigmaDelta(0.5, start=0.0, end=0.0), 40, False),
+        (ir.SigmaDelta(1.0, start=0.0, end=0.0), 40, True),
     ],
 )
 def test_a_network_that_is_not_at_rest_is_told(
-    dynamics: Dynamics, steps: int, expected: bool
+    dynamics: ir.Dynamics, steps: int, expected: bool
 ) -> None:
     assert told(one_neuron(dynamics, steps), X) == [expected]
 
 
 def test_nothing_is_said_of_spikes_and_of_nudged_runs() -> None:
-    assert run(one_neuron(Spiking(0.5)), X).unsettled is None
+    assert run(one_neuron(ir.Spiking(0.5)), X).unsettled is None
     graph = graph_of(random_residual_spec(0))
     x, y = samples(random_residual_spec(0), 2)
     assert run(graph, x, y=y).unsettled is None

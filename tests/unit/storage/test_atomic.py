@@ -129,15 +129,18 @@ def killed(write: Callable[[], object]) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-WRITES = [
-    pytest.param(lambda path: write_atomic(path, b"new"), id="file"),
-    pytest.param(write_directory, id="directory"),
-]
+Write = Callable[[Path], None]
 
 
-@pytest.mark.parametrize("write", WRITES)
+@pytest.fixture(
+    params=[lambda path: write_atomic(path, b"new"), write_directory], ids=["file", "directory"]
+)
+def write(request: pytest.FixtureRequest) -> Write:
+    return request.param
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_write_there(
-    tmp_path: Path, write: Callable[[Path], None]
+    tmp_path: Path, write: Write
 ) -> None:
     for name in ("x", "x.y", "[x]", "[x]"):
         killed(lambda name=name: write(tmp_path / name))
@@ -149,9 +152,8 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_there(
     assert [re.sub(r"[0-9a-f]{8}", "?", name) for name in left[:2]] == [".x.?.tmp", ".x.y.?.tmp"]
 
 
-@pytest.mark.parametrize("write", WRITES)
 def test_what_a_living_writer_has_half_done_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
 ) -> None:
     sync = os.fsync
 
@@ -165,9 +167,8 @@ def test_what_a_living_writer_has_half_done_stays(
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.mark.parametrize("write", WRITES)
 def test_a_writer_whose_fresh_file_was_swept_makes_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
 ) -> None:
     lock = atomic.fcntl.flock
 
@@ -181,9 +182,8 @@ def test_a_writer_whose_fresh_file_was_swept_makes_another(
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.mark.parametrize("write", WRITES)
 def test_a_disk_without_locks_is_written_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
 ) -> None:
     killed(lambda: write(tmp_path / "x"))
 

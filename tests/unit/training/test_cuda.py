@@ -20,7 +20,7 @@ from ep_neuro.training.config import TrainConfig, build_config
 from ep_neuro.training.loop import TrainResult, train
 from tests.helpers.cuda import full_precision, needs_cuda
 from tests.helpers.graphs import random_residual_spec
-from tests.helpers.problems import chain, difference, pooled, problem, smooth_chain
+from tests.helpers.problems import chain, difference, interrupt_at, pooled, problem, smooth_chain
 
 __all__ = ["full_precision"]
 
@@ -157,12 +157,8 @@ def test_a_run_that_was_cut_off_on_a_gpu_goes_on_there(kind: str, tmp_path: Path
     chosen = configured(GPU, optimiser={"kind": kind, "lr": 0.01}, save_minutes=1e-9)
     whole = train(chosen, dataset=images())
 
-    def cut(done: int, total: int, latest: dict[str, float]) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path, dataset=images(), monitor=cut)
+        train(chosen, tmp_path, dataset=images(), monitor=interrupt_at(5))
     resumed = train(chosen, tmp_path, dataset=images(), resume=True)
     assert len(resumed.history) == 2
     assert apart(resumed, whole) < 1e-3

@@ -29,8 +29,8 @@ from ep_neuro.training.gradient_monitor import (
     shortened,
 )
 from ep_neuro.training.loop import train
-from tests.helpers.problems import Problem, chain, problem
-from tests.unit.training.test_loop import clusters, config, interrupt_at, learned, same
+from tests.helpers.problems import Problem, chain, interrupt_at, problem
+from tests.unit.training.test_loop import clusters, config, learned, same
 
 OWN = FrozenMean(
     free=Schedule(sweeps=80, tolerance=1e-6), nudged=Schedule(sweeps=60, tolerance=1e-4)

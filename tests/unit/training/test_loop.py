@@ -20,6 +20,7 @@ from ep_neuro.training import evaluation, loop
 from ep_neuro.training.config import Optimiser, TrainConfig, build_config, read_config
 from ep_neuro.training.loop import TrainResult, evaluate, train
 from ep_neuro.training.optimizer import make_optimiser, make_scheduler
+from tests.helpers.problems import interrupt_at
 
 NETWORK: dict[str, Any] = {
     "name": "tiny",
@@ -194,14 +195,6 @@ def test_the_run_directory_holds_what_its_readers_need(tmp_path: Path) -> None:
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.history
     assert [r["epoch"] for r in result.history] == [1, 2]
-
-
-def interrupt_at(step: int) -> loop.Monitor:
-    def monitor(done: int, total: int, latest: dict[str, float]) -> None:
-        if done == step:
-            raise KeyboardInterrupt
-
-    return monitor
 
 
 @pytest.fixture(scope="module", params=["adam", "sgd"])

@@ -16,8 +16,9 @@ from ep_neuro.training.config import Optimiser
 from ep_neuro.training.loop import train
 from ep_neuro.training.optimizer import ADAM_SHARE, MuonAndAdam, make_optimiser
 from tests.helpers.graphs import standardised_in_units
+from tests.helpers.problems import interrupt_at
 from tests.unit.training.test_loop import learned, same
-from tests.unit.training.test_training_options import interrupted_at, on_images, squares
+from tests.unit.training.test_training_options import on_images, squares
 
 LR = 0.1
 
@@ -103,7 +104,7 @@ def test_a_run_that_is_interrupted_and_resumed_ends_with_the_same_bits(tmp_path:
     chosen = on_images(optimiser=muon, epochs=2, save_minutes=1e-9)
     whole = train(chosen, dataset=squares())
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path, dataset=squares(), monitor=interrupted_at(3))
+        train(chosen, tmp_path, dataset=squares(), monitor=interrupt_at(3))
     resumed = train(chosen, tmp_path, dataset=squares(), resume=True)
     assert same(resumed.model.network, whole.model.network)
     assert learned(resumed) == learned(whole)

@@ -13,7 +13,8 @@ from ep_neuro.storage.atomic import is_free
 from ep_neuro.training.loop import train
 from ep_neuro.training.run_directory import check_run_place, claimed, clear, default_place
 from targets.experiments.demo import _made_before
-from tests.unit.training.test_loop import clusters, config, interrupt_at
+from tests.helpers.problems import interrupt_at
+from tests.unit.training.test_loop import clusters, config
 
 
 def content(folder: Path) -> dict[Path, bytes]:

@@ -24,11 +24,11 @@ from ep_neuro.estimators import Centered
 from ep_neuro.estimators.gradient_check import in_units
 from ep_neuro.network.checkpoint import load_model, load_state
 from ep_neuro.network.network import Network, parameter_names
-from ep_neuro.training import loop
 from ep_neuro.training.config import TrainConfig, build_config
 from ep_neuro.training.loop import TrainResult, train
 from ep_neuro.training.optimizer import make_optimiser
 from tests.helpers.forked import fork
+from tests.helpers.problems import interrupt_at
 from tests.unit.training.test_loop import SCHEDULE, clusters, config, learned, same
 
 IMAGES: dict[str, Any] = {
@@ -65,14 +65,6 @@ def on_images(**changes: Any) -> TrainConfig:
     return config(
         network=IMAGES, augment=[{"kind": "crop", "padding": 1}, {"kind": "flip"}], **changes
     )
-
-
-def interrupted_at(step: int) -> loop.Monitor:
-    def monitor(done: int, total: int, latest: dict[str, float]) -> None:
-        if done == step:
-            raise KeyboardInterrupt
-
-    return monitor
 
 
 # --- augmentation in the loop ------------------------------------------------------------------
@@ -284,7 +276,7 @@ def test_resuming_within_an_epoch_is_bit_identical(
     chosen, undisturbed = whole
     broken = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, broken, dataset=squares(), monitor=interrupted_at(step + 1))
+        train(chosen, broken, dataset=squares(), monitor=interrupt_at(step + 1))
     state = load_state(broken / "last")
     assert len(state["history"]) * 4 + state["epoch"]["step"] == step
     resumed = train(chosen, broken, dataset=squares(), resume=True)
