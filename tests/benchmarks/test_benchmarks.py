@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ep_neuro.data import datasets
-from tests.benchmarks import bench_checks, bench_settle, bench_training
+from tests.benchmarks import bench_checks, bench_reference, bench_settle, bench_training
+from tests.helpers.graphs import digits_like_dense
 
 
 def test_each_schedule_is_measured() -> None:
@@ -50,3 +51,11 @@ def test_checks_take_no_more_than_two_percent(capsys: pytest.CaptureFixture[str]
     assert bench_checks.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(bench_checks.COMMANDS)
+
+
+def test_the_speed_of_learning_is_found_for_each_way_to_compile() -> None:
+    ways = [bench_reference.EIGHT_BITS, {"options": {"precision": "float32"}}]
+    rates = bench_reference.learning(digits_like_dense(), "spike", 20, 1, *ways)
+    assert len(rates) == len(ways)
+    # What this process works on takes at least as long by the clock, but for the clock's grain.
+    assert all(own > 0.5 * whole > 0 for own, whole in rates)
