@@ -12,6 +12,7 @@ BEHIND = {
     "compare": "--limit 2",
     "view": "--limit 2",
     "examples/nir_readers.py": "--limit 4",
+    "examples/stories.py": "--data-root data --samples 20 --points 1 --test 20 --held-out 10",
     "examples/paper/depth_ablation.py": "--depths 3 --epochs 1 --seeds 1",
     "targets.crossbar.study": "--seeds 1",
     "targets.crossbar.device_study": "--seeds 1 --samples 20 --only states",
@@ -89,5 +90,6 @@ ELSEWHERE = {
     "python -m ep_neuro train examples/paper/": "hours of a GPU; tests/examples/test_paper.py",
     "sh examples/paper/gpu.sh": "tests/examples/test_paper.py executes it on the CPU",
     "python examples/NAME.py": "tests/examples/test_examples.py executes each",
+    "python examples/stories.py rotated runs/": "networks of another page; the same executes one",
 }
 """What is not executed, by how it begins, and why."""
