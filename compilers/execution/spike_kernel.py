@@ -313,7 +313,8 @@ def run_phase(
         for p in range(len(spans)):
             told[p] = listed(z, spans[p, 0], spans[p, 1], fired, spans[p, 0])
         for t in range(len(counting)):
-            drive[:] = state.constant[n]
+            for i in range(len(drive)):
+                drive[i] = state.constant[n, i]
             for q in range(len(wires)):
                 pre, post, channels, places, stop, first, last = wires[q]
                 if told[pre] == 0:
@@ -341,11 +342,13 @@ def run_phase(
                     relax(plain, drive, begin, end, layout.leaks[p, 0])
                 else:
                     saturations[p] += leak(u, plain, drive, begin, end, layout.leaks[p], ends[p])
-                if len(updates) and t:
-                    before[begin:end] = v[begin:end]
+                if len(updates):
+                    for i in range(begin, end):
+                        before[i] = v[i]
                 fire(v, plain, z, begin, end, layout.levels[p], layout.hard[p])
                 if len(updates) and t:
-                    updates[n, p] += np.count_nonzero(v[begin:end] != before[begin:end])
+                    for i in range(begin, end):
+                        updates[n, p] += v[i] != before[i]
                 told[p] = listed(z, begin, end, fired, begin)
                 count_fired(
                     fired[begin:],
