@@ -130,7 +130,7 @@ class LayerError:
     """Root mean square of the difference over samples and neurons, relative to that of the
     equilibrium, (T,); NaN where the equilibrium is all zero."""
     worst: np.ndarray
-    """Largest difference of any neuron and sample, (T,), in box heights (real units without a
+    """Largest difference of any neuron in any sample, (T,), in box heights (in real units without a
     box)."""
 
     def until(self, steps: int) -> LayerError:

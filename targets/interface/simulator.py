@@ -33,8 +33,7 @@ class PhaseRecord:
 
     result: PhaseResult
     traces: Traces = field(default_factory=dict)
-    """By population, (N, *shape), see `compilers.learning.traces.trace`; empty if nothing
-    learns."""
+    """By population, (N, *shape) (`compilers.learning.traces.trace`); empty if nothing learns."""
     free: Traces = field(default_factory=dict)
     """Those of the phase from which this one sends differences."""
 

@@ -55,8 +55,8 @@ class Options(BaseModel):
     in aihwkit; ``pair`` as our own `conductance_pair.ConductancePair`; the others are written
     exactly and keep what they hold."""
     programming_error: NonNegativeFloat = 0.0
-    """Standard deviation of a Gaussian error of every weight, in full weights, beside the
-    device's."""
+    """Standard deviation of a Gaussian error of every weight, in full weights, beside the device's
+    own."""
     seconds: NonNegativeFloat = 0.0
     """Time since programming."""
     compensation: bool = True
