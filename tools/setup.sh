@@ -103,5 +103,8 @@ if [ -n "$python310" ] || python310=$(find_python 3.10) || python310=$(fetch_pyt
 else
     say "no Python 3.10, so the target lava cannot run here and its tests skip; install one (pyenv install 3.10) or set EP_PYTHON310=/path/to/python3.10, then remove .venv and run make again"
 fi
+say "compiling the loops of spikes"
+.venv/bin/python tools/warm_up.py ||
+    say "no spikes could be learnt from here (see above); tests will say what is wrong"
 touch .venv/.stamp
 say "done"

@@ -70,13 +70,13 @@ ONE = np.uint64(1)
 
 
 @_compiled
-def listed(spikes: np.ndarray, begin: int, end: int, fired: np.ndarray) -> int:
-    """Write which of ``spikes[begin:end]`` are not zero, from 0, to `fired`; how many they are."""
-    first, last = np.uint64(begin), np.uint64(end)
+def listed(spikes: np.ndarray, begin: int, end: int, fired: np.ndarray, start: int) -> int:
+    """Write which of ``spikes[begin:end]`` are not zero, from 0, to ``fired[start:]``; how many."""
+    first, last, at = np.uint64(begin), np.uint64(end), np.uint64(start)
     count = np.uint64(0)
     for i in range(first, last):
         # Without a branch, which would often be guessed wrong; so there is room for one more.
-        fired[first + count] = i - first
+        fired[at + count] = i - first
         count += np.uint64(spikes[i] != 0)
     return int(count)
 
@@ -117,12 +117,13 @@ def passed_on(
 
 
 @_compiled
-def gained(sums: np.ndarray, gain: int, bits: int, drive: np.ndarray) -> None:
-    """Add `sums` times `gain`, shifted to the right by `bits` and rounded, to `drive`."""
+def gained(sums: np.ndarray, gain: int, bits: int, drive: np.ndarray, start: int) -> None:
+    """Add `sums` times `gain`, shifted to the right by `bits` and rounded, to ``drive[start:]``."""
     kind = drive.dtype.type
+    at: Any = np.uint64(start)
     half = kind((1 << bits) >> 1)
-    for i in range(len(drive)):
-        drive[i] += kind(kind(sums[i] * gain) + half) >> bits
+    for i in range(np.uint64(len(sums))):
+        drive[at + i] += kind(kind(sums[i] * gain) + half) >> bits
 
 
 @_compiled
@@ -139,14 +140,15 @@ def currents(
 
     `weights` are (channels, ...).
     """
-    senders, flat = spikes.shape[1], weights.ravel()
+    (rows, senders), receivers = spikes.shape, drive.shape[1]
+    flat, sent, to = weights.ravel(), spikes.ravel(), drive.ravel()
     fired, sums = np.empty(senders + 1, np.uint64), np.empty_like(drive[0])
-    for n in range(len(spikes)):
-        count = listed(spikes[n], 0, senders, fired)
+    for n in range(rows):
+        count = listed(sent, n * senders, (n + 1) * senders, fired, 0)
         if count:
             sums[:] = 0
             passed_on(fired, count, len(weights), begins, runs, flat, sums, 0)
-            gained(sums, gain, bits, drive[n])
+            gained(sums, gain, bits, to, n * receivers)
 
 
 @_compiled
@@ -175,17 +177,19 @@ def fire(
     membrane: np.ndarray,
     current: np.ndarray,
     spikes: np.ndarray,
+    begin: int,
+    end: int,
     levels: np.ndarray,
     hard: bool,
 ) -> None:
-    """Move `membrane` by `current` within its levels, and take off it what its `spikes` cost.
+    """Move the membranes `begin` to `end` by their currents within their levels, and let them fire.
 
     `levels` are the lowest and the highest value and the threshold; a spike costs the threshold, a
     `hard` one all that is there.
     """
     low, high, one = levels
     kind = membrane.dtype.type
-    for i in range(len(membrane)):
+    for i in range(np.uint64(begin), np.uint64(end)):
         moved = min(max(kind(membrane[i] + current[i]), low), high)
         fires = moved >= one
         spikes[i] = fires
@@ -198,23 +202,26 @@ def leak(
     current: np.ndarray,
     plain: np.ndarray,
     drive: np.ndarray,
+    begin: int,
+    end: int,
     leaks: np.ndarray,
     ends: np.ndarray,
 ) -> int:
     """``u + part (I - u)``, and what `plain` holds of it; how many met an end of their format.
 
-    `leaks` are the part, in units of ``2**-fine``, and `fine`; without fractional bits all leaks,
-    and only `plain` changes.
+    Of the neurons `begin` to `end`. `leaks` are the part, in units of ``2**-fine``, and `fine`;
+    without fractional bits all leaks, and only `plain` changes.
     """
     part, fine = leaks
     least, most = ends
     kind, saturated = current.dtype.type, np.int32(0)
+    first, last = np.uint64(begin), np.uint64(end)
     if fine == 0:
-        for i in range(len(drive)):
+        for i in range(first, last):
             plain[i] = min(max(drive[i], least), most)
             saturated += np.int32(plain[i] != drive[i])
         return int(saturated)
-    for i in range(len(drive)):
+    for i in range(first, last):
         leaked = kind(current[i] + kind(part * kind(drive[i] - plain[i])))
         whole = kind(leaked >> fine)
         held = min(max(whole, least), most)
@@ -225,9 +232,9 @@ def leak(
 
 
 @_compiled
-def relax(current: np.ndarray, drive: np.ndarray, part: float) -> None:
-    """``u + part (I - u)`` in floating point."""
-    for i in range(len(drive)):
+def relax(current: np.ndarray, drive: np.ndarray, begin: int, end: int, part: float) -> None:
+    """``u + part (I - u)`` in floating point, of the neurons `begin` to `end`."""
+    for i in range(np.uint64(begin), np.uint64(end)):
         current[i] += part * (drive[i] - current[i])
 
 
@@ -244,10 +251,12 @@ def step(
     hard: bool,
     saturated: np.ndarray,
 ) -> None:
-    """`leak` and `fire` of one population, (N, neurons); `saturated` (N,) grows."""
-    for n in range(len(drive)):
-        saturated[n] += leak(current[n], plain[n], drive[n], leaks, ends)
-        fire(membrane[n], plain[n], spikes[n], levels, hard)
+    """`leak` and `fire` of one population, (N * neurons,) each; `saturated` (N,) grows."""
+    size = len(drive) // len(saturated)
+    for n in range(len(saturated)):
+        begin, end = n * size, (n + 1) * size
+        saturated[n] += leak(current, plain, drive, begin, end, leaks, ends)
+        fire(membrane, plain, spikes, begin, end, levels, hard)
 
 
 @_compiled
@@ -287,11 +296,12 @@ def run_phase(
     spans, wires, gains = layout.spans, layout.wires, layout.gains
     fired, told = np.empty(spans[-1, 1] + 1, np.uint64), np.zeros(len(spans), np.int64)
     drive, scratch = np.empty_like(sums[0]), np.empty_like(sums[0])
+    before = np.empty_like(state.v[0])
     for n in range(len(sums)):
         u, plain, v, z = state.u[n], state.plain[n], state.v[n], state.z[n]
         weighed = sums[n]
         for p in range(len(spans)):
-            told[p] = listed(z, spans[p, 0], spans[p, 1], fired)
+            told[p] = listed(z, spans[p, 0], spans[p, 1], fired, spans[p, 0])
         for t in range(len(counting)):
             drive[:] = state.constant[n]
             for q in range(len(wires)):
@@ -311,22 +321,22 @@ def run_phase(
                         to[begin:end] = 0
                     passed_on(sent, told[pre], channels, own, layout.runs, weights, to, begin)
                     if alone:
-                        gained(scratch[begin:end], gain, bits, drive[begin:end])
+                        gained(scratch[begin:end], gain, bits, drive, begin)
             begin, end = spans[output]
             for i in range(begin, end):
                 drive[i] += nudges[n, int(z[i]), i - begin]
             for p in range(len(spans)):
                 begin, end = spans[p]
-                membrane, current, part = v[begin:end], plain[begin:end], drive[begin:end]
                 if ends is None:
-                    relax(current, part, layout.leaks[p, 0])
+                    relax(plain, drive, begin, end, layout.leaks[p, 0])
                 else:
-                    saturations[p] += leak(u[begin:end], current, part, layout.leaks[p], ends[p])
-                before = membrane.copy() if len(updates) and t else membrane
-                fire(membrane, current, z[begin:end], layout.levels[p], layout.hard[p])
+                    saturations[p] += leak(u, plain, drive, begin, end, layout.leaks[p], ends[p])
                 if len(updates) and t:
-                    updates[n, p] += np.count_nonzero(membrane != before)
-                told[p] = listed(z, begin, end, fired)
+                    before[begin:end] = v[begin:end]
+                fire(v, plain, z, begin, end, layout.levels[p], layout.hard[p])
+                if len(updates) and t:
+                    updates[n, p] += np.count_nonzero(v[begin:end] != before[begin:end])
+                told[p] = listed(z, begin, end, fired, begin)
                 count_fired(
                     fired[begin:],
                     told[p],

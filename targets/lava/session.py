@@ -12,7 +12,7 @@ import numpy as np
 from compilers.ir.graph import Phase
 from compilers.learning.plastic_weights import PlasticWeights
 from compilers.program import Program
-from ep_neuro.errors import ConfigError, GraphError
+from ep_neuro.errors import ConfigError, GraphError, RunError
 from targets.interface.fanout import require_finite, synapses_of
 from targets.interface.options import COUNT, SECONDS, Values, checked
 from targets.interface.protocols import PhaseResult
@@ -33,7 +33,13 @@ from targets.lava.runtime.layout import (
     only_spikes,
 )
 from targets.lava.runtime.process import LavaProcess
-from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
+from targets.lava.runtime.shared_memory import (
+    ALIGNMENT,
+    MOST_PHASES,
+    PhaseCommand,
+    SharedArrays,
+    size_of,
+)
 
 OPTIONS: Mapping[str, Any] = {
     "batch": 128,
@@ -56,8 +62,8 @@ BUILDER = "targets.lava.builders.batched"
 """The module that builds what a layout says, inside Lava's own Python."""
 
 SHARED_BYTES = 256 << 20
-"""Shared memory that the records of one batch may take; probes make batches smaller. One sample, or
-those of a lesson, may take more."""
+"""Shared memory that the records of one batch may take, in equal shares for its phases; probes make
+batches smaller. One sample, or those of a lesson, may take more."""
 
 LEARNING_LIMIT = f"the {{:g}} of Lava's own learning rule (lowering {FAITHFUL})"
 """What a program exceeds that asks too much of it."""
@@ -128,13 +134,14 @@ class LavaSession(Session):
     def _started(self, steps: int, rows: int, probes: Sequence[Probe] = ()) -> Network:
         """The network, with room for the records of so many steps, samples and probes."""
         most = 1 if self.lowering == FAITHFUL else self._options["batch"]
-        layout = NetworkLayout(self.graph, most, SHARED_BYTES, self.lowering)
+        share = SHARED_BYTES // max(1, len(self.graph.phases)) // ALIGNMENT * ALIGNMENT
+        layout = NetworkLayout(self.graph, most, share, self.lowering)
         room = size_of(layout.records(steps, rows, probes))
         if self._running and room <= self._running.layout.room:
             return self._running
         self._fetch()
         self._free()
-        self._held = self._start(replace(layout, room=max(room, SHARED_BYTES)))
+        self._held = self._start(replace(layout, room=max(room, layout.room)))
         if self._host is not None:
             self._host.write(self._held.shared)
         return self._held
@@ -203,7 +210,7 @@ class LavaSession(Session):
             shown.append(classes(results[job.phases[0].name].outputs))
         if faithful:
             # The tags of all samples are complete; a phase of no steps.
-            self._do("commit", replace(lesson, commit=1, commits=self._weights.commits))
+            self._do("commit", [replace(lesson, commit=1, commits=self._weights.commits)])
             self._weights.ahead += 1
         return np.concatenate(shown)
 
@@ -223,7 +230,23 @@ class LavaSession(Session):
             if values is not None:
                 shared[name][: len(values)] = values
         shared[PROBED][:] = [probe in job.probes for probe in layout.probes]
-        names, results = [p.name for p in job.phases], {}
+        # Between two runs Lava takes some milliseconds, so that one has as many phases as it can.
+        commands, each = self._plan(job, lesson), 1 if self.lowering == FAITHFUL else MOST_PHASES
+        for first in range(0, len(commands), each):
+            phases = job.phases[first : first + each]
+            what = " and ".join(f"{p.steps} steps of phase {p.name}" for p in phases)
+            self._do(what, commands[first : first + each])
+        try:
+            pairs = zip(commands, job.phases, strict=True)
+            return {phase.name: self._read(command, phase, job) for command, phase in pairs}
+        except RunError:
+            if lesson is not None:
+                self._free()  # Its weights have learnt from what is not finite.
+            raise
+
+    def _plan(self, job: RunRequest, lesson: PhaseCommand | None) -> list[PhaseCommand]:
+        """A command for each phase of `job`."""
+        names, commands = [p.name for p in job.phases], []
         for index, phase in enumerate(job.phases):
             command = PhaseCommand(
                 phase=index,
@@ -234,41 +257,38 @@ class LavaSession(Session):
                 nudge=phase.nudge if job.y is not None else 0.0,
                 difference=int(phase.difference),
             )
-            commits = 0
             if lesson is not None:
-                commits = self._commits_of(phase)
                 command = replace(
                     command,
                     sign=phase.sign,
-                    commit=int(commits > 0),
+                    commit=int(self._commits_of(phase) > 0),
                     samples=lesson.samples,
                     commits=self._weights.commits,
                     rate_scale=lesson.rate_scale,
                 )
-            self._do(f"{phase.steps} steps of phase {phase.name}", command)
-            results[phase.name] = self._read(phase, job)
-            if commits:
-                self._weights.ahead += commits
-        return results
+                self._weights.ahead += self._commits_of(phase)
+            commands.append(command)
+        return commands
 
-    def _do(self, what: str, command: PhaseCommand) -> None:
-        """Have the network do `command`; `what` names it in errors."""
+    def _do(self, what: str, commands: Sequence[PhaseCommand]) -> None:
+        """Have the network do `commands`; `what` names them in errors."""
         network, limit = self._network, self._options["time_limit"]
-        network.shared.command = replace(command, number=network.shared.number + 1)
+        network.shared.plan = commands
         if limit is None:
-            operations = command.rows * self._operations
-            step = STEP_SECONDS + OPERATION_SECONDS * operations
-            limit = math.ceil(SPARE_SECONDS + command.steps * step)
+            step = STEP_SECONDS + OPERATION_SECONDS * commands[0].rows * self._operations
+            limit = math.ceil(SPARE_SECONDS + step * sum(c.steps for c in commands))
+        else:
+            limit *= len(commands)
         # A faithful network loads its state in a time step of its own; a batched one runs phases.
-        network.process.run(command.steps + 1 if self.lowering == FAITHFUL else 1, limit, what)
+        network.process.run(commands[0].steps + 1 if self.lowering == FAITHFUL else 1, limit, what)
 
-    def _read(self, phase: Phase, job: RunRequest) -> PhaseResult:
+    def _read(self, command: PhaseCommand, phase: Phase, job: RunRequest) -> PhaseResult:
         shared, steps, count = self._network.shared, phase.steps, len(job.x)
         output = self.graph.population(self.graph.output)
-        shown = shared[OUTPUT][:count]
+        shown = shared[OUTPUT][command.phase, :count]
         require_finite(shown, phase.name, steps)
         names = [p.name for p in self.graph.populations]
-        found = self._network.layout.recorded(shared, steps, count)
+        found = self._network.layout.recorded(shared, command)
         still = () if self.graph.plasticity else names
         neurons = self.graph.neurons if job.updates and phase.start is None else ()
         return PhaseResult(
@@ -279,7 +299,7 @@ class LavaSession(Session):
             updates={p.name: found[f"updates/{p.name}"][1:].sum(0) for p in neurons},
             probes={p.name: found[f"probe/{p.name}"].copy() for p in job.probes},
             saturations={
-                n: int(shared["saturations", n][:count].sum())
+                n: int(shared["saturations", n][command.phase, :count].sum())
                 for n in (names if self.graph.quantised else ())
             },
         )

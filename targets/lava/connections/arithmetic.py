@@ -153,7 +153,7 @@ class Integer(Floating):
             return super().fire(u, v, drive, rest)
         u, v, rest, spikes = u.copy(), v.copy(), rest.copy(), np.empty(v.shape, np.int8)
         (leaks, ends, levels), lost = self._limits, self.saturated
-        i, r, x, y, z = (values.reshape(len(lost), -1) for values in (drive, rest, u, v, spikes))
+        i, r, x, y, z = (values.ravel() for values in (drive, rest, u, v, spikes))
         step(i, r, x, y, z, leaks, ends, levels, self.own.hard, lost)
         return u, v, spikes, rest
 

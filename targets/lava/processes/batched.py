@@ -39,7 +39,7 @@ class BatchedModel(LearningModel, NeuronsModel):
             target = self.numbers.target(self.shared[TARGET][: command.rows])
             if command.difference:
                 target = self.numbers.distance(target, self.rested) * (1 << self.population.louder)
-            self.target = target
+            self.aim(target)
 
     def advance(self) -> None:
         """Send, receive, step, learn; what was sent is recorded while synapses weigh it."""
@@ -55,7 +55,7 @@ class BatchedModel(LearningModel, NeuronsModel):
         constant = self.silence if self.command.difference else self.constant
         drive = constant + self.a_in.recv()
         if self.is_output and self.command.nudge:
-            drive += self.numbers.pull(self.command.nudge, self.target, self.shown)
+            drive += self.pull()
         self.step_under(drive)
         if self.step == self.command.steps or self.each_step:
             self.note(self.step)

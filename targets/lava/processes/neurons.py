@@ -83,7 +83,7 @@ class RecordedModel(PhasedModel):
 
     def begin(self, command: PhaseCommand) -> None:
         """Make room for the records of the phase, too."""
-        self.monitor.begin(command.steps, command.rows)
+        self.monitor.begin(command)
         if command.start < 0:
             self.numbers.forget(command.rows)
         super().begin(command)
@@ -116,6 +116,14 @@ class NeuronsModel(RecordedModel):
         """What a rule sees at the end of a phase, float64: `compilers.learning.synapses`."""
         return trace(self.population, self.shown)
 
+    def aim(self, target: np.ndarray) -> None:
+        """Be nudged to `target` in this phase, which is in units of the membrane."""
+        self.target = target
+
+    def pull(self) -> np.ndarray:
+        """The nudge of this step."""
+        return self.numbers.pull(self.command.nudge, self.target, self.shown)
+
     def rest(self) -> None:
         """Membrane at zero, nothing sent."""
         self.v = self.message = self.remainder = self.silence
@@ -143,7 +151,7 @@ class NeuronsModel(RecordedModel):
         if step == self.command.steps:
             self.monitor.saturate(self.numbers.saturated)
             if self.is_output:
-                output = self.shared[OUTPUT][: self.command.rows]
+                output = self.shared[OUTPUT][self.command.phase, : self.command.rows]
                 self.read_out(output.reshape(self.silence.shape))
 
     @abstractmethod
@@ -250,6 +258,16 @@ class SpikingModel(NeuronsModel):
         """Half way to a spike, so that the mean rate carries no bias."""
         super().rest()
         self.u, self.v = self.silence, self.silence + self.numbers.own.half
+
+    def aim(self, target: np.ndarray) -> None:
+        """Only two pulls are possible: without a spike in the last step, and with one."""
+        ends = (np.full_like(target, spike) for spike in (0, 1))
+        self._pulls = [self.numbers.pull(self.command.nudge, target, end) for end in ends]
+
+    def pull(self) -> np.ndarray:
+        """One of them for each neuron."""
+        without, after = self._pulls
+        return np.where(self.message, after, without)
 
     def update(self, drive: np.ndarray) -> None:
         """Filter, integrate, fire."""

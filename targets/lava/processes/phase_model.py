@@ -21,8 +21,9 @@ STATES = frozenset((np.ndarray, int, bool))
 class PhasedModel(PyLoihiProcessModel):
     """A model whose state is set to rest, or to the end of an earlier phase, as a phase begins.
 
-    A phase begins with a new command in shared memory. Batched, it is one time step of Lava: the
-    messages order its steps, which Lava's runtime would spend more time on than our models do.
+    A phase begins with a new command in shared memory. Batched, all phases of a plan are one time
+    step of Lava: the messages order their steps, which Lava's runtime would spend more time on than
+    our models do.
     """
 
     integers: ClassVar[bool] = False
@@ -79,14 +80,15 @@ class PhasedModel(PyLoihiProcessModel):
         if self.loads:
             if self.shared.number == self.command.number:
                 return self.make_step()
-            self.begin(self.shared.command)
+            self.begin(self.shared.plan[0])
             return self.load()
-        self.begin(self.shared.command)
-        for port in self.py_ports:
-            for end in port.csp_ports:
-                end.rows = self.command.rows
-        for _ in range(self.command.steps):
-            self.make_step()
+        for command in self.shared.plan:
+            for port in self.py_ports:
+                for end in port.csp_ports:
+                    end.rows = command.rows
+            self.begin(command)
+            for _ in range(command.steps):
+                self.make_step()
 
     def begin(self, command: PhaseCommand) -> None:
         """Begin the phase that `command` describes: at rest, or where an earlier phase ended."""

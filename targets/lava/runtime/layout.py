@@ -17,20 +17,20 @@ from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, variables
 from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
 from targets.lava.runtime.monitor import COUNTS, PopulationMonitor
-from targets.lava.runtime.shared_memory import SharedArrays, size_of
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
 
 BATCHED, FAITHFUL = "batched", "faithful"
 """The two lowerings of a graph."""
 
 INPUT, TARGET, OUTPUT = "x", "y", "output"
-"""Shared arrays: the input, the nudge's target and the readout, (batch, *shape)."""
+"""Shared arrays: the input, the nudge's target, (batch, *shape), and the readout of each phase."""
 
 WRITES = "writes"
 """Shared array that counts how often the session has written weights, (1,)."""
 
 RECORDS, PROBED = "records", "probed"
-"""Shared arrays: bytes in which each phase has its records, and which of `NetworkLayout.probes` are
-among them."""
+"""Shared arrays: bytes in which each phase has its records, (phases, room), and which of
+`NetworkLayout.probes` are among them."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,11 @@ class NetworkLayout:
         met = (fanout, fanout if nonzero is None else nonzero)
         return PopulationMonitor(shared, population.name, *met, partial(self.recorded, shared))
 
-    def recorded(self, shared: SharedArrays, steps: int, rows: int) -> dict[str, np.ndarray]:
-        """The records of the present phase in the `shared` arrays; see `records`."""
+    def recorded(self, shared: SharedArrays, command: PhaseCommand) -> dict[str, np.ndarray]:
+        """The records of the phase of `command` in the `shared` arrays; see `records`."""
         probed = [p for p, on in zip(self.probes, shared[PROBED], strict=True) if on]
-        return shared.within(RECORDS, self.records(steps, rows, probed))
+        records = self.records(command.steps, command.rows, probed)
+        return shared.within(RECORDS, command.phase, records)
 
     def records(
         self, steps: int, rows: int, probes: Sequence[Probe]
@@ -129,14 +130,14 @@ class NetworkLayout:
         graph, states = self.graph, self._state
         for name, array in graph.arrays.items():
             yield f"array/{name}", (array.dtype.str, array.shape)
-        (source,) = graph.sources
+        (source,), phases = graph.sources, max(1, len(graph.phases))
         yield INPUT, ("float64", self.shape(source.name))
         yield TARGET, ("float64", self.shape(graph.output))
-        yield OUTPUT, ("float64", self.shape(graph.output))
-        yield RECORDS, ("uint8", (self.room,))
+        yield OUTPUT, ("float64", (phases, *self.shape(graph.output)))
+        yield RECORDS, ("uint8", (phases, self.room))
         yield PROBED, ("bool", (len(self.probes),))
         for p in graph.populations if graph.quantised else ():
-            yield f"saturations/{p.name}", ("int64", (self.batch,))
+            yield f"saturations/{p.name}", ("int64", (phases, self.batch))
         for index, record in enumerate(graph.plasticity):
             s, name = Synapses(graph, index), record.weight
             yield f"tally/{name}", ("float64", (2,))

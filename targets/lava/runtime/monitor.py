@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from targets.lava.runtime.shared_memory import SharedArrays
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 
-Records = Callable[[int, int], dict[str, np.ndarray]]
-"""From the steps and the samples of a phase to its records, by name."""
+Records = Callable[[PhaseCommand], dict[str, np.ndarray]]
+"""From the command of a phase to its records, by name."""
 
 COUNTS = ("events", "synops", "nonzero_synops")
 """Records of what is sent, (steps, samples): messages, synapses met, those not of weight zero."""
@@ -57,11 +57,12 @@ class PopulationMonitor:
         columns = [np.ones(fanout.size), fanout.ravel(), nonzero.ravel()]
         self._weights = np.stack(columns, axis=1)
 
-    def begin(self, steps: int, rows: int) -> None:
+    def begin(self, command: PhaseCommand) -> None:
         """Take the place of the records of a phase; probes may be others than in the last one."""
+        self._phase = command.phase
         self._sent: list[np.ndarray] = []
-        self._changed: list[np.ndarray] = []
-        found, probe = self._records(steps, rows), f"probe/{self.population}."
+        self._membranes: list[np.ndarray] = []  # one more than the steps not counted yet
+        found, probe = self._records(command), f"probe/{self.population}."
         self._counts = [found[f"{kind}/{self.population}"] for kind in COUNTS]
         self._updates = found[f"updates/{self.population}"]
         for record in (*self._counts, self._updates):
@@ -75,9 +76,10 @@ class PopulationMonitor:
     def count(self, step: int, message: np.ndarray, *, last: bool = False) -> None:
         """Count `message` of all samples as what was sent in `step` (from 1), maybe the `last`."""
         steps, rows = self._updates.shape
-        self._sent.append((message != 0).reshape(rows, -1))
+        self._sent.append(message)
         if last or is_due(self._sent, step, steps):
-            counts = np.stack(self._sent).astype(np.float64) @ self._weights
+            sent = np.stack(self._sent).reshape(-1, rows, len(self._weights)) != 0
+            counts = sent.astype(np.float64) @ self._weights
             ended = slice(step - len(counts), step)
             for kind, record in enumerate(self._counts):
                 record[ended] = counts[..., kind]
@@ -86,10 +88,12 @@ class PopulationMonitor:
     def compare(self, step: int, before: np.ndarray, now: np.ndarray) -> None:
         """Count the membranes that `step` changed."""
         steps, rows = self._updates.shape
-        self._changed.append((before != now).reshape(rows, -1))
-        if is_due(self._changed, step, steps):
-            self._updates[step - len(self._changed) : step] = np.stack(self._changed).sum(2)
-            self._changed = []
+        self._membranes = self._membranes or [before]
+        self._membranes.append(now)
+        if is_due(self._membranes, step, steps):
+            held = np.stack(self._membranes).reshape(-1, rows, len(self._weights))
+            self._updates[step - len(held) + 1 : step] = (held[1:] != held[:-1]).sum(2)
+            self._membranes = []
 
     def probe(self, step: int, model: Any) -> None:
         """Copy the probed attributes of `model` after `step`."""
@@ -99,4 +103,4 @@ class PopulationMonitor:
     def saturate(self, counts: np.ndarray) -> None:
         """Note how many values of each sample saturated in this phase."""
         if self._saturations is not None:
-            self._saturations[: len(counts)] = counts
+            self._saturations[self._phase, : len(counts)] = counts

@@ -1,4 +1,4 @@
-"""Memory that the session, the supervisor and every Lava process share: inputs, commands, records.
+"""Memory that the session, the supervisor and every Lava process share: inputs, plans, records.
 
 `Var.get` moves one element per message, far too slowly for records of every step. The memory is one
 anonymous file, mapped by all: it has no name, so nothing is left behind however the run ends.
@@ -12,7 +12,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,10 @@ Fields = Mapping[str, tuple[Any, Sequence[int]]]
 
 @dataclass(frozen=True)
 class PhaseCommand:
-    """What the processes are to do in the next run."""
+    """A phase that the processes are to run."""
 
     number: int = 0
-    """Counts the commands; a process that sees a new one begins a phase."""
+    """Counts the commands from 1; a process that sees a new one begins a phase."""
     phase: int = 0
     """Index of the phase in the graph."""
     start: int = -1
@@ -59,9 +59,12 @@ class PhaseCommand:
 COMMAND = np.dtype([(f.name, f.type) for f in fields(PhaseCommand)])
 """A command as it lies in memory."""
 
+MOST_PHASES = 4
+"""Most commands of a plan."""
+
 
 class SharedArrays:
-    """Named arrays in one shared mapping, beside the command in force.
+    """Named arrays in one shared mapping, beside the plan in force.
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ class SharedArrays:
 
     def __init__(self, fd: int, fields: Fields) -> None:
         self.fd = fd
-        fields = {"command": (COMMAND, ()), **fields}
+        fields = {"plan": (COMMAND, (MOST_PHASES,)), **fields}
         size = size_of(fields)
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)
@@ -88,26 +91,33 @@ class SharedArrays:
     def __getitem__(self, name: str | tuple[str, ...]) -> np.ndarray:
         return self._arrays[_key(name)]
 
-    def within(self, name: str, fields: Fields) -> dict[str, np.ndarray]:
-        """The array of bytes `name`, seen as arrays of these `fields`."""
-        return _arranged(fields, self._arrays[name])
+    def within(self, name: str, row: int, fields: Fields) -> dict[str, np.ndarray]:
+        """One `row` of the array of bytes `name`, seen as arrays of these `fields`."""
+        return _arranged(fields, self._arrays[name][row])
 
     def __contains__(self, name: str | tuple[str, ...]) -> bool:
         return _key(name) in self._arrays
 
     @property
     def number(self) -> int:
-        """Number of the command in force."""
-        return int(self._arrays["command"]["number"])
+        """Number of the first command in force."""
+        return int(self._arrays["plan"]["number"][0])
 
     @property
-    def command(self) -> PhaseCommand:
-        """The command in force; the processes must be idle when it is set."""
-        return PhaseCommand(*self._arrays["command"].item())
+    def plan(self) -> list[PhaseCommand]:
+        """The commands in force, one after the other; the processes must be idle when it is set.
 
-    @command.setter
-    def command(self, command: PhaseCommand) -> None:
-        self._arrays["command"][...] = astuple(command)
+        They are numbered as they are set.
+        """
+        found = (PhaseCommand(*command) for command in self._arrays["plan"].tolist())
+        return [command for command in found if command.number]
+
+    @plan.setter
+    def plan(self, commands: Sequence[PhaseCommand]) -> None:
+        held, last = self._arrays["plan"], int(self._arrays["plan"]["number"].max())
+        held[...] = np.zeros((), COMMAND)
+        for i, command in enumerate(commands):
+            held[i] = astuple(replace(command, number=last + 1 + i))
 
     def close(self) -> None:
         """Drop the file; memory goes with the last array that still looks at it."""

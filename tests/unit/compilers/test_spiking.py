@@ -157,7 +157,7 @@ def test_a_spike_adds_its_weights_to_all_that_its_operator_reaches(
     reach, rows = mapped.reach(), mapped.by_sender()
     sent, drive = inward(spikes).numpy().ravel(), np.zeros(int(np.prod(post)))
     fired = np.zeros(sent.size + 1, np.uint64)
-    count = listed(sent, 0, sent.size, fired)
+    count = listed(sent, 0, sent.size, fired, 0)
     passed_on(fired, count, len(rows), *reach, rows.ravel(), drive, 0)
     wanted = inward(apply(projection.operator, weight, spikes, post)).numpy().ravel()
     np.testing.assert_array_equal(drive, wanted)

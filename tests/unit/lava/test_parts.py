@@ -38,10 +38,11 @@ def test_what_one_mapping_writes_the_other_reads() -> None:
     other = SharedArrays(os.dup(shared.fd), layout)
     shared["a"][1, 2] = 0.25
     other["b"][:] = 7
-    shared.command = PhaseCommand(3, 1, 0, 9, 1, nudge=-0.5)
+    shared.plan = [PhaseCommand(steps=5)] * 2
+    shared.plan = [PhaseCommand(0, 1, 0, 9, 1, nudge=-0.5)]
     assert other["a"][1, 2] == 0.25
     assert shared["b"].tolist() == [7] * 7
-    assert other.command == PhaseCommand(3, 1, 0, 9, 1, nudge=-0.5)
+    assert other.plan == [PhaseCommand(3, 1, 0, 9, 1, nudge=-0.5)]
     assert other.number == 3
     shared.close()
     shared.close()
@@ -159,8 +160,8 @@ def test_events_and_synaptic_operations_are_counted_per_sample() -> None:
     shared = SharedArrays.create(layout)
     records = {name: shared[name] for name in layout}
     met = (np.array([2, 3, 5]), np.array([2, 0, 5]))
-    monitor = PopulationMonitor(shared, "a", *met, lambda steps, rows: records)
-    monitor.begin(2, 2)
+    monitor = PopulationMonitor(shared, "a", *met, lambda command: records)
+    monitor.begin(PhaseCommand(steps=2, rows=2))
     monitor.count(1, np.array([[0.0, -0.5, 1.0], [1.0, 0.0, 0.0]]), last=True)
     assert shared["events/a"].tolist() == [[2, 1], [0, 0]]
     assert shared["synops/a"].tolist() == [[8, 2], [0, 0]]

@@ -92,7 +92,7 @@ class PyTaughtDenseFixed(LearningDenseModel, PyLearningDenseModelBitApproximate)
     def run_lrn(self) -> None:
         """Lava's rule, with its random number."""
         self.lesson += 1
-        drawn = [*self.seed, self.shared.command.commits, self.lesson]
+        drawn = [*self.seed, self.shared.plan[0].commits, self.lesson]
         self._conn_var_random = ConnVarRandom(drawn)
         super().run_lrn()
         if self.y3.any():
