@@ -15,21 +15,6 @@ from ep_neuro.errors import DataError
 class NeuroBench:
     """NeuroBench's figures of a run; what was not counted is None.
 
-    Attributes
-    ----------
-    footprint : int
-        Bytes of the parameters.
-    connection_sparsity, activation_sparsity : float
-        Share of zeros among weights, and among messages over all time steps, 0 to 1.
-    effective_macs, effective_acs : float or None
-        Synaptic operations a sample that multiply and add, and that only add.
-    dense : float
-        The same if no message and no weight were zero.
-    membrane_updates : float or None
-        Changes of membranes a sample.
-    reason : str or None
-        Why something is None.
-
     Raises
     ------
     DataError
@@ -37,13 +22,21 @@ class NeuroBench:
     """
 
     footprint: int
+    """Bytes of the parameters."""
     connection_sparsity: float
+    """Share of zeros among weights, 0 to 1."""
     activation_sparsity: float
+    """Share of zeros among messages over all time steps, 0 to 1."""
     effective_macs: float | None
+    """Synaptic operations a sample that multiply and add."""
     effective_acs: float | None
+    """Synaptic operations a sample that only add."""
     dense: float
+    """Synaptic operations a sample if no message and no weight were zero."""
     membrane_updates: float | None
+    """Changes of membranes a sample."""
     reason: str | None = None
+    """Why something is None."""
 
     def __post_init__(self) -> None:
         for name in ("connection_sparsity", "activation_sparsity"):
@@ -54,34 +47,6 @@ class NeuroBench:
 class TargetRow:
     """One line of the comparison; a value that was not measured is None.
 
-    Attributes
-    ----------
-    target, code : str
-        Where it ran and how messages were encoded; the torch network is ``torch``, ``rate``.
-    bits : int or None
-        Bits of a weight; None in floating point.
-    steps : int or None
-        Steps of the free phase; None where there are none.
-    accuracy, agreement : float or None
-        Share of correct samples, and of samples answered as the torch network does, 0 to 1.
-    events, synops : float or None
-        Messages and synaptic operations a sample, mean over the free phase.
-    energy_joule : float or None
-        Estimated energy a sample on nominal hardware, joules.
-    ms_per_sample : float or None
-        Wall time of the simulation a sample, milliseconds, with the start of the target in its
-        first run, the longest of a sweep.
-    pareto : bool
-        Whether no other line is both as accurate and as cheap in synaptic operations, and better
-        in one of the two.
-    unsettled : float or None
-        Share of samples that did not settle, 0 to 1: of torch by the residual, of a target's graded
-        and sigma-delta messages by what still moves in its last step
-        (`compilers.execution.engine.Batch.moving`); None of spikes, of noise, and where a target
-        does not tell.
-    neurobench : NeuroBench or None
-        The run in NeuroBench's words; None of torch, whose sweeps are not counted.
-
     Raises
     ------
     DataError
@@ -89,18 +54,36 @@ class TargetRow:
     """
 
     target: str
+    """Where it ran; the torch network is ``torch``."""
     code: str = ""
+    """How messages were encoded; of the torch network ``rate``."""
     bits: int | None = None
+    """Bits of a weight; None in floating point."""
     steps: int | None = None
+    """Steps of the free phase; None where there are none."""
     accuracy: float | None = None
+    """Share of correct samples, 0 to 1."""
     agreement: float | None = None
+    """Share of samples answered as the torch network does, 0 to 1."""
     events: float | None = None
+    """Messages a sample, mean over the free phase."""
     synops: float | None = None
+    """Synaptic operations a sample, mean over the free phase."""
     energy_joule: float | None = None
+    """Estimated energy a sample on nominal hardware."""
     ms_per_sample: float | None = None
+    """Wall time of the simulation a sample, with the start of the target in its first run, the
+    longest of a sweep."""
     pareto: bool = False
+    """Whether no other line is both as accurate and as cheap in synaptic operations, and better in
+    one of the two."""
     unsettled: float | None = None
+    """Share of samples that did not settle, 0 to 1: of torch by the residual, of a target's graded
+    and sigma-delta messages by what still moves in its last step
+    (`compilers.execution.engine.Batch.moving`); None of spikes, of noise, and where a target does
+    not tell."""
     neurobench: NeuroBench | None = None
+    """The run in NeuroBench's words; None of torch, whose sweeps are not counted."""
 
     def __post_init__(self) -> None:
         for name in ("accuracy", "agreement", "unsettled"):
@@ -120,51 +103,35 @@ class TargetRow:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """An estimate of what a run costs on hardware, with where its constants come from.
-
-    Attributes
-    ----------
-    energy_joule : float
-        Energy of one inference (free phase).
-    seconds : float
-        Time of one inference on the modelled hardware.
-    source : str
-        Origin of the constants.
-    parts : mapping of str to float
-        `energy_joule` by what it is spent on, in joule; empty where that is not known.
-    memory_bytes : float
-        Weights and states that one inference reads and writes.
-    learning_joule : float, optional
-        Energy of one learning step, all phases and the change of every weight; None where the run
-        had no nudged phase, or the hardware does not change weights.
-    """
+    """An estimate of what a run costs on hardware, with where its constants come from."""
 
     energy_joule: float
+    """Energy of one inference (free phase)."""
     seconds: float
+    """Time of one inference on the modelled hardware."""
     source: str
+    """Origin of the constants."""
     parts: Mapping[str, float] = field(default_factory=dict)
+    """`energy_joule` by what it is spent on, in joule; empty where that is not known."""
     memory_bytes: float = 0.0
+    """Weights and states that one inference reads and writes."""
     learning_joule: float | None = None
+    """Energy of one learning step, all phases and the change of every weight; None where the run
+    had no nudged phase, or the hardware does not change weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerError:
-    """Distance of one population from its equilibrium in floating point, after each step.
-
-    Attributes
-    ----------
-    population : str
-        Its name.
-    rms : ndarray, (T,)
-        Root mean square of the difference over samples and neurons, relative to that of the
-        equilibrium; NaN where the equilibrium is all zero.
-    worst : ndarray, (T,)
-        Largest difference of any neuron in any sample, in box heights (real units without a box).
-    """
+    """Distance of one population from its equilibrium in floating point, after each step."""
 
     population: str
+    """Its name."""
     rms: np.ndarray
+    """Root mean square of the difference over samples and neurons, relative to that of the
+    equilibrium, (T,); NaN where the equilibrium is all zero."""
     worst: np.ndarray
+    """Largest difference of any neuron in any sample, (T,), in box heights (in real units without a
+    box)."""
 
     def until(self, steps: int) -> LayerError:
         """The same after the first `steps` steps."""

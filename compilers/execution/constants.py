@@ -27,43 +27,31 @@ SINGLE = float(1 << 24)
 
 @dataclass(frozen=True)
 class Constants:
-    """Populations of equal constants are computed as one.
-
-    Attributes
-    ----------
-    leak : float
-        In integers in units of ``2**-fine``.
-    fine : int
-        Fractional bits that a membrane keeps of what leaks, in integers: no more than it needs.
-    box : tuple of float, optional
-        In units of messages.
-    levels : tuple of float
-        Ends of the membrane of spiking neurons.
-    half : float
-        Half way to a spike.
-    bound : float
-        What no state exceeds in size, in units of messages.
-    state, message : FixedPoint, optional
-    finer : int
-        Fractional bits that a membrane has and a message has not.
-    hard : bool
-        A spike empties the membrane.
-    shows, sends : bool
-        No state, and no change of a state, can exceed the message's format.
-    """
+    """Populations of equal constants are computed as one."""
 
     leak: float
+    """In integers in units of ``2**-fine``."""
     box: tuple[float, float] | None
+    """Ends of a state in units of messages; None: it has none."""
     levels: tuple[float, float]
+    """Ends of the membrane of spiking neurons."""
     half: float = 0.5
+    """Half way to a spike."""
     bound: float = math.inf
+    """What no state exceeds in size, in units of messages."""
     state: FixedPoint | None = None
     message: FixedPoint | None = None
+    """Formats of the membrane and of the messages; None in floating point."""
     finer: int = 0
+    """Fractional bits that a membrane has and a message has not."""
     hard: bool = False
+    """A spike empties the membrane."""
     shows: bool = True
+    """No state can exceed the message's format."""
     sends: bool = True
+    """No change of a state can exceed the message's format."""
     fine: int = LEAK_BITS
+    """Fractional bits that a membrane keeps of what leaks, in integers: no more than it needs."""
 
     @classmethod
     def real(cls, population: Population) -> Constants:

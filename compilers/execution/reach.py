@@ -16,17 +16,12 @@ class Reach(NamedTuple):
 
     The neurons of an image that stand at one place, its channels, reach the same runs, each with
     weights of its own. Without an image all neurons stand at one place and reach all receivers.
-
-    Attributes
-    ----------
-    begins : ndarray of int64, (places + 1,)
-        First run of each place.
-    runs : ndarray of int64, (runs, 3)
-        Receiver that a run begins at, its first weight of those of the channel, and its length.
     """
 
     begins: np.ndarray
+    """First run of each place, int64 (places + 1,)."""
     runs: np.ndarray
+    """First receiver, first weight of those of the channel, and length of each, int64 (runs, 3)."""
 
 
 def reach(operator: Operator, weight: Shape, pre: Shape, post: Shape) -> Reach:

@@ -26,35 +26,25 @@ def shortest(largest: float) -> type[np.signedinteger]:
 
 
 class Layout(NamedTuple):
-    """P populations and Q projections, one after the other, T neurons in all.
-
-    Attributes
-    ----------
-    spans : (P, 2)
-        Begin and end of each population in a row of neurons.
-    leaks : (P, 2)
-        See `leak` and `relax`.
-    levels, hard : (P, 3), (P,)
-        See `fire`.
-    wires : (Q, 7)
-        Of each projection: sender and receiver, channels of the sender, which part of `begins` and
-        which of `weights` is its own.
-    begins, runs : ndarray
-        Where spikes arrive, see `passed_on`.
-    gains : (Q, 2)
-        What sums are multiplied by, and how many bits they are then shifted to the right, rounded;
-        in floating point weights hold that.
-    weights : ndarray
-    """
+    """P populations and Q projections, one after the other, T neurons in all."""
 
     spans: np.ndarray
+    """Begin and end of each population in a row of neurons, (P, 2)."""
     leaks: np.ndarray
+    """See `leak` and `relax`, (P, 2)."""
     levels: np.ndarray
+    """Lowest and highest value of the membrane, and the threshold, (P, 3)."""
     hard: np.ndarray
+    """Whether a spike empties the membrane, (P,)."""
     wires: np.ndarray
+    """Sender, receiver, channels of the sender, and which part of `begins` and which of `weights`
+    is its own, (Q, 7)."""
     begins: np.ndarray
     runs: np.ndarray
+    """With `begins`, where spikes arrive; see `passed_on`."""
     gains: np.ndarray
+    """Factor of the sums, and bits by which they are then shifted to the right, rounded, (Q, 2); in
+    floating point weights hold that."""
     weights: np.ndarray
 
 

@@ -25,20 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Counted:
-    """What a phase did, of N samples and P populations in the order of the graph.
-
-    Attributes
-    ----------
-    sums : dict of ndarray, (N, *shape)
-        By population its spikes, each with its weight; as the executor lays them out.
-    counts : ndarray, (N, steps, P, 3)
-    updates : ndarray, (N, P)
-        Membranes that changed, from the second step on; empty if nobody asked.
-    """
+    """What a phase did, of N samples and P populations in the order of the graph."""
 
     sums: dict[str, np.ndarray]
+    """Spikes by population, each with its weight, (N, *shape); as the executor lays them out."""
     counts: np.ndarray
+    """Spikes, and two sums of what each counts beside, (N, steps, P, 3); see `SpikingLoop.run`."""
     updates: np.ndarray
+    """Membranes that changed, from the second step on, (N, P); empty if nobody asked."""
 
 
 class SpikingLoop:

@@ -35,24 +35,16 @@ class Activity:
 
 @dataclass(frozen=True)
 class Cost:
-    """One sample in one phase.
-
-    Attributes
-    ----------
-    parts : dict of float
-        Energy by what it is spent on, joule: messages, hops, synaptic operations, neuron updates.
-    seconds : float
-        Work of the busiest core; of one core that does it all where the graph is not placed.
-    memory_bytes : float
-        Weights read, and states read and written.
-    between_chips : float
-        Messages that leave their chip.
-    """
+    """One sample in one phase."""
 
     parts: Mapping[str, float]
+    """Energy by what it is spent on, joule: messages, hops, synaptic operations, neuron updates."""
     seconds: float
+    """Work of the busiest core; of one core that does it all where the graph is not placed."""
     memory_bytes: float
+    """Weights read, and states read and written."""
     between_chips: float = 0.0
+    """Messages that leave their chip."""
 
     @property
     def joule(self) -> float:

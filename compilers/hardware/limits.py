@@ -27,33 +27,24 @@ UNPUBLISHED = Quantity(0.0, "J", "not published")
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Energy and time of the events that a chip is made of.
-
-    Attributes
-    ----------
-    event : Quantity, joule
-        One message that leaves a neuron.
-    synaptic_operation : Quantity, joule
-        One message that meets one synapse.
-    active_update, idle_update : Quantity, joule
-        One step of a neuron that changes, and of one that does not.
-    synaptic_operation_time, active_update_time, idle_update_time : Quantity, second
-        The same for one core, which works through them one after another.
-    hop : Quantity, joule
-        One message on its way from a router to the next; zero where none is published.
-    weight_update : Quantity, joule
-        One change of one weight on the chip; zero where none is published.
-    """
+    """Energy and time of the events that a chip is made of."""
 
     event: Quantity
+    """One message that leaves a neuron, joule."""
     synaptic_operation: Quantity
+    """One message that meets one synapse, joule."""
     active_update: Quantity
+    """One step of a neuron that changes, joule."""
     idle_update: Quantity
+    """One step of a neuron that does not change, joule."""
     synaptic_operation_time: Quantity
     active_update_time: Quantity
     idle_update_time: Quantity
+    """The same three in seconds, of one core, which works through them one after another."""
     hop: Quantity = UNPUBLISHED
+    """One message on its way from a router to the next, joule; zero where none is published."""
     weight_update: Quantity = UNPUBLISHED
+    """One change of one weight on the chip, joule; zero where none is published."""
 
     @property
     def source(self) -> str:

@@ -32,29 +32,21 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class CoreLoad:
-    """What one core holds; bytes are rounded up.
-
-    Attributes
-    ----------
-    core, chip : int
-        Where it lies, counted through the machine.
-    populations : tuple of str
-        Whose neurons it runs.
-    neurons, axons_in, axons_out : int
-        Numbers of neurons and of routing entries.
-    synaptic_bytes, state_bytes, memory_bytes : int
-        Weights, states, and both with the routing entries.
-    """
+    """What one core holds; bytes are rounded up."""
 
     core: int
     chip: int
+    """Where it lies: both are counted through the machine."""
     populations: tuple[str, ...]
+    """Whose neurons it runs."""
     neurons: int
     axons_in: int
     axons_out: int
+    """Routing entries, like `axons_in`."""
     synaptic_bytes: int
     state_bytes: int
     memory_bytes: int
+    """Weights, states, and the routing entries."""
 
 
 def volume(population: ir.Population) -> tuple[int, int, int]:

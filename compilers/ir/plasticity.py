@@ -136,23 +136,6 @@ def _combined(operator: ast.operator, a: Polynomial, b: Polynomial, subject: str
 class Rule:
     """How a synapse changes; see the module's docstring for what `tag` and `commit` may read.
 
-    Attributes
-    ----------
-    name : str
-        Its name in messages and reports.
-    when : {"phase", "step"}
-        Whether the tag is evaluated at the end of each phase whose plasticity sign is not 0, or
-        after every step of one. With "step", commits happen after every step too.
-    tag : str
-        The new tag; ``tag + ...``, for a synapse adds up what several samples leave.
-    commit : str
-        Change of the weight in real units, from the mean of the tags over the samples of a batch;
-        the tag is empty afterwards.
-    keep : bool
-        For integer weights: whether the commit rounds to nearest and leaves in the tag what
-        rounding has left, so that no change is ever lost; otherwise rounding is stochastic, and
-        the tag starts again at zero.
-
     Raises
     ------
     GraphError
@@ -161,10 +144,19 @@ class Rule:
     """
 
     name: str
+    """In messages and reports."""
     when: Literal["phase", "step"]
+    """Whether the tag is evaluated at the end of each phase whose plasticity sign is not 0, or
+    after every step of one. With "step", commits happen after every step too."""
     tag: str
+    """The new tag; ``tag + ...``, for a synapse adds up what several samples leave."""
     commit: str
+    """Change of the weight in real units, from the mean of the tags over the samples of a batch;
+    the tag is empty afterwards."""
     keep: bool = False
+    """For integer weights: whether the commit rounds to nearest and leaves in the tag what rounding
+    has left, so that no change is ever lost; otherwise rounding is stochastic, and the tag starts
+    again at zero."""
 
     def __post_init__(self) -> None:
         subject = f"rule '{self.name}'"
@@ -272,38 +264,27 @@ class Plasticity:
     A tied weight is one synapse wherever it is stored, whose ``pre`` and ``post`` are those of its
     forward projection. A kernel's synapse sees every place where it stands; its tag is the sum. A
     bias is a synapse from a constant 1, one for each element of the population's first axis.
-
-    Attributes
-    ----------
-    weight : str
-        Id of the weight, or of the bias of a population.
-    rule : Rule
-        How it learns.
-    rate, decay : float
-        Constants of the rule; `rate` is the learning rate divided by the sum of ``sign * nudge``
-        over the phases.
-    bits : int, optional
-        Bits of an integer weight, sign included; its range is symmetric.
-    mask : str, optional
-        Id of an array of the weight's shape that is 0 where a synapse is stuck; None: none is.
-    seed : int
-        Of the random numbers: those of commit ``n`` (from 0) of the ``i``-th record of a graph are
-        ``numpy.random.default_rng([seed, i, n]).integers(0, 2**16, shape)``, in units of 2**-16.
-    power : int
-        Of two, by which the rule multiplies `rate`: its unit (`compilers.passes.units.unit_power`).
-    coarser : int
-        Bits by which the unit of an integer tag is coarser than that of a product of two traces.
     """
 
     weight: str
+    """Id of the weight, or of the bias of a population."""
     rule: Rule
+    """How it learns."""
     rate: float
+    """Constant of the rule: learning rate over the sum of ``sign * nudge`` of the phases."""
     decay: float = 0.0
+    """Constant of the rule."""
     bits: int | None = None
+    """Bits of an integer weight, sign included; its range is symmetric. None: floating point."""
     mask: str | None = None
+    """Id of an array of the weight's shape that is 0 where a synapse is stuck; None: none is."""
     seed: int = 0
+    """Of the random numbers: those of commit ``n`` (from 0) of the ``i``-th record of a graph are
+    ``numpy.random.default_rng([seed, i, n]).integers(0, 2**16, shape)``, in units of 2**-16."""
     power: int = 0
+    """Of two, by which the rule multiplies `rate`; see `compilers.passes.units.unit_power`."""
     coarser: int = 0
+    """Bits by which the unit of an integer tag is coarser than that of a product of two traces."""
 
     @property
     def step(self) -> float:

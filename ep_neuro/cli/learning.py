@@ -118,8 +118,7 @@ def learn(
     loaded = plastic(
         load_program(program), rule=rule, rate=rate, output_rate=output_rate, keep=keep, log=log
     )
-    known, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
-    dataset, part = dataset_of(data_name(data, known), data_root, shape, known)
+    dataset, part = dataset_of(data, data_root, loaded.graph)
     drawn = _steps(augment or ())
     plan = Plan.of(count, batch=batch, seed=seed, anneal=anneal, augment=drawn, margin=margin)
     test = dataset.split(part).head(limit)
@@ -176,10 +175,9 @@ def check_program(
     from targets.experiments.onchip.schedule import Plan
 
     program = load_program(place)
-    known, shape = program.graph.provenance, program.graph.sources[0].shape
-    name = data_name(data, known)
+    name = data_name(data, program.graph.provenance)
     part = datasets.parse(name)[1] or "train"
-    split = dataset_of(name, root, shape, known)[0].split(part)
+    split = dataset_of(name, root, program.graph)[0].split(part)
     split = split.at(Plan(count, seed=seed).order(len(split)))
     with progress("computing updates") as advance:
         found = check_learning(program, split, progress=advance)

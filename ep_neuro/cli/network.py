@@ -28,7 +28,6 @@ from ep_neuro.cli.options import (
     ModelName,
     Root,
     Seed,
-    data_name,
     opt,
     samples,
 )
@@ -120,8 +119,7 @@ def evaluate(
     from ep_neuro.training.loop import evaluate as run
 
     opened = open_named(model, seed)
-    notes = opened.metadata
-    split = samples(data_name(data, notes), data_root, limit, opened.network.spec, notes)
+    split = samples(data, data_root, limit, opened)
     feedforward = opened.metadata.get("estimator") == "backprop"
     schedule = calm_schedule(opened.network, SWEEPS)
     with progress(f"settling {len(split)} samples"):

@@ -10,8 +10,9 @@ from ep_neuro.cli.console import log
 from ep_neuro.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from compilers.ir.graph import Graph
     from ep_neuro.data.datasets import Dataset, Split, SplitName
-    from ep_neuro.energy.spec import NetworkSpec
+    from ep_neuro.network.checkpoint import Model
 
 
 def opt(metavar: str, help: str, *names: str, **limits: Any) -> Any:
@@ -164,36 +165,30 @@ def noted_data(notes: Mapping[str, Any]) -> dict[str, str]:
     return found or {"data": "digits"}
 
 
-def samples(
-    data: str,
-    root: Path | None,
-    limit: int | None,
-    shape: "NetworkSpec | tuple[int, ...]",
-    notes: Mapping[str, Any],
-) -> "Split":
-    """The chosen split, in the input shape of a network or a program."""
-    dataset, part = dataset_of(data, root, shape, notes)
+def samples(data: str | None, root: Path | None, limit: int | None, of: "Model | Graph") -> "Split":
+    """The split that is asked for, in the input shape of a model or of a program's graph."""
+    dataset, part = dataset_of(data, root, of)
     return dataset.split(part).head(limit)
 
 
 def dataset_of(
-    data: str,
-    root: Path | None,
-    shape: "NetworkSpec | tuple[int, ...]",
-    notes: Mapping[str, Any],
+    data: str | None, root: Path | None, of: "Model | Graph"
 ) -> "tuple[Dataset, SplitName]":
-    """All splits of `data` for a network or a program, and the one that is asked for: ``test``.
+    """All splits of what `data_name` says for `of`, and the one that is asked for: ``test``.
 
-    Logs it if they are not what `notes` say of the data of this name.
+    Logs it if they are not what the notes of `of` say of the data of this name.
     """
     from ep_neuro.data import datasets
+    from ep_neuro.network.checkpoint import Model
 
-    name, part = datasets.parse(data)
+    notes: Mapping[str, Any] = of.metadata if isinstance(of, Model) else of.provenance
+    name, part = datasets.parse(data_name(data, notes))
     resize = datasets.noted_resize(notes)
-    if isinstance(shape, tuple):
-        dataset = datasets.load(name, root, shape=datasets.image_shape(shape), resize=resize)
+    if isinstance(of, Model):
+        dataset = datasets.load_fitted(name, root, of.network.spec, resize)
     else:
-        dataset = datasets.load_fitted(name, root, shape, resize)
+        shape = datasets.image_shape(of.sources[0].shape)
+        dataset = datasets.load(name, root, shape=shape, resize=resize)
     trained = {"data", "data.sha256"} <= notes.keys() and datasets.parse(notes["data"])[0]
     if trained == dataset.name and notes["data.sha256"] != dataset.digest:
         log(f"warning: data '{dataset.name}' are not what they were when the model was trained")

@@ -35,7 +35,6 @@ from ep_neuro.cli.options import (
     StateFrac,
     Steps,
     Target,
-    data_name,
     noted_data,
     opt,
     precision_of,
@@ -188,8 +187,7 @@ def run(
     loaded = load_program(program)
     if trace is not None:
         check_place(trace, marker=MARKER)
-    notes, shape = loaded.graph.provenance, loaded.graph.sources[0].shape
-    split = fit(samples(data_name(data, notes), data_root, limit, shape, notes), loaded.graph)
+    split = fit(samples(data, data_root, limit, loaded.graph), loaded.graph)
     with targets.open(loaded) as session, progress("settling") as advance:
         result = session.settle(split.x, steps=steps, progress=advance)
         if trace is not None:

@@ -161,7 +161,7 @@ def compare(
     if precision is not None:
         asked["parameters"] = precision_of([c.code for c in choices], precision)
     name = data_name(data, opened.metadata)
-    split = samples(name, data_root, limit, opened.network.spec, opened.metadata)
+    split = samples(name, data_root, limit, opened)
     with progress("comparing") as advance:
         compared = run_all(
             opened,

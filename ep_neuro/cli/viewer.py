@@ -63,8 +63,8 @@ def view(
     place = out or Path("runs") / "view" / f"{graph.name}-{graph.encoding}.html"
     check_place(place, marker=MARKER)
     refuse_unseen(backend)
-    asked, shape = data_name(data, graph.provenance), graph.sources[0].shape
-    split = samples(asked, data_root, limit, shape, graph.provenance)
+    asked = data_name(data, graph.provenance)
+    split = samples(asked, data_root, limit, graph)
     with targets.open(program) as session, progress("settling") as advance:
         found = settling_view(
             session,

@@ -121,22 +121,15 @@ class Cutout(Augmentation):
 
 @register_augmentation("affine")
 class Affine(Augmentation):
-    """Rotate, scale and shift about the centre, bilinear, with zeros outside.
-
-    Attributes
-    ----------
-    degrees : float
-        Largest angle, either way.
-    scale : float
-        Largest change of size, as a share, either way.
-    shift : float
-        Largest shift, as a share of the side, in each direction.
-    """
+    """Rotate, scale and shift about the centre, bilinear, with zeros outside."""
 
     kind: Literal["affine"] = "affine"
     degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Largest angle, either way."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Largest change of size, as a share, either way."""
     shift: Share = 0.1
+    """Largest shift, as a share of the side, in each direction."""
 
     draws: ClassVar[int] = 4
     """Four: angle, size, right, down."""

@@ -21,16 +21,11 @@ COMPILER = "compilers.execution.deployed_network"
 
 
 class DeployedNetwork(Protocol):
-    """A network as it was compiled, with a batch of inputs clamped.
-
-    Attributes
-    ----------
-    landscape : Landscape
-        The energy of what was compiled, in real units: weights on their grid, and the drive that
-        its bias and the clamped input give.
-    """
+    """A network as it was compiled, with a batch of inputs clamped."""
 
     landscape: Landscape
+    """The energy of what was compiled, in real units: weights on their grid, and the drive that its
+    bias and the clamped input give."""
 
     def run(self, phase: str) -> SettleResult:
         """Run `phase`, ``free``, or from its end ``nudged+`` or ``nudged-``, as a target does.
@@ -41,44 +36,31 @@ class DeployedNetwork(Protocol):
 
 
 class Deployment(BaseModel):
-    """How a network is deployed: the options of ``ep-neuro compile``.
-
-    Attributes
-    ----------
-    code : {"graded", "sigma-delta", "spike"}
-        What neurons send.
-    bits : int, optional
-        Bits of a weight; null stays in floating point.
-    steps : int
-        Length of the free phase.
-    leak : float, optional
-        Largest leak; `compilers.passes.spectrum.largest_leak` if left out. Stability may call
-        for less.
-    precision : float or "auto", optional
-        Error of an output, in heights of its box, that the last thresholds of sigma-delta messages
-        may cause; see `compilers.passes.thresholds.falls`. ``auto`` is `usual_precision` there.
-    start, end, decay : float, optional
-        One threshold for all populations in place of that, in heights of the box:
-        ``max(end, start * decay ** (t - 1))`` at step ``t``.
-    reset : {"soft", "hard"}
-        What a spike takes off the membrane: 1, or all that is there, as PyNN's neurons have it.
-    tolerance : float
-        Residual, in heights of the box, up to which a sample counts as settled; the noise of
-        spikes counted over 32 steps is about 0.1.
-    """
+    """How a network is deployed: the options of ``ep-neuro compile``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     code: Literal["graded", "sigma-delta", "spike"] = "graded"
+    """What neurons send."""
     bits: Annotated[int, Field(ge=2, le=16)] | None = 8
+    """Of a weight; None: floating point."""
     steps: Annotated[int, Field(ge=1)] = 64
+    """Length of the free phase."""
     leak: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Largest leak; None: `compilers.passes.spectrum.largest_leak`. Stability may call for less."""
     precision: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
+    """Error of an output, in heights of its box, that the last thresholds of sigma-delta messages
+    may cause; see `compilers.passes.thresholds.falls`. ``auto`` is `usual_precision` there."""
     start: Annotated[float, Field(ge=0)] | None = None
     end: Annotated[float, Field(ge=0)] | None = None
     decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """In place of `precision`, one threshold for all populations, in heights of the box:
+    ``max(end, start * decay ** (t - 1))`` at step ``t``."""
     reset: Literal["soft", "hard"] = "soft"
+    """What a spike takes off the membrane: 1, or all that is there, as PyNN's neurons have it."""
     tolerance: Annotated[float, Field(ge=0)] = 0.15
+    """Residual, in heights of the box, up to which a sample counts as settled; the noise of spikes
+    counted over 32 steps is about 0.1."""
 
     @property
     def free(self) -> Schedule:

@@ -30,44 +30,31 @@ LEAST_COSINE, LARGEST_DEVIATION = 0.9999, 1e-3
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `check_network` found.
-
-    Attributes
-    ----------
-    gradient_cosine : float
-        Cosine of the EP gradient to the gradient by implicit differentiation, all parameters, in
-        units.
-    worst_tensor, worst_cosine : str, float
-        The parameter that agrees least.
-    finite_difference : float or None
-        Largest relative deviation of the implicit gradient from central differences of the settled
-        cost along random directions; None for networks above `SMALL` parameters.
-    energy_rises : int
-        Sweeps of the free phase after which the energy was higher, beyond rounding.
-    residual : float
-        Largest residual of the free phase, in heights of the box.
-    settled : bool
-        Whether every phase met its tolerance.
-    curvature : float or None
-        Least curvature of the energy met at the equilibrium; at zero or below there is no gradient.
-        None where the cost has no slope, along which to look.
-    message : str
-        How the free phase ended.
-    vanishes : bool
-        Whether both gradients are zero, which leaves nothing to compare: every output neuron sits
-        at an end of its box, or on its target.
-    """
+    """What `check_network` found."""
 
     gradient_cosine: float
+    """Of the EP gradient to the gradient by implicit differentiation, all parameters, in units."""
     worst_tensor: str
+    """The parameter that agrees least."""
     worst_cosine: float
+    """Its cosine."""
     finite_difference: float | None
+    """Largest relative deviation of the implicit gradient from central differences of the settled
+    cost along random directions; None for networks above `SMALL` parameters."""
     energy_rises: int
+    """Sweeps of the free phase after which the energy was higher, beyond rounding."""
     residual: float
+    """Largest residual of the free phase, in heights of the box."""
     settled: bool
+    """Whether every phase met its tolerance."""
     curvature: float | None
+    """Least curvature of the energy met at the equilibrium; at zero or below there is no gradient.
+    None where the cost has no slope, along which to look."""
     message: str
+    """How the free phase ended."""
     vanishes: bool = False
+    """Whether both gradients are zero, which leaves nothing to compare: every output neuron sits at
+    an end of its box, or on its target."""
 
     @property
     def faults(self) -> list[str]:

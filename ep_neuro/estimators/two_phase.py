@@ -21,16 +21,10 @@ Parted = tuple[SettleResult, State, State, float | Tensor]
 
 
 class TwoPhase(Estimator):
-    """An estimator that contrasts states that a nudge parts, found from the free equilibrium.
-
-    Attributes
-    ----------
-    beta : float
-        Nudging factor.
-    free, nudged : Schedule
-    """
+    """An estimator that contrasts states that a nudge parts, found from the free equilibrium."""
 
     beta: Beta = 0.1
+    """Nudging factor."""
     free: Schedule = Schedule()
     nudged: Schedule = Schedule(sweeps=50)
 

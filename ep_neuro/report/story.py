@@ -38,92 +38,73 @@ class Point(BaseModel):
 
 
 class StoryRecord(BaseModel):
-    """One run of a story, as it is written to disk.
-
-    Attributes
-    ----------
-    story, title, told : str
-        Its name, what it is called, and what happened.
-    network, data, target, code, rule : str
-    bits : int or None
-        Of a weight; None: floating point.
-    rate : float
-        Of what learns first, in units.
-    learns : list of str
-        Weights and biases that learnt.
-    synapses : int
-        How many of them there are; what is stuck counts, too.
-    phases : mapping
-        Steps by phase.
-    change : mapping
-        How much changed.
-    images, test_images : int
-        Different images to learn from; test images of both tasks.
-    seed : int
-    plan : mapping
-        See `targets.Plan`.
-    old_original, old_before, old_after : float
-        Test accuracy of the old task: before the change, after it, and after learning.
-    new_before, new_after : float
-        That of the new task; where the chip changed, it is the old one.
-    forgetting : float
-        ``old_original - old_after``.
-    one_task : bool
-        Whether both tasks are the same, since it is the chip that changed.
-    samples : int
-        Learnt.
-    events_per_sample, events : float or None
-        Messages of all phases, of one sample and of all.
-    energy_joule : float or None
-        An estimate, of what `energy_per` says, from the constants of `energy_source`.
-    seconds : float
-        Of the learning steps, as simulated here.
-    curve : list of Point
-    pictures : mapping
-        PNG data addresses by caption.
-    command, date, machine : str
-        How, when and where it ran.
-    """
+    """One run of a story, as it is written to disk."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     story: str
+    """Its name."""
     title: str
+    """What it is called."""
     told: str
+    """What happened."""
     network: str
     data: str
     target: str
     code: str
     rule: str
     bits: int | None
+    """Of a weight; None: floating point."""
     rate: float
+    """Learning rate of the first of `learns`, in units."""
     learns: list[str]
+    """Weights and biases that learnt."""
     synapses: int
+    """Their elements; what is stuck counts, too."""
     phases: dict[str, int]
+    """Steps by phase."""
     change: dict[str, float]
+    """How much changed."""
     images: int
+    """Different images to learn from."""
     test_images: int
+    """Of both tasks."""
     seed: int
     plan: dict[str, Any]
+    """See `targets.Plan`."""
     old_original: Share
+    """Test accuracy of the old task before the change."""
     old_before: Share
+    """The same after the change, before learning."""
     old_after: Share
+    """The same after learning."""
     new_before: Share
+    """Test accuracy of the new task before learning; where the chip changed, it is the old one."""
     new_after: Share
+    """The same after learning."""
     forgetting: float
+    """``old_original - old_after``."""
     one_task: bool
+    """Whether both tasks are the same, since it is the chip that changed."""
     samples: int
+    """Learnt."""
     events_per_sample: float | None
+    """Messages of all phases."""
     events: float | None
+    """Those of all samples."""
     energy_joule: float | None
+    """An estimate, of what `energy_per` says, from the constants of `energy_source`."""
     energy_per: str
     energy_source: str
     seconds: float
+    """Of the learning steps, as simulated here."""
     curve: list[Point]
     pictures: dict[str, Picture] = {}
+    """PNG data addresses by caption."""
     command: str = ""
     date: str = ""
     machine: str = ""
+    """How, when and where it ran."""
 
     @property
     def name(self) -> str:

@@ -46,34 +46,25 @@ RESIDUAL = "Largest move of a state"
 
 @dataclass(frozen=True)
 class PhaseView:
-    """What one phase did for N samples, at its start and after each of T steps.
-
-    Attributes
-    ----------
-    name, text : str
-        Title, and what happens in plain sentences; ``{label}`` stands for that of the sample.
-    states : mapping of ndarray, (N, T + 1, *shape)
-        Real units, by population from input to output, neurons thinned out (`thin`).
-    outputs : ndarray, (N, T + 1, classes)
-        Real units.
-    curves : mapping of ndarray, (N, T + 1)
-        What is drawn against the step, by title; NaN where there is no value.
-    events : mapping of ndarray, (N, T + 1)
-        Messages sent at each step, by population.
-    messages : mapping of ndarray, (N, T + 1, neurons)
-        The messages of some neurons by population, where a raster of them says something.
-    signed : bool
-        Whether states are differences, which have scales of their own.
-    """
+    """What one phase did for N samples, at its start and after each of T steps."""
 
     name: str
+    """Its title."""
     text: str
+    """What happens in plain sentences; ``{label}`` stands for that of the sample."""
     states: Mapping[str, np.ndarray]
+    """Real units, (N, T + 1, *shape), by population from input to output, thinned out (`thin`)."""
     outputs: np.ndarray
+    """Real units, (N, T + 1, classes)."""
     curves: Mapping[str, np.ndarray]
+    """What is drawn against the step, (N, T + 1), by title; NaN where there is no value."""
     events: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Messages sent at each step, (N, T + 1), by population."""
     messages: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The messages of some neurons, (N, T + 1, neurons), by population, where a raster of them says
+    something."""
     signed: bool = False
+    """Whether states are differences, which have scales of their own."""
 
     @property
     def steps(self) -> int:
@@ -83,32 +74,21 @@ class PhaseView:
 
 @dataclass(frozen=True)
 class SettlingView:
-    """All that the page shows.
-
-    Attributes
-    ----------
-    model : str
-    images : ndarray, (N, ...)
-        As a person sees them, 0 to 1; what is no image is drawn as a grid.
-    labels : ndarray of int, (N,)
-    shapes : mapping
-        Whole shape by population, from input to output.
-    hears : mapping
-        Populations that send to each.
-    phases : sequence of PhaseView
-    facts : mapping of str to str
-    notes : sequence of str
-        What a reader should know, a sentence each.
-    """
+    """All that the page shows."""
 
     model: str
     images: np.ndarray
+    """As a person sees them, 0 to 1, (N, ...); what is no image is drawn as a grid."""
     labels: np.ndarray
+    """(N,)."""
     shapes: Mapping[str, tuple[int, ...]]
+    """Whole shape by population, from input to output."""
     hears: Mapping[str, Sequence[str]]
+    """Populations that send to each."""
     phases: Sequence[PhaseView]
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    """What a reader should know, a sentence each."""
 
     @property
     def answers(self) -> np.ndarray:

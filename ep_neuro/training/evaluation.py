@@ -27,26 +27,18 @@ BATCH_NUMBERS = 1 << 27
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy of the settled network, and how well it settled.
-
-    Attributes
-    ----------
-    accuracy : float
-        Share of samples whose largest output is their label.
-    outputs : ndarray, (N, classes)
-    residual : float
-        Largest residual of any sample, in heights of the box.
-    unsettled : float
-        Share of samples above the tolerance.
-    sweeps : float
-        Mean sweeps a batch.
-    """
+    """Accuracy of the settled network, and how well it settled."""
 
     accuracy: float
+    """Share of samples whose largest output is their label."""
     outputs: np.ndarray
+    """(N, classes)."""
     residual: float
+    """Largest residual of any sample, in heights of the box."""
     unsettled: float
+    """Share of samples above the tolerance."""
     sweeps: float
+    """Mean sweeps a batch."""
 
 
 def evaluate(

@@ -64,30 +64,21 @@ DAYS = ("learnt", "a day later", "learnt on")
 
 @dataclass(frozen=True)
 class Row:
-    """One run: what learns, and how.
-
-    Attributes
-    ----------
-    figure, series : str
-        Where it is shown.
-    value : float or str
-        At which place of the figure.
-    options : mapping
-        Of the target.
-    samples, seed : int
-        How long it learns (in a plan, in multiples of what is asked for); of the fresh weights, the
-        devices and the order of the samples.
-    wait : float
-        Seconds after which as many samples are learnt once more.
-    """
+    """One run: what learns, and how."""
 
     figure: str
     series: str
+    """Of `figure`, where it is shown."""
     value: float | str
+    """At which place of the figure."""
     options: Mapping[str, Any]
+    """Of the target."""
     samples: int = 1
+    """How long it learns; in a plan, in multiples of what is asked for."""
     seed: int = 0
+    """Of the fresh weights, the devices and the order of the samples."""
     wait: float = 0.0
+    """Seconds after which as many samples are learnt once more."""
 
     @property
     def job(self) -> Job:

@@ -43,24 +43,16 @@ from targets.interface.session import Session
 
 @dataclass(frozen=True)
 class DeviceSweep:
-    """Accuracy of one network on arrays that differ in one option.
-
-    Attributes
-    ----------
-    name : str
-        Of the figure's file.
-    label : str
-        What the values are, with their unit.
-    values : tuple of float
-        The option's values.
-    accuracy : dict of list
-        By series, the accuracies of all seeds at each value.
-    """
+    """Accuracy of one network on arrays that differ in one option."""
 
     name: str
+    """Of the figure's file."""
     label: str
+    """What the values are, with their unit."""
     values: tuple[float, ...]
+    """The option's values."""
     accuracy: Mapping[str, list[list[float]]]
+    """By series, the accuracies of all seeds at each value."""
 
 
 TIMES = {60.0: "minute", 3600.0: "hour", DAY: "day", 30 * DAY: "month", YEAR: "year"}

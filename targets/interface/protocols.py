@@ -47,42 +47,30 @@ class Availability:
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What one phase did, for N samples over T steps.
-
-    Attributes
-    ----------
-    outputs : ndarray, (N, *output shape)
-        Readout of the output population in real units.
-    events : dict of ndarray, (T, N)
-        Messages sent, by population.
-    synops : dict of ndarray, (T, N)
-        Synaptic operations that those messages caused, by sending population.
-    probes : dict of ndarray, (T, N, *shape)
-        Probed variables, keyed ``"population.variable"``; graph units (integers if quantised).
-        Variables: ``v`` (membrane), ``z`` (clipped state), ``message``, and ``u`` (filtered
-        current) of spiking populations; ``z`` of a spiking population does not exist.
-    saturations : dict of int
-        Values that met the end of their number format, by population; empty in floating point.
-    nonzero_synops : dict of ndarray, (N,)
-        Of all steps the synaptic operations whose weight is not zero, by sending population; empty
-        where a target does not tell, as the next one, and where weights may have been learnt.
-    updates : dict of ndarray, (N,)
-        How often a membrane changed after the first step, by population; of a first phase, where
-        it was asked for.
-    unsettled : ndarray of bool, (N,), optional
-        Samples of which a state still moved at the end of a free phase, by more than a message step
-        (`compilers.execution.engine.Batch.moving`). None where it was not watched, and of spikes:
-        neurons that spike are never at rest, and one rate of so few steps tells no trend.
-    """
+    """What one phase did, for N samples over T steps."""
 
     outputs: np.ndarray
+    """Readout of the output population in real units, (N, *output shape)."""
     events: Mapping[str, np.ndarray]
+    """Messages sent, (T, N), by population."""
     synops: Mapping[str, np.ndarray]
+    """Synaptic operations that those messages caused, (T, N), by sending population."""
     probes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Probed variables, (T, N, *shape), keyed ``"population.variable"``; graph units (integers if
+    quantised). Variables: ``v`` (membrane), ``z`` (clipped state), ``message``, and ``u`` (filtered
+    current) of spiking populations; ``z`` of a spiking population does not exist."""
     saturations: Mapping[str, int] = field(default_factory=dict)
+    """Values that met the end of their number format, by population; empty in floating point."""
     nonzero_synops: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Of all steps the synaptic operations whose weight is not zero, (N,), by sending population;
+    empty where a target does not tell, as the next one, and where weights may have been learnt."""
     updates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """How often a membrane changed after the first step, (N,), by population; of a first phase,
+    where it was asked for."""
     unsettled: np.ndarray | None = None
+    """Samples of which a state still moved at the end of a free phase, by more than a message step
+    (`compilers.execution.engine.Batch.moving`), bool (N,). None where it was not watched, and of
+    spikes: neurons that spike are never at rest, and one rate of so few steps tells no trend."""
 
     @classmethod
     def joined(cls, parts: Sequence[PhaseResult]) -> PhaseResult:
@@ -147,31 +135,22 @@ class RunResult:
 
 @dataclass(frozen=True)
 class LearnResult:
-    """What N samples taught, in the order in which they came.
-
-    Attributes
-    ----------
-    predictions : ndarray, (N,)
-        Class with the largest output of the free phase, before the sample changed anything.
-    commits : int
-        How often the weights changed.
-    events_per_sample, synops_per_sample : float
-        Messages and synaptic operations of all phases, mean over samples.
-    changed : float
-        Mean |change| of a weight at a commit, in real units.
-    clipped : int
-        Integer weights and tags that met the end of their range at a commit.
-    seconds : float
-        Wall time.
-    """
+    """What N samples taught, in the order in which they came."""
 
     predictions: np.ndarray
+    """Class with the largest output of the free phase, before the sample changed anything, (N,)."""
     commits: int
+    """How often the weights changed."""
     events_per_sample: float
+    """Messages of all phases, mean over samples."""
     synops_per_sample: float
+    """Synaptic operations of all phases, mean over samples."""
     changed: float
+    """Mean |change| of a weight at a commit, in real units."""
     clipped: int
+    """Integer weights and tags that met the end of their range at a commit."""
     seconds: float
+    """Wall time."""
 
 
 @runtime_checkable

@@ -28,30 +28,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A checked call of `Session.settle`.
-
-    Attributes
-    ----------
-    x : ndarray, (N, *input shape)
-        Inputs, float64, raw units.
-    y : ndarray, (N, *output shape), or None
-        Targets of the nudge, float64, graph units.
-    phases : tuple of Phase
-        The phases to run, with the steps to run.
-    probes : tuple of Probe
-        What to record.
-    steps : int, optional
-        What replaced the lengths of the phases.
-    updates : bool
-        Count the membranes that change in the first phase.
-    """
+    """A checked call of `Session.settle`."""
 
     x: np.ndarray
+    """Inputs, float64 (N, *input shape), raw units."""
     y: np.ndarray | None
+    """Targets of the nudge, float64 (N, *output shape), graph units."""
     phases: tuple[Phase, ...]
+    """The phases to run, with the steps to run."""
     probes: tuple[Probe, ...]
+    """What to record."""
     steps: int | None = None
+    """What replaced the lengths of the phases; None: nothing."""
     updates: bool = False
+    """Count the membranes that change in the first phase."""
 
 
 def prepare(

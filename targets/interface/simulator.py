@@ -29,20 +29,13 @@ AfterStep = Callable[[Traces, Traces], None]
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """What a phase did, and what a rule reads at its end.
-
-    Attributes
-    ----------
-    result : PhaseResult
-    traces : mapping of ndarray, (N, *shape)
-        By population (`compilers.learning.traces.trace`); empty where nothing learns.
-    free : mapping of ndarray, (N, *shape)
-        Those of the phase from which this one sends differences.
-    """
+    """What a phase did, and what a rule reads at its end."""
 
     result: PhaseResult
     traces: Traces = field(default_factory=dict)
+    """By population, (N, *shape) (`compilers.learning.traces.trace`); empty if nothing learns."""
     free: Traces = field(default_factory=dict)
+    """Those of the phase from which this one sends differences."""
 
 
 class Simulator(ABC):

@@ -33,20 +33,15 @@ Ends = tuple[str, Shape]
 
 @dataclass(frozen=True)
 class Linked:
-    """Weights between two populations, or from the input to one.
-
-    Attributes
-    ----------
-    there, back : ndarray or None
-        Of the map from `pre` to `post`, and of the transpose of the one that leads back: both
-        (post, pre), or both kernels (post channels, pre channels, kernel, kernel). None: no way.
-    conv : Conv or None
-        What kernels are for; None: these are matrices.
-    """
+    """Weights between two populations, or from the input to one."""
 
     there: np.ndarray | None
+    """Of the map from `pre` to `post`: (post, pre), or a kernel (post channels, pre channels,
+    kernel, kernel); None: no way."""
     back: np.ndarray | None
+    """The same of the transpose of the map that leads back."""
     conv: Conv | None = None
+    """What kernels are for; None: these are matrices."""
 
 
 def linked(pre: Ends, post: Ends, there: Apply | None, back: Apply | None) -> Linked:

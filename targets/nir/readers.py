@@ -23,65 +23,45 @@ exponentially."""
 
 
 class Reader(BaseModel):
-    """One tool, as `targets.nir.export` has to know it.
-
-    Attributes
-    ----------
-    name : str
-        What ``--option reader=`` calls it.
-    tool : str
-        The package, and the function that reads.
-    tested : str
-        Version that `examples/nir_readers.py` measures; empty if all that is here is from `source`.
-    source : str
-        Where its nodes and their dynamics are from.
-    takes : frozenset of str
-        Types of nodes that it takes, beside ``Input`` and ``Output``.
-    neuron : str
-        What a spiking population becomes; ``LI``: the tool is given graded ones.
-    plain : bool
-        Whether a spiking population of leak 1, which needs no filter, becomes an ``IF`` instead.
-    filters : str
-        How it steps a filter with time constant tau, ``a = exp(-dt / tau)``, under a drive I:
-        ``euler`` ``u += dt / tau (I - u)``, ``exponential`` ``u = a u + (1 - a) I``, ``decaying``
-        ``u = a (u + I)``, ``unscaled`` ``u = a u + I``.
-    dt : float
-        What it takes a step for, in units of its time constants.
-    events : bool
-        Its inputs are spikes: a graded input has to come as their rate.
-    neurons : int, optional
-        Most of one file.
-    resets : tuple of str
-        What a spike can take off its membranes: 1 (``soft``) or all (``hard``). A network that asks
-        for neither gets the first, and so do the reference and `run`.
-    call : str
-        How to load a file, after which each call is a step.
-    hard : str
-        The same for a network with a hard reset, where that differs.
-    loses : str
-        What of our dynamics it has not, in one line.
-    cycles : str
-        What it does with feedback.
-    """
+    """One tool, as `targets.nir.export` has to know it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    """What ``--option reader=`` calls it."""
     tool: str
+    """The package, and the function that reads."""
     tested: str = ""
+    """Version that `examples/nir_readers.py` measures; empty if all here is from `source`."""
     source: str
+    """Where its nodes and their dynamics are from."""
     takes: frozenset[str]
+    """Types of nodes that it takes, beside ``Input`` and ``Output``."""
     neuron: Literal["LI", "IF", "CubaLIF"]
+    """What a spiking population becomes; ``LI``: the tool is given graded ones."""
     plain: bool = False
+    """Whether a spiking population of leak 1, which needs no filter, becomes an ``IF`` instead."""
     filters: Filter
+    """How it steps a filter with time constant tau, ``a = exp(-dt / tau)``, under a drive I:
+    ``euler`` ``u += dt / tau (I - u)``, ``exponential`` ``u = a u + (1 - a) I``, ``decaying``
+    ``u = a (u + I)``, ``unscaled`` ``u = a u + I``."""
     dt: float = 1.0
+    """What it takes a step for, in units of its time constants."""
     events: bool = False
+    """Its inputs are spikes: a graded input has to come as their rate."""
     neurons: int | None = None
+    """Most of one file; None: no limit."""
     resets: tuple[Reset, ...] = ("soft",)
+    """What a spike can take off its membranes: 1 (``soft``) or all (``hard``). A network that asks
+    for neither gets the first, and so do the reference and `run`."""
     call: str
+    """How to load a file, after which each call is a step."""
     hard: str = ""
+    """The same for a network with a hard reset, where that differs."""
     loses: str
+    """What of our dynamics it has not, in one line."""
     cycles: str
+    """What it does with feedback."""
 
     @property
     def planes(self) -> bool:

@@ -21,21 +21,14 @@ VARYING = ("seconds", "images_per_second", "ms_per_sample")
 
 @dataclass(frozen=True)
 class Job:
-    """A command that writes.
-
-    Attributes
-    ----------
-    words : tuple of str
-        What is typed.
-    again : tuple of str
-        What is typed behind them to go on after an interruption.
-    prepared : tuple of tuple of str
-        Commands to do first.
-    """
+    """A command that writes."""
 
     words: tuple[str, ...]
+    """What is typed."""
     again: tuple[str, ...] = ()
+    """What is typed behind them to go on after an interruption."""
     prepared: tuple[tuple[str, ...], ...] = ()
+    """Commands to do first."""
 
 
 def _made(target: str) -> tuple[str, ...]:

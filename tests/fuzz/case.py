@@ -19,28 +19,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind.
-
-    Attributes
-    ----------
-    code : int
-        Exit code.
-    out, err : str
-        What stood on stdout and stderr.
-    peak : int
-        Largest resident memory of the process meanwhile, in bytes.
-    infinite : int
-        Numbers of the answer that were not finite.
-    escaped : tuple of str
-        What appeared outside of the working directory, or because code in a file was run.
-    traceback : str
-        Of an error that nobody foresaw; empty else.
-    """
+    """What a command left behind."""
 
     code: int
+    """Exit code."""
     out: str
     err: str
+    """What stood on stdout and stderr."""
     peak: int = 0
+    """Largest resident memory of the process meanwhile, in bytes."""
     infinite: int = 0
+    """Numbers of the answer that were not finite."""
     escaped: tuple[str, ...] = ()
+    """What appeared outside of the working directory, or because code in a file was run."""
     traceback: str = ""
+    """Of an error that nobody foresaw; empty else."""

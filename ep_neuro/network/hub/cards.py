@@ -31,38 +31,26 @@ class Figure(BaseModel):
 
 
 class Card(BaseModel):
-    """What is to be known of a model.
-
-    Attributes
-    ----------
-    summary : str
-        The network in a line.
-    data : str
-        What it was trained on, and from where.
-    recipe : str
-        The command that trains it again.
-    figures : tuple of Figure
-        Of the weights as they are here, in 8 bits.
-    before : mapping
-        Accuracy by split of the weights in float32 that these were packed from.
-    licence : str
-        Of the weights.
-    date : date
-        Of training.
-    sha256 : mapping
-        Of each file beside the card.
-    """
+    """What is to be known of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     summary: str
+    """The network in a line."""
     data: str
+    """What it was trained on, and from where."""
     recipe: str
+    """The command that trains it again."""
     figures: tuple[Figure, ...]
+    """Of the weights as they are here, in 8 bits."""
     before: dict[str, float]
+    """Accuracy by split of the weights in float32 that these were packed from."""
     licence: str
+    """Of the weights."""
     date: date
+    """Of training."""
     sha256: dict[str, str]
+    """Of each file beside the card."""
 
     def accuracy(self, split: str) -> float | None:
         """Of the weights as they are here; None where it was not measured."""

@@ -18,36 +18,28 @@ from ep_neuro.results import CostEstimate, LayerError, TargetRow, check_fraction
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What was run, and how to run it again.
-
-    Attributes
-    ----------
-    model : str
-        Name of the network.
-    test_accuracy : float or None
-        Share of correct test samples, 0 to 1.
-    data, steps, date : str
-        Name of the data set, simulated steps in words, time of the run.
-    samples, seed : int or None
-        Number of samples behind every figure; seed of the run.
-    versions : mapping
-        Version by package.
-    commands : sequence of str
-        Shell commands that reproduce the page.
-    details : mapping
-        Any further facts in words, by their name.
-    """
+    """What was run, and how to run it again."""
 
     model: str
+    """Name of the network."""
     test_accuracy: float | None = None
+    """Share of correct test samples, 0 to 1."""
     data: str = ""
+    """Name of the data set."""
     samples: int | None = None
+    """Number of samples behind every figure."""
     steps: str = ""
+    """Simulated steps in words."""
     seed: int | None = None
+    """Of the run."""
     date: str = ""
+    """Time of the run."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """By package."""
     commands: Sequence[str] = ()
+    """Shell commands that reproduce the page."""
     details: Mapping[str, str] = field(default_factory=dict)
+    """Any further facts in words, by their name."""
 
     def __post_init__(self) -> None:
         check_fraction("run", "test_accuracy", self.test_accuracy)
@@ -55,22 +47,15 @@ class RunInfo:
 
 @dataclass(frozen=True, eq=False)
 class SettlingCurve:
-    """How one phase settled.
-
-    Attributes
-    ----------
-    phase : str
-        Its name: ``free``, ``nudged +``.
-    residual, energy : ndarray, (sweeps,)
-        Residual and energy after each sweep; either may be empty.
-    start : int
-        Sweeps that ran before this phase began.
-    """
+    """How one phase settled."""
 
     phase: str
+    """Its name: ``free``, ``nudged +``."""
     residual: np.ndarray = field(default_factory=lambda: np.empty(0))
     energy: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """Residual and energy after each sweep, (sweeps,); either may be empty."""
     start: int = 0
+    """Sweeps that ran before this phase began."""
 
     def __post_init__(self) -> None:
         for name in ("residual", "energy"):
@@ -89,21 +74,14 @@ def above_the_lowest(curves: Sequence[SettlingCurve]) -> list[SettlingCurve]:
 
 @dataclass(frozen=True, eq=False)
 class EncodingActivity:
-    """What one encoding sends.
-
-    Attributes
-    ----------
-    code : str
-        Name of the encoding.
-    events : mapping of ndarray, (T,)
-        Events at each step by population, mean over samples.
-    messages : mapping of ndarray, (T, *shape)
-        Messages of the chosen sample by population; non-zero is an event.
-    """
+    """What one encoding sends."""
 
     code: str
+    """Name of the encoding."""
     events: Mapping[str, np.ndarray]
+    """Events at each step by population, mean over samples, (T,)."""
     messages: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Messages of the chosen sample by population, (T, *shape); non-zero is an event."""
 
     def __post_init__(self) -> None:
         subject = f"activity '{self.code}'"
@@ -149,23 +127,18 @@ class Activity:
 
 @dataclass(frozen=True, eq=False)
 class Tradeoff:
-    """Accuracy against events of one encoding, read after growing numbers of steps.
-
-    Attributes
-    ----------
-    code : str
-        Name of the encoding.
-    steps, events, accuracy : ndarray, (K,)
-        Steps run, events a sample so far, share of correct samples (0 to 1).
-    samples : int
-        Samples that were settled; 0: not said.
-    """
+    """Accuracy against events of one encoding, read after growing numbers of steps."""
 
     code: str
+    """Name of the encoding."""
     steps: np.ndarray
+    """Steps run, (K,)."""
     events: np.ndarray
+    """Events a sample so far, (K,)."""
     accuracy: np.ndarray
+    """Share of correct samples, 0 to 1, (K,)."""
     samples: int = 0
+    """Samples that were settled; 0: not said."""
 
     def __post_init__(self) -> None:
         subject = f"trade-off '{self.code}'"
@@ -175,24 +148,16 @@ class Tradeoff:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What each encoding answered, sample by sample.
-
-    Attributes
-    ----------
-    images : ndarray, (N, height, width) or (N, channels, height, width)
-        The samples, 0 to 1.
-    labels : ndarray of int, (N,)
-        True classes.
-    answers : mapping of ndarray of int, (N,)
-        Classes answered, by encoding (or target and encoding).
-    classes : sequence of str
-        Names of the classes; their numbers when empty.
-    """
+    """What each encoding answered, sample by sample."""
 
     images: np.ndarray
+    """The samples, 0 to 1, (N, height, width) or (N, channels, height, width)."""
     labels: np.ndarray
+    """True classes, (N,)."""
     answers: Mapping[str, np.ndarray]
+    """Classes answered, (N,), by encoding (or target and encoding)."""
     classes: Sequence[str] = ()
+    """Names of the classes; their numbers when empty."""
 
     def __post_init__(self) -> None:
         given = {k: np.asarray(v, dtype=int) for k, v in self.answers.items()}
@@ -219,25 +184,18 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """Accuracy and loss while learning, by epoch in training or by sample on a chip.
-
-    Attributes
-    ----------
-    title : str
-        What learned.
-    at : ndarray, (K,)
-        Epochs or samples seen.
-    unit : str
-        What `at` counts, in the plural.
-    accuracy, loss : mapping of ndarray, (K,)
-        Curves by name (``training``, ``validation``); accuracy from 0 to 1.
-    """
+    """Accuracy and loss while learning, by epoch in training or by sample on a chip."""
 
     title: str
+    """What learned."""
     at: np.ndarray
+    """Epochs or samples seen, (K,)."""
     unit: str = "epochs"
+    """What `at` counts, in the plural."""
     accuracy: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Curves (K,) by name (``training``, ``validation``), 0 to 1."""
     loss: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Curves (K,) by name."""
 
     def __post_init__(self) -> None:
         subject = f"learning curve '{self.title}'"
@@ -248,27 +206,21 @@ class LearningCurve:
 
 @dataclass(frozen=True, eq=False)
 class GradientTruth:
-    """How near the gradient of a training run was to the exact one, and by how many sweeps.
-
-    Attributes
-    ----------
-    at : ndarray, (K,)
-        Epochs.
-    cosine, worst : ndarray, (K,)
-        Least cosine to the implicit gradient in each epoch, over all parameters and of the worst
-        weight; NaN where it was not measured.
-    free, nudged : ndarray, (K,)
-        Sweeps of each phase, mean over the steps of the epoch.
-    asked : float or None
-        Cosine that the run was told to keep.
-    """
+    """How near the gradient of a training run was to the exact one, and by how many sweeps."""
 
     at: np.ndarray
+    """Epochs, (K,)."""
     cosine: np.ndarray
+    """Least cosine to the implicit gradient in each epoch, over all parameters, (K,); NaN where it
+    was not measured."""
     worst: np.ndarray
+    """The same of the worst weight, (K,)."""
     free: np.ndarray
+    """Sweeps of the free phase, mean over the steps of the epoch, (K,)."""
     nudged: np.ndarray
+    """The same of the nudged phases, (K,)."""
     asked: float | None = None
+    """Cosine that the run was told to keep; None: none."""
 
     def __post_init__(self) -> None:
         names = ("at", "cosine", "worst", "free", "nudged")

@@ -15,15 +15,6 @@ class ConductancePair:
     each device with ``nu = max(nu_mean + nu_spread * noise, 0)``. Conductances are relative to the
     largest one, so that a weight of 1 is ``G+ = 1, G- = 0``.
 
-    Attributes
-    ----------
-    programming : float
-        Standard deviation of the error of a written conductance.
-    nu_mean, nu_spread : float
-        Mean and standard deviation of the drift exponent over devices.
-    t0 : float
-        Time from programming to the first read, seconds.
-
     Notes
     -----
     Power law and t0 as in Joshi et al. 2020 (Nature Communications 11, 2473). The defaults are
@@ -31,9 +22,13 @@ class ConductancePair:
     """
 
     programming: float = 0.03
+    """Standard deviation of the error of a written conductance."""
     nu_mean: float = 0.055
+    """Mean of the drift exponent over devices."""
     nu_spread: float = 0.015
+    """Standard deviation of the drift exponent over devices."""
     t0: float = 20.0
+    """Time from programming to the first read, seconds."""
 
     def program(self, weights: np.ndarray, rng: np.random.Generator) -> Programmed:
         """Write `weights`, of any shape and at most 1 in absolute value."""

@@ -23,28 +23,19 @@ TILES, CELLS = CROSSBAR
 
 @dataclass(frozen=True)
 class ArrayMapping:
-    """An array of a graph: the weight of one coupling, with its geometry.
-
-    Attributes
-    ----------
-    weight : str
-        Id of the weight.
-    operator : Dense or Conv
-        Of the forward read.
-    pre, post : tuple of int
-        Shapes that the forward read leads from and to.
-    kernel : tuple of int
-        Shape of the weight.
-    conv : str
-        How a convolution lies on it; see `Options`.
-    """
+    """An array of a graph: the weight of one coupling, with its geometry."""
 
     weight: str
+    """Id of the weight."""
     operator: ir.Dense | ir.Conv
+    """Of the forward read."""
     pre: ir.Shape
     post: ir.Shape
+    """Shapes that the forward read leads from and to."""
     kernel: ir.Shape
+    """Shape of the weight."""
     conv: str = "shared"
+    """How a convolution lies on it; see `Options`."""
 
     @property
     def lines(self) -> tuple[int, int]:

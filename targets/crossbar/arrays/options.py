@@ -45,110 +45,85 @@ class Options(BaseModel):
 
     The largest weight of a line, or of a tile (`scaling`), is `fill` of its conductance range; the
     end of the range is 1 in what follows, and called a full weight.
-
-    Attributes
-    ----------
-    device : str
-        What programming and time do to a weight, and which devices learning pulses: ``ideal``
-        nothing, and learning finds no end of its range; ``pcm`` and ``reram`` as measured and
-        modelled in aihwkit; ``pair`` as our own `conductance_pair.ConductancePair`; the others are
-        written exactly and keep what they hold.
-    programming_error : float
-        Standard deviation of a Gaussian error of every weight, in full weights, beside the
-        device's own.
-    seconds : float
-        Time since programming.
-    compensation : bool
-        Whether each tile's outputs are scaled back by what its devices lost to drift.
-    dac_bits, adc_bits : int, optional
-        Resolution of the converters, sign included; None for unlimited.
-    read_noise : float
-        Noise of a device at each read, in full weights; of PCM it grows with the conductance.
-    output_noise : float
-        Noise of an output line at each read, in products of a full input and a full weight.
-    ir_drop : float
-        Voltage that wires lose, relative to wires of 0.35 ohm a cell at 5 uS a device.
-    tile : int
-        Most input lines, and most output lines, of one tile.
-    conv : str
-        ``shared``: one kernel matrix, read for each patch in turn. ``unrolled``: every synapse is
-        a cell of its own, all read at once.
-    fill : float
-        Share of the conductance range that the largest weight takes; less leaves learning room,
-        and above 1 the largest weights end with the range, to the gain of all others.
-    scaling : str
-        Whether each output ``line`` of a tile has a conductance range of its own, or all of the
-        ``tile`` share that of its largest weight. Errors of devices are shares of the range, so
-        small lines keep their precision by the first, and room to grow in learning by the second.
-        It costs a multiplication in digital at each line, as chips have it behind their ADCs (Le
-        Gallo et al. 2023, Nature Electronics 6, 680), and one before the DACs of a transposed read.
-    centre : bool
-        Whether the mean by which the network normalises its input is taken off in digital, before
-        the DACs, and given back with the biases. Otherwise it goes through the array, where every
-        error of a weight becomes one of a bias. A session that learns reads inputs as they are.
-    digital : str
-        What of the input is computed in digital, before the DACs: its ``whitening`` (a fixed kernel
-        that training took from image patches, as exact as the normalisation), every coupling of
-        the ``input``, as chips often have their first layer, or ``none``. The filters that whiten
-        amplify what little differs within a patch, and the errors of their devices meet the
-        whole of it. In a graph with a learning rule, all are on arrays.
-    cells : str, optional
-        Devices that pulses change, by aihwkit's presets; None for those of `device` (of ``ideal``
-        and ``pair`` ``constant-step``). ``idealized`` (10,000 symmetric steps) and
-        ``constant-step`` (1,200; Gokmen & Vlasov 2016), ``ecram`` and ``ecram-mo`` (lithium, metal
-        oxide), ``capacitor`` (it leaks), ``reram`` and ``reram-es`` (Gong et al. 2018, two models),
-        ``reram-om`` and ``reram-hfo2`` (arrays of Gong, Rasch et al. 2022: 21 and 4 states),
-        ``pcm``, a pair of one-way devices; ``mixed-pcm`` is that by mixed precision.
-    learning : str
-        How a commit of `ep-neuro learn` changes devices: ``written`` exactly; by ``plain``
-        stochastic pulses (Gokmen & Vlasov 2016); ``mixed-precision``, pulsed once a digital sum of
-        the updates makes a step (Nandakumar et al. 2020); by pulses on a second device, which is
-        read a line at a time into a digital sum that pulses the first (``tiki-taka-v2``, Gokmen
-        2021), whose signs are ``chopped`` against what is asymmetric, and with a reference point of
-        its own (``agad``; both Rasch et al. 2024). With a value but ``written``, lines have one
-        range by default (`scaling` is ``tile``), of which weights take `FILLS`.
-    asymmetry : float, optional
-        Steps up are ``1 +``, down ``1 -`` that of the mean; None as measured.
-    states : int, optional
-        Steps from the least to the largest weight; None as measured.
-    dead : float
-        Share of the devices that hold a random conductance of their range for ever.
-    copies : int
-        Cells a weight, side by side, whose mean it is and which are pulsed alike: each errs by
-        itself (Boybat et al. 2018).
-    on_off : float, optional
-        Largest over smallest conductance of a device, where lines are passive: they settle to the
-        mean of their inputs by conductance, amplified so that without a smallest one the weights
-        would be those of the program. What the smallest of a pair lead weakens every weight.
-    seed : int
-        Of every error and noise but those of pulses, which aihwkit draws by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     device: Literal["ideal", "pair"] | PulsedDevice = "ideal"
+    """What programming and time do to a weight, and which devices learning pulses: ``ideal``
+    nothing, and learning finds no end of its range; ``pcm`` and ``reram`` as measured and modelled
+    in aihwkit; ``pair`` as our own `conductance_pair.ConductancePair`; the others are written
+    exactly and keep what they hold."""
     programming_error: NonNegativeFloat = 0.0
+    """Standard deviation of a Gaussian error of every weight, in full weights, beside the device's
+    own."""
     seconds: NonNegativeFloat = 0.0
+    """Time since programming."""
     compensation: bool = True
+    """Whether each tile's outputs are scaled back by what its devices lost to drift."""
     dac_bits: Bits | None = None
     adc_bits: Bits | None = None
+    """Resolution of the converters, sign included; None: unlimited."""
     read_noise: NonNegativeFloat = 0.0
+    """Noise of a device at each read, in full weights; of PCM it grows with the conductance."""
     output_noise: NonNegativeFloat = 0.0
+    """Noise of an output line at each read, in products of a full input and a full weight."""
     ir_drop: NonNegativeFloat = 0.0
+    """Voltage that wires lose, relative to wires of 0.35 ohm a cell at 5 uS a device."""
     tile: Count = 512
+    """Most input lines, and most output lines, of one tile."""
     conv: Literal["shared", "unrolled"] = "shared"
+    """``shared``: one kernel matrix, read for each patch in turn. ``unrolled``: every synapse is a
+    cell of its own, all read at once."""
     fill: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """Share of the conductance range that the largest weight takes; less leaves learning room, and
+    above 1 the largest weights end with the range, to the gain of all others."""
     scaling: Literal["line", "tile"] = "line"
+    """Whether each output ``line`` of a tile has a conductance range of its own, or all of the
+    ``tile`` share that of its largest weight. Errors of devices are shares of the range, so small
+    lines keep their precision by the first, and room to grow in learning by the second. It costs a
+    multiplication in digital at each line, as chips have it behind their ADCs (Le Gallo et al.
+    2023, Nature Electronics 6, 680), and one before the DACs of a transposed read."""
     centre: bool = True
+    """Whether the mean by which the network normalises its input is taken off in digital, before
+    the DACs, and given back with the biases. Otherwise it goes through the array, where every error
+    of a weight becomes one of a bias. A session that learns reads inputs as they are."""
     digital: Literal["none", "whitening", "input"] = "whitening"
+    """What of the input is computed in digital, before the DACs: its ``whitening`` (a fixed kernel
+    that training took from image patches, as exact as the normalisation), every coupling of the
+    ``input``, as chips often have their first layer, or ``none``. The filters that whiten amplify
+    what little differs within a patch, and the errors of their devices meet the whole of it. In a
+    graph with a learning rule, all are on arrays."""
     cells: PulsedDevice | None = None
+    """Devices that pulses change, by aihwkit's presets; None for those of `device` (of ``ideal``
+    and ``pair`` ``constant-step``). ``idealized`` (10,000 symmetric steps) and ``constant-step``
+    (1,200; Gokmen & Vlasov 2016), ``ecram`` and ``ecram-mo`` (lithium, metal oxide), ``capacitor``
+    (it leaks), ``reram`` and ``reram-es`` (Gong et al. 2018, two models), ``reram-om`` and
+    ``reram-hfo2`` (arrays of Gong, Rasch et al. 2022: 21 and 4 states), ``pcm``, a pair of one-way
+    devices; ``mixed-pcm`` is that by mixed precision."""
     learning: Method = "written"
+    """How a commit of `ep-neuro learn` changes devices: ``written`` exactly; by ``plain``
+    stochastic pulses (Gokmen & Vlasov 2016); ``mixed-precision``, pulsed once a digital sum of the
+    updates makes a step (Nandakumar et al. 2020); by pulses on a second device, which is read a
+    line at a time into a digital sum that pulses the first (``tiki-taka-v2``, Gokmen 2021), whose
+    signs are ``chopped`` against what is asymmetric, and with a reference point of its own
+    (``agad``; both Rasch et al. 2024). With a value but ``written``, lines have one range by
+    default (`scaling` is ``tile``), of which weights take `FILLS`."""
     asymmetry: Annotated[float, Field(gt=-1, lt=1)] | None = None
+    """Steps up are ``1 +``, down ``1 -`` that of the mean; None: as measured."""
     states: Annotated[int, Field(ge=2)] | None = None
+    """Steps from the least to the largest weight; None: as measured."""
     dead: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the devices that hold a random conductance of their range for ever."""
     copies: Annotated[int, Field(ge=1, le=64)] = 1
+    """Cells a weight, side by side, whose mean it is and which are pulsed alike: each errs by
+    itself (Boybat et al. 2018)."""
     on_off: Annotated[float, Field(gt=1)] | None = None
+    """Largest over smallest conductance of a device, where lines are passive: they settle to the
+    mean of their inputs by conductance, amplified so that without a smallest one the weights would
+    be those of the program. What the smallest of a pair lead weakens every weight."""
     seed: NonNegativeInt = 0
+    """Of every error and noise but those of pulses, which aihwkit draws by itself."""
 
     @property
     def pulsed_cells(self) -> str:

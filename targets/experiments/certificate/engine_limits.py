@@ -16,26 +16,17 @@ NOMINAL = "loihi2"
 
 @dataclass(frozen=True)
 class EngineLimit:
-    """A width that learning on a chip is bound by.
-
-    Attributes
-    ----------
-    chip : str
-        Whose engine it is.
-    quantity : str
-    used : int or None
-        Bits that the program takes; None in floating point, which no engine has.
-    limit : float
-        Bits that the engine has.
-    source : str
-        Of the limit.
-    """
+    """A width that learning on a chip is bound by."""
 
     chip: str
+    """Whose engine it is."""
     quantity: str
     used: int | None
+    """Bits that the program takes; None in floating point, which no engine has."""
     limit: float
+    """Bits that the engine has."""
     source: str
+    """Of the limit."""
 
     @property
     def holds(self) -> bool:

@@ -40,45 +40,31 @@ MATTERS = 0.1
 
 @dataclass(frozen=True)
 class CouplingCheck:
-    """The update of one weight or bias against the exact gradient.
-
-    Attributes
-    ----------
-    name : str
-        Id of the weight or bias.
-    population : str
-        The one that it drives.
-    depth : int
-        Couplings from there to the output, on the shortest way.
-    cosine : float or None
-        To the negative gradient, of the update before it is rounded to the steps of the weight;
-        None where the gradient is zero.
-    signs : float or None
-        Share of the slopes that matter (`MATTERS`) whose sign the update has.
-    norm : float or None
-        Length of the update over that of the gradient.
-    written : float or None
-        Cosine of what one commit writes in integers, at the rate that the program has come to.
-    commits : float or None
-        Commits after which the rounding of the weights, at random, weighs as much as the updates.
-    lifted : mapping of float
-        The cosine with one limit lifted, by its name, and with ``all``.
-    limit : str
-        What limits the cosine most: one of `LIFTS`, ``several``, or ``the network`` if it stays
-        with all of them lifted. Above `GOOD_COSINE` ``nothing``, or ``bits`` if those of the weight
-        are too few for one commit to be as true.
-    """
+    """The update of one weight or bias against the exact gradient."""
 
     name: str
+    """Id of the weight or bias."""
     population: str
+    """The one that it drives."""
     depth: int
+    """Couplings from there to the output, on the shortest way."""
     cosine: float | None
+    """To the negative gradient, of the update before it is rounded to the steps of the weight; None
+    where the gradient is zero."""
     signs: float | None
+    """Share of the slopes that matter (`MATTERS`) whose sign the update has."""
     norm: float | None
+    """Length of the update over that of the gradient."""
     written: float | None
+    """Cosine of what one commit writes in integers, at the rate that the program has come to."""
     commits: float | None
+    """Commits after which the rounding of the weights, at random, weighs as much as the updates."""
     lifted: Mapping[str, float]
+    """The cosine with one limit lifted, by its name, and with ``all``."""
     limit: str
+    """What limits the cosine most: one of `LIFTS`, ``several``, or ``the network`` if it stays with
+    all of them lifted. Above `GOOD_COSINE` ``nothing``, or ``bits`` if those of the weight are too
+    few for one commit to be as true."""
 
     @property
     def told(self) -> str:

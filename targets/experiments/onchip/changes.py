@@ -92,24 +92,15 @@ class StorySetting:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What there is before anything changes.
-
-    Attributes
-    ----------
-    model : Model
-        With the squared error.
-    data : Dataset
-    setting : StorySetting
-    target : str
-    seed : int
-        Of what changes.
-    """
+    """What there is before anything changes."""
 
     model: Model
+    """With the squared error."""
     data: Dataset
     setting: StorySetting
     target: str
     seed: int
+    """Of what changes."""
 
     def program(self, **changes: Any) -> Program:
         """The model on its chip, ready to learn; `changes` are of the setting, ``bits`` say."""
@@ -133,29 +124,22 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """What a story comes to.
-
-    Attributes
-    ----------
-    told : str
-        What happened, a sentence without its end.
-    before, program : Program
-        The chip before the change and after it; the latter learns.
-    data : Dataset
-        What there is to learn from and to test on.
-    old, new : Split
-        Test samples of the old task and of the new one; the same where the chip changed.
-    pictures : mapping of ndarray
-        Images (height, width) or (channels, height, width), 0 to 1, by caption.
-    """
+    """What a story comes to."""
 
     told: str
+    """What happened, a sentence without its end."""
     before: Program
+    """The chip before the change."""
     program: Program
+    """The chip after it, which learns."""
     data: Dataset
+    """What there is to learn from and to test on."""
     old: Split
+    """Test samples of the old task."""
     new: Split
+    """Test samples of the new one; the same where the chip changed."""
     pictures: Mapping[str, np.ndarray]
+    """Images (height, width) or (channels, height, width), 0 to 1, by caption."""
 
 
 def default_rate(graph: Graph) -> float:

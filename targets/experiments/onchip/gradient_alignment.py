@@ -29,18 +29,12 @@ COMPARED_BETA = 0.2
 
 @dataclass(frozen=True)
 class GradientAlignment:
-    """Changes of weights against the negative gradient.
-
-    Attributes
-    ----------
-    sign : float
-        Share of the weights that changed, and have a gradient, which moved as it says.
-    cosine : float
-        Between the change of all weights and the negative gradient, each at its rate.
-    """
+    """Changes of weights against the negative gradient."""
 
     sign: float
+    """Share of the weights that changed, and have a gradient, which moved as it says."""
     cosine: float
+    """Between the change of all weights and the negative gradient, each at its rate."""
 
 
 def weights_of(graph: Graph) -> dict[str, np.ndarray]:

@@ -29,21 +29,14 @@ from targets.interface.supervised.fork_server import ONE_THREAD, die_with
 
 @dataclass(frozen=True)
 class Job:
-    """A part of a study that needs no other.
-
-    Attributes
-    ----------
-    name : str
-        What people call it.
-    facts : mapping
-        All that decides its rows beside the inputs of the study, in JSON's types.
-    payload : Any
-        What it takes to run and `facts` do not hold; it can be pickled.
-    """
+    """A part of a study that needs no other."""
 
     name: str
+    """What people call it."""
     facts: Mapping[str, Any]
+    """All that decides its rows beside the inputs of the study, in JSON's types."""
     payload: Any = None
+    """What it takes to run and `facts` do not hold; it can be pickled."""
 
     @property
     def key(self) -> str:

@@ -40,16 +40,6 @@ class ProcessTracebackError(Exception):
 class SupervisedProcess:
     """A process that answers commands.
 
-    Attributes
-    ----------
-    name : str
-        Of the target.
-    serve : str
-        ``module:function`` that answers commands of `targets.interface.supervised.messages` on the
-        connection with the file descriptor that it is called with.
-    repair, memory : str
-        What helps if it does not start, and if it dies.
-
     Parameters
     ----------
     server : ForkServer
@@ -68,9 +58,14 @@ class SupervisedProcess:
     """
 
     name: ClassVar[str]
+    """Of the target."""
     serve: ClassVar[str]
+    """``module:function`` that answers commands of `targets.interface.supervised.messages` on the
+    connection with the file descriptor that it is called with."""
     repair: ClassVar[str]
+    """What helps if it does not start."""
     memory: ClassVar[str]
+    """What helps if it dies."""
 
     def __init__(
         self,

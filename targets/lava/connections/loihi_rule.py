@@ -62,16 +62,10 @@ def resting(population: Population) -> int:
 
 @dataclass(frozen=True)
 class Rate:
-    """How far a commit goes: by ``T j 2**shift / 128`` in units of the weight.
-
-    Attributes
-    ----------
-    exact : float
-        ``j`` at a rate scale of 1 and one sample a commit, before it is rounded.
-    shift : int
-    """
+    """How far a commit goes: by ``T j 2**shift / 128`` in units of the weight."""
 
     exact: float
+    """``j`` at a rate scale of 1 and one sample a commit, before it is rounded."""
     shift: int
 
     def level(self, scale: float) -> int:

@@ -33,27 +33,18 @@ COMMITS = [(-1.0, ("decay", "weight")), (1.0, ("rate", "tag"))]
 
 @dataclass(frozen=True)
 class WeightReplica:
-    """What one process holds of a plastic weight.
-
-    Attributes
-    ----------
-    name : str
-        Name of the projection, or id of the bias, whose matrix has one column.
-    index : int
-        Of the record in the graph.
-    shape : tuple of int
-        Of the matrix, (post, pre).
-    scale : float
-        The matrix in units of the weight.
-    backward : bool
-        Whether it is the transposed one.
-    """
+    """What one process holds of a plastic weight."""
 
     name: str
+    """Name of the projection, or id of the bias, whose matrix has one column."""
     index: int
+    """Of the record in the graph."""
     shape: tuple[int, int]
+    """Of the matrix, (post, pre)."""
     scale: float = 1.0
+    """The matrix in units of the weight."""
     backward: bool = False
+    """Whether it is the transposed one."""
 
     def matrix(self, weight: np.ndarray) -> np.ndarray:
         """The matrix of `weight`."""

@@ -32,19 +32,14 @@ class RowsInPort(PyInPortVectorDense):
 
 
 class DeclaredProcess(AbstractProcess):
-    """A Process whose ports and variables are tables.
-
-    Attributes
-    ----------
-    inputs, outputs : dict of str
-        Of each port, the parameter that is its shape.
-    variables : dict of int
-        Of each variable, its bits in fixed point; the parameter ``shape`` is its shape.
-    """
+    """A Process whose ports and variables are tables."""
 
     inputs: ClassVar[Mapping[str, str]] = {}
+    """Of each port, the parameter that is its shape."""
     outputs: ClassVar[Mapping[str, str]] = {}
+    """The same of outputs."""
     variables: ClassVar[Mapping[str, int]] = {}
+    """Of each variable, its bits in fixed point; the parameter ``shape`` is its shape."""
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)

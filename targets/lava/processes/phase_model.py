@@ -24,28 +24,22 @@ class PhasedModel(PyLoihiProcessModel):
     A phase begins with a new command in shared memory. Batched, all phases of a plan are one time
     step of Lava: the messages order their steps, which Lava's runtime would spend more time on than
     our models do.
-
-    Attributes
-    ----------
-    integers : bool
-        Whether it computes in integers.
-    real, wide : tuple of str
-        Ports that are float64 even so, and those that hold any integer.
-    memory : tuple of str
-        Attributes that are its state. They hold everything that the next step depends on, messages
-        in flight included, so a nudged phase continues the free phase exactly.
-    loads : bool
-        Whether a step is one time step of Lava, as stock synapses have it. Then the first time step
-        of a phase, before its step 1, loads the state: every population sends its last message
-        again, so that the synapses, which hold one message each, hold the right one at step 1;
-        what they held before is received and dropped.
     """
 
     integers: ClassVar[bool] = False
+    """Whether it computes in integers."""
     real: ClassVar[tuple[str, ...]] = ()
+    """Ports that are float64 even so."""
     wide: ClassVar[tuple[str, ...]] = ()
+    """Ports that hold any integer."""
     memory: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are its state. They hold everything that the next step depends on, messages
+    in flight included, so a nudged phase continues the free phase exactly."""
     loads: ClassVar[bool] = False
+    """Whether a step is one time step of Lava, as stock synapses have it. Then the first time step
+    of a phase, before its step 1, loads the state: every population sends its last message again,
+    so that the synapses, which hold one message each, hold the right one at step 1; what they held
+    before is received and dropped."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)

@@ -48,15 +48,10 @@ class DirectSendPort(CspSendPort):
 
 
 class DirectRecvPort(CspRecvPort):
-    """Receives once the sender has filled the next slot.
-
-    Attributes
-    ----------
-    rows : int or None
-        Rows of a message that are received; None: all.
-    """
+    """Receives once the sender has filled the next slot."""
 
     rows: int | None = None
+    """Rows of a message that are received; None: all."""
 
     def start(self) -> None:
         """Map the slots."""

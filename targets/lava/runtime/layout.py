@@ -39,23 +39,16 @@ class NetworkLayout:
 
     How many samples settle at once, for how many steps, what is recorded, whether a nudge acts and
     whether weights change is said phase by phase (`targets.lava.runtime.shared_memory`).
-
-    Attributes
-    ----------
-    graph : Graph
-        Directed, with one source.
-    batch : int
-        Most samples that settle at once; the first axis of every port.
-    room : int
-        Bytes that the records of a phase may take; those that no phase takes are no memory yet.
-    lowering : str
-        ``batched``, or ``faithful``: one sample at a time, stock synapses.
     """
 
     graph: Graph
+    """Directed, with one source."""
     batch: int
+    """Most samples that settle at once; the first axis of every port."""
     room: int
+    """Bytes that the records of a phase may take; those that no phase takes are no memory yet."""
     lowering: str = BATCHED
+    """``batched``, or ``faithful``: one sample at a time, stock synapses."""
 
     @property
     def copies(self) -> dict[str, WeightReplica]:

@@ -26,51 +26,34 @@ Fields = Mapping[str, tuple[Any, Sequence[int]]]
 
 @dataclass(frozen=True)
 class PhaseCommand:
-    """A phase that the processes are to run.
-
-    Attributes
-    ----------
-    number : int
-        Counts the commands from 1; a process that sees a new one begins a phase.
-    phase : int
-        Index of the phase in the graph.
-    start : int
-        Index of the phase whose last state this one continues, -1 for a new sample at rest.
-    steps : int
-        Length of the phase.
-    rows : int
-        Samples at once, the first ones of the shared arrays and of the ports.
-    keep : int
-        1 if a later phase continues this one, so that its last state has to be kept.
-    sign : int
-        Sign of the plasticity that the phase contributes; 0 where nothing learns.
-    commit : int
-        1 if weights change at the end of the phase, or at each of its steps by a stepwise rule.
-    samples : int
-        Samples that teach; a commit takes the mean over them.
-    commits : int
-        Commits that were made before this phase.
-    nudge : float
-        Nudging factor beta, with its sign.
-    rate_scale : float
-        Factor of all learning rates.
-    difference : int
-        1 if populations send what differs from the state that the phase starts from.
-    """
+    """A phase that the processes are to run."""
 
     number: int = 0
+    """Counts the commands from 1; a process that sees a new one begins a phase."""
     phase: int = 0
+    """Index of the phase in the graph."""
     start: int = -1
+    """Index of the phase whose last state this one continues, -1 for a new sample at rest."""
     steps: int = 0
+    """Length of the phase."""
     rows: int = 1
+    """Samples at once, the first ones of the shared arrays and of the ports."""
     keep: int = 0
+    """1 if a later phase continues this one, so that its last state has to be kept."""
     sign: int = 0
+    """Sign of the plasticity that the phase contributes; 0 where nothing learns."""
     commit: int = 0
+    """1 if weights change at the end of the phase, or at each of its steps by a stepwise rule."""
     samples: int = 0
+    """Samples that teach; a commit takes the mean over them."""
     commits: int = 0
+    """Commits that were made before this phase."""
     nudge: float = 0.0
+    """Nudging factor beta, with its sign."""
     rate_scale: float = 1.0
+    """Factor of all learning rates."""
     difference: int = 0
+    """1 if populations send what differs from the state that the phase starts from."""
 
 
 COMMAND = np.dtype([(f.name, f.type) for f in fields(PhaseCommand)])

@@ -22,27 +22,18 @@ from targets.lava.processes.phase_model import PhasedModel
 
 @dataclass(frozen=True)
 class Afferent:
-    """A projection that ends at a layer.
-
-    Attributes
-    ----------
-    process : type
-        Dense, Sparse, `Synapses`, or LearningDense.
-    params : dict
-        What the Process is made with.
-    inputs : int
-        Number of sending neurons.
-    adds_up : bool
-        Whether messages are changes, whose currents the neurons hold.
-    gate : mapping, optional
-        What the `Gate` of a projection that learns is made with.
-    """
+    """A projection that ends at a layer."""
 
     process: type[AbstractProcess]
+    """Dense, Sparse, `Synapses`, or LearningDense."""
     params: Mapping[str, Any]
+    """What the Process is made with."""
     inputs: int
+    """Number of sending neurons."""
     adds_up: bool
+    """Whether messages are changes, whose currents the neurons hold."""
     gate: Mapping[str, Any] | None = None
+    """What the `Gate` of a projection that learns is made with; None of one that does not."""
 
 
 class HopfieldLayer(AbstractProcess):
