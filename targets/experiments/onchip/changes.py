@@ -16,6 +16,7 @@ import torch
 import compilers
 from compilers.ir.bounds import BOUNDS
 from compilers.ir.graph import Graph, Population
+from compilers.ir.operators import apply
 from compilers.ir.plasticity import CONTRASTIVE, DIFFERENCE, SPIKE_AVERAGE
 from compilers.learning.real_units import real_weight
 from compilers.passes.units import faintness
@@ -23,7 +24,7 @@ from compilers.program import Program
 from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.errors import ConfigError, GraphError, nearest
 from ep_neuro.network.checkpoint import Model
-from ep_neuro.network.network import parameter_names
+from ep_neuro.network.network import Network, parameter_names
 from targets.experiments.onchip import faults
 from targets.experiments.onchip.plastic import plastic
 from targets.experiments.onchip.recovery import inverted, mixed, only, rotated, without
@@ -31,9 +32,12 @@ from targets.experiments.onchip.recovery import inverted, mixed, only, rotated, 
 STEPS = {"graded": 16, "spike": 32}
 """Steps of the free phase by code, where nothing else is asked for; 32 of any other."""
 
-FAN_IN_RATE = 40.0
-"""Default rate times the synapses of an output neuron. The delta rule is stable below a rate that
-falls with the squared length of its input (Widrow & Hoff 1960), and so with their number."""
+DELTA_RATE = 4.0
+"""Default rate times the mean squared length of what a neuron hears, where that is largest: the
+delta rule is stable below a rate that falls with it (Widrow & Hoff 1960)."""
+
+LENGTH_IMAGES = 20
+"""Training images from which that length is told."""
 
 OLD_SHARE = 4
 """A new class is learnt with one image of each old class for so many of its own."""
@@ -59,7 +63,7 @@ class StorySetting:
     rule : str or None
         None: ``difference`` of graded messages, ``spike-average`` of spikes, else ``contrastive``.
     rate, output_rate : float or None
-        See `targets.plastic`; by default `FAN_IN_RATE` over the synapses of an output neuron.
+        See `targets.plastic`; by default what `default_rate` finds.
     keep : bool or None
         See `targets.plastic`.
     images : int or None
@@ -117,7 +121,10 @@ class World:
             headroom=how.headroom if how.bits else None,
             learn=how.rule or rules.get(how.code, CONTRASTIVE).name,
         )
-        rate = default_rate(whole.graph) if how.rate is None else how.rate
+        rate = how.rate
+        if rate is None:
+            images = self.data.train.head(LENGTH_IMAGES)
+            rate = default_rate(whole.graph, self.model.network, images)
         ready = plastic(whole, rate=rate, output_rate=how.output_rate, keep=how.keep)
         return replace(ready, graph=_within_reach(ready.graph))
 
@@ -142,10 +149,22 @@ class Changed:
     """Images (height, width) or (channels, height, width), 0 to 1, by caption."""
 
 
-def default_rate(graph: Graph) -> float:
-    """The rate at which `graph` learns where nothing else is asked for, in units."""
-    into = (graph.arrays[w] for w in graph.ties if graph.tie(w).post == graph.output)
-    return FAN_IN_RATE / sum(weight[0].size for weight in into)
+def default_rate(graph: Graph, network: Network, images: Split) -> float:
+    """The rate at which `graph` learns where nothing else is asked for, in units: `DELTA_RATE`.
+
+    `network`, whose graph it is, settles `images`.
+    """
+    with torch.no_grad():
+        found = network.settle(torch.from_numpy(images.x)).state
+    states = {name: z.numpy().astype(np.float64) for name, z in found.items()}
+    lengths = []
+    for p in (tie.first for tie in graph.tied()):
+        sender, weight = graph.population(p.pre), graph.arrays[p.weight]
+        state, readout = states.get(p.pre, images.x), sender.readout
+        squares = np.square((state.reshape(-1, *sender.shape) - readout.offset) / readout.gain)
+        heard = apply(p.operator, np.ones(weight.shape), squares, graph.population(p.post).shape)
+        lengths.append(float(heard.mean()))
+    return DELTA_RATE / max(1.0, *lengths)
 
 
 def _within_reach(graph: Graph) -> Graph:
