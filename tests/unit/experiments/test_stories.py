@@ -13,13 +13,13 @@ import torch
 
 import compilers
 import ep_neuro as ep
-from ep_neuro.data.datasets import Dataset
+from ep_neuro.data.datasets import Dataset, Split
 from ep_neuro.deployment.nudgeable import with_squared_error
 from ep_neuro.errors import ConfigError, DataError, ModelError
 from ep_neuro.network.checkpoint import Model
 from ep_neuro.report.story import StoryRecord, read_record, render_story, write_record
 from targets.experiments.onchip import stories
-from targets.experiments.onchip.changes import STORIES, StorySetting
+from targets.experiments.onchip.changes import DELTA_RATE, STORIES, StorySetting, default_rate
 from targets.experiments.onchip.faults import DAY, drift
 from targets.experiments.onchip.schedule import Plan
 from targets.experiments.onchip.stories import Told
@@ -95,6 +95,20 @@ def test_a_new_class_is_never_answered_before_and_often_after(tell: Teller) -> N
     assert record.new_before == 0
     assert record.new_after > 0.5
     assert record.old_after > 0.8
+
+
+def test_the_default_rate_falls_with_the_square_of_what_neurons_hear(
+    model: Model, digits: Dataset
+) -> None:
+    graph, images = compilers.compile(model, "reference").graph, digits.train.head(20)
+
+    def rate(contrast: float) -> float:
+        return default_rate(graph, model.network, Split(contrast * images.x, images.y))
+
+    heard = np.square(images.x).sum((1, 2, 3)).mean()  # by the input's synapses most of all
+    assert rate(1.0) == pytest.approx(DELTA_RATE / heard)
+    assert rate(0.5) > rate(1.0)
+    assert rate(0.0) <= DELTA_RATE
 
 
 def test_spikes_teach_what_hears_the_nudge_and_nothing_else(tell: Teller, deep: Model) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import targets
 from compilers import Program, compile_network
-from compilers.ir.graph import Encoding, Graph, Phase
+from compilers.ir.graph import Encoding, Graded, Graph, Phase
 from compilers.learning.plastic_weights import Memory
 from compilers.passes.make_plastic import make_plastic
 from ep_neuro.data import datasets
@@ -189,6 +189,23 @@ def test_batches_and_calls_share_one_network_and_a_lost_one_costs_one_call() -> 
         found = session.memory()
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@needs_lava
+def test_a_lesson_that_diverges_leaves_the_weights_of_before_the_call() -> None:
+    program = plastic("graded", None, steps=400)
+    free = tuple(
+        replace(p, box=None, dynamics=Graded(leak=1.0)) if p in program.graph.neurons else p
+        for p in program.graph.populations
+    )
+    arrays = {name: 50 * array for name, array in program.graph.arrays.items()}
+    graph = replace(program.graph, populations=free, arrays=arrays)
+    with on_lava(replace(program, graph=graph)) as session:
+        before = session.memory()
+        with pytest.raises(RunError, match="the output is not finite"):
+            session.learn(X, Y, batch=5)
+        for name, value in session.memory().items():
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
 @needs_lava
