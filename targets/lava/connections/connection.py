@@ -74,19 +74,19 @@ class Connection:
         self.held = self._silence
 
     def apply(self, message: np.ndarray) -> np.ndarray:
-        """Result of the operator before the gain, float64 (batch, *post shape).
+        """Result of the operator before the gain, float64 (batch, *post shape)."""
+        return self._summed(message).astype(np.float64, copy=False)
 
-        Integers whose sums float32 holds exactly are summed in it, which takes half the time.
-        """
+    def _summed(self, message: np.ndarray) -> np.ndarray:
+        """Integers whose sums float32 holds exactly are summed in it, which takes half the time."""
         operator, shape = self.projection.operator, self._shape
         if self._most * float(np.abs(message).max(initial=0)) < SINGLE:
-            x = message.astype(np.float32)
-            return apply(operator, self._single, x, shape).astype(np.float64)
+            return apply(operator, self._single, message.astype(np.float32), shape)
         return apply(operator, self.weight, message.astype(np.float64, copy=False), shape)
 
     def weigh(self, message: np.ndarray) -> np.ndarray:
         """Current of a message that arrives now, (batch, *post shape)."""
-        return gain(self._gained, self.apply(message))
+        return gain(self._gained, self._summed(message))
 
     def current(self, message: np.ndarray) -> np.ndarray:
         """Current of this step, as `message` sets out."""
