@@ -35,7 +35,7 @@ from targets.lava.runtime.layout import (
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import (
     ALIGNMENT,
-    MOST_PHASES,
+    PLANNED,
     PhaseCommand,
     SharedArrays,
     size_of,
@@ -116,7 +116,7 @@ class LavaSession(Session):
         layout = self._started(steps, 1, job.probes).layout
         batch = layout.rows(len(job.x), steps, job.probes)
         for first in range(0, len(job.x), batch):
-            settled(self._run(piece(job, slice(first, first + batch))))
+            settled(*self._run([piece(job, slice(first, first + batch))]))
 
     def restore(self, memory: Mapping[str, np.ndarray]) -> None:
         """Go on from `memory`; `RunError` if it is not that of the same program."""
@@ -186,8 +186,14 @@ class LavaSession(Session):
         return self._weights.learner
 
     def _fetch(self) -> None:
-        if self._running and self._host is not None:
+        if self._host is None:
+            return
+        if self._running:
             self._host.read(self._running.shared)
+        elif self._host.ahead:
+            self._host.ahead = 0
+            problem = "the session has ended, and with it what was learnt since the call"
+            raise RunError("lava", problem, "learn again")
 
     def _lesson(self, job: RunRequest, batch: int) -> int:
         most = self._options["batch"]
@@ -196,23 +202,28 @@ class LavaSession(Session):
             raise ConfigError("batch", problem, "raise the option, or learn from fewer at a time")
         if self.lowering == FAITHFUL and self.graph.quantised:
             check_input(job.x)
-        self._started(max(p.steps for p in job.phases), 1 if self.lowering == FAITHFUL else batch)
-        return batch
+        faithful = self.lowering == FAITHFUL
+        self._started(max(p.steps for p in job.phases), 1 if faithful else batch)
+        # Between two runs Lava takes some milliseconds, so that one has as many batches as it can.
+        return batch * (1 if faithful else max(1, min(PLANNED // len(job.phases), most // batch)))
 
     def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
-        faithful, shown = self.lowering == FAITHFUL, []
-        lesson = PhaseCommand(samples=len(job.x), rate_scale=rate_scale)
-        each = 1 if faithful else len(job.x)
-        for first in range(0, len(job.x), each):
-            results = self._run(piece(job, slice(first, first + each)), lesson)
-            for result in results.values():
-                self._count(result)
-            shown.append(classes(results[job.phases[0].name].outputs))
+        faithful = self.lowering == FAITHFUL
+        each = 1 if faithful else batch
+        parts = [piece(job, slice(at, at + each)) for at in range(0, len(job.x), each)]
+        lesson = PhaseCommand(samples=len(job.x) if faithful else 0, rate_scale=rate_scale)
+        ran = (
+            [self._run([part], lesson)[0] for part in parts]
+            if faithful
+            else self._run(parts, lesson)
+        )
+        for result in (result for results in ran for result in results.values()):
+            self._count(result)
         if faithful:
             # The tags of all samples are complete; a phase of no steps.
             self._do("commit", [replace(lesson, commit=1, commits=self._weights.commits)])
             self._weights.ahead += 1
-        return np.concatenate(shown)
+        return np.concatenate([classes(results[job.phases[0].name].outputs) for results in ran])
 
     def _commits_of(self, phase: Phase) -> int:
         """How often weights change in `phase`, where they do so within the phases."""
@@ -223,36 +234,53 @@ class LavaSession(Session):
 
     # --- running -------------------------------------------------------------------------------
 
-    def _run(self, job: RunRequest, lesson: PhaseCommand | None = None) -> dict[str, PhaseResult]:
-        """Run the phases of `job`, all samples at once; they teach if there is a lesson."""
-        shared, layout = self._network.shared, self._network.layout
-        for name, values in ((INPUT, job.x), (TARGET, job.y)):
-            if values is not None:
-                shared[name][: len(values)] = values
-        shared[PROBED][:] = [probe in job.probes for probe in layout.probes]
-        # Between two runs Lava takes some milliseconds, so that one has as many phases as it can.
-        commands, each = self._plan(job, lesson), 1 if self.lowering == FAITHFUL else MOST_PHASES
+    def _run(
+        self, jobs: Sequence[RunRequest], lesson: PhaseCommand | None = None
+    ) -> list[dict[str, PhaseResult]]:
+        """Run the phases of each of `jobs`, all of its samples at once; they teach if `lesson`.
+
+        The samples of all fit into the shared input.
+        """
+        shared, first = self._network.shared, 0
+        commands: list[PhaseCommand] = []
+        planned: list[tuple[RunRequest, list[PhaseCommand]]] = []
+        for job in jobs:
+            own, first = self._plan(job, len(commands), first, lesson), first + len(job.x)
+            for name, values in ((INPUT, job.x), (TARGET, job.y)):
+                if values is not None:
+                    shared[name][own[0].at] = values
+            planned.append((job, own))
+            commands += own
+        shared[PROBED][:] = [probe in jobs[0].probes for probe in self._network.layout.probes]
+        phases = [phase for job in jobs for phase in job.phases]
+        each = 1 if self.lowering == FAITHFUL else PLANNED
         for first in range(0, len(commands), each):
-            phases = job.phases[first : first + each]
-            what = " and ".join(f"{p.steps} steps of phase {p.name}" for p in phases)
-            self._do(what, commands[first : first + each])
+            told = (f"{p.steps} steps of phase {p.name}" for p in phases[first : first + each])
+            self._do(" and ".join(dict.fromkeys(told)), commands[first : first + each])
         try:
-            pairs = zip(commands, job.phases, strict=True)
-            return {phase.name: self._read(command, phase, job) for command, phase in pairs}
+            return [
+                {p.name: self._read(c, p, job) for c, p in zip(own, job.phases, strict=True)}
+                for job, own in planned
+            ]
         except RunError:
-            if lesson is not None:
-                self._free()  # Its weights have learnt from what is not finite.
+            if lesson is not None:  # Weights have learnt from what is not finite.
+                self._free()
+                self._weights.ahead = 0
             raise
 
-    def _plan(self, job: RunRequest, lesson: PhaseCommand | None) -> list[PhaseCommand]:
-        """A command for each phase of `job`."""
+    def _plan(
+        self, job: RunRequest, slot: int, first: int, lesson: PhaseCommand | None
+    ) -> list[PhaseCommand]:
+        """A command for each phase of `job`, from `slot` on, whose samples begin at `first`."""
         names, commands = [p.name for p in job.phases], []
         for index, phase in enumerate(job.phases):
             command = PhaseCommand(
                 phase=index,
                 start=-1 if phase.start is None else names.index(phase.start),
                 steps=phase.steps,
+                first=first,
                 rows=len(job.x),
+                slot=slot + index,
                 keep=int(any(p.start == phase.name for p in job.phases)),
                 nudge=phase.nudge if job.y is not None else 0.0,
                 difference=int(phase.difference),
@@ -262,7 +290,7 @@ class LavaSession(Session):
                     command,
                     sign=phase.sign,
                     commit=int(self._commits_of(phase) > 0),
-                    samples=lesson.samples,
+                    samples=lesson.samples or len(job.x),
                     commits=self._weights.commits,
                     rate_scale=lesson.rate_scale,
                 )
@@ -280,12 +308,18 @@ class LavaSession(Session):
         else:
             limit *= len(commands)
         # A faithful network loads its state in a time step of its own; a batched one runs phases.
-        network.process.run(commands[0].steps + 1 if self.lowering == FAITHFUL else 1, limit, what)
+        steps = commands[0].steps + 1 if self.lowering == FAITHFUL else 1
+        try:
+            network.process.run(steps, limit, what)
+        except RunError:
+            if self._host is not None:
+                self._host.ahead = 0  # What they made is lost.
+            raise
 
     def _read(self, command: PhaseCommand, phase: Phase, job: RunRequest) -> PhaseResult:
         shared, steps, count = self._network.shared, phase.steps, len(job.x)
         output = self.graph.population(self.graph.output)
-        shown = shared[OUTPUT][command.phase, :count]
+        shown = shared[OUTPUT][command.slot, :count]
         require_finite(shown, phase.name, steps)
         names = [p.name for p in self.graph.populations]
         found = self._network.layout.recorded(shared, command)
@@ -299,7 +333,7 @@ class LavaSession(Session):
             updates={p.name: found[f"updates/{p.name}"][1:].sum(0) for p in neurons},
             probes={p.name: found[f"probe/{p.name}"].copy() for p in job.probes},
             saturations={
-                n: int(shared["saturations", n][command.phase, :count].sum())
+                n: int(shared["saturations", n][command.slot, :count].sum())
                 for n in (names if self.graph.quantised else ())
             },
         )

@@ -36,7 +36,7 @@ class BatchedModel(LearningModel, NeuronsModel):
         """See the target, too; as differences show it where the phase sends them."""
         super().begin(command)
         if self.is_output and command.nudge:
-            target = self.numbers.target(self.shared[TARGET][: command.rows])
+            target = self.numbers.target(self.shared[TARGET][command.at])
             if command.difference:
                 target = self.numbers.distance(target, self.rested) * (1 << self.population.louder)
             self.aim(target)

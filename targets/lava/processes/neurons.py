@@ -151,7 +151,7 @@ class NeuronsModel(RecordedModel):
         if step == self.command.steps:
             self.monitor.saturate(self.numbers.saturated)
             if self.is_output:
-                output = self.shared[OUTPUT][self.command.phase, : self.command.rows]
+                output = self.shared[OUTPUT][self.command.slot, : self.command.rows]
                 self.read_out(output.reshape(self.silence.shape))
 
     @abstractmethod
@@ -313,7 +313,7 @@ class SourceModel(RecordedModel):
         """Send the input at the first step of a sample."""
         message = None
         if self.begins:
-            message = self.numbers.message(self.shared[INPUT][: self.command.rows])
+            message = self.numbers.message(self.shared[INPUT][self.command.at])
             self.s_out.send(message)
         self.record(message)
 

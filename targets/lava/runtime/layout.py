@@ -17,19 +17,20 @@ from targets.interface.fanout import nonzero_synapses_of, synapses_of
 from targets.interface.request import Probe, variables
 from targets.lava.connections.replicas import WeightReplica, copies, unlearnable
 from targets.lava.runtime.monitor import COUNTS, PopulationMonitor
-from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, size_of
+from targets.lava.runtime.shared_memory import PLANNED, PhaseCommand, SharedArrays, size_of
 
 BATCHED, FAITHFUL = "batched", "faithful"
 """The two lowerings of a graph."""
 
 INPUT, TARGET, OUTPUT = "x", "y", "output"
-"""Shared arrays: the input, the nudge's target, (batch, *shape), and the readout of each phase."""
+"""Shared arrays: the input, the nudge's target, (batch, *shape), and the readout of each command of
+a plan."""
 
 WRITES = "writes"
 """Shared array that counts how often the session has written weights, (1,)."""
 
 RECORDS, PROBED = "records", "probed"
-"""Shared arrays: bytes in which each phase has its records, (phases, room), and which of
+"""Shared arrays: bytes in which each command has its records, (slots, room), and which of
 `NetworkLayout.probes` are among them."""
 
 
@@ -78,7 +79,7 @@ class NetworkLayout:
         """The records of the phase of `command` in the `shared` arrays; see `records`."""
         probed = [p for p, on in zip(self.probes, shared[PROBED], strict=True) if on]
         records = self.records(command.steps, command.rows, probed)
-        return shared.within(RECORDS, command.phase, records)
+        return shared.within(RECORDS, command.slot, records)
 
     def records(
         self, steps: int, rows: int, probes: Sequence[Probe]
@@ -130,14 +131,14 @@ class NetworkLayout:
         graph, states = self.graph, self._state
         for name, array in graph.arrays.items():
             yield f"array/{name}", (array.dtype.str, array.shape)
-        (source,), phases = graph.sources, max(1, len(graph.phases))
+        (source,), slots = graph.sources, max(PLANNED, len(graph.phases))
         yield INPUT, ("float64", self.shape(source.name))
         yield TARGET, ("float64", self.shape(graph.output))
-        yield OUTPUT, ("float64", (phases, *self.shape(graph.output)))
-        yield RECORDS, ("uint8", (phases, self.room))
+        yield OUTPUT, ("float64", (slots, *self.shape(graph.output)))
+        yield RECORDS, ("uint8", (slots, self.room))
         yield PROBED, ("bool", (len(self.probes),))
         for p in graph.populations if graph.quantised else ():
-            yield f"saturations/{p.name}", ("int64", (phases, self.batch))
+            yield f"saturations/{p.name}", ("int64", (slots, self.batch))
         for index, record in enumerate(graph.plasticity):
             s, name = Synapses(graph, index), record.weight
             yield f"tally/{name}", ("float64", (2,))

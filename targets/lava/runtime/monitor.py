@@ -59,7 +59,7 @@ class PopulationMonitor:
 
     def begin(self, command: PhaseCommand) -> None:
         """Take the place of the records of a phase; probes may be others than in the last one."""
-        self._phase = command.phase
+        self._slot = command.slot
         self._sent: list[np.ndarray] = []
         self._membranes: list[np.ndarray] = []  # one more than the steps not counted yet
         found, probe = self._records(command), f"probe/{self.population}."
@@ -103,4 +103,4 @@ class PopulationMonitor:
     def saturate(self, counts: np.ndarray) -> None:
         """Note how many values of each sample saturated in this phase."""
         if self._saturations is not None:
-            self._saturations[self._phase, : len(counts)] = counts
+            self._saturations[self._slot, : len(counts)] = counts

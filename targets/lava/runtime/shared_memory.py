@@ -36,8 +36,12 @@ class PhaseCommand:
     """Index of the phase whose last state this one continues, -1 for a new sample at rest."""
     steps: int = 0
     """Length of the phase."""
+    first: int = 0
+    """Where its samples begin in the shared input and target."""
     rows: int = 1
-    """Samples at once, the first ones of the shared arrays and of the ports."""
+    """Samples at once, the first ones of the ports."""
+    slot: int = 0
+    """Where its readout and its records are among those of a plan."""
     keep: int = 0
     """1 if a later phase continues this one, so that its last state has to be kept."""
     sign: int = 0
@@ -55,11 +59,16 @@ class PhaseCommand:
     difference: int = 0
     """1 if populations send what differs from the state that the phase starts from."""
 
+    @property
+    def at(self) -> slice:
+        """Its samples in the shared input and target."""
+        return slice(self.first, self.first + self.rows)
+
 
 COMMAND = np.dtype([(f.name, f.type) for f in fields(PhaseCommand)])
 """A command as it lies in memory."""
 
-MOST_PHASES = 4
+PLANNED = 12
 """Most commands of a plan."""
 
 
@@ -76,7 +85,7 @@ class SharedArrays:
 
     def __init__(self, fd: int, fields: Fields) -> None:
         self.fd = fd
-        fields = {"plan": (COMMAND, (MOST_PHASES,)), **fields}
+        fields = {"plan": (COMMAND, (PLANNED,)), **fields}
         size = size_of(fields)
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)

@@ -39,10 +39,10 @@ def test_what_one_mapping_writes_the_other_reads() -> None:
     shared["a"][1, 2] = 0.25
     other["b"][:] = 7
     shared.plan = [PhaseCommand(steps=5)] * 2
-    shared.plan = [PhaseCommand(0, 1, 0, 9, 1, nudge=-0.5)]
+    shared.plan = [PhaseCommand(0, 1, 0, 9, nudge=-0.5)]
     assert other["a"][1, 2] == 0.25
     assert shared["b"].tolist() == [7] * 7
-    assert other.plan == [PhaseCommand(3, 1, 0, 9, 1, nudge=-0.5)]
+    assert other.plan == [PhaseCommand(3, 1, 0, 9, nudge=-0.5)]
     assert other.number == 3
     shared.close()
     shared.close()
