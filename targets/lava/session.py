@@ -73,6 +73,11 @@ SPARE_SECONDS, STEP_SECONDS, OPERATION_SECONDS = 30.0, 0.05, 5e-8
 what two cores take."""
 
 
+SMALL = 10**9
+"""Synaptic operations, if all neurons send, of the batches that learn in one run of Lava. A run
+costs milliseconds; of one with more to do nobody would see how far it is."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A network that runs: its layout, what is shared with it, and its process."""
@@ -202,21 +207,21 @@ class LavaSession(Session):
             raise ConfigError("batch", problem, "raise the option, or learn from fewer at a time")
         if self.lowering == FAITHFUL and self.graph.quantised:
             check_input(job.x)
-        faithful = self.lowering == FAITHFUL
-        self._started(max(p.steps for p in job.phases), 1 if faithful else batch)
-        # Between two runs Lava takes some milliseconds, so that one has as many batches as it can.
-        return batch * (1 if faithful else max(1, min(PLANNED // len(job.phases), most // batch)))
+        steps = [p.steps for p in job.phases]
+        if self.lowering == FAITHFUL:
+            self._started(max(steps), 1)
+            return batch
+        self._started(max(steps), batch)
+        work = max(1, sum(steps) * batch * self._operations)
+        return batch * max(1, min(PLANNED // len(steps), most // batch, SMALL // work))
 
     def _teach(self, job: RunRequest, batch: int, rate_scale: float) -> np.ndarray:
         faithful = self.lowering == FAITHFUL
         each = 1 if faithful else batch
         parts = [piece(job, slice(at, at + each)) for at in range(0, len(job.x), each)]
         lesson = PhaseCommand(samples=len(job.x) if faithful else 0, rate_scale=rate_scale)
-        ran = (
-            [self._run([part], lesson)[0] for part in parts]
-            if faithful
-            else self._run(parts, lesson)
-        )
+        groups = [[part] for part in parts] if faithful else [parts]
+        ran = [results for group in groups for results in self._run(group, lesson)]
         for result in (result for results in ran for result in results.values()):
             self._count(result)
         if faithful:

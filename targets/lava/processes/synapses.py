@@ -109,9 +109,9 @@ class RecurrentModel(SynapsesModel):
         if self.renews():
             self.renew()
         self.compare()
-        self.a_post.send(self.forward.current(pre))
-        if self.backward is not None:
+        if self.backward is not None:  # First: most often more neurons are before than behind.
             self.a_pre.send(self.backward.current(post))
+        self.a_post.send(self.forward.current(pre))
         self.learn()
 
 
