@@ -49,7 +49,7 @@ def asked() -> argparse.Namespace:
         "--rate",
         type=float,
         metavar="R",
-        help="in units; 40 over the synapses of an output neuron by default",
+        help="in units; by default 4 over the squared length of what neurons hear",
     )
     add("--margin", type=float, metavar="M", help="learn only what is not right by as much")
     add("--rule", help="difference of graded messages, else that of the code")

@@ -75,9 +75,10 @@ def readable(subject: str) -> Iterator[None]:
         raise DataError(subject, problem, "store fewer samples") from None
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or "it is not an npz file of plain arrays, or cut"
-        raise DataError(
-            subject, f"cannot be read ({reason})", "write it again with numpy.savez"
-        ) from error
+        remedy = "write it again with numpy.savez"
+        if isinstance(error, FileNotFoundError):
+            remedy = "give the path of an npz file"
+        raise DataError(subject, f"cannot be read ({reason})", remedy) from error
 
 
 def _keys(name: str, file: Collection[str]) -> dict[str, tuple[str, str]]:

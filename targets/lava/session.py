@@ -310,7 +310,8 @@ class LavaSession(Session):
         if limit is None:
             step = STEP_SECONDS + OPERATION_SECONDS * commands[0].rows * self._operations
             limit = math.ceil(SPARE_SECONDS + step * sum(c.steps for c in commands))
-        else:
+        elif len(commands) > 1:
+            what = f"{what}, {limit:g} s for each of {len(commands)} phases"
             limit *= len(commands)
         # A faithful network loads its state in a time step of its own; a batched one runs phases.
         steps = commands[0].steps + 1 if self.lowering == FAITHFUL else 1
@@ -329,7 +330,7 @@ class LavaSession(Session):
         names = [p.name for p in self.graph.populations]
         found = self._network.layout.recorded(shared, command)
         still = () if self.graph.plasticity else names
-        neurons = self.graph.neurons if job.updates and phase.start is None else ()
+        neurons = self.graph.neurons if job.updates and command.phase == 0 else ()
         return PhaseResult(
             outputs=output.readout.offset + output.readout.gain * shown,
             events={n: found[f"events/{n}"].copy() for n in names},
