@@ -151,7 +151,7 @@ class Session:
         DataError, GraphError
             If inputs or targets do not fit, a batch or a rate makes no sense, or nothing learns.
         RunError
-            As `settle`. What has been learnt since the call is then lost.
+            As `settle`. Weights are then those of before the call.
         """
         began = time.perf_counter()
         learner = self.learner
@@ -159,18 +159,22 @@ class Session:
             raise DataError("batch", f"{batch} samples are below 1", "give 1, for instance")
         if not 0 < rate_scale < math.inf:
             raise DataError("rate_scale", f"{rate_scale} is not above 0", "give 1, for instance")
-        job = prepare(self.graph, x, y)
+        job, before = prepare(self.graph, x, y), self.memory()
         each, samples, shown = self._lesson(job, batch), len(job.x), []
         commits, clipped = learner.commits, learner.clipped
         # From zero: a difference of sums is rounded by what came before, and a resumed run differs.
         learner.changed = 0.0
         self._events = self._synops = 0
-        for first in range(0, samples, each):
-            part = piece(job, slice(first, first + each))
-            shown.append(self._teach(part, batch, rate_scale))
-            if progress is not None:
-                progress(min(first + each, samples), samples)
-        self._fetch()
+        try:
+            for first in range(0, samples, each):
+                part = piece(job, slice(first, first + each))
+                shown.append(self._teach(part, batch, rate_scale))
+                if progress is not None:
+                    progress(min(first + each, samples), samples)
+            self._fetch()
+        except RunError:
+            self.restore(before)
+            raise
         made = learner.commits - commits
         return LearnResult(
             predictions=np.concatenate(shown),

@@ -19,7 +19,7 @@ from compilers.learning.traces import Traces, spike_weights, trace
 from compilers.program import Program
 from ep_neuro.errors import RunError
 from targets.interface.fanout import nonzero_synapses_of, require_finite, synapses_of
-from targets.interface.protocols import LearnResult, PhaseResult
+from targets.interface.protocols import PhaseResult
 from targets.interface.request import Probe, RunRequest
 from targets.interface.session import Session, Settled, classes, piece
 
@@ -105,15 +105,6 @@ class SimulatorSession(Session):
         self._simulator.close()
 
     # --- learning ------------------------------------------------------------------------------
-
-    def learn(self, x: np.ndarray, y: np.ndarray, **how: Any) -> LearnResult:
-        """As `Session.learn`; after a `RunError` weights are those of before the call."""
-        before = self.memory()
-        try:
-            return super().learn(x, y, **how)
-        except RunError:
-            self.restore(before)
-            raise
 
     def _begun(self) -> PlasticWeights:
         learner = super()._begun()

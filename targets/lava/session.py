@@ -262,16 +262,10 @@ class LavaSession(Session):
         for first in range(0, len(commands), each):
             told = (f"{p.steps} steps of phase {p.name}" for p in phases[first : first + each])
             self._do(" and ".join(dict.fromkeys(told)), commands[first : first + each])
-        try:
-            return [
-                {p.name: self._read(c, p, job) for c, p in zip(own, job.phases, strict=True)}
-                for job, own in planned
-            ]
-        except RunError:
-            if lesson is not None:  # Weights have learnt from what is not finite.
-                self._free()
-                self._weights.ahead = 0
-            raise
+        return [
+            {p.name: self._read(c, p, job) for c, p in zip(own, job.phases, strict=True)}
+            for job, own in planned
+        ]
 
     def _plan(
         self, job: RunRequest, slot: int, first: int, lesson: PhaseCommand | None
