@@ -12,7 +12,8 @@ BEHIND = {
     "compare": "--limit 2",
     "view": "--limit 2",
     "examples/nir_readers.py": "--limit 4",
-    "examples/stories.py": "--data-root data --samples 20 --points 1 --test 20 --held-out 10",
+    "examples/stories.py": "--data-root data --samples 20 --points 1 --test 20 --held-out 10 "
+    "--rate 0.02",
     "examples/paper/depth_ablation.py": "--depths 3 --epochs 1 --seeds 1",
     "targets.crossbar.study": "--seeds 1",
     "targets.crossbar.device_study": "--seeds 1 --samples 20 --only states",
@@ -63,6 +64,7 @@ SLOW = (
     "ep-neuro compare hub:digits_resnet --sweep bits=8,6,4,3,2 --jobs",
     "python -m targets.crossbar.study",
     "python -m targets.crossbar.device_study",
+    "ep-neuro check runs/rotated/program",
     "python -m targets.experiments.idea",
 )
 """Commands of over a second or two, which only ``pytest -m slow`` executes."""
@@ -85,8 +87,6 @@ ELSEWHERE = {
     "ep-neuro compare hub:digits_resnet --sweep bits=8,6,4,3,2 --dask": "it takes a cluster; "
     "tests/unit/experiments/test_jobs.py has one of two workers",
     "import signal\n\nfrom dask_jobqueue": "it takes a Slurm cluster",
-    "ep-neuro check runs/rotated/program": "what holds depends on the images, and noise is MNIST "
-    "here; tests/unit/experiments/test_certificate.py checks programs",
     "torchrun": "it takes several GPUs; tests/unit/training/test_distributed.py has two ranks",
     "python -m ep_neuro train examples/paper/": "hours of a GPU; tests/examples/test_paper.py",
     "sh examples/paper/gpu.sh": "tests/examples/test_paper.py executes it on the CPU",
