@@ -126,7 +126,7 @@ class Engine:
 
     @property
     def only_spikes(self) -> bool:
-        """Whether `compilers.execution.spiking` can run whole phases of it.
+        """Whether `compilers.execution.compiled.loops` can run whole phases of it.
 
         All neurons spike, in float32 or in whole numbers that floats hold, on a CPU.
         """

@@ -23,7 +23,7 @@ from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
 
 if TYPE_CHECKING:
-    from compilers.execution.spiking import SpikingLoop
+    from compilers.execution.compiled.loops import SpikingLoop
 
 CHUNK_BYTES = 128 << 20
 """Working memory of one batch, probes apart: calls into torch, which read all weights, pay."""
@@ -69,7 +69,7 @@ class GraphSimulator(Simulator):
         self.loop: SpikingLoop | None = None
         many = bool(graph.plasticity) or sum(p.size for p in graph.neurons) >= FEW
         if many and self.engine.only_spikes:
-            from compilers.execution.spiking import SpikingLoop
+            from compilers.execution.compiled.loops import SpikingLoop
 
             self.loop = SpikingLoop(self.engine)
         self._hold(Batch(self.engine, 1))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from compilers.execution.compiled.spikes import step
 from compilers.execution.constants import UNIT, Constants
-from compilers.execution.spike_kernel import step
 from compilers.ir.graph import LEAK_BITS, FixedPoint, Population, Projection, SigmaDelta
 from compilers.ir.integers import nearest, shift
 

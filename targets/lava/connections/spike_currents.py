@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from compilers.execution.compiled.reach import by_sender, reach
+from compilers.execution.compiled.spikes import MOST_BITS, currents, shortest
 from compilers.execution.constants import WORD
-from compilers.execution.reach import by_sender, reach
-from compilers.execution.spike_kernel import MOST_BITS, currents, shortest
 from compilers.ir.graph import Projection, Shape
 
 

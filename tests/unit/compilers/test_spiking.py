@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import targets
 from compilers.execution.arithmetic import Floating
+from compilers.execution.compiled.spikes import listed, passed_on
 from compilers.execution.engine import Engine
 from compilers.execution.maps import inward, linear_map
-from compilers.execution.spike_kernel import listed, passed_on
 from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Rescale, Spiking
 from compilers.ir.operators import apply
 from targets.interface import graph_simulator

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compilers.execution.compiled.spikes import MOST_BITS, Layout, State, run_phase, shortest
 from compilers.execution.constants import WORD
-from compilers.execution.spike_kernel import MOST_BITS, Layout, State, run_phase, shortest
 from compilers.ir.graph import Phase
 
 if TYPE_CHECKING:

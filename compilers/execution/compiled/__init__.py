@@ -1,0 +1,1 @@
+"""Whole phases in one compiled loop: sums cost what messages change, not what there are weights."""
