@@ -27,6 +27,7 @@ from compilers.ir.graph import (
     Projection,
 )
 from compilers.ir.operators import shift_channels
+from compilers.learning.plastic_weights import learns_between_samples
 
 if TYPE_CHECKING:
     from compilers.execution.neurons import Cells
@@ -325,18 +326,6 @@ class Integer(Floating):
         if self.full == torch.int64:
             return torch.bitwise_right_shift(values, bits, out=out)
         return torch.mul(values, 2.0**-bits, out=out).floor_()
-
-
-def learns_between_samples(graph: Graph) -> bool:
-    """Whether weights change after the last phase of a sample and at no other time.
-
-    Not so where differences are sent: the rooms that they have, louder, can be longer than sums.
-    """
-    if any(phase.difference for phase in graph.phases):
-        return False
-    rules = [record.rule for record in graph.plasticity]
-    commits = [phase.commit for phase in graph.phases]
-    return bool(rules) and all(r.when != "step" for r in rules) and not any(commits[:-1])
 
 
 def _leaves(values: Tensor, low: float, high: float) -> bool:

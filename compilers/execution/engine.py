@@ -16,6 +16,7 @@ from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_
 from compilers.execution.neurons import Cells, advance
 from compilers.execution.streams import Stream, union
 from compilers.ir.graph import Graded, Graph, Phase, Population, SigmaDelta, Spiking
+from compilers.learning.plastic_weights import learns_between_samples
 from compilers.passes.quantize import MESSAGE_FRAC
 
 
@@ -125,20 +126,27 @@ class Engine:
         return self.numbers.target(self.graph.population(self.graph.output), inward(y))
 
     @property
-    def only_spikes(self) -> bool:
-        """Whether `compilers.execution.compiled.loops` can run whole phases of it.
+    def runs_compiled(self) -> bool:
+        """Whether `compilers.execution.compiled` can run whole phases of it, on a CPU.
 
-        All neurons spike, in float32 or in whole numbers that floats hold, on a CPU.
+        All neurons spike, in float32 or in whole numbers that floats hold; or all of an image are
+        graded in such numbers, and their weights change between samples.
         """
         graph, numbers = self.graph, self.numbers
         plain = self.depth == 1 and not self.holds and bool(self.recurrent)
-        if not plain or not all(isinstance(p.dynamics, Spiking) for p in graph.neurons):
+        kinds = {type(p.dynamics) for p in graph.neurons}
+        if not plain or kinds not in ({Spiking}, {Graded}) or numbers.device.type != "cpu":
             return False
+        spikes = kinds == {Spiking}
         if not numbers.integers:
-            return numbers.wide == torch.float32 and numbers.device.type == "cpu"
-        ends = [(c.state, *c.levels) for c in map(numbers.constants, graph.neurons)]
-        fit = all(s and s.range[0] <= low and high <= s.range[1] for s, low, high in ends)
-        return fit and numbers.single and numbers.full.is_floating_point
+            return spikes and numbers.wide == torch.float32
+        if not numbers.full.is_floating_point:
+            return False
+        if spikes:
+            ends = [(c.state, *c.levels) for c in map(numbers.constants, graph.neurons)]
+            return all(s and s.range[0] <= low and high <= s.range[1] for s, low, high in ends)
+        shown = all(c.shows for c in map(numbers.constants, graph.neurons))
+        return shown and learns_between_samples(graph)
 
     def reach(self, name: str) -> float:
         """What messages cannot exceed together as a drive of population `name`."""

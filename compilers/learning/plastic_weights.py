@@ -198,6 +198,18 @@ def _rest(graph: Graph, p: Population) -> float:
     return offset if p.state is None else int(nearest(offset * p.state.one))
 
 
+def learns_between_samples(graph: Graph) -> bool:
+    """Whether weights change after the last phase of a sample and at no other time.
+
+    Not so where differences are sent: the rooms that they have, louder, can be longer than sums.
+    """
+    if any(phase.difference for phase in graph.phases):
+        return False
+    rules = [record.rule for record in graph.plasticity]
+    commits = [phase.commit for phase in graph.phases]
+    return bool(rules) and all(r.when != "step" for r in rules) and not any(commits[:-1])
+
+
 def lifted(graph: Graph) -> list[Projection]:
     """Projections whose source has an offset readout: its box does not start at 0."""
     names = {p.name for p in graph.populations if trace_offset(p, graph.quantised)}

@@ -23,13 +23,13 @@ from targets.interface.request import Probe, RunRequest
 from targets.interface.simulator import AfterStep, PhaseRecord, Recorder, Simulator
 
 if TYPE_CHECKING:
-    from compilers.execution.compiled.loops import SpikingLoop
+    from compilers.execution.compiled.loops import Loop
 
 CHUNK_BYTES = 128 << 20
 """Working memory of one batch, probes apart: calls into torch, which read all weights, pay."""
 
 FEW = 512
-"""Neurons so few that a run of them is over before the compiled loop of spikes is imported."""
+"""Neurons so few that a run of them is over before the compiled loop is imported."""
 
 KEPT, STEPS = 1 << 18, 128
 """Most messages, and most steps, that are kept to be counted at once."""
@@ -66,12 +66,12 @@ class GraphSimulator(Simulator):
             for p in graph.populations
         }
         self.fanouts = {p.name: self._counting(p) for p in graph.populations}
-        self.loop: SpikingLoop | None = None
+        self.loop: Loop | None = None
         many = bool(graph.plasticity) or sum(p.size for p in graph.neurons) >= FEW
-        if many and self.engine.only_spikes:
-            from compilers.execution.compiled.loops import SpikingLoop
+        if many and self.engine.runs_compiled:
+            from compilers.execution.compiled.loops import compiled_loop
 
-            self.loop = SpikingLoop(self.engine)
+            self.loop = compiled_loop(self.engine)
         self._hold(Batch(self.engine, 1))
         self._ends: dict[str, Snapshot] = {}
         self._last = ""
@@ -276,20 +276,24 @@ class _GraphRecorder(Recorder):
         self.events[p.name][steps], self.synops[p.name][steps] = found[..., 0], found[..., 1]
         self.nonzero_synops[p.name] += found[..., 2].sum(0, np.float64)
 
-    def loop(self, loop: SpikingLoop) -> PhaseRecord:
+    def loop(self, loop: Loop) -> PhaseRecord:
         """What the phase does, all of its steps in one call."""
         simulator, neurons = self.simulator, self.graph.neurons
         if self.first:
             self._count(self.graph.sources[0], simulator.spoken)
         each = np.concatenate([self.fanouts[p.name][:, 1:].double().numpy() for p in neurons])
-        done = loop.run(
-            self.batch, self.phase, simulator.target, self.weights, each, self.watches_updates
-        )
+        done = loop.run(self.batch, self.phase, simulator.target, each, self.watches_updates)
+        if self._watches:
+            self._then = [torch.empty_like(cells.z) for cells in self.batch.cells]
         for i, p in enumerate(neurons):
             self._add(p, done.counts[:, :, i].swapaxes(0, 1))
-            cells, sums = self.batch.of[p.name], torch.from_numpy(done.sums[p.name])
-            place = cells.part(self._sums[id(cells)][0], p.name)
-            place.copy_(sums.view_as(place))
+            cells, beside = self.batch.of[p.name], torch.from_numpy(done.beside[p.name])
+            if isinstance(p.dynamics, Spiking):
+                place = cells.part(self._sums[id(cells)][0], p.name)
+                place.copy_(beside.view_as(place))
+            elif self._then is not None:
+                place = cells.part(self._then[self.batch.cells.index(cells)], p.name)
+                place.copy_(beside.view_as(place))
             if self.watches_updates:
                 self.updates[p.name] = done.updates[:, i]
         self.steps = self._counted = self.phase.steps

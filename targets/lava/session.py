@@ -30,7 +30,6 @@ from targets.lava.runtime.layout import (
     PROBED,
     TARGET,
     NetworkLayout,
-    only_spikes,
 )
 from targets.lava.runtime.process import LavaProcess
 from targets.lava.runtime.shared_memory import (
@@ -159,7 +158,7 @@ class LavaSession(Session):
                 layout.message(shared),
                 start_limit=self._options["start_limit"],
                 inherit=[shared.fd],
-                prepare=[f"{BUILDER}:compile_steps"] if only_spikes(layout.graph) else [],
+                prepare=[f"{BUILDER}:compile_steps"] if layout.graph.quantised else [],
             )
         except BaseException:
             shared.close()

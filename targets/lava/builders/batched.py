@@ -19,6 +19,7 @@ from compilers.execution.constants import fits_word
 from compilers.ir.graph import (
     Dense,
     FixedPoint,
+    Graded,
     Graph,
     Population,
     Projection,
@@ -26,11 +27,16 @@ from compilers.ir.graph import (
     SigmaDelta,
     Spiking,
 )
-from compilers.learning.plastic_weights import PlasticWeights, fold_drive, lifted
+from compilers.learning.plastic_weights import (
+    PlasticWeights,
+    fold_drive,
+    learns_between_samples,
+    lifted,
+)
 from compilers.passes.send_differences import response_graph
 from targets.lava.connections.arithmetic import Integer
 from targets.lava.connections.connection import Connection, operand
-from targets.lava.connections.spike_currents import SpikeCurrents
+from targets.lava.connections.currents import Currents
 from targets.lava.processes.batched import BatchedModel
 from targets.lava.processes.declared import Bases, DeclaredProcess, models
 from targets.lava.processes.neurons import NEURON_MODELS, NEURONS, InputSource, Neurons, SourceModel
@@ -80,16 +86,21 @@ def build(message: Mapping[str, Any]) -> dict[AbstractProcess, type[AbstractProc
 
 
 def compile_steps() -> None:
-    """Compile what spikes in integers call, once for all forks of this process."""
-    neurons = Population("a", (1,), Spiking(), state=FixedPoint(24, 12), message=FixedPoint(8, 0))
-    one, numbers = np.ones((1, 1), np.int64), Integer(neurons)
-    numbers.fire(one, one, one, one)
-    for bits in (0, 40):  # in short and in long numbers
-        sums = SpikeCurrents(
-            Projection("a", "a", Dense(), "w", rescale=Rescale(1, bits)), (1,), (1,)
-        )
-        sums.load(np.ones((1, 1)), 1.0)
-        sums.of(one.astype(np.int8))
+    """Compile what messages in integers call, once for all forks of this process."""
+    one, message = np.ones((1, 1), np.int64), FixedPoint(8, 0)
+    for dynamics, short in ((Spiking(), np.int8), (Graded(), np.int64)):
+        box, state = (0.0, 1.0), FixedPoint(24, 12)
+        neurons = Population("a", (1,), dynamics, box=box, state=state, message=message)
+        numbers = Integer(neurons)
+        if isinstance(dynamics, Spiking):
+            numbers.fire(one, one, one, one)
+        else:
+            numbers.relax(one, one, one)
+        for bits in (0, 40):  # in short and in long numbers
+            projection = Projection("a", "a", Dense(), "w", rescale=Rescale(1, bits))
+            sums = Currents(projection, neurons, (1,))
+            sums.load(np.ones((1, 1)), 1.0)
+            sums.of(one.astype(short))
 
 
 def _narrow(graph: Graph) -> dict[str, type[Any]]:
@@ -183,13 +194,16 @@ class _Builder:
         if key not in self.weights:  # tied projections share one array
             self.weights[key] = operand(self.graph, p)
         pre, shape = self.graph.population(p.pre), self.graph.population(p.post).shape
-        spikes = p.rescale is not None and isinstance(pre.dynamics, Spiking)
+        sparse = p.rescale is not None and (
+            isinstance(pre.dynamics, Spiking)
+            or (isinstance(pre.dynamics, Graded) and learns_between_samples(self.graph))
+        )
         response = next((q for q in self.response.projections if q.name == p.name), None)
         return Connection(
             p,
             self.weights[key],
             shape,
             adds_up=isinstance(pre.dynamics, SigmaDelta),
-            spikes=pre.shape if spikes else None,
+            sparse=pre if sparse else None,
             response=response,
         )

@@ -1,8 +1,8 @@
 """The two kinds of numbers that processes compute with: float64, and integers that saturate.
 
 The constants of a population and the roundings are those of the executor (`compilers.execution`);
-the steps are written a second time, in NumPy, as Lava's environment has no torch; those of spiking
-neurons in integers are its compiled ones.
+the steps are written a second time, in NumPy, as Lava's environment has no torch; those in integers
+of neurons that spike, or show a clipped state, are its compiled ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from compilers.execution.compiled.graded import relaxed
 from compilers.execution.compiled.spikes import step
 from compilers.execution.constants import UNIT, Constants
 from compilers.ir.graph import LEAK_BITS, FixedPoint, Population, Projection, SigmaDelta
@@ -69,6 +70,13 @@ class Floating:
         v = self.store(held(v + u, *self.own.levels))
         spikes = v >= self.one
         return u, v - np.where(spikes, v if self.own.hard else self.one, 0), spikes, rest
+
+    def relax(
+        self, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`integrate`, and what the membrane shows then; in integers with the rest of `fire`."""
+        v, rest = self.integrate(v, drive, rest)
+        return v, rest, self.clip(v)
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         """What membrane `v` shows: within the box, in units of messages."""
@@ -133,6 +141,8 @@ class Integer(Floating):
         self.runs_compiled = low <= own.levels[0] and own.levels[1] <= high
         ends = ((own.leak, own.fine), (low, high), (*own.levels, self.one))
         self._limits = tuple(np.array(values, np.int64) for values in ends)
+        # The compiled step of what is graded counts no message that meets the end of its format.
+        self._shown = np.array([*own.box, own.finer]) if own.box and own.shows else None
 
     def message(self, x: np.ndarray) -> np.ndarray:
         return self.send(nearest(x * self.messages.one))
@@ -156,6 +166,17 @@ class Integer(Floating):
         i, r, x, y, z = (values.ravel() for values in (drive, rest, u, v, spikes))
         step(i, r, x, y, z, leaks, ends, levels, self.own.hard, lost)
         return u, v, spikes, rest
+
+    def relax(
+        self, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self._shown is None:
+            return super().relax(v, drive, rest)
+        v, rest, z = v.copy(), rest.copy(), np.empty_like(v)
+        (leaks, ends, _), lost = self._limits, self.saturated
+        i, r, x, y = (values.ravel() for values in (drive, rest, v, z))
+        relaxed(i, r, x, y, leaks, ends, self._shown, lost)
+        return v, rest, z
 
     def clip(self, v: np.ndarray) -> np.ndarray:
         q = shift(v, -self.own.finer)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from compilers.execution.constants import SINGLE
-from compilers.ir.graph import Graph, Projection, Shape
+from compilers.ir.graph import Graph, Population, Projection, Shape
 from compilers.ir.operators import apply, receiving_axis, shift_channels
 from targets.lava.connections.arithmetic import gain
-from targets.lava.connections.spike_currents import SpikeCurrents
+from targets.lava.connections.currents import Currents
 
 
 class Connection:
@@ -25,14 +25,14 @@ class Connection:
         Of the receivers, without an axis for samples.
     adds_up : bool
         Whether messages are changes that add up (sigma-delta), or the value itself.
-    spikes : tuple of int, optional
-        Shape of the senders, if they send spikes to be summed in integers.
+    sparse : Population, optional
+        The senders, if few of them spike, or change what they send, and integers are summed.
     response : Projection, optional
         `projection` as it is between differences
         (`compilers.passes.send_differences.response_graph`), where phases send them.
 
-    Changes add up before the gain, which may round. No array is ever written to, so a shallow copy
-    keeps the state.
+    Changes add up before the gain, which may round. No array of the state is ever written to, so a
+    shallow copy keeps it.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Connection:
         shape: Shape,
         *,
         adds_up: bool = False,
-        spikes: Shape | None = None,
+        sparse: Population | None = None,
         response: Projection | None = None,
     ) -> None:
         self.projection, self.response = projection, response or projection
         self.adds_up, self._shape = adds_up, shape
-        self._spikes = None if spikes is None else SpikeCurrents(projection, spikes, shape)
+        self._currents = None if sparse is None else Currents(projection, sparse, shape)
         self.load(weight)
         self.rest(1)
 
@@ -59,8 +59,8 @@ class Connection:
         others = tuple(axis for axis in range(weight.ndim) if axis != receiving)
         whole = self.projection.rescale is not None
         self._most = float(np.abs(weight).sum(others).max(initial=0)) if whole else np.inf
-        if self._spikes is not None:
-            self._spikes.load(weight, self._most)
+        if self._currents is not None:
+            self._currents.load(weight, self._most)
 
     def rest(self, rows: int, *, difference: bool = False) -> None:
         """Of `rows` samples, nothing is in flight, nothing has added up.
@@ -95,8 +95,8 @@ class Connection:
             self._flight = flight
             return self.held
         arriving, self._flight = flight[0], flight[1:]
-        if self._spikes is not None:
-            return self._spikes.of(arriving)
+        if self._currents is not None:
+            return self._currents.of(arriving)
         if not arriving.any():
             return self.held if self.adds_up else self._silence
         if not self.adds_up:

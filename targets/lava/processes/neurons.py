@@ -193,9 +193,11 @@ class GradedModel(NeuronsModel):
 
     def update(self, drive: np.ndarray) -> None:
         """Integrate and clip."""
-        self.v, self.remainder = self.numbers.integrate(self.v, drive, self.remainder)
-        differs = self.command.difference
-        shown = self.numbers.differ(self.v, self.rooms) if differs else self.numbers.clip(self.v)
+        if self.command.difference:
+            self.v, self.remainder = self.numbers.integrate(self.v, drive, self.remainder)
+            shown = self.numbers.differ(self.v, self.rooms)
+        else:
+            self.v, self.remainder, shown = self.numbers.relax(self.v, drive, self.remainder)
         self.z = self.message = shown
 
     def read_out(self, output: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import targets
 from compilers.execution.arithmetic import Floating
-from compilers.execution.compiled.spikes import listed, passed_on
+from compilers.execution.compiled.sums import listed, passed_on
 from compilers.execution.engine import Engine
 from compilers.execution.maps import inward, linear_map
 from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Rescale, Spiking
@@ -158,7 +158,7 @@ def test_a_spike_adds_its_weights_to_all_that_its_operator_reaches(
     sent, drive = inward(spikes).numpy().ravel(), np.zeros(int(np.prod(post)))
     fired = np.zeros(sent.size + 1, np.uint64)
     count = listed(sent, 0, sent.size, fired, 0)
-    passed_on(fired, count, len(rows), *reach, rows.ravel(), drive, 0)
+    passed_on(fired, None, count, len(rows), *reach, rows.ravel(), drive, 0)
     wanted = inward(apply(projection.operator, weight, spikes, post)).numpy().ravel()
     np.testing.assert_array_equal(drive, wanted)
 

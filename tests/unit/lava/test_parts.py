@@ -15,6 +15,7 @@ from compilers.ir.graph import (
     Dense,
     DenseTranspose,
     FixedPoint,
+    Graded,
     Population,
     Projection,
     Rescale,
@@ -30,6 +31,8 @@ from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
 from tests.helpers.graphs import graph_of, random_residual_spec
 
 WEIGHT = np.random.default_rng(0).normal(size=(3, 4))
+
+OPERATORS = st.sampled_from([Dense(), DenseTranspose(), Conv(2, 1), ConvTranspose(2, 1)])
 
 
 def test_what_one_mapping_writes_the_other_reads() -> None:
@@ -76,7 +79,7 @@ def test_integers_are_summed_exactly_in_numbers_that_hold_them(bits: int, seed: 
 
 
 @given(
-    operator=st.sampled_from([Dense(), DenseTranspose(), Conv(2, 1), ConvTranspose(2, 1)]),
+    operator=OPERATORS,
     gain=st.builds(Rescale, st.integers(-9, 9), st.integers(-40, 30)),
     seed=st.integers(0, 99),
 )
@@ -89,10 +92,39 @@ def test_spikes_come_to_what_any_messages_do(operator: Operator, gain: Rescale, 
     weight = rng.integers(-127, 128, (2, 3, 3, 3) if image else (rows, columns))
     spikes = (rng.random((4, *pre)) < rng.random()).astype(np.int8)
     p = Projection("a", "b", operator, "w", rescale=gain)
+    senders = Population("a", pre, Spiking(), message=FixedPoint(2, 0))
     plain, fast = (
-        Connection(p, weight.astype(np.float64), post, spikes=shape) for shape in (None, pre)
+        Connection(p, weight.astype(np.float64), post, sparse=s) for s in (None, senders)
     )
     np.testing.assert_array_equal(fast.current(spikes), plain.current(spikes))
+
+
+@given(
+    operator=OPERATORS,
+    gain=st.builds(Rescale, st.integers(-9, 9), st.integers(-40, 30)),
+    bits=st.sampled_from([8, 20]),
+    seed=st.integers(0, 99),
+)
+def test_changes_of_messages_come_to_what_whole_ones_do(
+    operator: Operator, gain: Rescale, bits: int, seed: int
+) -> None:
+    """Whatever was sent before, with other weights or of other samples."""
+    rng, ends = np.random.default_rng(seed), ((3, 5, 4), (2, 3, 2))
+    pre, post = ends[::-1] if isinstance(operator, ConvTranspose) else ends
+    image = isinstance(operator, Conv | ConvTranspose)
+    rows, columns = (60, 12) if isinstance(operator, DenseTranspose) else (12, 60)
+    weights = rng.integers(-127, 128, (2, *((2, 3, 3, 3) if image else (rows, columns))))
+    p = Projection("a", "b", operator, "w", rescale=gain)
+    senders = Population("a", pre, Graded(), message=FixedPoint(bits, 4))
+    first, second = weights.astype(np.float64)
+    plain, fast = (Connection(p, first, post, sparse=s) for s in (None, senders))
+    most = senders.message.range[1]
+    for samples, weight in ((4, None), (4, None), (4, second), (3, None)):
+        message = rng.integers(-most, most + 1, (samples, *pre)) * (rng.random(pre) < rng.random())
+        for path in (plain, fast):
+            if weight is not None:
+                path.load(weight)
+        np.testing.assert_array_equal(fast.current(message), plain.weigh(message))
 
 
 @given(

@@ -58,7 +58,7 @@ def test_integers_learn_the_same_in_short_and_in_long_numbers(
     program = program_of(code)
     short, kind = learnt(program)
     assert kind == torch.float32
-    monkeypatch.setattr(engine.Engine, "only_spikes", False)
+    monkeypatch.setattr(engine.Engine, "runs_compiled", False)
     assert_same(short, learnt(program)[0])
     monkeypatch.setattr(arithmetic, "learns_between_samples", lambda _: False)
     long, kind = learnt(program)
@@ -74,6 +74,7 @@ def test_so_do_those_of_a_dense_network(code: str, monkeypatch: pytest.MonkeyPat
         with targets.learner(program) as session:
             session.learn(x, y, batch=10)
             memories.append(session.memory())
+        monkeypatch.setattr(engine.Engine, "runs_compiled", False)
         monkeypatch.setattr(arithmetic, "learns_between_samples", lambda _: False)
     assert_same(*memories)
 
