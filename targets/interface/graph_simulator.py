@@ -130,11 +130,12 @@ class GraphSimulator(Simulator):
             self._renew()
             self.batch.step(phase, self.target)
 
-        if self.loop is None or probes or after_step is not None:
-            record = recorder.follow(step, after_step)
-        else:
+        loop = self.loop if not probes and after_step is None else None
+        if loop is not None and loop.pays(self.batch.samples):
             self._renew()
-            record = recorder.loop(self.loop)
+            record = recorder.loop(loop)
+        else:
+            record = recorder.follow(step, after_step)
         self._last = phase.name
         if phase.name in self._starts:
             self._ends[phase.name] = self.batch.moment()

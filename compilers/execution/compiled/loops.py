@@ -21,6 +21,7 @@ from compilers.execution.compiled.graded import run_graded
 from compilers.execution.compiled.spikes import run_phase
 from compilers.execution.compiled.sums import MOST_BITS, Layout, State, shortest
 from compilers.execution.constants import UNIT, WORD, Constants
+from compilers.execution.maps import FEW, ConvMap
 from compilers.ir.graph import Phase, Spiking
 from compilers.learning.traces import spike_weights
 
@@ -125,6 +126,10 @@ class Loop(ABC):
         self._loaded = (self.engine.version, kind)
         return self._layout
 
+    def pays(self, samples: int) -> bool:
+        """Whether it is the way to run so many samples."""
+        return True
+
     def _sums(self, gains: np.ndarray, kind: np.dtype[Any]) -> np.dtype[Any]:
         """Numbers that hold sums of messages, and `gains`."""
         return kind
@@ -160,12 +165,11 @@ class Loop(ABC):
         # Samples know nothing of each other, and the loop lets other threads work.
         workers = max(1, min(torch.get_num_threads(), samples))
         parts = [samples * i // workers for i in range(workers + 1)]
-        slices = map(slice, parts, parts[1:])
-        if workers == 1:  # To wait for a thread takes longer than what a few samples do.
-            saturated = run(next(slices))
+        if samples < FEW:
+            saturated = run(slice(None))
         else:
             with ThreadPoolExecutor(workers) as pool:
-                saturated = np.sum(list(pool.map(run, slices)), 0)
+                saturated = np.sum(list(pool.map(run, map(slice, parts, parts[1:]))), 0)
         batch.t += phase.steps
         self.engine.numbers.saturations.update(dict(zip(names, saturated.tolist(), strict=True)))
         places = dict(zip(names, (slice(*span) for span in self._spans), strict=True))
@@ -225,6 +229,10 @@ class GradedLoop(Loop):
     def _levels(self, constants: Constants) -> tuple[float, float, float]:
         assert constants.box is not None
         return (*constants.box, constants.finer)
+
+    def pays(self, samples: int) -> bool:
+        images = any(isinstance(m, ConvMap) for m in self.engine.maps.values())
+        return images or samples < FEW
 
     def _sums(self, gains: np.ndarray, kind: np.dtype[Any]) -> np.dtype[Any]:
         engine = self.engine

@@ -1,8 +1,7 @@
-"""Claims about phases of spikes in one compiled loop, which comes to the bits of the steps."""
+"""Claims about phases in one compiled loop, which comes to the bits of the steps."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -16,8 +15,18 @@ from compilers.execution.arithmetic import Floating
 from compilers.execution.compiled.sums import listed, passed_on
 from compilers.execution.engine import Engine
 from compilers.execution.maps import inward, linear_map
-from compilers.ir.graph import Conv, ConvTranspose, Graph, Projection, Rescale, Spiking
+from compilers.ir.graph import (
+    Conv,
+    ConvTranspose,
+    FixedPoint,
+    Graded,
+    Graph,
+    Projection,
+    Rescale,
+    Spiking,
+)
 from compilers.ir.operators import apply
+from compilers.passes.make_plastic import make_plastic
 from targets.interface import graph_simulator
 from targets.interface.graph_simulator import GraphSimulator
 from targets.interface.protocols import RunResult
@@ -29,10 +38,18 @@ REFERENCE = targets.get("reference")
 def settled(graph: Graph, *data: np.ndarray | None, loop: bool = True) -> RunResult:
     """All phases of `graph` on the reference, in the compiled loop or step by step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph_simulator, "FEW", 0 if loop else math.inf)
+        patch.setattr(graph_simulator, "FEW", 0)
+        if not loop:
+            patch.setattr(Engine, "runs_compiled", False)
         options = {} if graph.quantised else {"precision": "float32"}
         with REFERENCE.open(replace(REFERENCE.emit(graph), options=options)) as session:
             return session.settle(*data, updates=True)
+
+
+def learning(graph: Graph, bits: int | None) -> Graph:
+    """`graph` with the rule of its encoding; `graph_of` notes no bits."""
+    noted = replace(graph, provenance={**graph.provenance, "bits": str(bits)} if bits else {})
+    return make_plastic(noted, lr=0.1, beta=0.3, steps=9, nudged_steps=5)
 
 
 def exact(values: np.ndarray) -> np.ndarray:
@@ -69,6 +86,43 @@ def test_a_loop_comes_to_the_bits_of_the_steps(
         ),
     )
     x, y = samples(random_residual_spec(seed), 3, seed)
+    data = (x, y if nudged else None)
+    in_a_loop = settled(graph, *data)
+    assert sum(int(counts.sum()) for counts in in_a_loop.phases["free"].events.values())
+    assert_same(in_a_loop, settled(graph, *data, loop=False))
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 200),
+    leak=st.sampled_from([1.0, 0.5, 0.3]),
+    nudged=st.booleans(),
+    bits=st.sampled_from([3, 8]),
+    finer=st.sampled_from([8, 1, 0, -2]),
+    low=st.sampled_from([-0.5, 0.0, 0.25]),
+)
+def test_graded_neurons_that_learn_do_so_too(
+    seed: int, leak: float, nudged: bool, bits: int, finer: int, low: float
+) -> None:
+    """Whatever bits a membrane has more than a message, and whatever is shown at rest."""
+    spec = random_residual_spec(seed)
+    graph = learning(graph_of(spec, "graded", seed=seed, bits=bits, steps=9), bits)
+    graph = replace(
+        graph,
+        populations=tuple(
+            replace(
+                p,
+                box=(low, 1.0),
+                dynamics=replace(p.dynamics, leak=leak),
+                message=FixedPoint(16, p.state.frac - finer) if finer > 0 else p.message,
+                state=p.state if finer > 0 else FixedPoint(24, p.message.frac + finer),
+            )
+            if isinstance(p.dynamics, Graded) and p.state and p.message
+            else p
+            for p in graph.populations
+        ),
+    )
+    x, y = samples(spec, 3, seed)
     data = (x, y if nudged else None)
     in_a_loop = settled(graph, *data)
     assert sum(int(counts.sum()) for counts in in_a_loop.phases["free"].events.values())
@@ -164,15 +218,17 @@ def test_a_spike_adds_its_weights_to_all_that_its_operator_reaches(
 
 
 @pytest.mark.parametrize(
-    ("code", "bits", "dtype", "delays", "there"),
+    ("code", "bits", "dtype", "delays", "learns", "there"),
     [
-        ("spike", 8, torch.float64, False, True),
-        ("spike", 8, torch.float64, True, False),
-        ("spike", None, torch.float64, False, False),
-        ("spike", None, torch.float32, False, True),
-        ("graded", None, torch.float32, False, False),
-        ("sigma-delta", 8, torch.float64, False, False),
-        ("graded", 8, torch.float64, False, False),
+        ("spike", 8, torch.float64, False, False, True),
+        ("spike", 8, torch.float64, True, False, False),
+        ("spike", None, torch.float64, False, False, False),
+        ("spike", None, torch.float32, False, False, True),
+        ("graded", None, torch.float32, False, True, False),
+        ("sigma-delta", 8, torch.float64, False, True, False),
+        ("graded", 8, torch.float64, False, False, False),
+        ("graded", 8, torch.float64, False, True, True),
+        ("graded", 8, torch.float64, True, True, False),
     ],
 )
 def test_what_the_loop_takes(
@@ -180,9 +236,11 @@ def test_what_the_loop_takes(
     bits: int | None,
     dtype: torch.dtype,
     delays: bool,
+    learns: bool,
     there: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(graph_simulator, "FEW", 0)
     graph = graph_of(digits_like_dense(), code, bits=bits, delays=delays)  # type: ignore[arg-type]
+    graph = learning(graph, bits) if learns else graph
     assert (GraphSimulator(graph, Engine(graph, dtype)).loop is not None) == there
