@@ -152,19 +152,19 @@ def run_graded(
     fired, values = np.empty(size + 1, np.uint64), np.empty(size + 1, gains.dtype)
     heard, held = np.empty(size, state.z.dtype), np.empty(size, state.z.dtype)
     sums = np.empty((len(wires), size), gains.dtype)
-    told, sent = np.zeros(len(spans), np.int64), np.zeros((len(spans), 3))
+    told, totals = np.zeros(len(spans), np.int64), np.zeros((len(spans), 3))
     for n in range(len(before)):
         v, plain, z, drive = state.v[n], state.plain[n], state.z[n], state.drive[n]
         heard[:] = 0
         sums[:] = 0
-        sent[:] = 0
+        totals[:] = 0
         told[:] = 0
         if not silent:
             for p in range(len(spans)):
                 begin, end = spans[p]
                 told[p] = changed(z, heard, begin, end, fired, values, begin)
                 own = fired[begin:], values[begin:]
-                count_sent(z[begin:end], *own, told[p], each[begin:], sent[p])
+                count_sent(z[begin:end], *own, told[p], each[begin:], totals[p])
         for t in range(steps):
             for i in range(size):
                 drive[i] = state.constant[n, i]
@@ -174,9 +174,9 @@ def run_graded(
                 pre, post, channels, places, stop, first, last = wires[q]
                 begin, end = spans[post]
                 if told[pre]:
-                    own = layout.begins[places:stop], layout.runs, layout.weights[first:last]
-                    changes = fired[spans[pre, 0] :], values[spans[pre, 0] :]
-                    passed_on(*changes, told[pre], channels, *own, sums[q], begin)
+                    sent = fired[spans[pre, 0] :], values[spans[pre, 0] :], told[pre]
+                    where = layout.begins[places:stop], layout.runs, layout.weights[first:last]
+                    passed_on(*sent, channels, *where, sums[q], begin)
                 gained(sums[q, begin:end], gains[q, 0], gains[q, 1], drive, begin)
             if targets is not None:
                 begin, end = spans[output]
@@ -195,5 +195,5 @@ def run_graded(
                 show(v, plain, z, begin, end, layout.leaks[p, 1], levels[p])
                 told[p] = changed(z, heard, begin, end, fired, values, begin)
                 own = fired[begin:], values[begin:]
-                count_sent(z[begin:end], *own, told[p], each[begin:], sent[p])
-                counts[n, t, p] = sent[p]
+                count_sent(z[begin:end], *own, told[p], each[begin:], totals[p])
+                counts[n, t, p] = totals[p]

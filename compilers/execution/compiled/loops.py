@@ -184,10 +184,6 @@ class Loop(ABC):
         views = [batch.view(which, p.name).flatten(1).numpy() for p in self.populations]
         return np.concatenate(views, 1)
 
-    def _limits(self, kind: np.dtype[Any]) -> np.ndarray | None:
-        """Ends of membranes and currents, (P, 2); None in floating point."""
-        return self._ends.astype(kind) if self.engine.numbers.integers else None
-
 
 class SpikingLoop(Loop):
     """Of spiking neurons, in integers and in float32; `Counted.beside` are spikes by weight."""
@@ -201,7 +197,8 @@ class SpikingLoop(Loop):
         self, batch: Batch, phase: Phase, y: Tensor | None, kind: np.dtype[Any], each: np.ndarray
     ) -> Work:
         layout, output = self._load(kind), self._places[self.engine.graph.output]
-        nudges, ends = self._nudges(batch, phase, y).astype(kind), self._limits(kind)
+        nudges = self._nudges(batch, phase, y).astype(kind)
+        ends = self._ends.astype(kind) if self.engine.numbers.integers else None
         counting = spike_weights(phase.steps, from_rest=phase.start is None).astype(kind)
 
         def work(part: slice, state: State, sums: np.ndarray, *done: np.ndarray) -> None:
@@ -244,7 +241,7 @@ class GradedLoop(Loop):
         self, batch: Batch, phase: Phase, y: Tensor | None, kind: np.dtype[Any], each: np.ndarray
     ) -> Work:
         layout, output = self._load(kind), self._places[self.engine.graph.output]
-        ends, silent, targets = self._limits(kind), phase.start is None, None
+        ends, silent, targets = self._ends.astype(kind), phase.start is None, None
         if phase.nudge and y is not None:
             targets = y.flatten(1).numpy().astype(kind)
         beta = round(UNIT * phase.nudge)

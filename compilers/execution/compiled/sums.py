@@ -103,8 +103,9 @@ def changed(
     """
     first, last, at = np.uint64(begin), np.uint64(end), np.uint64(start)
     count, block = np.uint64(0), np.uint64(BLOCK)
-    for here in range(first, last, block):
-        stop = min(here + block, last)
+    here = first
+    while here < last:
+        stop: Any = min(here + block, last)
         differs = False
         for i in range(here, stop):
             differs |= messages[i] != heard[i]
@@ -115,6 +116,7 @@ def changed(
                 values[at + count] = change
                 count += np.uint64(change != 0)
                 heard[i] = messages[i]
+        here = stop
     return int(count)
 
 
