@@ -1,6 +1,6 @@
-"""Runs an image as spikes by each kind of numbers, here and on Lava: Numba compiles for it once.
+"""Learns an image by each kind of numbers, here and on Lava: Numba compiles for it once.
 
-`tools/setup.sh` calls it; without it the first to learn as spikes would wait.
+`tools/setup.sh` calls it; without it the first to learn would wait.
 """
 
 from __future__ import annotations
@@ -13,21 +13,26 @@ import compilers
 import ep_neuro as ep
 import targets
 
-WAYS: tuple[dict[str, Any], ...] = (
-    {"bits": 8},
-    {"bits": 16},
-    {"options": {"precision": "float32"}},
-    {"bits": 8, "target": "lava"},
+SPIKES = {"code": "spike", "learn": "spike-average"}
+
+GRADED = {"code": "graded", "learn": "contrastive", "bits": 8}
+
+WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("digits_dense", {**SPIKES, "bits": 8}),
+    ("digits_dense", {**SPIKES, "bits": 16}),
+    ("digits_dense", {**SPIKES, "options": {"precision": "float32"}}),
+    ("digits_dense", {**SPIKES, "bits": 8, "target": "lava"}),
+    ("digits_dense", GRADED),
+    ("digits_residual", GRADED),
 )
-"""How a small network is compiled that learns."""
+"""Small networks that learn, and how they are compiled; the sums of the last one are long."""
 
 
 def main() -> None:
     """Learn in all of `WAYS` that are possible here; run a network of larger sums."""
-    for way in WAYS:
+    for name, way in WAYS:
         if targets.get(way.get("target", "reference")).available().available:
-            network = ep.Network(ep.zoo("digits_dense"), 0)
-            program = compilers.compile(network, code="spike", learn="spike-average", **way)
+            program = compilers.compile(ep.Network(ep.zoo(name), 0), **way)
             with targets.learner(program) as session:
                 session.learn(np.zeros((1, *program.graph.sources[0].shape)), np.zeros(1, int))
     trained = ep.load_model("hub:mnist_residual")

@@ -115,7 +115,7 @@ def run_graded(
     ends: np.ndarray,
     state: State,
     output: int,
-    targets: np.ndarray | None,
+    targets: np.ndarray,
     beta: int,
     silent: bool,
     each: np.ndarray,
@@ -132,9 +132,9 @@ def run_graded(
     ends : (P, 2)
         Of the formats of membranes.
     state : State
-    output, targets, beta : int, (N, outputs) or None, int
+    output, targets, beta : int, (N, outputs), int
         The population that is nudged, to where in units of its membrane, and how much, in units of
-        ``2**-LEAK_BITS``; None if it is not.
+        ``2**-LEAK_BITS``; (N, 0) if none is.
     silent : bool
         Nothing has been sent yet.
     each : (T, 2)
@@ -178,7 +178,7 @@ def run_graded(
                     where = layout.begins[places:stop], layout.runs, layout.weights[first:last]
                     passed_on(*sent, channels, *where, sums[q], begin)
                 gained(sums[q, begin:end], gains[q, 0], gains[q, 1], drive, begin)
-            if targets is not None:
+            if targets.shape[1]:
                 begin, end = spans[output]
                 finer = int(levels[output, 2])
                 for i in range(begin, end):

@@ -71,6 +71,10 @@ class Loop(ABC):
         """See `Layout.levels`."""
 
     @abstractmethod
+    def _kind(self, batch: Batch) -> np.dtype[Any]:
+        """The numbers of neurons."""
+
+    @abstractmethod
     def _work(
         self, batch: Batch, phase: Phase, y: Tensor | None, kind: np.dtype[Any], each: np.ndarray
     ) -> Work:
@@ -146,9 +150,7 @@ class Loop(ABC):
         watched : bool
             Count the membranes that change.
         """
-        kind: np.dtype[Any] = np.dtype(np.float32)
-        if self.engine.numbers.integers:
-            kind = np.dtype(np.int32 if batch.largest < WORD else np.int64)
+        kind = self._kind(batch)
         names, samples = [p.name for p in self.populations], batch.samples
         state = State(*(self._rows(batch, which).astype(kind) for which in State._fields))
         beside = np.zeros_like(state.z)
@@ -193,6 +195,11 @@ class SpikingLoop(Loop):
     def _levels(self, constants: Constants) -> tuple[float, float, float]:
         return (*constants.levels, constants.state.one if constants.state else 1)
 
+    def _kind(self, batch: Batch) -> np.dtype[Any]:
+        if not self.engine.numbers.integers:
+            return np.dtype(np.float32)
+        return np.dtype(np.int32 if batch.largest < WORD else np.int64)
+
     def _work(
         self, batch: Batch, phase: Phase, y: Tensor | None, kind: np.dtype[Any], each: np.ndarray
     ) -> Work:
@@ -231,6 +238,9 @@ class GradedLoop(Loop):
         images = any(isinstance(m, ConvMap) for m in self.engine.maps.values())
         return images or samples < FEW
 
+    def _kind(self, batch: Batch) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
     def _sums(self, gains: np.ndarray, kind: np.dtype[Any]) -> np.dtype[Any]:
         engine = self.engine
         sums = (engine.maps[p.name].largest(engine.bounds[p.pre]) for p in engine.recurrent)
@@ -241,14 +251,15 @@ class GradedLoop(Loop):
         self, batch: Batch, phase: Phase, y: Tensor | None, kind: np.dtype[Any], each: np.ndarray
     ) -> Work:
         layout, output = self._load(kind), self._places[self.engine.graph.output]
-        ends, silent, targets = self._ends.astype(kind), phase.start is None, None
+        ends, silent = self._ends.astype(kind), phase.start is None
+        targets = np.zeros((batch.samples, 0), kind)
         if phase.nudge and y is not None:
             targets = y.flatten(1).numpy().astype(kind)
         beta = round(UNIT * phase.nudge)
 
         def work(part: slice, state: State, before: np.ndarray, *done: np.ndarray) -> None:
-            own = None if targets is None else targets[part]
-            run_graded(layout, ends, state, output, own, beta, silent, each, before, *done)
+            to = targets[part]
+            run_graded(layout, ends, state, output, to, beta, silent, each, before, *done)
 
         return work
 
