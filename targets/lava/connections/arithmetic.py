@@ -15,7 +15,14 @@ import numpy as np
 from compilers.execution.compiled.graded import relaxed
 from compilers.execution.compiled.spikes import step
 from compilers.execution.constants import UNIT, Constants
-from compilers.ir.graph import LEAK_BITS, FixedPoint, Population, Projection, SigmaDelta
+from compilers.ir.graph import (
+    LEAK_BITS,
+    FixedPoint,
+    Population,
+    Projection,
+    SigmaDelta,
+    Spiking,
+)
 from compilers.ir.integers import nearest, shift
 
 
@@ -137,12 +144,15 @@ class Integer(Floating):
         assert own.message is not None
         self.states, self.messages, self.one = own.state, own.message, own.state.one
         low, high = own.state.range
-        # The compiled step counts no membrane that meets the end of its format.
-        self.runs_compiled = low <= own.levels[0] and own.levels[1] <= high
-        ends = ((own.leak, own.fine), (low, high), (*own.levels, self.one))
+        # The compiled steps count no spiking membrane, and no message, that meets an end.
+        if isinstance(population.dynamics, Spiking):
+            self.runs_compiled = low <= own.levels[0] and own.levels[1] <= high
+            levels = (*own.levels, self.one)
+        else:
+            self.runs_compiled = own.shows
+            levels = (*(own.box or (0, 0)), own.finer)
+        ends = ((own.leak, own.fine), (low, high), levels)
         self._limits = tuple(np.array(values, np.int64) for values in ends)
-        # The compiled step of what is graded counts no message that meets the end of its format.
-        self._shown = np.array([*own.box, own.finer]) if own.box and own.shows else None
 
     def message(self, x: np.ndarray) -> np.ndarray:
         return self.send(nearest(x * self.messages.one))
@@ -170,12 +180,12 @@ class Integer(Floating):
     def relax(
         self, v: np.ndarray, drive: np.ndarray, rest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if self._shown is None:
+        if not self.runs_compiled:
             return super().relax(v, drive, rest)
         v, rest, z = v.copy(), rest.copy(), np.empty_like(v)
-        (leaks, ends, _), lost = self._limits, self.saturated
         i, r, x, y = (values.ravel() for values in (drive, rest, v, z))
-        relaxed(i, r, x, y, leaks, ends, self._shown, lost)
+        (leaks, ends, levels), lost = self._limits, self.saturated
+        relaxed(i, r, x, y, leaks, ends, levels, lost)
         return v, rest, z
 
     def clip(self, v: np.ndarray) -> np.ndarray:

@@ -159,6 +159,37 @@ def test_compiled_steps_of_spikes_come_to_the_same_bits(
         np.testing.assert_array_equal(plain.saturated, compiled.saturated)
 
 
+@given(
+    leak=st.sampled_from([1.0, 0.5, 0.3]),
+    message=st.sampled_from([FixedPoint(16, 4), FixedPoint(16, 8), FixedPoint(20, 10)]),
+    bits=st.sampled_from([12, 24]),
+    seed=st.integers(0, 99),
+)
+def test_so_do_those_of_graded_neurons(
+    leak: float, message: FixedPoint, bits: int, seed: int
+) -> None:
+    rng, state = np.random.default_rng(seed), FixedPoint(bits, 8)
+    population = Population(
+        "a", (3, 2), Graded(leak=leak), box=(-0.5, 1.5), state=state, message=message
+    )
+    plain, compiled = Integer(population), Integer(population)
+    assert compiled.runs_compiled
+    plain.runs_compiled = False
+    held = [[np.zeros((2, 3, 2), np.int64)] * 2 for _ in range(2)]
+    for numbers in (plain, compiled):
+        numbers.forget(2)
+    for _ in range(9):
+        drive = rng.integers(-(1 << 13), 1 << 13, (2, 3, 2))
+        shown = []
+        for i, numbers in enumerate((plain, compiled)):
+            v, rest, z = numbers.relax(held[i][0], drive, held[i][1])
+            held[i] = [v, rest]
+            shown.append(z)
+        np.testing.assert_array_equal(*shown)
+        np.testing.assert_array_equal(held[0][0], held[1][0])
+        np.testing.assert_array_equal(plain.saturated, compiled.saturated)
+
+
 @given(delay=st.integers(1, 4), seed=st.integers(0, 99))
 def test_a_value_arrives_after_its_delay_and_does_not_linger(delay: int, seed: int) -> None:
     path = Connection(Projection("a", "b", Dense(), "w", delay=delay), WEIGHT, (3,))
