@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from compilers.ir.graph import Graph, Phase, Spiking
+from compilers.ir.graph import Conv, ConvTranspose, Graph, Phase, Spiking
 from compilers.ir.plasticity import (
     CONTRASTIVE,
     ONE_SIDED,
@@ -64,7 +64,9 @@ def make_plastic(
     steps, nudged_steps : int, optional
         Length of the free and of a nudged phase; None: those of the graph.
     keep : bool, optional
-        Replaces `Rule.keep`.
+        Replaces `Rule.keep`. None: that of a `Rule` that is given; one that is named, or that of
+        the encoding, keeps what rounding leaves where integer kernels learn, as all places at
+        which a synapse stands would share its noise.
     seed : int
         Of the random numbers of the commits.
     units : bool
@@ -81,6 +83,8 @@ def make_plastic(
         problem = "its synapses lie on the cores of partial sums and do not see the neuron beyond"
         remedy = f"narrow '{p.pre}', or learn it off chip"
         raise GraphError(f"projection '{p.name}'", problem, remedy)
+    if keep is None and not isinstance(rule, Rule):
+        keep = _has_integer_kernels(graph)
     rule = default_rule(graph) if rule is None else rule
     rule = named_rule(rule) if isinstance(rule, str) else rule
     rule = rule if keep is None else replace(rule, keep=keep)
@@ -113,6 +117,11 @@ def make_plastic(
     plastic = graph.with_arrays(phases=phases, plasticity=records)
     check_plasticity(plastic, required=True)
     return plastic
+
+
+def _has_integer_kernels(graph: Graph) -> bool:
+    kernels = (isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
+    return graph.quantised and any(kernels)
 
 
 def _without_differences(graph: Graph) -> Graph:

@@ -235,6 +235,7 @@ class GradedLoop(Loop):
         return (*constants.box, constants.finer)
 
     def pays(self, samples: int) -> bool:
+        """Matrix products of many samples are nearly as fast, and convolutions are not."""
         images = any(isinstance(m, ConvMap) for m in self.engine.maps.values())
         return images or samples < FEW
 
@@ -244,7 +245,7 @@ class GradedLoop(Loop):
     def _sums(self, gains: np.ndarray, kind: np.dtype[Any]) -> np.dtype[Any]:
         engine = self.engine
         sums = (engine.maps[p.name].largest(engine.bounds[p.pre]) for p in engine.recurrent)
-        fit = max(*sums, gains.max(initial=0)) < WORD
+        fit = max(*sums, np.abs(gains).max()) < WORD
         return np.dtype(np.int32) if fit else kind
 
     def _work(

@@ -13,7 +13,7 @@ from compilers.frontend import lower
 from compilers.ir.graph import Conv, Dense, Graph, Population, Spiking
 from compilers.ir.integers import nearest
 from compilers.ir.operators import apply, pairings
-from compilers.ir.plasticity import Rule
+from compilers.ir.plasticity import RULES, Rule
 from compilers.learning.synapses import TAG, Synapses
 from compilers.learning.traces import MEAN_FRAC, spike_weights, trace
 from compilers.passes.encode import encode
@@ -23,7 +23,7 @@ from compilers.passes.make_plastic import make_plastic
 from compilers.passes.quantize import quantize
 from ep_neuro.errors import GraphError
 from ep_neuro.network.network import Network
-from tests.helpers.graphs import graph_of, random_residual_spec
+from tests.helpers.graphs import digits_like_dense, graph_of, random_residual_spec
 
 ADDS = "tag + sign * pre * post"
 
@@ -178,7 +178,7 @@ def test_a_triangle_decodes_a_rate_many_times_better_than_a_mean_of_the_last_hal
 def test_integers_change_by_the_real_change_rounded(
     bits: int, seed: int, samples: int, scale: float
 ) -> None:
-    graph = plastic(seed % 10, bits=bits, lr=0.7)
+    graph = plastic(seed % 10, bits=bits, lr=0.7, keep=False)
     synapses, weight, tag = first(graph, True)
     tag = np.random.default_rng(seed).integers(-(1 << 16), 1 << 16, weight.shape)
     after = synapses.commit(weight, tag, samples, scale, seed)
@@ -193,7 +193,7 @@ def test_integers_change_by_the_real_change_rounded(
 
 
 def test_stochastic_rounding_is_right_on_average_and_repeats_under_its_seed() -> None:
-    graph = plastic(1, bits=8, lr=0.1)
+    graph = plastic(1, bits=8, lr=0.1, keep=False)
     synapses, weight, _ = first(graph, True)
     tag = np.random.default_rng(0).integers(-4000, 4000, weight.shape)
     wanted = synapses.record.rate * tag * synapses.tag_unit / synapses.unit
@@ -206,6 +206,18 @@ def test_stochastic_rounding_is_right_on_average_and_repeats_under_its_seed() ->
     np.testing.assert_array_equal(again, runs[3])
     other = replace(graph, plasticity=tuple(replace(r, seed=9) for r in graph.plasticity))
     assert (Synapses(other, 0).commit(weight, tag, 1, 1.0, 3).weight - weight != runs[3]).any()
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize("rule", [None, "contrastive", RULES["contrastive"]])
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_named_rule_keeps_what_rounding_leaves_where_integer_kernels_learn(
+    bits: int | None, rule: Rule | str | None, kernels: bool
+) -> None:
+    graph = graph_of(random_residual_spec(1) if kernels else digits_like_dense())
+    graph = make_plastic(graph if bits is None else quantize(graph, bits), rule)
+    keeps = {record.rule.keep for record in graph.plasticity}
+    assert keeps == {bits is not None and kernels and not isinstance(rule, Rule)}
 
 
 def test_a_rule_that_keeps_loses_no_change_however_small() -> None:
@@ -237,7 +249,7 @@ def test_decay_takes_a_share_of_the_weight() -> None:
     graph = plastic(1, decay=0.01)
     synapses, weight, tag = first(graph, False)
     np.testing.assert_allclose(synapses.commit(weight, tag, 1, 1.0, 0).weight, 0.99 * weight)
-    integers = plastic(1, bits=8, decay=0.25)
+    integers = plastic(1, bits=8, decay=0.25, keep=False)
     synapses, weight, tag = first(integers, True)
     runs = [synapses.commit(weight, tag, 1, 1.0, n).weight for n in range(300)]
     np.testing.assert_allclose(np.mean(runs, 0), 0.75 * weight, atol=0.15)
