@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compilers.execution.arithmetic import Floating
-from compilers.execution.compiled.reach import Reach, as_matrix, by_sender, reach
 from compilers.execution.constants import SINGLE
 from compilers.execution.exact_parts import Split, exact_parts
+from compilers.execution.reach import Reach, as_matrix, by_sender, reach
 from compilers.ir.graph import Conv, ConvTranspose, Projection, Shape
 from compilers.ir.operators import receiving_axis
 

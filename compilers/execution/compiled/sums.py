@@ -135,7 +135,7 @@ def passed_on(
     """Add to ``drive[start:]`` what the first `count` senders of `fired` send: 1, or `values`.
 
     The `channels` at one place reach the runs ``begins[place]`` to ``begins[place + 1]``, each with
-    its own part of `weight`; see `compilers.execution.compiled.reach.Reach`.
+    its own part of `weight`; see `compilers.execution.reach.Reach`.
     """
     many, each = np.uint64(channels), np.uint64(len(weight) // channels)
     k, end = np.uint64(0), np.uint64(count)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from compilers.execution.compiled.graded import changed_currents
-from compilers.execution.compiled.reach import by_sender, reach
 from compilers.execution.compiled.sums import MOST_BITS, currents, shortest
 from compilers.execution.constants import WORD, Constants
+from compilers.execution.reach import by_sender, reach
 from compilers.ir.graph import Population, Projection, Shape, Spiking
 
 
