@@ -129,8 +129,8 @@ class Engine:
     def runs_compiled(self) -> bool:
         """Whether `compilers.execution.compiled` can run whole phases of it, on a CPU.
 
-        All neurons spike, in float32 or in whole numbers that floats hold; or all of an image are
-        graded in such numbers, and their weights change between samples.
+        All neurons spike, in float32 or in whole numbers that floats hold; or all are graded in
+        such numbers, and weights change between samples.
         """
         graph, numbers = self.graph, self.numbers
         plain = self.depth == 1 and not self.holds and bool(self.recurrent)

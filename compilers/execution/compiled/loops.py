@@ -167,7 +167,7 @@ class Loop(ABC):
         # Samples know nothing of each other, and the loop lets other threads work.
         workers = max(1, min(torch.get_num_threads(), samples))
         parts = [samples * i // workers for i in range(workers + 1)]
-        if samples < FEW:
+        if samples < FEW:  # They are done before a thread has begun.
             saturated = run(slice(None))
         else:
             with ThreadPoolExecutor(workers) as pool:
