@@ -83,13 +83,13 @@ def make_plastic(
         problem = "its synapses lie on the cores of partial sums and do not see the neuron beyond"
         remedy = f"narrow '{p.pre}', or learn it off chip"
         raise GraphError(f"projection '{p.name}'", problem, remedy)
+    rates = dict.fromkeys(learnable(graph), lr) if not isinstance(lr, Mapping) else dict(lr)
+    wanted = set(rates) if only is None else set(only) & set(rates)
     if keep is None and not isinstance(rule, Rule):
-        keep = _has_integer_kernels(graph)
+        keep = _has_integer_kernels(graph, wanted)
     rule = default_rule(graph) if rule is None else rule
     rule = named_rule(rule) if isinstance(rule, str) else rule
     rule = rule if keep is None else replace(rule, keep=keep)
-    rates = dict.fromkeys(learnable(graph), lr) if not isinstance(lr, Mapping) else dict(lr)
-    wanted = set(rates) if only is None else set(only) & set(rates)
     _refuse_unknown(graph, {*rates, *(only or ())})
     phases = program_of(rule, graph, beta=beta, steps=steps, nudged_steps=nudged_steps)
     graph = replace(graph, phases=phases)
@@ -119,9 +119,9 @@ def make_plastic(
     return plastic
 
 
-def _has_integer_kernels(graph: Graph) -> bool:
-    kernels = (isinstance(p.operator, Conv | ConvTranspose) for p in graph.projections)
-    return graph.quantised and any(kernels)
+def _has_integer_kernels(graph: Graph, learnt: Collection[str]) -> bool:
+    kernels = (p for p in graph.projections if isinstance(p.operator, Conv | ConvTranspose))
+    return graph.quantised and any(p.weight in learnt for p in kernels)
 
 
 def _without_differences(graph: Graph) -> Graph:

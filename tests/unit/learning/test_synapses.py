@@ -218,6 +218,8 @@ def test_a_named_rule_keeps_what_rounding_leaves_where_integer_kernels_learn(
     graph = make_plastic(graph if bits is None else quantize(graph, bits), rule)
     keeps = {record.rule.keep for record in graph.plasticity}
     assert keeps == {bits is not None and kernels and not isinstance(rule, Rule)}
+    dense = {p.weight for p in graph.projections if isinstance(p.operator, Dense)}
+    assert not any(r.rule.keep for r in make_plastic(graph, rule, only=dense).plasticity)
 
 
 def test_a_rule_that_keeps_loses_no_change_however_small() -> None:
