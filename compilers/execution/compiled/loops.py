@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from compilers.execution.compiled.graded import run_graded
-from compilers.execution.compiled.spikes import run_phase
+from compilers.execution.compiled.spikes import run_spiking
 from compilers.execution.compiled.sums import MOST_BITS, Layout, State, shortest
 from compilers.execution.constants import UNIT, WORD, Constants
 from compilers.execution.maps import FEW, ConvMap
@@ -42,7 +42,7 @@ class Counted:
 
 
 Work = Callable[[slice, State, np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
-"""Runs some samples: their state, what is filled in, the last three arguments of `run_phase`."""
+"""Runs some samples: their state, what is filled in, the last three arguments of `run_spiking`."""
 
 
 class Loop(ABC):
@@ -209,7 +209,7 @@ class SpikingLoop(Loop):
         counting = spike_weights(phase.steps, from_rest=phase.start is None).astype(kind)
 
         def work(part: slice, state: State, sums: np.ndarray, *done: np.ndarray) -> None:
-            run_phase(layout, ends, state, output, nudges[part], counting, each, sums, *done)
+            run_spiking(layout, ends, state, output, nudges[part], counting, each, sums, *done)
 
         return work
 

@@ -84,7 +84,7 @@ def step(
 
 
 @compiled
-def run_phase(
+def run_spiking(
     layout: Layout,
     ends: np.ndarray | None,
     state: State,

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numba import njit
 
-Loop = TypeVar("Loop", bound=Callable[..., object])
-
+Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 MOST_BITS = 62
 """Nothing is left of a sum that is shifted so far, and words know no shift over 63 bits."""
@@ -61,11 +60,12 @@ class State(NamedTuple):
     z: np.ndarray
 
 
-def compiled(loop: Loop) -> Loop:
+def compiled(kernel: Kernel) -> Kernel:
+    """`kernel` as Numba compiles it at its first call; other threads work while it runs."""
     try:
-        return cast(Loop, njit(cache=True, nogil=True)(loop))
+        return cast(Kernel, njit(cache=True, nogil=True)(kernel))
     except RuntimeError:  # No folder can be written to: it is compiled anew in each process.
-        return cast(Loop, njit(nogil=True)(loop))
+        return cast(Kernel, njit(nogil=True)(kernel))
 
 
 # Indices are unsigned: of others it is asked at each use whether they count from the end.
