@@ -294,7 +294,26 @@ class LavaSession(Session):
                 )
                 self._weights.ahead += self._commits_of(phase)
             commands.append(command)
-        return commands
+        return self._abreast(commands)
+
+    def _abreast(self, commands: Sequence[PhaseCommand]) -> list[PhaseCommand]:
+        """The same, with those marked that run side by side: fewer messages to wait for.
+
+        They start from one state, and nothing that they change is seen by another one.
+        """
+        stepwise = any(r.rule.when == "step" for r in self.graph.plasticity)
+        if self.lowering == FAITHFUL or stepwise:
+            return list(commands)
+        run, found = list(commands[:1]), list(commands[:1])
+        for command in commands[1:]:
+            changed = any(before.commit for before in commands[: command.phase])
+            alike = len({(c.start, c.steps, c.difference, bool(c.sign)) for c in (*run, command)})
+            rows = sum(c.rows for c in (*run, command))
+            fits = alike == 1 and command.start >= 0 and rows <= self._options["batch"]
+            beside = fits and not changed and not any(c.keep for c in (*run, command))
+            run = [*run, command] if beside else [command]
+            found.append(replace(command, beside=int(beside)))
+        return found
 
     def _do(self, what: str, commands: Sequence[PhaseCommand]) -> None:
         """Have the network do `commands`; `what` names them in errors."""

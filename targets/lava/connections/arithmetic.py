@@ -110,8 +110,11 @@ class Floating:
         """``target - z`` in units of the membrane; `shown` is in message units."""
         return target - shown
 
-    def pull(self, beta: float, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        """``beta (target - z)`` in units of the membrane; `shown` is in message units."""
+    def pull(self, beta: Any, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        """``beta (target - z)`` in units of the membrane; `shown` is in message units.
+
+        There is one `beta` for all samples, or an array of them, (rows, 1, ...).
+        """
         return beta * self.distance(target, shown)
 
     def rooms(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -208,8 +211,9 @@ class Integer(Floating):
     def distance(self, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
         return target - shift(shown, self.own.finer)
 
-    def pull(self, beta: float, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        return (round(UNIT * beta) * self.distance(target, shown)) >> LEAK_BITS
+    def pull(self, beta: Any, target: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        factor = np.rint(UNIT * np.asarray(beta)).astype(np.int64)
+        return (factor * self.distance(target, shown)) >> LEAK_BITS
 
     def rooms(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         low, high = (end.astype(np.int64) for end in self._ends(v, 4 << self.states.bits))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Any
+
 import numpy as np
 
 from compilers.execution.constants import SINGLE
@@ -68,9 +71,9 @@ class Connection:
         What comes may be differences.
         """
         self._gained = self.response if difference else self.projection
-        self._silence = gain(self._gained, np.zeros((rows, *self._shape)))
+        self._total = np.zeros((rows, *self._shape))
+        self._silence = gain(self._gained, self._total)
         self._flight: tuple[np.ndarray, ...] = ()
-        self._total: np.ndarray | float = 0.0
         self.held = self._silence
 
     def apply(self, message: np.ndarray) -> np.ndarray:
@@ -104,6 +107,19 @@ class Connection:
         self._total = self._total + self.apply(arriving)
         self.held = gain(self.projection, self._total)
         return self.held
+
+
+def repeated(state: Any, count: int) -> Any:
+    """A copy of `state`, with all samples of an array or a connection `count` times."""
+    if count == 1 or not isinstance(state, np.ndarray | Connection):
+        return copy(state)
+    if isinstance(state, np.ndarray):
+        return np.concatenate([state] * count)
+    made = copy(state)
+    for name in ("_silence", "_total", "held"):
+        setattr(made, name, repeated(getattr(state, name), count))
+    made._flight = tuple(repeated(message, count) for message in state._flight)
+    return made
 
 
 def operand(graph: Graph, p: Projection) -> np.ndarray:

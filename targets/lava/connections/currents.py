@@ -53,7 +53,10 @@ class Currents:
         if self._spikes:
             currents(sent, *self._constants, flat)
         else:
-            if len(self._heard) != rows:
+            if not len(self._heard):
                 self._heard, self._sums = np.zeros_like(sent), np.zeros_like(flat)
+            elif len(self._heard) != rows:
+                self._heard = np.resize(self._heard, sent.shape)
+                self._sums = np.resize(self._sums, flat.shape)
             changed_currents(sent, self._heard, self._sums, *self._constants, flat)
         return drive.transpose(0, 3, 1, 2) if len(post) == 3 else drive

@@ -27,16 +27,20 @@ class BatchedModel(LearningModel, NeuronsModel):
         self.folded: bool = proc_params["folded"]
         self.shape: tuple[int, ...] = proc_params["sample_shape"]
 
-    def rest(self) -> None:
-        """As many samples as the command says."""
-        self.silence = np.zeros((self.command.rows, *self.shape), self.numbers.dtype)
-        super().rest()
-
     def begin(self, command: PhaseCommand) -> None:
-        """See the target, too; as differences show it where the phase sends them."""
+        """Of as many samples as the command says; see the target, too.
+
+        As differences show it where the phase sends them.
+        """
+        self.silence = np.zeros((command.rows, *self.shape), self.numbers.dtype)
         super().begin(command)
-        if self.is_output and command.nudge:
-            target = self.numbers.target(self.shared[TARGET][command.at])
+        nudges = [phase.nudge for phase in self.abreast]
+        self.nudged = self.is_output and any(nudges)
+        if self.nudged:
+            rows = np.repeat(nudges, [phase.rows for phase in self.abreast])
+            self.nudge = rows.reshape(-1, *(1 for _ in self.shape))
+            targets = [self.shared[TARGET][phase.at] for phase in self.abreast]
+            target = self.numbers.target(np.concatenate(targets))
             if command.difference:
                 target = self.numbers.distance(target, self.rested) * (1 << self.population.louder)
             self.aim(target)
@@ -54,7 +58,7 @@ class BatchedModel(LearningModel, NeuronsModel):
         self.compare()
         constant = self.silence if self.command.difference else self.constant
         drive = constant + self.a_in.recv()
-        if self.is_output and self.command.nudge:
+        if self.nudged:
             drive += self.pull()
         self.step_under(drive)
         if self.step == self.command.steps or self.each_step:

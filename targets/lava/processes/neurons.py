@@ -19,7 +19,7 @@ from targets.lava.processes.phase_model import PhasedModel
 from targets.lava.processes.process_weights import ProcessWeights
 from targets.lava.runtime.layout import INPUT, OUTPUT
 from targets.lava.runtime.monitor import PopulationMonitor, is_due
-from targets.lava.runtime.shared_memory import PhaseCommand
+from targets.lava.runtime.shared_memory import PhaseCommand, shares
 
 
 class InputSource(DeclaredProcess):
@@ -83,7 +83,7 @@ class RecordedModel(PhasedModel):
 
     def begin(self, command: PhaseCommand) -> None:
         """Make room for the records of the phase, too."""
-        self.monitor.begin(command)
+        self.monitor.begin(*self.abreast)
         if command.start < 0:
             self.numbers.forget(command.rows)
         super().begin(command)
@@ -122,7 +122,7 @@ class NeuronsModel(RecordedModel):
 
     def pull(self) -> np.ndarray:
         """The nudge of this step."""
-        return self.numbers.pull(self.command.nudge, self.target, self.shown)
+        return self.numbers.pull(self.nudge, self.target, self.shown)
 
     def rest(self) -> None:
         """Membrane at zero, nothing sent."""
@@ -138,7 +138,7 @@ class NeuronsModel(RecordedModel):
     def step_under(self, drive: np.ndarray) -> None:
         """One step under `drive`; `note` it."""
         if self.step == 1 and self.command.phase:
-            self.numbers.saturated[:] = 0
+            self.numbers.forget(self.command.rows)
         self._before = self.v
         self.update(drive)
 
@@ -151,16 +151,17 @@ class NeuronsModel(RecordedModel):
         if step == self.command.steps:
             self.monitor.saturate(self.numbers.saturated)
             if self.is_output:
-                output = self.shared[OUTPUT][self.command.slot, : self.command.rows]
-                self.read_out(output.reshape(self.silence.shape))
+                shown = self.read_out().reshape(self.command.rows, *self.population.shape)
+                for command, rows in shares(self.abreast):
+                    self.shared[OUTPUT][command.slot, : command.rows] = shown[rows]
 
     @abstractmethod
     def update(self, drive: np.ndarray) -> None:
         """One step of the dynamics under `drive`."""
 
-    def read_out(self, output: np.ndarray) -> None:
-        """Write the readout at the end of a phase."""
-        output[:] = self.numbers.real(self.shown)
+    def read_out(self) -> np.ndarray:
+        """What is read at the end of a phase, in real units."""
+        return self.numbers.real(self.shown)
 
 
 class GradedModel(NeuronsModel):
@@ -200,12 +201,12 @@ class GradedModel(NeuronsModel):
             self.v, self.remainder, shown = self.numbers.relax(self.v, drive, self.remainder)
         self.z = self.message = shown
 
-    def read_out(self, output: np.ndarray) -> None:
+    def read_out(self) -> np.ndarray:
         """Of a difference what it comes to."""
-        super().read_out(output)
+        shown = super().read_out()
         if self.command.difference:
-            output *= 2.0**-self.population.louder
-            output += self.numbers.real(self.rested)
+            shown = shown * 2.0**-self.population.louder + self.numbers.real(self.rested)
+        return shown
 
 
 class SigmaDeltaModel(GradedModel):
@@ -264,7 +265,7 @@ class SpikingModel(NeuronsModel):
     def aim(self, target: np.ndarray) -> None:
         """Only two pulls are possible: without a spike in the last step, and with one."""
         ends = (np.full_like(target, spike) for spike in (0, 1))
-        self._pulls = [self.numbers.pull(self.command.nudge, target, end) for end in ends]
+        self._pulls = [self.numbers.pull(self.nudge, target, end) for end in ends]
 
     def pull(self) -> np.ndarray:
         """One of them for each neuron."""
@@ -293,9 +294,9 @@ class SpikingModel(NeuronsModel):
                 self._unweighed = []
         super().note(step)
 
-    def read_out(self, output: np.ndarray) -> None:
+    def read_out(self) -> np.ndarray:
         """The weighted mean of the messages over the phase."""
-        output[:] = self.weighted / self._weights.sum()
+        return self.weighted / self._weights.sum()
 
 
 NEURON_MODELS: Mapping[type[Neurons], type[Any]] = {
@@ -325,5 +326,6 @@ class SourceModel(RecordedModel):
             first = self.begins and self.command.phase == 0
             if first and message is not None:
                 self.monitor.count(1, message, last=True)
-            self.monitor.saturate(self.numbers.saturated * first)
-            self.numbers.saturated[:] = 0
+            if not first:
+                self.numbers.forget(self.command.rows)
+            self.monitor.saturate(self.numbers.saturated)

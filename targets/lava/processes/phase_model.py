@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,9 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 
 from compilers.learning.traces import Traces
 from targets.lava.connections.arithmetic import Floating, Integer
+from targets.lava.connections.connection import repeated
 from targets.lava.processes.process_weights import ProcessWeights
-from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, shares
 
 STATES = frozenset((np.ndarray, int, bool))
 """Types of what a step changes."""
@@ -23,7 +25,8 @@ class PhasedModel(PyLoihiProcessModel):
 
     A phase begins with a new command in shared memory. Batched, all phases of a plan are one time
     step of Lava: the messages order their steps, which Lava's runtime would spend more time on than
-    our models do.
+    our models do. Phases that start from one state and change nothing that the others see run side
+    by side (`abreast`), each in rows of its own; `command` is the last one with the rows of all.
     """
 
     integers: ClassVar[bool] = False
@@ -45,6 +48,7 @@ class PhasedModel(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.shared: SharedArrays = proc_params["shared"]
         self.command = PhaseCommand()
+        self.abreast = [self.command]
         self.step = 0
         self.clock = 0
         self._kept: dict[int, dict[str, Any]] = {}
@@ -80,12 +84,15 @@ class PhasedModel(PyLoihiProcessModel):
         if self.loads:
             if self.shared.number == self.command.number:
                 return self.make_step()
-            self.begin(self.shared.plan[0])
+            self.abreast = self.shared.plan[:1]
+            self.begin(self.abreast[0])
             return self.load()
-        for command in self.shared.plan:
+        for abreast in self.shared.runs:
+            rows = sum(command.rows for command in abreast)
+            self.abreast, command = abreast, replace(abreast[-1], rows=rows)
             for port in self.py_ports:
                 for end in port.csp_ports:
-                    end.rows = command.rows
+                    end.rows = rows
             self.begin(command)
             for _ in range(command.steps):
                 self.make_step()
@@ -98,7 +105,7 @@ class PhasedModel(PyLoihiProcessModel):
             self.rest()
             return
         for name, value in self._kept[command.start].items():
-            setattr(self, name, copy.copy(value))
+            setattr(self, name, repeated(value, len(self.abreast)))
         if command.difference:
             self.differ()
 
@@ -176,7 +183,9 @@ class LearningModel(PhasedModel):
         if self.each_step or self.ends_lesson:
             now = self.traces()
             if self.plastic is not None:
-                self.plastic.accumulate(self.command, now, self.before)
+                for command, rows in shares(self.abreast):
+                    own = ({n: t[rows] for n, t in ts.items()} for ts in (now, self.before))
+                    self.plastic.accumulate(command, *own)
             self.before = now
         if self.command.commit and (self.each_step or self.step == self.command.steps):
             if self.plastic is not None:

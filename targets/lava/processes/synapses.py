@@ -10,7 +10,7 @@ import numpy as np
 
 from compilers.ir.graph import Population
 from compilers.learning.traces import Traces, trace
-from targets.lava.connections.connection import Connection
+from targets.lava.connections.connection import Connection, repeated
 from targets.lava.processes.declared import DeclaredProcess
 from targets.lava.processes.phase_model import LearningModel
 
@@ -126,7 +126,7 @@ class FromInputModel(SynapsesModel):
 
     def trace_of_sender(self, free: bool) -> Any:
         """That of the input, which it holds, and which differs in no phase."""
-        held = trace(self.source, self.input)
+        held = repeated(trace(self.source, self.input), len(self.abreast))
         return np.zeros_like(held) if self.command.difference and not free else held
 
     def differ(self) -> None:

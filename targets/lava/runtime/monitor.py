@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays
+from targets.lava.runtime.shared_memory import PhaseCommand, SharedArrays, shares
 
 Records = Callable[[PhaseCommand], dict[str, np.ndarray]]
 """From the command of a phase to its records, by name."""
@@ -57,50 +57,67 @@ class PopulationMonitor:
         columns = [np.ones(fanout.size), fanout.ravel(), nonzero.ravel()]
         self._weights = np.stack(columns, axis=1)
 
-    def begin(self, command: PhaseCommand) -> None:
-        """Take the place of the records of a phase; probes may be others than in the last one."""
-        self._slot = command.slot
+    def begin(self, *phases: PhaseCommand) -> None:
+        """Take the place of the records of phases that run side by side.
+
+        Probes may be others than in the last ones.
+        """
+        self._steps, self._rows = phases[0].steps, sum(phase.rows for phase in phases)
         self._sent: list[np.ndarray] = []
         self._membranes: list[np.ndarray] = []  # one more than the steps not counted yet
-        found, probe = self._records(command), f"probe/{self.population}."
-        self._counts = [found[f"{kind}/{self.population}"] for kind in COUNTS]
-        self._updates = found[f"updates/{self.population}"]
-        for record in (*self._counts, self._updates):
-            record[:] = 0
-        self._probes = {
-            name.removeprefix(probe): array
-            for name, array in found.items()
-            if name.startswith(probe)
-        }
+        self._places = [_Place(self.population, p, self._records(p), s) for p, s in shares(phases)]
 
     def count(self, step: int, message: np.ndarray, *, last: bool = False) -> None:
         """Count `message` of all samples as what was sent in `step` (from 1), maybe the `last`."""
-        steps, rows = self._updates.shape
         self._sent.append(message)
-        if last or is_due(self._sent, step, steps):
-            sent = np.stack(self._sent).reshape(-1, rows, len(self._weights)) != 0
+        if last or is_due(self._sent, step, self._steps):
+            sent = np.stack(self._sent).reshape(-1, self._rows, len(self._weights)) != 0
             counts = sent.astype(np.float64) @ self._weights
             ended = slice(step - len(counts), step)
-            for kind, record in enumerate(self._counts):
-                record[ended] = counts[..., kind]
+            for place in self._places:
+                for kind, record in enumerate(place.counts):
+                    record[ended] = counts[:, place.rows, kind]
             self._sent = []
 
     def compare(self, step: int, before: np.ndarray, now: np.ndarray) -> None:
         """Count the membranes that `step` changed."""
-        steps, rows = self._updates.shape
         self._membranes = self._membranes or [before]
         self._membranes.append(now)
-        if is_due(self._membranes, step, steps):
-            held = np.stack(self._membranes).reshape(-1, rows, len(self._weights))
-            self._updates[step - len(held) + 1 : step] = (held[1:] != held[:-1]).sum(2)
+        if is_due(self._membranes, step, self._steps):
+            held = np.stack(self._membranes).reshape(-1, self._rows, len(self._weights))
+            changed = (held[1:] != held[:-1]).sum(2)
+            for place in self._places:
+                place.updates[step - len(changed) : step] = changed[:, place.rows]
             self._membranes = []
 
     def probe(self, step: int, model: Any) -> None:
         """Copy the probed attributes of `model` after `step`."""
-        for name, trace in self._probes.items():
-            trace[step - 1] = getattr(model, name).reshape(trace.shape[1:])
+        for place in self._places:
+            for name, trace in place.probes.items():
+                shown = getattr(model, name).reshape(self._rows, *trace.shape[2:])
+                trace[step - 1] = shown[place.rows]
 
     def saturate(self, counts: np.ndarray) -> None:
         """Note how many values of each sample saturated in this phase."""
         if self._saturations is not None:
-            self._saturations[self._slot, : len(counts)] = counts
+            for place in self._places:
+                own = counts[place.rows]
+                self._saturations[place.slot, : len(own)] = own
+
+
+class _Place:
+    """Where the records of one phase go, and which rows they are of."""
+
+    def __init__(
+        self, population: str, phase: PhaseCommand, found: dict[str, np.ndarray], rows: slice
+    ) -> None:
+        self.slot, self.rows, probe = phase.slot, rows, f"probe/{population}."
+        self.counts = [found[f"{kind}/{population}"] for kind in COUNTS]
+        self.updates = found[f"updates/{population}"]
+        for record in (*self.counts, self.updates):
+            record[:] = 0
+        self.probes = {
+            name.removeprefix(probe): array
+            for name, array in found.items()
+            if name.startswith(probe)
+        }

@@ -58,11 +58,19 @@ class PhaseCommand:
     """Factor of all learning rates."""
     difference: int = 0
     """1 if populations send what differs from the state that the phase starts from."""
+    beside: int = 0
+    """1 if it runs side by side with the command before it, in rows behind its rows."""
 
     @property
     def at(self) -> slice:
         """Its samples in the shared input and target."""
         return slice(self.first, self.first + self.rows)
+
+
+def shares(phases: Sequence[PhaseCommand]) -> list[tuple[PhaseCommand, slice]]:
+    """Each of the `phases` that run side by side, with its rows among all of theirs."""
+    ends = np.cumsum([phase.rows for phase in phases]).tolist()
+    return [(p, slice(end - p.rows, end)) for p, end in zip(phases, ends, strict=True)]
 
 
 COMMAND = np.dtype([(f.name, f.type) for f in fields(PhaseCommand)])
@@ -127,6 +135,17 @@ class SharedArrays:
         held[...] = np.zeros((), COMMAND)
         for i, command in enumerate(commands):
             held[i] = astuple(replace(command, number=last + 1 + i))
+
+    @property
+    def runs(self) -> list[list[PhaseCommand]]:
+        """The commands in force, those that run side by side in one list."""
+        runs: list[list[PhaseCommand]] = []
+        for command in self.plan:
+            if command.beside and runs:
+                runs[-1].append(command)
+            else:
+                runs.append([command])
+        return runs
 
     def close(self) -> None:
         """Drop the file; memory goes with the last array that still looks at it."""

@@ -23,6 +23,7 @@ from ep_neuro.network.network import Network
 from targets.experiments.onchip import learning
 from targets.experiments.onchip.schedule import Plan
 from targets.interface.protocols import LearnResult
+from targets.interface.request import variables
 from targets.interface.session import Session
 from targets.interface.supervised.messages import Message, Start, send
 from targets.lava import BACKEND
@@ -31,6 +32,7 @@ from targets.lava.session import LavaSession
 from targets.reference import BACKEND as REFERENCE
 from tests.helpers.graphs import random_residual_spec, samples
 from tests.helpers.targets import needs
+from tests.unit.lava.test_integers import assert_equal
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -151,6 +153,37 @@ def test_weights_that_change_between_phases_are_in_force_at_once() -> None:
     assert_learns_like_the_reference(
         replace(program, graph=replace(program.graph, phases=phases)), batch=5
     )
+
+
+@needs_lava
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [("graded", "difference"), ("graded", None), ("sigma-delta", None), ("spike", None)],
+)
+@pytest.mark.parametrize("room", [9, 10])
+def test_nudged_phases_run_side_by_side_where_there_is_room(
+    code: Encoding, rule: str | None, room: int
+) -> None:
+    """Either way all that they record and teach is the same, with messages in flight for longer."""
+    program = plastic(code, 8, rule)
+    slow = tuple(
+        p if p.pre == INPUT else replace(p, delay=1 + i % 3)
+        for i, p in enumerate(program.graph.projections)
+    )
+    graph = replace(program.graph, projections=slow)
+    program = replace(program, graph=graph, options={"batch": room})
+    probes = [f"{p.name}.{v}" for p in graph.populations for v in variables(p)]
+    with on_lava(program) as mine, on_reference(replace(program, options={})) as oracle:
+        for _ in range(2):
+            found, wanted = mine.settle(X, Y, probes=probes), oracle.settle(X, Y, probes=probes)
+            together = [command.beside for command in mine._network.shared.plan]
+            assert together == [0, 0, int(room == 10)]
+            assert_equal(found, wanted)
+            mine.learn(X, Y, batch=5)
+            oracle.learn(X, Y, batch=5)
+        memory, expected = mine.memory(), oracle.memory()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(memory[name], value, err_msg=name)
 
 
 @needs_lava
