@@ -9,12 +9,17 @@ themselves spares each message four thread switches. Channels of the runtime sta
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp, ServiceChannelBuilderMp
 from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort, PyPyChannel
+
+LOOKS = 300
+"""How often a process looks for a message, and lets others run between, before it sleeps. To sleep
+and to be woken costs as much as to compute what a small population sends."""
 
 
 class DirectSendPort(CspSendPort):
@@ -38,7 +43,7 @@ class DirectSendPort(CspSendPort):
         if self._free:
             self._free -= 1
         else:
-            self._ack.acquire()
+            wait(self._ack)
         self._array[self._next][: len(data)] = data
         self._next = (self._next + 1) % self._size
         self._req.release()
@@ -75,7 +80,7 @@ class DirectRecvPort(CspRecvPort):
 
     def recv(self) -> np.ndarray:
         """The next message; blocks while there is none."""
-        self._req.acquire()
+        wait(self._req)
         message = self._array[self._next][: self.rows].copy()
         self._next = (self._next + 1) % self._size
         self._ack.release()
@@ -83,6 +88,18 @@ class DirectRecvPort(CspRecvPort):
 
     def join(self) -> None:
         """Nothing to wait for."""
+
+
+let_others_run = getattr(os, "sched_yield", lambda: None)  # macOS has none.
+
+
+def wait(semaphore: Any) -> None:
+    """Take `semaphore` as soon as there is something to take."""
+    for _ in range(LOOKS):
+        if semaphore.acquire(False):
+            return
+        let_others_run()
+    semaphore.acquire()
 
 
 def slots(port: Any) -> list[np.ndarray]:
