@@ -131,7 +131,7 @@ class GraphSimulator(Simulator):
             self.batch.step(phase, self.target)
 
         loop = self.loop if not probes and after_step is None else None
-        if loop is not None and loop.pays(self.batch.samples):
+        if loop is not None:
             self._renew()
             record = recorder.loop(loop)
         else:

@@ -21,7 +21,7 @@ from compilers.execution.compiled.graded import run_graded
 from compilers.execution.compiled.spikes import run_spiking
 from compilers.execution.compiled.sums import MOST_BITS, Layout, State, shortest
 from compilers.execution.constants import UNIT, WORD, Constants
-from compilers.execution.maps import FEW, ConvMap
+from compilers.execution.maps import FEW
 from compilers.ir.graph import Phase, Spiking
 from compilers.learning.traces import spike_weights
 
@@ -130,10 +130,6 @@ class Loop(ABC):
         self._loaded = (self.engine.version, kind)
         return self._layout
 
-    def pays(self, samples: int) -> bool:
-        """Whether it is the way to run so many samples."""
-        return True
-
     def _sums(self, gains: np.ndarray, kind: np.dtype[Any]) -> np.dtype[Any]:
         """Numbers that hold sums of messages, and `gains`."""
         return kind
@@ -167,7 +163,7 @@ class Loop(ABC):
         # Samples know nothing of each other, and the loop lets other threads work.
         workers = max(1, min(torch.get_num_threads(), samples))
         parts = [samples * i // workers for i in range(workers + 1)]
-        if samples < FEW:  # They are done before a thread has begun.
+        if workers == 1 or samples < FEW:  # Few are done before a thread has begun.
             saturated = run(slice(None))
         else:
             with ThreadPoolExecutor(workers) as pool:
@@ -233,11 +229,6 @@ class GradedLoop(Loop):
     def _levels(self, constants: Constants) -> tuple[float, float, float]:
         assert constants.box is not None
         return (*constants.box, constants.finer)
-
-    def pays(self, samples: int) -> bool:
-        """Matrix products of many samples are nearly as fast, and convolutions are not."""
-        images = any(isinstance(m, ConvMap) for m in self.engine.maps.values())
-        return images or samples < FEW
 
     def _kind(self, batch: Batch) -> np.dtype[Any]:
         return np.dtype(np.int64)
