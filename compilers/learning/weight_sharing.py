@@ -9,7 +9,10 @@ from compilers.hardware.limits import Violation
 from compilers.ir.graph import Dense, Graph
 from compilers.learning.synapses import Synapses
 
-REMEDY = "unshare it (a dense coupling), freeze it (only=...), or learn it off chip"
+FREEZE = "in Python freeze it: make_plastic(graph, only=...)"
+"""How to keep a weight from learning."""
+
+REMEDY = f"unshare it (a dense coupling), learn it off chip, or {FREEZE}"
 """What one can do about a weight that a chip cannot learn."""
 
 

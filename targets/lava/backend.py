@@ -8,6 +8,7 @@ from dataclasses import replace
 from compilers.hardware.limits import HardwareLimits, Violation
 from compilers.hardware.word_lengths import HOST_WORDS, inexact
 from compilers.ir.graph import Graph
+from compilers.learning.weight_sharing import FREEZE
 from compilers.program import Program
 from ep_neuro.errors import ConfigError
 from targets.interface.protocols import Availability, Options
@@ -104,7 +105,7 @@ def _formless(graph: Graph) -> int:
 
 def _shared(graph: Graph) -> list[Violation]:
     """Plastic weights that more than one process would hold and change."""
-    remedy = "give each projection a weight of its own, or freeze it: make_plastic(only=...)"
+    remedy = f"give each projection a weight of its own, or {FREEZE}"
     counts = {r.weight: homes(graph, r.weight) for r in graph.plasticity}
     return [
         Violation(f"plastic weight '{name}', processes", count, 1, remedy)
