@@ -93,6 +93,8 @@ class NeuronsModel(RecordedModel):
     """What all populations share: the state at rest, the record of a step, the readout."""
 
     v: Any  # a LavaPyType until Lava builds the model
+    nudge: np.ndarray
+    """Nudging factor of each sample, (rows, 1, ...), in a phase that is nudged."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
