@@ -14,7 +14,7 @@ from compilers.execution.arithmetic import Floating, Integer
 from compilers.execution.constants import SINGLE
 from compilers.execution.maps import Apply, GivenMap, LinearMap, inward, linear_map
 from compilers.execution.neurons import Cells, advance
-from compilers.execution.streams import Stream, union
+from compilers.execution.streams import Adder, Stream
 from compilers.ir.graph import Graded, Graph, Phase, Population, SigmaDelta, Spiking
 from compilers.learning.plastic_weights import learns_between_samples
 from compilers.passes.quantize import MESSAGE_FRAC
@@ -364,59 +364,6 @@ class Batch:
         states = [values for cells in self.cells for values in cells.kept()]
         late = [v for slots in self._slots.values() for v in slots if self.engine.depth > 1]
         return states + late + [t for adder in self._adders.values() for t in adder.totals]
-
-
-class Adder:
-    """Adds up what messages of changes mean to one population.
-
-    Parameters
-    ----------
-    constant, base : Tensor, (N, *shape)
-        Drive of input and bias, and where this goes with all that has been added up.
-    """
-
-    def __init__(self, constant: Tensor, base: Tensor) -> None:
-        self._constant, self._base = constant, base
-        self._ways: list[tuple[Stream, LinearMap]] = []
-        self.totals: list[Tensor] = []
-        self.stale = True
-
-    def join(self, stream: Stream, mapped: LinearMap) -> None:
-        """Add up a further projection."""
-        self._ways.append((stream, mapped))
-        self.totals.append(mapped.sums(len(self._base)))
-
-    def rest(self) -> None:
-        """Forget everything."""
-        self.stale = True
-        for total in self.totals:
-            total.zero_()
-
-    def add(self) -> None:
-        """Take in what is heard in this step."""
-        heard: list[Tensor | None] = []
-        for (stream, mapped), total in zip(self._ways, self.totals, strict=True):
-            if stream.silent:
-                continue
-            found = mapped.apply(stream.told, stream.largest)
-            heard.append(stream.rows)
-            if stream.rows is None:
-                total.add_(found)
-            else:
-                total.index_add_(0, stream.rows, found)
-        if not heard and not self.stale:
-            return
-        rows = None if self.stale else union(heard, len(self._base))
-        self.stale = False
-        if rows is None:
-            self._base.copy_(self._constant)
-            for (_, mapped), total in zip(self._ways, self.totals, strict=True):
-                self._base.add_(mapped.gained(total))
-            return
-        part = self._constant[rows]
-        for (_, mapped), total in zip(self._ways, self.totals, strict=True):
-            part += mapped.gained(total[rows])
-        self._base.index_copy_(0, rows, part)
 
 
 def _cells(engine: Engine, samples: int) -> list[Cells]:

@@ -1,4 +1,4 @@
-"""Messages of a population as its receivers take them up; samples without any are skipped."""
+"""Messages of a population as its receivers take them up and add them up; silence is skipped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from compilers.execution.maps import LinearMap
 
 SMALL = 1 << 15
 """Messages so few that looking for zeros among them costs as much as passing them on."""
@@ -73,7 +75,60 @@ class Stream:
             self.told = self.told[self.rows]
 
 
-def union(rows: Iterable[Tensor | None], samples: int) -> Tensor | None:
+class Adder:
+    """Adds up what messages of changes mean to one population.
+
+    Parameters
+    ----------
+    constant, base : Tensor, (N, *shape)
+        Drive of input and bias, and where this goes with all that has been added up.
+    """
+
+    def __init__(self, constant: Tensor, base: Tensor) -> None:
+        self._constant, self._base = constant, base
+        self._ways: list[tuple[Stream, LinearMap]] = []
+        self.totals: list[Tensor] = []
+        self.stale = True
+
+    def join(self, stream: Stream, mapped: LinearMap) -> None:
+        """Add up a further projection."""
+        self._ways.append((stream, mapped))
+        self.totals.append(mapped.sums(len(self._base)))
+
+    def rest(self) -> None:
+        """Forget everything."""
+        self.stale = True
+        for total in self.totals:
+            total.zero_()
+
+    def add(self) -> None:
+        """Take in what is heard in this step."""
+        heard: list[Tensor | None] = []
+        for (stream, mapped), total in zip(self._ways, self.totals, strict=True):
+            if stream.silent:
+                continue
+            found = mapped.apply(stream.told, stream.largest)
+            heard.append(stream.rows)
+            if stream.rows is None:
+                total.add_(found)
+            else:
+                total.index_add_(0, stream.rows, found)
+        if not heard and not self.stale:
+            return
+        rows = None if self.stale else _union(heard, len(self._base))
+        self.stale = False
+        if rows is None:
+            self._base.copy_(self._constant)
+            for (_, mapped), total in zip(self._ways, self.totals, strict=True):
+                self._base.add_(mapped.gained(total))
+            return
+        part = self._constant[rows]
+        for (_, mapped), total in zip(self._ways, self.totals, strict=True):
+            part += mapped.gained(total[rows])
+        self._base.index_copy_(0, rows, part)
+
+
+def _union(rows: Iterable[Tensor | None], samples: int) -> Tensor | None:
     """Samples that any of `rows` names; None for all, as soon as most are named."""
     found: list[Tensor] = []
     for some in rows:
