@@ -245,7 +245,8 @@ class Batch:
         """
         engine, graph = self.engine, self.engine.graph
         sizes = {**engine.bounds, **{p.name: sent for p in graph.sources}}
-        self.largest = max(m.largest(sizes[m.projection.pre]) for m in engine.maps.values())
+        sums = (m.largest(sizes[m.projection.pre]) for m in engine.maps.values())
+        self.largest = max(sums, default=0.0)
         beta = max(abs(phase.nudge) for phase in graph.phases) if graph.phases else 0.0
         for cells in self.cells:
             own = cells.constants

@@ -10,11 +10,19 @@ import pytest
 import targets
 from compilers import Program
 from compilers.passes.make_plastic import make_plastic
-from ep_neuro.energy.spec import NetworkSpec
+from ep_neuro.energy.spec import INPUT, CouplingSpec, InputSpec, NetworkSpec, PopulationSpec
 from ep_neuro.errors import TargetError
 from targets.interface.protocols import Feature
 from tests.conformance.cases import Case, able, every_probe
 from tests.helpers.graphs import random_residual_spec
+
+LINEAR = NetworkSpec(
+    name="linear",
+    input=InputSpec(shape=(1, 2, 2)),
+    populations=(PopulationSpec(name="out", shape=(3,), box=(-0.5, 1.5)),),
+    couplings=(CouplingSpec(pre=INPUT, post="out"),),
+)
+"""An output that hears nothing but the input."""
 
 
 @pytest.fixture(
@@ -35,9 +43,10 @@ def differing(case: Case, spec: NetworkSpec) -> Program:
     return replace(program, graph=graph)
 
 
-def test_differences_teach_what_they_teach_on_the_reference(case: Case) -> None:
+@pytest.mark.parametrize("spec", [random_residual_spec(3), LINEAR], ids=["residual", "linear"])
+def test_differences_teach_what_they_teach_on_the_reference(case: Case, spec: NetworkSpec) -> None:
     """To the bit in integers; and on from a memory. A target that sends states says so."""
-    program = differing(case, random_residual_spec(3))
+    program = differing(case, spec)
     if not case.backend.differs:
         with pytest.raises(TargetError, match="send differences"):
             targets.learner(program)
