@@ -130,10 +130,9 @@ class GraphSimulator(Simulator):
             self._renew()
             self.batch.step(phase, self.target)
 
-        loop = self.loop if not probes and after_step is None else None
-        if loop is not None:
+        if self.loop is not None and not probes and after_step is None:
             self._renew()
-            record = recorder.loop(loop)
+            record = recorder.loop(self.loop)
         else:
             record = recorder.follow(step, after_step)
         self._last = phase.name

@@ -299,20 +299,20 @@ class LavaSession(Session):
     def _abreast(self, commands: Sequence[PhaseCommand]) -> list[PhaseCommand]:
         """The same, with those marked that run side by side: fewer messages to wait for.
 
-        They start from one state, and nothing that they change is seen by another one.
+        They start from one state, no other phase does from theirs, and no weight has changed since
+        the sample began.
         """
-        stepwise = any(r.rule.when == "step" for r in self.graph.plasticity)
-        if self.lowering == FAITHFUL or stepwise:
-            return list(commands)
-        run, found = list(commands[:1]), list(commands[:1])
-        for command in commands[1:]:
-            changed = any(before.commit for before in commands[: command.phase])
-            alike = len({(c.start, c.steps, c.difference, bool(c.sign)) for c in (*run, command)})
-            rows = sum(c.rows for c in (*run, command))
-            fits = alike == 1 and command.start >= 0 and rows <= self._options["batch"]
-            beside = fits and not changed and not any(c.keep for c in (*run, command))
-            run = [*run, command] if beside else [command]
+        apart = self.lowering == FAITHFUL
+        apart = apart or any(r.rule.when == "step" for r in self.graph.plasticity)
+        found, before, rows = [], None, 0
+        for command in commands:
+            kind = (command.start, command.steps, command.difference, bool(command.sign))
+            own = None if apart or command.keep or command.start < 0 else kind
+            fits = rows + command.rows <= self._options["batch"]
+            beside = own is not None and own == before and fits
+            rows = rows + command.rows if beside else command.rows
             found.append(replace(command, beside=int(beside)))
+            before, apart = own, apart or bool(command.commit)
         return found
 
     def _do(self, what: str, commands: Sequence[PhaseCommand]) -> None:

@@ -28,9 +28,9 @@ class BatchedModel(LearningModel, NeuronsModel):
         self.shape: tuple[int, ...] = proc_params["sample_shape"]
 
     def begin(self, command: PhaseCommand) -> None:
-        """Of as many samples as the command says; see the target, too.
+        """Take as many samples as the command says, and see the target.
 
-        As differences show it where the phase sends them.
+        Where the phase sends differences, the target is one, too.
         """
         self.silence = np.zeros((command.rows, *self.shape), self.numbers.dtype)
         super().begin(command)

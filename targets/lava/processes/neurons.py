@@ -325,9 +325,9 @@ class SourceModel(RecordedModel):
     def record(self, message: np.ndarray | None) -> None:
         """Count the events of the input, which speaks once, in the first phase."""
         if self.step == 1:
-            first = self.begins and self.command.phase == 0
-            if first and message is not None:
+            if self.begins and self.command.phase == 0:
+                assert message is not None
                 self.monitor.count(1, message, last=True)
-            if not first:
+            else:
                 self.numbers.forget(self.command.rows)
             self.monitor.saturate(self.numbers.saturated)

@@ -87,9 +87,9 @@ class PhasedModel(PyLoihiProcessModel):
             self.abreast = self.shared.plan[:1]
             self.begin(self.abreast[0])
             return self.load()
-        for abreast in self.shared.runs:
-            rows = sum(command.rows for command in abreast)
-            self.abreast, command = abreast, replace(abreast[-1], rows=rows)
+        for phases in self.shared.abreast:
+            rows = sum(phase.rows for phase in phases)
+            self.abreast, command = phases, replace(phases[-1], rows=rows)
             for port in self.py_ports:
                 for end in port.csp_ports:
                     end.rows = rows

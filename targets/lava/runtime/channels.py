@@ -17,10 +17,6 @@ import numpy as np
 from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp, ServiceChannelBuilderMp
 from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort, PyPyChannel
 
-LOOKS = 300
-"""How often a process looks for a message, and lets others run between, before it sleeps. To sleep
-and to be woken costs as much as to compute what a small population sends."""
-
 
 class DirectSendPort(CspSendPort):
     """Sends once the receiver has taken the message that was in the slot before.
@@ -90,11 +86,18 @@ class DirectRecvPort(CspRecvPort):
         """Nothing to wait for."""
 
 
+LOOKS = 300
+"""How often a process looks for a message, and lets others run between, before it sleeps. To sleep
+and to be woken costs as much as to compute what a small population sends."""
+
 let_others_run = getattr(os, "sched_yield", lambda: None)  # macOS has none.
 
 
 def wait(semaphore: Any) -> None:
-    """Take `semaphore` as soon as there is something to take."""
+    """Take `semaphore`: look for a while, then sleep until there is something to take.
+
+    For what comes within a step. To wait for a command (`DirectRecvPort.probe`) is to sleep.
+    """
     for _ in range(LOOKS):
         if semaphore.acquire(False):
             return

@@ -65,7 +65,9 @@ class PopulationMonitor:
         self._steps, self._rows = phases[0].steps, sum(phase.rows for phase in phases)
         self._sent: list[np.ndarray] = []
         self._membranes: list[np.ndarray] = []  # one more than the steps not counted yet
-        self._places = [_Place(self.population, p, self._records(p), s) for p, s in shares(phases)]
+        self._places = [
+            _Place(self.population, p.slot, rows, self._records(p)) for p, rows in shares(phases)
+        ]
 
     def count(self, step: int, message: np.ndarray, *, last: bool = False) -> None:
         """Count `message` of all samples as what was sent in `step` (from 1), maybe the `last`."""
@@ -109,9 +111,9 @@ class _Place:
     """Where the records of one phase go, and which rows they are of."""
 
     def __init__(
-        self, population: str, phase: PhaseCommand, found: dict[str, np.ndarray], rows: slice
+        self, population: str, slot: int, rows: slice, found: dict[str, np.ndarray]
     ) -> None:
-        self.slot, self.rows, probe = phase.slot, rows, f"probe/{population}."
+        self.slot, self.rows, probe = slot, rows, f"probe/{population}."
         self.counts = [found[f"{kind}/{population}"] for kind in COUNTS]
         self.updates = found[f"updates/{population}"]
         for record in (*self.counts, self.updates):

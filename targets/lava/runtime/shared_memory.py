@@ -39,7 +39,7 @@ class PhaseCommand:
     first: int = 0
     """Where its samples begin in the shared input and target."""
     rows: int = 1
-    """Samples at once, the first ones of the ports."""
+    """Samples at once; the first ones of the ports, but see `beside`."""
     slot: int = 0
     """Where its readout and its records are among those of a plan."""
     keep: int = 0
@@ -137,15 +137,15 @@ class SharedArrays:
             held[i] = astuple(replace(command, number=last + 1 + i))
 
     @property
-    def runs(self) -> list[list[PhaseCommand]]:
+    def abreast(self) -> list[list[PhaseCommand]]:
         """The commands in force, those that run side by side in one list."""
-        runs: list[list[PhaseCommand]] = []
+        found: list[list[PhaseCommand]] = []
         for command in self.plan:
-            if command.beside and runs:
-                runs[-1].append(command)
+            if command.beside and found:
+                found[-1].append(command)
             else:
-                runs.append([command])
-        return runs
+                found.append([command])
+        return found
 
     def close(self) -> None:
         """Drop the file; memory goes with the last array that still looks at it."""
