@@ -9,10 +9,10 @@ from compilers.hardware.limits import Violation
 from compilers.ir.graph import Dense, Graph
 from compilers.learning.synapses import Synapses
 
-FREEZE = "in Python freeze it: make_plastic(graph, only=...)"
+FREEZE = "freeze it in Python (make_plastic(graph, only=...))"
 """How to keep a weight from learning."""
 
-REMEDY = f"unshare it (a dense coupling), learn it off chip, or {FREEZE}"
+REMEDY = f"unshare it (a dense coupling), {FREEZE}, or learn it off chip"
 """What one can do about a weight that a chip cannot learn."""
 
 
